@@ -1,0 +1,96 @@
+"""Plugins found by looking into a folder: one file is one accelerator, model, metric or strategy.
+
+A plugin module says ``PLUGIN = <instance>``; its ``name`` is the key. Modules whose names begin with
+an underscore, and ``base``, are helpers. Nothing is registered by hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """What every plugin has."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class PluginError(RuntimeError):
+    """A plugin file is broken or takes a name that another file has."""
+
+
+class UnknownNameError(ValueError):
+    """A name that no registry entry has; the message lists what is known."""
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """The end of an error message: the nearest known name, then all of them."""
+    names = list(known)
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
+    return f"{hint}Known: {', '.join(names)}"
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """The plugins of one package, imported on first use.
+
+    Raises:
+        PluginError: a module cannot be imported, has no ``PLUGIN``, or repeats a name.
+        UnknownNameError: a name is looked up that no plugin has.
+    """
+
+    def __init__(self, package: str, kind: str) -> None:
+        self._package = package
+        self._kind = kind
+        self._found: dict[str, T] | None = None
+
+    def _plugins(self) -> dict[str, T]:
+        if self._found is None:
+            self._found = self._scan()
+        return self._found
+
+    def _scan(self) -> dict[str, T]:
+        package = importlib.import_module(self._package)
+        found: dict[str, T] = {}
+        origin: dict[str, str] = {}
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.name == "base" or module.name.startswith("_"):
+                continue
+            path = f"{self._package.replace('.', '/')}/{module.name}.py"
+            try:
+                plugin: T = importlib.import_module(f"{self._package}.{module.name}").PLUGIN
+            except Exception as error:
+                raise PluginError(f"{path}: {type(error).__name__}: {error}") from error
+            if plugin.name in found:
+                raise PluginError(
+                    f"{path}: the {self._kind} {plugin.name!r} is already in {origin[plugin.name]}"
+                )
+            found[plugin.name] = plugin
+            origin[plugin.name] = path
+        return dict(sorted(found.items()))
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._plugins()[name]
+        except KeyError:
+            raise UnknownNameError(
+                f"unknown {self._kind} {name!r}: {suggest(name, self._plugins())}"
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plugins()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plugins())
+
+    def __len__(self) -> int:
+        return len(self._plugins())
