@@ -1,7 +1,7 @@
 """Plugins found by looking into a folder: one file is one accelerator, model, metric or strategy.
 
-A plugin module says ``PLUGIN = <instance>``; its ``name`` is the key. Modules whose names begin with
-an underscore, and ``base``, are helpers. Nothing is registered by hand.
+A plugin module says ``PLUGIN = <instance>``; its ``name`` is the key. Modules whose names begin
+with an underscore, and ``base``, are helpers. Nothing is registered by hand.
 """
 
 from __future__ import annotations

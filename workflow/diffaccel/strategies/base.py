@@ -1,0 +1,55 @@
+"""What a search strategy is: a pure function from what was measured to what to measure next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from diffaccel.space import Point, Space
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A measured point: speedup (ratio, 1.0 is the baseline) and relative loss of the score.
+
+    A candidate that failed (crash, NaN images) is an observation with ``loss = inf``.
+    """
+
+    point: Point
+    speedup: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be decided in one cell.
+
+    Args:
+        space: the settings that may be tried.
+        loss_limit: a candidate is good when its loss is strictly below.
+        targets: required speedups, each to be met with the least loss.
+        bound: whether the largest speedup within the limit is asked for too.
+        seed: for strategies that draw.
+    """
+
+    space: Space
+    loss_limit: float
+    targets: tuple[float, ...] = ()
+    bound: bool = True
+    seed: int = 0
+
+
+class Strategy(ABC):
+    """One way to search; the instance ``PLUGIN`` of a file is the plugin. Stateless, no torch."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        """The points to measure next, best first; empty when nothing is worth measuring any more.
+
+        Never a point of the history. The same arguments always give the same answer, so that a
+        search that was interrupted goes on as if it had not been.
+        """
