@@ -23,9 +23,7 @@ def scheduler_class(name: str) -> str:
     try:
         return SCHEDULERS[name]
     except KeyError:
-        raise UnknownNameError(
-            f"unknown scheduler {name!r}: {suggest(name, SCHEDULERS)}"
-        ) from None
+        raise UnknownNameError(f"unknown scheduler {name!r}: {suggest(name, SCHEDULERS)}") from None
 
 
 @dataclass(frozen=True, order=True)

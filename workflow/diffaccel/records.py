@@ -1,0 +1,244 @@
+"""What the stages hand to each other: frozen, typed, each written as JSON by `diffaccel.jsonio`.
+
+Times are in seconds, scores are CLIP scores (0 to 100), losses are relative (0.02 is 2%).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diffaccel.accelerators.base import PipelineFacts
+from diffaccel.grid import Cell, Setup
+from diffaccel.space import Value
+
+SettingDict = dict[str, dict[str, Value]]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as it is measured.
+
+    Args:
+        name: as in tasks and paths.
+        family: the file in `diffaccel.models` that loads it.
+        source: a folder in diffusers' format, or a hub id.
+        height, width: image size in pixels.
+        guidance_scale: of classifier-free guidance; at most 1 turns it off.
+        batch_size: prompts per pipeline call.
+        scorer: folder or hub id of the CLIP model that scores.
+        prompts: file of prompts, one a line.
+        dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
+    """
+
+    name: str
+    family: str
+    source: str
+    height: int
+    width: int
+    guidance_scale: float
+    batch_size: int
+    scorer: str
+    prompts: str
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How much is measured.
+
+    Args:
+        prompts: how many prompts, from the first of the file on.
+        seed: of the first prompt; prompt i is generated with seed + i.
+        pairs: interleaved timed pairs at least.
+        max_pairs: pairs at most, while their spread is above ``spread``.
+        spread: half the interquartile range of the pairs' ratios over their median that is
+            good enough.
+        confidence: of the interval of the loss.
+    """
+
+    prompts: int = 16
+    seed: int = 0
+    pairs: int = 3
+    max_pairs: int = 6
+    spread: float = 0.03
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a measurement was made."""
+
+    platform: str
+    device: str
+    driver: str
+    dtype: str
+    attention: str
+    threads: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The unaccelerated pipeline of one setup.
+
+    Args:
+        identity: everything that determines images and times; ``digest`` is its hash.
+        facts: what search spaces depend on.
+        scores: per prompt, by metric name.
+        shuffled_score: mean score with each image given another image's prompt.
+        seconds: times of whole calls of ``spec.batch_size`` prompts.
+        image_digests: hash of each image's pixels.
+    """
+
+    setup: Setup
+    spec: ModelSpec
+    options: MeasureOptions
+    identity: dict[str, str]
+    digest: str
+    environment: Environment
+    facts: PipelineFacts
+    prompts: list[str]
+    scores: dict[str, list[float]]
+    shuffled_score: float
+    seconds: list[float]
+    image_digests: list[str]
+    date: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Interleaved timed pairs of whole pipeline calls.
+
+    Args:
+        baseline, accelerated: seconds of each pair, in order.
+        speedup: median of the pairs' ratios.
+        speedup_of_means: ratio of the mean times.
+        spread: half the interquartile range of the ratios over their median.
+    """
+
+    baseline: list[float]
+    accelerated: list[float]
+    speedup: float
+    speedup_of_means: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One setting, measured against its baseline.
+
+    Args:
+        loss: relative loss of the mean score; negative where the accelerated pipeline scores higher.
+        loss_interval: bootstrap interval of the loss over the prompts.
+        scores: per prompt, by metric name.
+        means: mean per metric.
+        failure: why there is no result (crash, broken images), else None.
+        spent: seconds that the whole measurement took.
+        warnings: what a reader should know, e.g. a noisy clock.
+    """
+
+    setting: SettingDict
+    speedup: float
+    loss: float
+    loss_interval: tuple[float, float]
+    timing: Timing | None
+    scores: dict[str, list[float]]
+    means: dict[str, float]
+    spent: float
+    date: str
+    failure: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What is known of one cell.
+
+    Args:
+        status: ``measured``, or ``unsupported`` where the accelerators cannot work on the pipeline.
+        bound: the fastest measurement with a loss below the limit, if any.
+        front: the settings that no other beats in both speedup and loss, mildest first.
+        candidates: how many settings are in the space; the measured ones are in the journal.
+    """
+
+    cell: Cell
+    status: Literal["measured", "unsupported"]
+    reason: str
+    loss_limit: float
+    strategy: str
+    baseline: str
+    bound: Measurement | None
+    front: list[Measurement]
+    measured: int
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request, before it is answered. A task that was not understood has no cell.
+
+    Args:
+        origin: ``target`` (a configured speedup), ``bound`` (a share of the stored bound) or
+            ``user`` (a line of the user's list).
+        required: the speedup asked for; for ``bound`` known only once the bound is.
+        fraction: for ``bound``, the share of the stored ``max_speedup``.
+        sentence: as given, or as made.
+        problem: why a sentence could not be understood.
+    """
+
+    id: str
+    origin: Literal["target", "bound", "user"]
+    cell: Cell | None
+    required: float | None
+    fraction: float | None
+    max_loss: float
+    sentence: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a task.
+
+    Args:
+        status: ``met``; ``infeasible`` with a reason; ``unparsed`` where the sentence was not
+            understood.
+        chosen: the measurement that meets the task with the least loss.
+        nearest: where nothing meets it, the nearest reachable.
+        environment: where it was measured.
+    """
+
+    task: Task
+    status: Literal["met", "infeasible", "unparsed"]
+    reason: str
+    chosen: Measurement | None
+    nearest: Measurement | None
+    environment: Environment | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A generated script, run and measured again.
+
+    Args:
+        ok: the script ran, and speedup and loss are as required.
+        promised_speedup, promised_loss: from the search.
+        speedup, loss, loss_interval: of the script itself.
+        reason: what is wrong where ``ok`` is false.
+    """
+
+    id: str
+    ok: bool
+    reason: str
+    required: float
+    max_loss: float
+    promised_speedup: float
+    promised_loss: float
+    speedup: float | None
+    loss: float | None
+    loss_interval: tuple[float, float] | None
+    timing: Timing | None
+    means: dict[str, float]
+    same_images: bool | None
+    date: str
