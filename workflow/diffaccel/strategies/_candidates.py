@@ -1,0 +1,76 @@
+"""Which points of a space are worth considering, as rows of value indices, one column an axis."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffaccel.space import Point, Space, Value
+
+Indices = NDArray[np.intp]
+
+LARGEST = 3000
+"""Spaces up to this size are considered whole, larger ones by a sample of it."""
+
+
+def sizes(space: Space) -> Indices:
+    """The number of values on each axis."""
+    return np.array([len(axis.values) for axis in space.axes], dtype=np.intp)
+
+
+def levels(space: Space, rows: Indices) -> NDArray[np.float64]:
+    """`Space.levels` of many points at once."""
+    return rows / np.maximum(1, sizes(space) - 1)
+
+
+def point_of(space: Space, row: Sequence[int] | Indices) -> dict[str, Value]:
+    return {axis.name: axis.values[int(i)] for axis, i in zip(space.axes, row, strict=True)}
+
+
+def row_of(space: Space, point: Point) -> tuple[int, ...] | None:
+    """A point as value indices; None when it is not of this space."""
+    if point.keys() != {axis.name for axis in space.axes}:
+        return None
+    try:
+        return tuple(axis.values.index(point[axis.name]) for axis in space.axes)
+    except ValueError:
+        return None
+
+
+def _allowed(space: Space, rows: Indices) -> Indices:
+    """Those the space does not forbid, each once, in order."""
+    unique = np.unique(rows, axis=0)
+    keep = [space.forbids(point_of(space, row)) is None for row in unique]
+    return unique[np.array(keep, dtype=bool)]
+
+
+def around(space: Space, rows: Indices) -> Indices:
+    """All allowed points that differ from one of the rows on one axis at most."""
+    moved = [rows]
+    for axis, size in enumerate(sizes(space)):
+        lines = np.repeat(rows, size, axis=0)
+        lines[:, axis] = np.tile(np.arange(size), len(rows))
+        moved.append(lines)
+    return _allowed(space, np.concatenate(moved))
+
+
+@functools.lru_cache(maxsize=16)
+def pool(space: Space, seed: int) -> Indices:
+    """The whole of a small space; of a large one corners, diagonal, lines and random points."""
+    count = sizes(space)
+    if math.prod(count.tolist()) <= LARGEST:
+        every = np.indices(count).reshape(len(count), -1).T
+        return _allowed(space, every)
+    rng = np.random.default_rng(seed)
+    last = count - 1
+    steps = np.linspace(0, 1, 17)[:, None]
+    diagonal = np.rint(steps * last).astype(np.intp)
+    uniform = rng.integers(0, count, (LARGEST // 2, len(count)))
+    jitter = rng.uniform(0, 1, (LARGEST // 2, 1)) + rng.normal(0, 0.25, (LARGEST // 2, len(count)))
+    along = np.rint(np.clip(jitter, 0, 1) * last).astype(np.intp)
+    lines = around(space, diagonal[::4])
+    return _allowed(space, np.concatenate([diagonal, lines, uniform, along]))
