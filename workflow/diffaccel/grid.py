@@ -57,7 +57,7 @@ class Cell:
         return f"{self.setup.slug}_{'+'.join(self.accelerators)}"
 
     def key(self, speedup: str, loss_limit: float) -> str:
-        """Key in the stores; ``speedup`` is ``"upbound_speedup"`` or a measured one, e.g. "2.31"."""
+        """Key in the stores; ``speedup``: ``"upbound_speedup"`` or a measured one, "2.31"."""
         setup = self.setup
         return str(
             (

@@ -1,4 +1,4 @@
-"""Typed records on disk: JSON written atomically, with sorted keys, a schema version and a newline."""
+"""Typed records on disk: JSON written atomically, keys sorted, with a schema version."""
 
 from __future__ import annotations
 

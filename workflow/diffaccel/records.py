@@ -129,11 +129,12 @@ class Measurement:
     """One setting, measured against its baseline.
 
     Args:
-        loss: relative loss of the mean score; negative where the accelerated pipeline scores higher.
+        loss: relative loss of the mean score; negative where the accelerated one scores higher.
         loss_interval: bootstrap interval of the loss over the prompts.
         scores: per prompt, by metric name.
         means: mean per metric.
-        failure: why there is no result (crash, broken images), else None.
+        failure: why it can never be chosen (crash, blank images), else None. A crashed setting
+            has speedup 0 and loss 1.
         spent: seconds that the whole measurement took.
         warnings: what a reader should know, e.g. a noisy clock.
     """
@@ -156,14 +157,15 @@ class Frontier:
     """What is known of one cell.
 
     Args:
-        status: ``measured``, or ``unsupported`` where the accelerators cannot work on the pipeline.
+        status: ``measured``, or ``refused`` where the accelerators cannot work on the pipeline
+            or its baseline cannot carry a relative loss; ``reason`` says which.
         bound: the fastest measurement with a loss below the limit, if any.
         front: the settings that no other beats in both speedup and loss, mildest first.
         candidates: how many settings are in the space; the measured ones are in the journal.
     """
 
     cell: Cell
-    status: Literal["measured", "unsupported"]
+    status: Literal["measured", "refused"]
     reason: str
     loss_limit: float
     strategy: str

@@ -1,0 +1,45 @@
+"""Stable Diffusion 1.5 and models of its layout (Rombach et al., 2022, arXiv:2112.10752)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffaccel.models.base import Family
+from diffaccel.records import ModelSpec
+
+
+class SD15(Family):
+    """Four U-Net levels with channels 1:2:4:4, one text encoder, epsilon prediction."""
+
+    name = "SD1.5"
+    pipeline_class = "StableDiffusionPipeline"
+    known = (
+        ModelSpec(
+            name="SD1.5",
+            family="SD1.5",
+            source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+            height=512,
+            width=512,
+            guidance_scale=7.5,
+            batch_size=8,
+            scorer="openai/clip-vit-base-patch16",
+            prompts="resources/prompts/mini.txt",
+        ),
+        ModelSpec(
+            name="mini-SD1.5",
+            family="SD1.5",
+            source="resources/models/mini-SD1.5",
+            height=128,
+            width=128,
+            guidance_scale=7.5,
+            batch_size=4,
+            scorer="resources/models/mini-clip",
+            prompts="resources/prompts/mini.txt",
+        ),
+    )
+
+    def load_arguments(self) -> dict[str, Any]:
+        return {"safety_checker": None, "requires_safety_checker": False}
+
+
+PLUGIN = SD15()
