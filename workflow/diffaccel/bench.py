@@ -1,0 +1,162 @@
+"""Opening a bench: the pipeline, prompts and metrics of a setup, and what identifies them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffaccel import __version__, devices
+from diffaccel.accelerators import ACCELERATORS, PipelineFacts
+from diffaccel.grid import Setup, scheduler_class
+from diffaccel.jsonio import digest, to_json
+from diffaccel.measure import Bench, image_digests, measure_baseline, today
+from diffaccel.metrics import METRICS
+from diffaccel.metrics.base import Images
+from diffaccel.models import FAMILIES, content_hash
+from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+class PromptError(ValueError):
+    """A prompt file is missing, not text, or too short."""
+
+
+def read_prompts(path: Path, count: int) -> list[str]:
+    """The first ``count`` prompts of a file, one a line; blank lines and ``#`` lines do not count.
+
+    Raises:
+        PromptError: the file is missing, is not UTF-8, or has fewer prompts.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"prompts {path}: {error}") from None
+    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if len(prompts) < count:
+        raise PromptError(f"prompts {path}: has {len(prompts)}, and {count} are asked for")
+    return prompts[:count]
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """torch's name of the dtype; ``auto`` is half precision on a GPU and full on a CPU."""
+    if dtype != "auto":
+        return dtype
+    return "float16" if device.startswith("cuda") else "float32"
+
+
+def open_bench(setup: Setup, spec: ModelSpec, options: MeasureOptions, device: str) -> Bench:
+    """Loads everything that measuring a setup needs.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        PromptError: the prompts cannot be read.
+    """
+    import diffusers
+
+    prompts = read_prompts(Path(spec.prompts), options.prompts)
+    pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
+    kind = getattr(diffusers, scheduler_class(setup.scheduler))
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    metrics = {name: metric.prepare(spec.scorer, device) for name, metric in METRICS.items()}
+    return Bench(pipe, setup, spec, options, prompts, device, metrics)
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that a measurement depends on."""
+    packages = ["torch", "diffusers", "transformers", "torchmetrics"]
+    packages += sorted({accelerator.package for accelerator in ACCELERATORS.values()})
+    found = {"diffaccel": __version__}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def environment(pipe: DiffusionPipeline) -> Environment:
+    """Where this process measures."""
+    import torch
+
+    name, driver = devices.describe()
+    processors = {type(processor).__name__ for processor in pipe.unet.attn_processors.values()}
+    return Environment(
+        platform=devices.platform(),
+        device=name,
+        driver=driver,
+        dtype=str(pipe.unet.dtype).removeprefix("torch."),
+        attention="+".join(sorted(processors)),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
+
+
+def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
+    """Measures the plain pipeline; its record and its images."""
+    where = environment(bench.pipe)
+    identity = _identity(bench, where)
+    run = measure_baseline(bench)
+    record = Baseline(
+        setup=bench.setup,
+        spec=bench.spec,
+        options=bench.options,
+        identity=identity,
+        digest=digest(identity),
+        environment=where,
+        facts=PipelineFacts.of(
+            bench.pipe, steps=bench.setup.steps, guidance_scale=bench.spec.guidance_scale
+        ),
+        prompts=bench.prompts,
+        scores=run.scores,
+        shuffled_score=run.shuffled_score,
+        seconds=run.seconds,
+        image_digests=image_digests(run.images),
+        date=today(),
+    )
+    return record, run.images
+
+
+def _identity(bench: Bench, where: Environment) -> dict[str, str]:
+    """All that determines images and times, as text: a change of any of it is another baseline."""
+    spec, setup = bench.spec, bench.setup
+    return {
+        "model": content_hash(spec.source),
+        "scorer": content_hash(spec.scorer),
+        "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
+        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
+        "prompts": digest(bench.prompts),
+        "options": digest(to_json(bench.options)),
+        "environment": digest(to_json(where)),
+    }
+
+
+def load_images(folder: Path, baseline: Baseline) -> Images:
+    """The baseline's images, checked against its record.
+
+    Raises:
+        PromptError: an image is missing or is not the one that was measured.
+    """
+    from PIL import Image
+
+    paths = [folder / f"{i:03}.png" for i in range(len(baseline.prompts))]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise PromptError(f"{folder}: no {missing[0]}; delete the folder to have it made again")
+    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    if image_digests(images) != baseline.image_digests:
+        raise PromptError(f"{folder}: not the images of its record; delete it to make it again")
+    return images
+
+
+def save_images(folder: Path, images: Images) -> None:
+    """Writes the images as PNG, named by their prompt's number."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:03}.png")
