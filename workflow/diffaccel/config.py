@@ -1,0 +1,200 @@
+"""The experiment as the user writes it in config.yaml, checked before any job starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from diffaccel.accelerators import ACCELERATORS, Combination
+from diffaccel.grid import SCHEDULERS
+from diffaccel.models import FAMILIES, known_models
+from diffaccel.records import MeasureOptions, ModelSpec
+from diffaccel.registry import suggest
+from diffaccel.strategies import STRATEGIES
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong: one message, one line a mistake, each with what is allowed."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+class ModelEntry(_Strict):
+    """A model of the user's own, or changes to a known one. What is left out is taken from the
+    known model of that name, else from the family's."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
+    family: str | None = None
+    source: str | None = None
+    height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+    width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    scorer: str | None = None
+    prompts: str | None = None
+    dtype: Dtype | None = None
+
+
+class MeasureEntry(_Strict):
+    """How much is measured; see `diffaccel.records.MeasureOptions`."""
+
+    prompts: Annotated[int, Field(ge=2)] = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+    pairs: Annotated[int, Field(ge=1)] = 3
+    max_pairs: Annotated[int, Field(ge=1)] = 6
+    spread: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class SearchEntry(_Strict):
+    """How the search goes."""
+
+    strategy: str = "frontier"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Config(_Strict):
+    """The whole of config.yaml. Field names are its keys."""
+
+    models: Annotated[list[str | ModelEntry], Field(min_length=1)] = ["mini-SD1.5"]
+    schedulers: Annotated[list[str], Field(min_length=1)] = ["DDIM", "DPM-Solver++"]
+    steps: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [20]
+    accelerators: Annotated[list[str], Field(min_length=1)] = [
+        "DeepCache",
+        "T-Gate",
+        "ToMe",
+        "DeepCache and T-Gate",
+    ]
+    speedups: list[Annotated[float, Field(gt=1)]] = [1.2, 1.5, 2.0]
+    loss_limit: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    tasks_file: str | None = None
+    platform: str = "auto"
+    results: str = "results"
+    measure: MeasureEntry = MeasureEntry()
+    search: SearchEntry = SearchEntry()
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """The checked configuration.
+
+    Raises:
+        ConfigError: a key is unknown, a value has a wrong type or is out of range, or a name is
+            not known. The message lists every mistake.
+    """
+    try:
+        config = Config.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = list(dict.fromkeys(_explain(part) for part in error.errors()))
+        raise ConfigError(_message(lines)) from None
+    if problems := _unknown_names(config):
+        raise ConfigError(_message(problems))
+    return config
+
+
+def _message(lines: Sequence[str]) -> str:
+    return "the configuration is wrong:\n" + "\n".join(f"  - {line}" for line in lines)
+
+
+def _explain(error: ErrorDetails) -> str:
+    # pydantic puts the names of a union's members into the path; a user wrote none of them.
+    members = {"str", "ModelEntry"}
+    path = [part for part in error["loc"] if part not in members]
+    where = ".".join(str(part) for part in path)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: there is no such key; {suggest(str(path[-1]), _keys(path[:-1]))}"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}; got {error['input']!r}"
+
+
+def _keys(path: Sequence[int | str]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "models": ModelEntry,
+        "measure": MeasureEntry,
+        "search": SearchEntry,
+    }
+    section = sections[str(path[0])] if path else Config
+    return list(section.model_fields)
+
+
+def _unknown_names(config: Config) -> list[str]:
+    problems = []
+    known = known_models()
+    for entry in config.models:
+        if isinstance(entry, str):
+            if entry not in known:
+                problems.append(f"models: unknown model {entry!r}; {suggest(entry, known)}")
+        elif entry.family is not None and entry.family not in FAMILIES:
+            problems.append(
+                f"models: {entry.name}: unknown family {entry.family!r}; "
+                f"{suggest(entry.family, FAMILIES)}"
+            )
+        elif entry.name not in known and (entry.family is None or entry.source is None):
+            problems.append(
+                f"models: {entry.name!r} is not a known model, so it needs a family "
+                f"({', '.join(FAMILIES)}) and a source (a folder or a hub id)"
+            )
+    names = [entry if isinstance(entry, str) else entry.name for entry in config.models]
+    problems += [f"models: {name!r} is there twice" for name in names if names.count(name) > 1][:1]
+    for name in config.schedulers:
+        if name not in SCHEDULERS:
+            problems.append(f"schedulers: unknown scheduler {name!r}; {suggest(name, SCHEDULERS)}")
+    for title in config.accelerators:
+        try:
+            parse_accelerators(title)
+        except ValueError as error:
+            problems.append(f"accelerators: {error}")
+    if config.search.strategy not in STRATEGIES:
+        given = config.search.strategy
+        problems.append(f"search.strategy: unknown {given!r}; {suggest(given, STRATEGIES)}")
+    if config.measure.max_pairs < config.measure.pairs:
+        problems.append(
+            f"measure.max_pairs: {config.measure.max_pairs} is below pairs {config.measure.pairs}"
+        )
+    if config.tasks_file is not None and not Path(config.tasks_file).is_file():
+        problems.append(f"tasks_file: there is no file {config.tasks_file!r}")
+    return problems
+
+
+def parse_accelerators(title: str) -> Combination:
+    """The combination that a list such as ``DeepCache, T-Gate, and ToMe`` names, by titles or
+    short names, in any order.
+
+    Raises:
+        ValueError: a name is not known, or is there twice.
+    """
+    by_name = {plugin.title.lower(): plugin for plugin in ACCELERATORS.values()}
+    by_name |= {plugin.name: plugin for plugin in ACCELERATORS.values()}
+    parts = title.replace("+", ",").replace(" and ", ",").split(",")
+    words = [word for part in parts if (word := part.strip())]
+    unknown = [word for word in words if word.lower() not in by_name]
+    if unknown or not words:
+        titles = [plugin.title for plugin in ACCELERATORS.values()]
+        given = unknown[0] if unknown else title
+        raise ValueError(f"unknown accelerator {given!r}; {suggest(given, titles)}")
+    return Combination.of([by_name[word.lower()] for word in words])
+
+
+def model_spec(entry: str | ModelEntry) -> ModelSpec:
+    """What a model of the configuration is measured as."""
+    known = known_models()
+    if isinstance(entry, str):
+        return known[entry]
+    if entry.name in known and entry.family is None:
+        base = known[entry.name]
+    else:
+        base = FAMILIES[entry.family or known[entry.name].family].known[0]
+    given = {key: value for key, value in entry.model_dump().items() if value is not None}
+    return ModelSpec(**{**vars(base), "family": base.family, **given})
+
+
+def measure_options(config: Config) -> MeasureOptions:
+    """The measuring options as the record that stages take."""
+    return MeasureOptions(**config.measure.model_dump())
