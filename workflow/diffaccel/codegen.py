@@ -1,0 +1,297 @@
+"""Renders the self-contained script that generates images with a setting that was found.
+
+The script uses torch, diffusers and the accelerators' own packages, not this one. Whatever comes
+from a task, a configuration or a file enters it through `literal` or `docstring`, and nowhere
+else; names of classes are checked to be identifiers.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import math
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from diffaccel.accelerators.base import Emitted
+from diffaccel.space import Setting, flatten
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+Plain = str | int | float | bool | None
+"""What has a literal."""
+LINE = 100
+"""Longest line of a script, in characters."""
+DTYPES = ("auto", "float16", "bfloat16", "float32")
+"""What a script may compute in; ``auto`` is float16 on CUDA devices and float32 elsewhere."""
+OWN_IMPORTS = (
+    "import argparse",
+    "from pathlib import Path",
+    "import torch",
+    "from PIL import Image",
+)
+ACCELERATED_IMPORTS = (
+    "from collections.abc import Iterator",
+    "from contextlib import contextmanager",
+)
+WITHOUT_SAFETY_CHECKER = ("StableDiffusionPipeline",)
+"""Pipelines that load a safety checker unless told not to: it would be timed, and black out
+images."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured with exactly the settings of a script.
+
+    Args:
+        speedup: time without accelerators / time with them.
+        loss: relative loss of CLIP score.
+        loss_interval: 95% interval of the loss, low and high.
+        prompts: number of prompts that the scores are means over.
+        hardware: name of the device.
+        versions: package -> version.
+        date: ISO date of the measurement.
+    """
+
+    speedup: float
+    loss: float
+    loss_interval: tuple[float, float]
+    prompts: int
+    hardware: str
+    versions: Mapping[str, str]
+    date: str
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a script is made from.
+
+    Args:
+        description: the task's sentence, or a short description.
+        model: folder or hub id, as ``from_pretrained`` takes it.
+        pipeline_class: diffusers' class name, e.g. ``StableDiffusionPipeline``.
+        scheduler_class: diffusers' class name, e.g. ``DDIMScheduler``.
+        steps: number of inference steps.
+        guidance_scale: weight of classifier-free guidance.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+        dtype: one of `DTYPES`.
+        title: name of the combination, as in tasks; empty without accelerators.
+        setting: parameters of each accelerator, as they were found.
+        parts: source that applies the setting, in the order of application.
+        measured: what the setting gives, if it was measured.
+
+    Raises:
+        ValueError: a class name is no identifier, the dtype is unknown, or the parts cannot be
+            put into one call.
+    """
+
+    description: str
+    model: str
+    pipeline_class: str
+    scheduler_class: str
+    steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    dtype: str = "auto"
+    title: str = ""
+    setting: Setting = field(default_factory=dict)
+    parts: tuple[Emitted, ...] = ()
+    measured: Measured | None = None
+
+    def __post_init__(self) -> None:
+        for name in (self.pipeline_class, self.scheduler_class):
+            if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name):
+                raise ValueError(
+                    f"a class of diffusers is needed here, e.g. DDIMScheduler: {name!r}"
+                )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
+        calls = {part.call for part in self.parts} - {"pipe"}
+        if len(calls) > 1:
+            raise ValueError(f"only one accelerator can replace the call; got {sorted(calls)}")
+        names = [name for part in self.parts for name, _ in part.arguments]
+        if len(set(names)) < len(names):
+            raise ValueError(f"accelerators repeat an argument of the call: {names}")
+
+    @property
+    def call(self) -> str:
+        """The expression to call, e.g. ``pipe``."""
+        return next((part.call for part in self.parts if part.call != "pipe"), "pipe")
+
+
+def literal(value: Plain) -> str:
+    """A value as a Python literal, quoted as ``ruff format`` quotes.
+
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: no such literal is needed.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"not a finite number: {value}")
+    if value is None or type(value) in (bool, int, float):
+        return repr(value)
+    if type(value) is not str:
+        raise TypeError(f"no literal for {type(value).__name__} {value!r}")
+    # With both kinds of quotes inside, repr always encloses in single ones and escapes those.
+    body = repr(value + "'\"")[1 : -len("\\'\"'")]
+    if value.count('"') > value.count("'"):
+        return f"'{body}'"
+    return '"' + body.replace("\\'", "'").replace('"', '\\"') + '"'
+
+
+def assign(name: str, value: Plain) -> str:
+    """A constant's definition; a long string goes over several lines."""
+    line = f"{name} = {literal(value)}"
+    if len(line) <= LINE or not isinstance(value, str):
+        return line
+    # An escaped character takes at most ten columns.
+    width = (LINE - len('    ""')) // (1 if literal(value)[1:-1] == value else 10)
+    pieces = [literal(value[start : start + width]) for start in range(0, len(value), width)]
+    return f"{name} = (\n" + "".join(f"    {piece}\n" for piece in pieces) + ")"
+
+
+def docstring(paragraphs: Iterable[str]) -> str:
+    """A docstring of wrapped paragraphs; characters that could end it or act in it are escaped."""
+    wrapped: list[str] = []
+    for number, paragraph in enumerate(paragraphs):
+        text = " ".join(paragraph.split())
+        text = repr(f"{text}'\"")[1 : -len("\\'\"'")].replace("\\'", "'")
+        text = text.replace('"""', '\\"\\"\\"')
+        lines = textwrap.wrap(
+            text if number else f'"""{text}',
+            LINE,
+            subsequent_indent="  " if number else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        wrapped.append("\n".join(lines))
+        if not number:
+            wrapped.append("")
+    return "\n".join(wrapped) + '\n"""'
+
+
+def import_block(statements: Iterable[str]) -> str:
+    """Import statements merged and sorted: the standard library's, then all others.
+
+    Raises:
+        ValueError: one is not an absolute import.
+    """
+    plain: set[tuple[str, str | None]] = set()
+    members: dict[str, set[tuple[str, str | None]]] = {}
+    for statement in statements:
+        for node in ast.parse(statement).body:
+            if isinstance(node, ast.Import):
+                plain.update((alias.name, alias.asname) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found = members.setdefault(node.module, set())
+                found.update((alias.name, alias.asname) for alias in node.names)
+            else:
+                raise ValueError(f"not an absolute import: {statement!r}")
+    sections: dict[bool, list[str]] = {True: [], False: []}
+    for module, alias in sorted(plain, key=lambda pair: (pair[0].lower(), pair)):
+        sections[_in_standard_library(module)].append(f"import {_renamed(module, alias)}")
+    for module in sorted(members, key=str.lower):
+        names = [_renamed(*pair) for pair in sorted(members[module], key=_member_order)]
+        sections[_in_standard_library(module)].append(_from_import(module, names))
+    return "\n\n".join("\n".join(lines) for lines in sections.values() if lines)
+
+
+def _in_standard_library(module: str) -> bool:
+    return module.split(".")[0] in sys.stdlib_module_names
+
+
+def _renamed(name: str, alias: str | None) -> str:
+    return f"{name} as {alias}" if alias else name
+
+
+def _member_order(pair: tuple[str, str | None]) -> tuple[int, str, str]:
+    """Constants, then classes, then functions, as isort orders them."""
+    name = pair[0]
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
+    return kind, name.lower(), name
+
+
+def _from_import(module: str, names: list[str]) -> str:
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= LINE:
+        return line
+    return f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
+
+
+def _summary(script: Script) -> list[str]:
+    """The paragraphs of the script's docstring."""
+    accelerated = f", accelerated by {script.title}" if script.title else ""
+    paragraphs = [
+        f"Text-to-image with {script.model}: {script.scheduler_class}, {script.steps} steps"
+        f"{accelerated}.",
+        f"Task: {script.description}",
+        f"Pipeline: {script.pipeline_class}, {script.width}x{script.height} pixels, "
+        f"guidance scale {script.guidance_scale}",
+    ]
+    if script.setting:
+        values = (f"{name}={value!r}" for name, value in flatten(script.setting).items())
+        paragraphs.append(f"Settings: {', '.join(values)}")
+    if (measured := script.measured) is not None:
+        low, high = measured.loss_interval
+        versions = (f"{name} {version}" for name, version in measured.versions.items())
+        paragraphs += [
+            f"Measured: {measured.speedup}x the speed without accelerators; CLIP score loss "
+            f"{measured.loss:.4f} (95% interval {low:.4f} to {high:.4f}) over {measured.prompts} "
+            "prompts",
+            f"Hardware: {measured.hardware}",
+            f"Versions: {', '.join(versions)}",
+            f"Date: {measured.date}",
+        ]
+    paragraphs.append('Run: python THIS_FILE --prompt "..." --seed 0 --out image.png')
+    return paragraphs
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Python source, not HTML
+    )
+
+
+def render(script: Script) -> str:
+    """The script's source, formatted as ``ruff format`` would with lines of `LINE` characters."""
+    imports = [
+        *OWN_IMPORTS,
+        f"from diffusers import {script.pipeline_class}, {script.scheduler_class}",
+        *(ACCELERATED_IMPORTS if script.parts else ()),
+        *(statement for part in script.parts for statement in part.imports),
+    ]
+    constants: dict[str, Plain] = {
+        "MODEL": script.model,
+        "STEPS": script.steps,
+        "GUIDANCE_SCALE": script.guidance_scale,
+        "HEIGHT": script.height,
+        "WIDTH": script.width,
+    }
+    return (
+        _environment()
+        .get_template("script.py.jinja")
+        .render(
+            docstring=docstring(_summary(script)),
+            imports=import_block(imports),
+            constants=[assign(name, value) for name, value in constants.items()],
+            pipeline_class=script.pipeline_class,
+            scheduler_class=script.scheduler_class,
+            dtype=script.dtype,
+            without_safety_checker=script.pipeline_class in WITHOUT_SAFETY_CHECKER,
+            parts=script.parts,
+            call=script.call,
+        )
+    )

@@ -1,0 +1,341 @@
+"""Tasks as sentences: read into a typed request, and written from one.
+
+What people write in other ways than the exact sentence is tolerated by tables: `CLAUSES` says how
+each part of a sentence may look, `SCHEDULER_ALIASES` and `SHORTENINGS` how names may be spelled.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from diffaccel.accelerators import ACCELERATORS, combination
+from diffaccel.grid import SCHEDULERS
+from diffaccel.registry import suggest
+
+
+class TaskError(ValueError):
+    """A task that cannot be read.
+
+    Args:
+        message: what is wrong, and what would be right.
+        understood: field of `Request` -> what was read.
+        missing: fields of `Request` that the sentence says nothing about.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        understood: Mapping[str, Any] | None = None,
+        missing: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.understood = dict(understood or {})
+        self.missing = list(missing)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a task asks for.
+
+    Args:
+        model: name as in the grid.
+        scheduler: name as in tasks, a key of ``grid.SCHEDULERS``.
+        steps: number of inference steps, from 1 to `TRAINED_STEPS`.
+        accelerators: short names, sorted.
+        speedup: required, 1 at least.
+        max_loss: limit of the relative loss, between 0 and 1, both excluded; None where the
+            configured one holds.
+
+    Raises:
+        ValueError: a value is out of these bounds.
+    """
+
+    model: str
+    scheduler: str
+    steps: int
+    accelerators: tuple[str, ...]
+    speedup: float
+    max_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = [CHECKS[name](getattr(self, name)) for name in CHECKS]
+        if any(problems):
+            raise ValueError("; ".join(problem for problem in problems if problem))
+
+
+TRAINED_STEPS = 1000
+"""Noise levels that the models are trained on: no sampler can take more steps."""
+
+
+def _check_steps(steps: int) -> str | None:
+    if 1 <= steps <= TRAINED_STEPS:
+        return None
+    return f"the steps must lie between 1 and {TRAINED_STEPS}, not {steps}"
+
+
+def _check_accelerators(names: tuple[str, ...]) -> str | None:
+    if names and list(names) == sorted(set(names)):
+        return None
+    return f"one accelerator or several different ones are needed, not {list(names)}"
+
+
+def _check_speedup(speedup: float) -> str | None:
+    if 1 <= speedup < math.inf:
+        return None
+    return f"the speedup must be 1 or more, not {speedup}"
+
+
+def _check_loss(loss: float | None) -> str | None:
+    if loss is None or 0 < loss < 1:
+        return None
+    return f"the loss must lie between 0 and 1, e.g. 0.02 or 2%, not {loss}"
+
+
+CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "steps": _check_steps,
+    "accelerators": _check_accelerators,
+    "speedup": _check_speedup,
+    "max_loss": _check_loss,
+}
+"""Field of `Request` -> what is wrong with a value of it, or None."""
+
+NUMBER = r"(?<![\w.+-])(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,3}(?!\d))?)"
+PERCENT = r"\s*(?P<percent>%|percent\b)?"
+LOSS = r"(?:\b(?:a|precision|score|quality|accuracy)\s+)*\bloss\b(?:\s+limit\b)?"
+LIMIT = (
+    r"(?:\s*(?:<=?|\u2264|:|=)|\s+(?:of|is|at most|up to|(?:not|never) (?:exceeding|above|over)|"
+    r"(?:not|no) more than|less than|below|under|within)\b)*"
+)
+END = r"(?=\s*,?\s*(?:\b(?:with|using|to|for|at|in)\b|\||$))"
+SPEEDUP = r"speed[- ]?up\b"
+STEP_KINDS = r"(?:(?:inference|sampling|denoising)\s+)?"
+CLAUSES: dict[str, tuple[str, ...]] = {
+    "model": (
+        r"\b(?:generate|create|make|build|write)\s+(?:(?:an?|the)\s+)?(?P<value>\S.*?)\s+pipeline\b",
+    ),
+    "max_loss": (
+        rf"{LOSS}{LIMIT}\s*{NUMBER}{PERCENT}",
+        rf"{NUMBER}{PERCENT}\s*{LOSS}",
+    ),
+    "speedup": (
+        rf"\b{SPEEDUP}{LIMIT}\s+{NUMBER}(?:\s*(?:x|\u00d7|times)(?!\w))?",
+        rf"{NUMBER}\s*(?:x|\u00d7|times|-?\s*fold)(?![\w-])(?:\s+(?:{SPEEDUP}|faster|as fast))?",
+    ),
+    "steps": (rf"{NUMBER}[\s-]*{STEP_KINDS}steps?\b",),
+    "accelerators": (
+        rf"\b(?:accelerated|sped up)\s+(?:by|with|using|through)\s+(?P<value>[^|\s][^|]*?){END}",
+    ),
+    "scheduler": (
+        r"\b(?:using|with|by)\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)\s+(?:sampler|scheduler)\b",
+        rf"\b(?:using|with|by)\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)(?:\s+and)?{END}",
+    ),
+}
+"""Field of `Request` -> patterns of the words that give it, tried in this order on what the fields
+before it left over; ``|`` stands where something was taken out."""
+
+FILLER = frozenset(
+    ("a", "an", "and", "at", "by", "for", "in", "of", "the", "to", "up", "with", "using")
+)
+"""Words that may be left over."""
+
+SEPARATOR = r"\s*(?:,|&|\+|/|\band\b|\bplus\b)\s*"
+"""Between accelerators; several may follow each other."""
+
+SCHEDULER_ALIASES: dict[str, tuple[str, ...]] = {
+    "DPM-Solver++": ("DPM++", "DPM++ 2M", "DPM-Solver multistep"),
+    "UniPCMultistepScheduler": ("UniPC", "UniPC multistep"),
+}
+"""What else people call a scheduler; its class and other punctuation are understood anyway."""
+
+SHORTENINGS = (
+    (r".*/", ""),
+    (r"stablediffusion", "sd"),
+    (r"sdv(?=\d)", "sd"),
+    (r"sdxlbase(10)?", "sdxl"),
+)
+"""Replaced in this order in a name that was folded, slashes kept: hub ids and long names."""
+
+
+def fold(name: str) -> str:
+    """What is left of a name when case, punctuation and long forms are not looked at."""
+    folded = re.sub(r"[^\w/]|_", "", name.lower())
+    for long, short in SHORTENINGS:
+        folded = re.sub(long, short, folded)
+    return folded
+
+
+def _lookup(kind: str, given: str, known: Mapping[str, Iterable[str]]) -> str:
+    """The name that is meant; ``known`` maps each to what else it is called.
+
+    Raises:
+        ValueError: none is, or several are.
+    """
+    if given in known:
+        return given
+    meant = [
+        name
+        for name, aliases in known.items()
+        if fold(given) in {fold(alias) for alias in (name, *aliases)}
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise ValueError(f"the {kind} {given!r} may be any of {', '.join(meant)}: write it exactly")
+    raise ValueError(f"unknown {kind} {given!r}: {suggest(given, known)}")
+
+
+def _read_model(match: re.Match[str], models: Sequence[str]) -> str:
+    return _lookup("model", match["value"], {name: () for name in models})
+
+
+def _read_scheduler(match: re.Match[str], models: Sequence[str]) -> str:
+    known = {
+        name: (diffusers_class, *SCHEDULER_ALIASES.get(name, ()))
+        for name, diffusers_class in SCHEDULERS.items()
+    }
+    return _lookup("scheduler", match["value"], known)
+
+
+def _read_accelerators(match: re.Match[str], models: Sequence[str]) -> tuple[str, ...]:
+    known = {plugin.title: (plugin.name, plugin.package) for plugin in ACCELERATORS.values()}
+    short = {plugin.title: plugin.name for plugin in ACCELERATORS.values()}
+    given = [part for part in re.split(SEPARATOR, match["value"], flags=re.I) if part]
+    return tuple(sorted(short[_lookup("accelerator", part, known)] for part in given))
+
+
+def _read_steps(match: re.Match[str], models: Sequence[str]) -> int:
+    number = float(match["value"])
+    if not number.is_integer():
+        raise ValueError(f"the steps must be a whole number, not {match['value']}")
+    return int(number)
+
+
+def _read_speedup(match: re.Match[str], models: Sequence[str]) -> float:
+    return float(match["value"])
+
+
+def _read_loss(match: re.Match[str], models: Sequence[str]) -> float:
+    return float(Decimal(match["value"]) / (100 if match["percent"] else 1))
+
+
+READERS: dict[str, Callable[[re.Match[str], Sequence[str]], Any]] = {
+    "model": _read_model,
+    "scheduler": _read_scheduler,
+    "steps": _read_steps,
+    "accelerators": _read_accelerators,
+    "speedup": _read_speedup,
+    "max_loss": _read_loss,
+}
+"""Field of `Request` -> how its value is read from a match of its pattern."""
+
+
+def parse(sentence: str, models: Sequence[str]) -> Request:
+    """Reads a task.
+
+    Args:
+        sentence: e.g. ``Generate a SD1.5 pipeline using the DDIM sampler with 50 steps,
+            accelerated by DeepCache with 3.04x speedup and precision loss not exceeding 0.02``.
+        models: names of the known models.
+
+    Raises:
+        TaskError: something is missing, unknown, out of bounds, or not understood.
+    """
+    rest = " ".join(sentence.split()).rstrip(".")
+    understood: dict[str, Any] = {}
+    missing: list[str] = []
+    problems: list[str] = []
+    for name, patterns in CLAUSES.items():
+        found = (re.search(pattern, rest, re.IGNORECASE) for pattern in patterns)
+        match = next((match for match in found if match), None)
+        if match is None:
+            if name != "max_loss":
+                missing.append(name)
+            continue
+        rest = f"{rest[: match.start()]} | {rest[match.end() :]}"
+        try:
+            value = READERS[name](match, models)
+            if name in CHECKS and (problem := CHECKS[name](value)):
+                raise ValueError(problem)
+            understood[name] = value
+        except ValueError as error:
+            problems.append(str(error))
+    for part in re.split(r"[|,;]", rest):
+        if not FILLER.issuperset(part.lower().split()):
+            problems.append(f"not understood: {part.strip()!r}")
+    if missing or problems:
+        raise TaskError(
+            _explanation(sentence, problems, understood, missing, models), understood, missing
+        )
+    return Request(**understood)
+
+
+def _explanation(
+    sentence: str,
+    problems: Sequence[str],
+    understood: Mapping[str, Any],
+    missing: Sequence[str],
+    models: Sequence[str],
+) -> str:
+    known: dict[str, Iterable[str]] = {
+        "model": models,
+        "scheduler": SCHEDULERS,
+        "accelerators": (plugin.title for plugin in ACCELERATORS.values()),
+    }
+    lacks = (
+        f"no {name} given" + (f" (known: {', '.join(known[name])})" if name in known else "")
+        for name in missing
+    )
+    read = (
+        f"{name} {' and '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in understood.items()
+    )
+    return (
+        f"cannot read the task {sentence!r}: {'; '.join([*problems, *lacks])}. "
+        f"Understood: {', '.join(read) or 'nothing'}. A task reads: {TASK}{LOSS_CLAUSE}"
+    )
+
+
+TASK = (
+    "Generate a {model} pipeline using the {scheduler} sampler with {steps} steps, "
+    "accelerated by {accelerators} with {speedup}x speedup"
+)
+LOSS_CLAUSE = " and precision loss not exceeding {loss}"
+
+
+def sentence(request: Request) -> str:
+    """The task in its exact words; without a limit of the loss the last clause is left out."""
+    text = TASK if request.max_loss is None else TASK + LOSS_CLAUSE
+    return text.format(
+        model=request.model,
+        scheduler=request.scheduler,
+        steps=request.steps,
+        accelerators=combination(request.accelerators).title,
+        speedup=float(request.speedup),
+        loss=request.max_loss,
+    )
+
+
+def read_tasks(path: Path) -> list[tuple[int, str]]:
+    """The sentences of a list of tasks, each with its line number.
+
+    The file is UTF-8, one sentence a line; ``#`` begins a comment.
+
+    Raises:
+        TaskError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TaskError(f"cannot read the list of tasks {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(
+            f"the list of tasks {path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from error
+    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
+    return [(number, line) for number, line in enumerate(lines, start=1) if line]
