@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from diffaccel.accelerators._unpatched import unpatched
 from diffaccel.space import Axis, Setting, Space, Value, nest
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class PipelineFacts:
         transformer_downsamples: downsampling factors, relative to the latents, of the U-Net levels
             that have transformer blocks, ascending; SD1.5 has ``(1, 2, 4, 8)``.
         guided: whether classifier-free guidance runs (guidance scale above 1).
+        latent_size: height and width of the latents that the U-Net is made for.
     """
 
     pipeline_class: str
@@ -44,6 +46,41 @@ class PipelineFacts:
     block_layers: tuple[int, ...]
     transformer_downsamples: tuple[int, ...]
     guided: bool = True
+    latent_size: int = 64
+
+    @classmethod
+    def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineFacts:
+        """The facts of a loaded pipeline; of one without a U-Net, that it has no blocks."""
+        unet = getattr(pipe, "unet", None)
+        config = {} if unet is None else unet.config
+        return cls.of_config(
+            type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
+        )
+
+    @classmethod
+    def of_config(
+        cls, pipeline_class: str, unet: Mapping[str, Any], *, steps: int, guidance_scale: float
+    ) -> PipelineFacts:
+        """The same from ``unet/config.json`` alone.
+
+        A UNet2DConditionModel's level i works at 1/2**i of the latents' size, has a downsampler
+        unless it is the last, and has transformer blocks where its block type says CrossAttn.
+        """
+        kinds = tuple(unet.get("down_block_types", ()))
+        layers = unet.get("layers_per_block", 2)
+        per_block = [layers] * len(kinds) if isinstance(layers, int) else list(layers)
+        levels = {2**i for i, kind in enumerate(kinds) if "CrossAttn" in kind}
+        if kinds and "CrossAttn" in (unet.get("mid_block_type") or ""):
+            levels.add(2 ** (len(kinds) - 1))
+        return cls(
+            pipeline_class=pipeline_class,
+            steps=steps,
+            block_layers=tuple(n + (i < len(kinds) - 1) for i, n in enumerate(per_block)),
+            transformer_downsamples=tuple(sorted(levels)),
+            # A distilled U-Net takes the scale as an input and is never run twice.
+            guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
+            latent_size=int(unet.get("sample_size") or 64),
+        )
 
 
 @dataclass(frozen=True)
@@ -51,9 +88,9 @@ class Emitted:
     """Python source that a user would write to apply an accelerator to a pipeline named ``pipe``.
 
     Args:
-        imports: import statements, one each.
-        enter: lines that apply it.
-        leave: lines that take it off again and leave the pipeline as it was.
+        imports: import statements, one each; may repeat those of others.
+        enter: lines that apply it, once for each call of the pipeline.
+        leave: lines that take it off again: the pipeline then works as it did before.
         call: the expression to call instead of ``pipe``.
         arguments: keyword arguments that this call takes on top, as source, e.g.
             ``(("gate_step", "10"),)``.
@@ -96,19 +133,34 @@ class Accelerator(ABC):
         """Why these parameters cannot go with the others', or None. Declared on one side only."""
         return None
 
-    @abstractmethod
-    def applied(
-        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts
-    ) -> AbstractContextManager[Call]:
-        """Applies it within a ``with`` block and gives what to call in place of ``pipe``.
+    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
+        """Why a search on such a pipeline leaves these parameters out, or None: they cannot work
+        there, or do exactly what milder ones do."""
+        return None
 
-        On leaving the block the pipeline is bit for bit what it was. ``others`` are the settings
-        of the other accelerators of the combination, of which this one applies those in ``joins``.
+    @abstractmethod
+    def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
+        """Applies it to a plain pipeline and gives what to call in place of ``pipe``.
+
+        Nothing is to be taken off: `Combination.applied` puts the modules back as they were.
+        ``others`` are the settings of the other accelerators of the combination, of which this one
+        applies those in ``joins``.
+
+        Raises:
+            UnsupportedError: this pipeline has nothing that these parameters work on.
         """
 
     @abstractmethod
     def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
         """The source of the same."""
+
+
+def _check_types(params: Any) -> None:
+    """Raises TypeError where a parameter is not of the number type that its field says."""
+    for field in dataclasses.fields(params):
+        value, kind = getattr(params, field.name), str(field.type)
+        if type(value).__name__ not in ({"float", "int"} if kind == "float" else {kind}):
+            raise TypeError(f"{field.name} must be of type {kind}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +213,7 @@ class Combination:
         for member in self.members:
             own = setting[member.name]
             try:
-                member.Params(**own)
+                _check_types(member.Params(**own))
             except (TypeError, ValueError) as error:
                 return f"{member.title}: {error}"
             others = {name: part for name, part in setting.items() if name != member.name}
@@ -171,12 +223,23 @@ class Combination:
 
     def space(self, facts: PipelineFacts) -> Space:
         """The joint search space; axes are named ``accelerator.parameter``."""
+
+        def forbids(point: Mapping[str, Value]) -> str | None:
+            setting = nest(point)
+            return self.forbids(setting) or self._excludes(setting, facts)
+
         axes = tuple(
             dataclasses.replace(axis, name=f"{member.name}.{axis.name}")
             for member in self.members
             for axis in member.axes(facts)
         )
-        return Space(axes, lambda point: self.forbids(nest(point)))
+        return Space(axes, forbids)
+
+    def _excludes(self, setting: Setting, facts: PipelineFacts) -> str | None:
+        for member in self.members:
+            if (reason := member.excludes(setting[member.name], facts)) is not None:
+                return f"{member.title}: {reason}"
+        return None
 
     def _check(self, setting: Setting) -> None:
         if sorted(setting) != list(self.names):
@@ -192,15 +255,19 @@ class Combination:
     def applied(self, pipe: DiffusionPipeline, setting: Setting) -> Iterator[Call]:
         """Applies all members within a ``with`` block; gives what to call in place of ``pipe``.
 
+        On leaving the block the pipeline is what it was before: whatever is set on it or on its
+        modules inside is undone. A block within a block starts from the plain pipeline, so that
+        applying twice is applying once. Not for several threads on one pipeline.
+
         Raises:
             UnsupportedError: the setting is incomplete, out of bounds, or cannot work.
         """
         self._check(setting)
-        call: Call = pipe
-        with ExitStack() as stack:
+        with unpatched(pipe):
+            call: Call = pipe
             for member in self._applying():
                 others = {name: part for name, part in setting.items() if name != member.name}
-                entered = stack.enter_context(member.applied(pipe, setting[member.name], others))
+                entered = member.apply(pipe, setting[member.name], others)
                 call = entered if entered is not pipe else call
             yield call
 

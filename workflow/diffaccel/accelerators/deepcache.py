@@ -1,0 +1,126 @@
+"""DeepCache: the deep part of the U-Net is computed at every n-th step and reused between.
+
+Xinyin Ma, Gongfan Fang, Xinchao Wang, "DeepCache: Accelerating Diffusion Models for Free",
+CVPR 2024, arXiv:2312.00858; applied through its own package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from diffaccel.accelerators.base import (
+    Accelerator,
+    Call,
+    Emitted,
+    Parts,
+    PipelineFacts,
+    UnsupportedError,
+)
+from diffaccel.space import Axis, Value
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+LAYERS_A_BLOCK = 3
+"""The package reads a branch id as block ``id // 3``, layer ``id % 3``."""
+LONGEST_INTERVAL = 10
+
+
+@dataclass(frozen=True)
+class Params:
+    """DeepCacheSDHelper's parameters.
+
+    Args:
+        cache_interval: the whole U-Net runs at every ``cache_interval``-th step.
+        cache_branch_id: where the other steps turn round: the outermost branch, 0, leaves out all
+            but the last layer of the last up block; higher ids leave out less.
+    """
+
+    cache_interval: int
+    cache_branch_id: int
+
+    def __post_init__(self) -> None:
+        if self.cache_interval < 2:
+            raise ValueError(f"cache_interval must be 2 or more, got {self.cache_interval!r}")
+        if self.cache_branch_id < 0:
+            raise ValueError(f"cache_branch_id must be 0 or more, got {self.cache_branch_id!r}")
+
+
+def branch_ids(block_layers: tuple[int, ...]) -> tuple[int, ...]:
+    """Branch ids that name a layer of the U-Net, ascending.
+
+    Ids beyond them leave out the middle block alone, whichever they are.
+    """
+    return tuple(
+        LAYERS_A_BLOCK * block + layer
+        for block, layers in enumerate(block_layers)
+        for layer in range(min(layers, LAYERS_A_BLOCK))
+    )
+
+
+class DeepCache(Accelerator):
+    name: ClassVar[str] = "deepcache"
+    title: ClassVar[str] = "DeepCache"
+    package: ClassVar[str] = "DeepCache"
+    source: ClassVar[str] = "https://arxiv.org/abs/2312.00858"
+    order: ClassVar[int] = 10
+    Params: ClassVar[type] = Params
+
+    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+        intervals = tuple(range(2, min(LONGEST_INTERVAL, facts.steps) + 1))
+        ids = branch_ids(facts.block_layers)[::-1]
+        outermost = tuple(i for i in ids if i < LAYERS_A_BLOCK or i % LAYERS_A_BLOCK == 0)
+        return (
+            Axis("cache_interval", intervals, tuple(n for n in intervals if n not in (7, 9))),
+            Axis("cache_branch_id", ids, outermost),
+        )
+
+    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
+        if not facts.block_layers:
+            return False, f"needs a U-Net with down and up blocks; {facts.pipeline_class} has none"
+        if facts.steps < 2:
+            return False, f"needs 2 steps or more, one to fill its cache; got {facts.steps}"
+        return True, ""
+
+    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
+        params = Params(**own)  # type: ignore[arg-type]
+        if params.cache_interval > facts.steps:
+            return (
+                f"cache_interval {params.cache_interval} is no other than {facts.steps}, the steps"
+            )
+        return _missing_branch(params.cache_branch_id, facts.block_layers)
+
+    def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
+        from DeepCache import DeepCacheSDHelper
+
+        facts = PipelineFacts.of(pipe, steps=0, guidance_scale=1)
+        if reason := _missing_branch(int(own["cache_branch_id"]), facts.block_layers):
+            raise UnsupportedError(f"{self.title}: {reason}")
+        helper = DeepCacheSDHelper(pipe=pipe)
+        helper.set_params(**own)
+        helper.enable()
+        return pipe
+
+    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in own.items())
+        return Emitted(
+            imports=("from DeepCache import DeepCacheSDHelper",),
+            enter=(
+                "helper = DeepCacheSDHelper(pipe=pipe)",
+                f"helper.set_params({arguments})",
+                "helper.enable()",
+            ),
+            leave=("helper.disable()",),
+        )
+
+
+def _missing_branch(branch: int, block_layers: tuple[int, ...]) -> str | None:
+    ids = branch_ids(block_layers)
+    if branch in ids:
+        return None
+    return f"cache_branch_id {branch} names no layer of this U-Net; it has {list(ids)}"
+
+
+PLUGIN = DeepCache()

@@ -1,0 +1,205 @@
+"""Pipelines of the known layouts, tiny and with random weights, made in memory in a second.
+
+They draw noise, but have the blocks, attention layers and calls of the real ones: for tests, and
+for seeing what an accelerator does to a layout without its weights.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        DiffusionPipeline,
+        StableDiffusionPipeline,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTokenizer
+
+WIDTH = 16
+"""Channels of the text encoders and of the U-Net's first level."""
+TOKENS = 16
+"""Longest prompt, in tokens; there is one for each letter."""
+LATENT_SIZE = 16
+"""Height and width of the latents; of images, in pixels, it is twice that."""
+GROUPS = 4
+
+
+def sd15(seed: int = 0) -> StableDiffusionPipeline:
+    """SD1.5's layout: four levels, the deepest without attention, epsilon prediction."""
+    return _stable_diffusion(seed, {"attention_head_dim": 2}, "epsilon")
+
+
+def sd21(seed: int = 0) -> StableDiffusionPipeline:
+    """SD2.1's layout: as SD1.5's with linear projections, heads by level, and v-prediction."""
+    different = {"attention_head_dim": (1, 2, 4, 4), "use_linear_projection": True}
+    return _stable_diffusion(seed, different, "v_prediction")
+
+
+def sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
+    """SDXL's layout: three levels, the first without attention, several transformer layers in the
+    deeper ones, two text encoders, pooled embeddings and image sizes as further conditions."""
+    import torch
+    from diffusers import StableDiffusionXLPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    sizes = 6  # of the original image, of its crop, of the target: two numbers each
+    pipe = StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config()),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(projection_dim=WIDTH)),
+        tokenizer=_tokenizer(),
+        tokenizer_2=_tokenizer(),
+        unet=_unet(
+            block_out_channels=(WIDTH, 2 * WIDTH, 4 * WIDTH),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 3),
+            attention_head_dim=(1, 2, 4),
+            use_linear_projection=True,
+            cross_attention_dim=2 * WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=sizes * 8 + WIDTH,
+        ),
+        scheduler=_scheduler("epsilon"),
+    )
+    torch.set_rng_state(torch_state)
+    return _quiet(pipe)
+
+
+FAMILIES: Mapping[str, Callable[[int], DiffusionPipeline]] = {
+    "SD1.5": sd15,
+    "SD2.1": sd21,
+    "SDXL": sdxl,
+}
+"""Layout by the name of the model that has it."""
+
+
+def save(family: str, folder: Path, seed: int = 0) -> Path:
+    """Writes such a pipeline as ``from_pretrained`` reads it; gives the folder.
+
+    Raises:
+        KeyError: the family is not in `FAMILIES`.
+    """
+    FAMILIES[family](seed).save_pretrained(folder)
+    return folder
+
+
+def _stable_diffusion(
+    seed: int, different: Mapping[str, Any], prediction: str
+) -> StableDiffusionPipeline:
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    unet = _unet(
+        block_out_channels=(WIDTH, WIDTH, 2 * WIDTH, 2 * WIDTH),
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=WIDTH,
+        **different,
+    )
+    pipe = StableDiffusionPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config()),
+        tokenizer=_tokenizer(),
+        unet=unet,
+        scheduler=_scheduler(prediction),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    torch.set_rng_state(torch_state)
+    return _quiet(pipe)
+
+
+def _quiet(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _unet(**layout: Any) -> UNet2DConditionModel:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE, layers_per_block=2, norm_num_groups=GROUPS, **layout
+    ).eval()
+
+
+def _vae() -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        sample_size=2 * LATENT_SIZE,
+        block_out_channels=(WIDTH, WIDTH),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=GROUPS,
+    ).eval()
+
+
+def _scheduler(prediction: str) -> DDIMScheduler:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction,
+    )
+
+
+def _text_config(**more: Any) -> CLIPTextConfig:
+    from transformers import CLIPTextConfig
+
+    vocabulary = _vocabulary()
+    return CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        bos_token_id=vocabulary["<|startoftext|>"],
+        eos_token_id=vocabulary["<|endoftext|>"],
+        pad_token_id=vocabulary["<|endoftext|>"],
+        **more,
+    )
+
+
+def _vocabulary() -> dict[str, int]:
+    """Every byte as a token, inside a word and at its end, and CLIP's two marks."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    return {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+
+
+def _tokenizer() -> CLIPTokenizer:
+    from transformers import CLIPTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        vocabulary.write_text(json.dumps(_vocabulary()), encoding="utf-8")
+        merges.write_text("#version: 0.2\n", encoding="utf-8")
+        settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": TOKENS}
+        Path(folder, "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+        return CLIPTokenizer.from_pretrained(folder)
