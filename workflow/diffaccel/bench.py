@@ -10,6 +10,7 @@ import numpy as np
 
 from diffaccel import __version__, devices
 from diffaccel.accelerators import ACCELERATORS, PipelineFacts
+from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import Bench, image_digests, measure_baseline, today
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
-class PromptError(ValueError):
+class PromptError(InputError):
     """A prompt file is missing, not text, or too short."""
 
 
@@ -49,21 +50,44 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return "float16" if device.startswith("cuda") else "float32"
 
 
-def open_bench(setup: Setup, spec: ModelSpec, options: MeasureOptions, device: str) -> Bench:
+def open_bench(
+    setup: Setup,
+    spec: ModelSpec,
+    options: MeasureOptions,
+    device: str,
+    pipe: DiffusionPipeline | None = None,
+) -> Bench:
     """Loads everything that measuring a setup needs.
+
+    Args:
+        pipe: a pipeline that is loaded already, its scheduler set; else it is loaded here.
 
     Raises:
         ModelError: the model cannot be loaded.
         PromptError: the prompts cannot be read.
     """
+    prompts = read_prompts(Path(spec.prompts), options.prompts)
+    if pipe is None:
+        pipe = _load(setup, spec, device)
+    pipe.set_progress_bar_config(disable=True)
+    metrics = {name: metric.prepare(spec.scorer, device) for name, metric in METRICS.items()}
+    return Bench(pipe, setup, spec, options, prompts, device, metrics)
+
+
+def _load(setup: Setup, spec: ModelSpec, device: str) -> DiffusionPipeline:
     import diffusers
 
-    prompts = read_prompts(Path(spec.prompts), options.prompts)
     pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
     kind = getattr(diffusers, scheduler_class(setup.scheduler))
     pipe.scheduler = kind.from_config(pipe.scheduler.config)
-    metrics = {name: metric.prepare(spec.scorer, device) for name, metric in METRICS.items()}
-    return Bench(pipe, setup, spec, options, prompts, device, metrics)
+    return pipe
+
+
+def use_threads(count: int) -> None:
+    """Computes on so many CPU threads, as the baseline did."""
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def versions() -> dict[str, str]:
@@ -98,8 +122,7 @@ def environment(pipe: DiffusionPipeline) -> Environment:
 
 def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
     """Measures the plain pipeline; its record and its images."""
-    where = environment(bench.pipe)
-    identity = _identity(bench, where)
+    identity = identity_of(bench)
     run = measure_baseline(bench)
     record = Baseline(
         setup=bench.setup,
@@ -107,7 +130,7 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
         options=bench.options,
         identity=identity,
         digest=digest(identity),
-        environment=where,
+        environment=environment(bench.pipe),
         facts=PipelineFacts.of(
             bench.pipe, steps=bench.setup.steps, guidance_scale=bench.spec.guidance_scale
         ),
@@ -121,7 +144,7 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
     return record, run.images
 
 
-def _identity(bench: Bench, where: Environment) -> dict[str, str]:
+def identity_of(bench: Bench) -> dict[str, str]:
     """All that determines images and times, as text: a change of any of it is another baseline."""
     spec, setup = bench.spec, bench.setup
     return {
@@ -131,7 +154,7 @@ def _identity(bench: Bench, where: Environment) -> dict[str, str]:
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "prompts": digest(bench.prompts),
         "options": digest(to_json(bench.options)),
-        "environment": digest(to_json(where)),
+        "environment": digest(to_json(environment(bench.pipe))),
     }
 
 

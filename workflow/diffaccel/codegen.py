@@ -39,9 +39,6 @@ ACCELERATED_IMPORTS = (
     "from collections.abc import Iterator",
     "from contextlib import contextmanager",
 )
-WITHOUT_SAFETY_CHECKER = ("StableDiffusionPipeline",)
-"""Pipelines that load a safety checker unless told not to: it would be timed, and black out
-images."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class Measured:
     Args:
         speedup: time without accelerators / time with them.
         loss: relative loss of CLIP score.
-        loss_interval: 95% interval of the loss, low and high.
+        loss_interval: interval of the loss, low and high.
+        confidence: of this interval.
         prompts: number of prompts that the scores are means over.
         hardware: name of the device.
         versions: package -> version.
@@ -65,6 +63,7 @@ class Measured:
     hardware: str
     versions: Mapping[str, str]
     date: str
+    confidence: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,11 @@ class Script:
         setting: parameters of each accelerator, as they were found.
         parts: source that applies the setting, in the order of application.
         measured: what the setting gives, if it was measured.
+        load_arguments: what ``from_pretrained`` takes on top, e.g. ``{"safety_checker": None}``.
 
     Raises:
-        ValueError: a class name is no identifier, the dtype is unknown, or the parts cannot be
-            put into one call.
+        ValueError: a class or an argument is no identifier, the dtype is unknown, or the parts
+            cannot be put into one call.
     """
 
     description: str
@@ -104,13 +104,12 @@ class Script:
     setting: Setting = field(default_factory=dict)
     parts: tuple[Emitted, ...] = ()
     measured: Measured | None = None
+    load_arguments: Mapping[str, Plain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (self.pipeline_class, self.scheduler_class):
+        for name in (self.pipeline_class, self.scheduler_class, *self.load_arguments):
             if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name):
-                raise ValueError(
-                    f"a class of diffusers is needed here, e.g. DDIMScheduler: {name!r}"
-                )
+                raise ValueError(f"not the name of a class or of an argument: {name!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         calls = {part.call for part in self.parts} - {"pipe"}
@@ -177,6 +176,24 @@ def docstring(paragraphs: Iterable[str]) -> str:
     return "\n".join(wrapped) + '\n"""'
 
 
+def fit(line: str, indent: int) -> str:
+    """An emitted line, indented; a call that is too long for a line has one argument on each."""
+    margin = " " * indent
+    if indent + len(line) <= LINE or line.startswith((" ", "#")):
+        return margin + line
+    try:
+        call = getattr(ast.parse(line).body[0], "value", None)
+    except SyntaxError:  # the head of a block
+        return margin + line
+    if not isinstance(call, ast.Call):
+        return margin + line
+    arguments = [ast.get_source_segment(line, node) for node in (*call.args, *call.keywords)]
+    opened = line[: line.index("(", call.func.end_col_offset) + 1]
+    return "\n".join(
+        [margin + opened, *(f"{margin}    {argument}," for argument in arguments), f"{margin})"]
+    )
+
+
 def import_block(statements: Iterable[str]) -> str:
     """Import statements merged and sorted: the standard library's, then all others.
 
@@ -225,6 +242,14 @@ def _from_import(module: str, names: list[str]) -> str:
     return f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
 
 
+def _load(script: Script) -> str:
+    """The line that loads the pipeline."""
+    arguments = "".join(
+        f", {name}={literal(value)}" for name, value in script.load_arguments.items()
+    )
+    return f"pipe = {script.pipeline_class}.from_pretrained(model{arguments})"
+
+
 def _summary(script: Script) -> list[str]:
     """The paragraphs of the script's docstring."""
     accelerated = f", accelerated by {script.title}" if script.title else ""
@@ -243,8 +268,8 @@ def _summary(script: Script) -> list[str]:
         versions = (f"{name} {version}" for name, version in measured.versions.items())
         paragraphs += [
             f"Measured: {measured.speedup}x the speed without accelerators; CLIP score loss "
-            f"{measured.loss:.4f} (95% interval {low:.4f} to {high:.4f}) over {measured.prompts} "
-            "prompts",
+            f"{measured.loss:.4f} ({measured.confidence:.0%} interval {low:.4f} to {high:.4f}) "
+            f"over {measured.prompts} prompts",
             f"Hardware: {measured.hardware}",
             f"Versions: {', '.join(versions)}",
             f"Date: {measured.date}",
@@ -255,7 +280,7 @@ def _summary(script: Script) -> list[str]:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -263,6 +288,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # Python source, not HTML
     )
+    environment.filters["fit"] = fit
+    return environment
 
 
 def render(script: Script) -> str:
@@ -290,7 +317,7 @@ def render(script: Script) -> str:
             pipeline_class=script.pipeline_class,
             scheduler_class=script.scheduler_class,
             dtype=script.dtype,
-            without_safety_checker=script.pipeline_class in WITHOUT_SAFETY_CHECKER,
+            load=_load(script),
             parts=script.parts,
             call=script.call,
         )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from diffaccel.accelerators import ACCELERATORS, Combination
+from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
 from diffaccel.models import FAMILIES, known_models
 from diffaccel.records import MeasureOptions, ModelSpec
@@ -17,7 +18,7 @@ from diffaccel.registry import suggest
 from diffaccel.strategies import STRATEGIES
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """The configuration is wrong: one message, one line a mistake, each with what is allowed."""
 
 

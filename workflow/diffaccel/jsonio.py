@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from diffaccel.errors import InputError
+
 SCHEMA = 1
 """Version of every record that this package writes."""
 
 R = TypeVar("R")
 
 
-class RecordError(ValueError):
+class RecordError(InputError):
     """A file that should hold a record does not; says which file and which field."""
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffaccel.errors import InputError
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
 from diffaccel.records import (
@@ -48,7 +49,7 @@ _CLEARLY = 3.0
 """Standard errors by which a baseline must score above shuffled prompts."""
 
 
-class MeasureError(RuntimeError):
+class MeasureError(InputError):
     """A measurement that would mean nothing; says why."""
 
 

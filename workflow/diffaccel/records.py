@@ -161,7 +161,9 @@ class Frontier:
             or its baseline cannot carry a relative loss; ``reason`` says which.
         bound: the fastest measurement with a loss below the limit, if any.
         front: the settings that no other beats in both speedup and loss, mildest first.
-        candidates: how many settings are in the space; the measured ones are in the journal.
+        measured: how many settings were measured; they are in the journal.
+        seconds: that this took, without what was measured before.
+        candidates: how many settings the space has.
     """
 
     cell: Cell
@@ -173,6 +175,7 @@ class Frontier:
     bound: Measurement | None
     front: list[Measurement]
     measured: int
+    seconds: float
     candidates: int
 
 
@@ -227,6 +230,7 @@ class Verdict:
         ok: the script ran, and speedup and loss are as required.
         promised_speedup, promised_loss: from the search.
         speedup, loss, loss_interval: of the script itself.
+        same_scores: whether every image scores exactly as it did in the search.
         reason: what is wrong where ``ok`` is false.
     """
 
@@ -242,5 +246,5 @@ class Verdict:
     loss_interval: tuple[float, float] | None
     timing: Timing | None
     means: dict[str, float]
-    same_images: bool | None
+    same_scores: bool | None
     date: str

@@ -12,6 +12,8 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from diffaccel.errors import InputError
+
 
 class Named(Protocol):
     """What every plugin has."""
@@ -24,7 +26,7 @@ class PluginError(RuntimeError):
     """A plugin file is broken or takes a name that another file has."""
 
 
-class UnknownNameError(ValueError):
+class UnknownNameError(InputError):
     """A name that no registry entry has; the message lists what is known."""
 
 

@@ -7,6 +7,7 @@ A *setting* is nested as users and files see it, ``{"deepcache": {"cache_interva
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ class Space:
 
     axes: tuple[Axis, ...]
     forbids: Callable[[Point], str | None] = lambda point: None
+
+    @property
+    def size(self) -> int:
+        """Number of points before any is forbidden."""
+        return math.prod(len(axis.values) for axis in self.axes)
 
     def points(self, *, grid: bool = False) -> Iterator[dict[str, Value]]:
         """Every allowed point, mildest first; with ``grid``, of the declared grid alone."""

@@ -8,6 +8,7 @@ from abc import ABC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from diffaccel.errors import InputError
 from diffaccel.records import ModelSpec
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """A model cannot be loaded; says what was given and what to do."""
 
 
@@ -82,7 +83,6 @@ class Family(ABC):
             raise ModelError(
                 f"model {spec.name!r} cannot be loaded from {spec.source!r}: {error}"
             ) from error
-        pipe.set_progress_bar_config(disable=True)
         return pipe.to(device)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ASSUMPTIONS = 192
+ASSUMPTIONS = 600
 KEPT = 16
 
 
@@ -44,7 +44,7 @@ class _Assumptions:
     """``n`` assumptions on ``d`` axes; every array's first dimension is ``n``."""
 
     rise: Floats
-    curvature: Floats
+    curvature: Floats  # (n, d)
     weights: Floats  # (n, d), how the rise divides among the axes
     length: Floats
     bend: Floats
@@ -71,7 +71,7 @@ def _assume(quantity: Quantity, axes: int) -> _Assumptions:
     weights = np.stack([rng.dirichlet(np.full(axes, s)) for s in sparsity])
     return _Assumptions(
         rise=np.exp(rng.uniform(low, high, n)),
-        curvature=rng.choice(quantity.curvature, n),
+        curvature=rng.choice(quantity.curvature, (n, axes)),
         weights=weights,
         length=rng.choice([0.5, 1.0, 2.0], n),
         bend=rng.choice([0.15, 0.3, 0.6], n),
@@ -81,7 +81,7 @@ def _assume(quantity: Quantity, axes: int) -> _Assumptions:
 
 def _kernel(a: _Assumptions, offset: float, x: Floats, y: Floats) -> Floats:
     """Prior covariance (n, len(x), len(y)): a constant, a slope on each axis, a smooth bend."""
-    power = a.curvature[:, None, None]
+    power = a.curvature[:, None, :]
     x, y = x[None] ** power, y[None] ** power
     scale = a.weights[:, None, :]
     slopes = np.einsum("nid,njd->nij", x * scale**2, y)
@@ -98,9 +98,7 @@ def _kernel(a: _Assumptions, offset: float, x: Floats, y: Floats) -> Floats:
 
 
 def _mean(a: _Assumptions, x: Floats) -> Floats:
-    return a.rise[:, None] * np.einsum(
-        "nid,nd->ni", x[None] ** a.curvature[:, None, None], a.weights
-    )
+    return a.rise[:, None] * np.einsum("nid,nd->ni", x[None] ** a.curvature[:, None, :], a.weights)
 
 
 def predict(
@@ -137,7 +135,7 @@ def predict(
 
 
 def _prior_variance(a: _Assumptions, offset: float, x: Floats) -> Floats:
-    slopes = ((x[None] ** a.curvature[:, None, None] * a.weights[:, None, :]) ** 2).sum(-1)
+    slopes = ((x[None] ** a.curvature[:, None, :] * a.weights[:, None, :]) ** 2).sum(-1)
     return offset**2 + a.rise[:, None] ** 2 * (0.5 * slopes + a.bend[:, None] ** 2)
 
 

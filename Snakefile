@@ -1,0 +1,39 @@
+# Finds how far diffusion pipelines can be accelerated without visible loss; see README.md.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/baseline.smk"
+include: "rules/frontier.smk"
+include: "rules/bounds.smk"
+include: "rules/tasks.smk"
+include: "rules/code.smk"
+include: "rules/verify.smk"
+include: "rules/summary.smk"
+include: "rules/train.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.summary.output,
+        rules.bounds.output,
+        rules.params.output,
+        rules.tasks.output,
+
+
+onsuccess:
+    show_summary(R)
+
+
+onerror:
+    show_failures(R, log)

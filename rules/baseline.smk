@@ -1,0 +1,19 @@
+# The unaccelerated pipeline: images, scores and times, one job a (model, scheduler, steps).
+rule baseline:
+    input:
+        get_model_files,
+    output:
+        record=f"{R}/baseline/{{setup}}.json",
+        images=directory(f"{R}/baseline/{{setup}}"),
+    log:
+        f"{R}/logs/baseline/{{setup}}.log",
+    threads: TIMED_THREADS
+    resources:
+        gpu=TIMED_GPUS,
+    params:
+        job=get_baseline_job,
+    message:
+        "baseline of {wildcards.setup}"
+    shell:
+        "python -m diffaccel baseline --job {params.job:q}"
+        " --images {output.images:q} --out {output.record:q} --log {log:q}"

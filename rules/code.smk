@@ -1,0 +1,14 @@
+# The self-contained script of a task that was met.
+rule code:
+    input:
+        answer=f"{R}/answers/{{task}}.json",
+        baseline=get_task_baseline,
+    output:
+        f"{R}/code/{{task}}.py",
+    log:
+        f"{R}/logs/code/{{task}}.log",
+    message:
+        "script of {wildcards.task}"
+    shell:
+        "python -m diffaccel code --answer {input.answer:q} --baseline {input.baseline:q}"
+        " --out {output:q} --log {log:q}"

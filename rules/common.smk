@@ -1,0 +1,95 @@
+# What every rule needs: the experiment as the configuration says it, and what jobs are told of it.
+import json
+import shlex
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from diffaccel.config import load
+from diffaccel.errors import InputError
+from diffaccel.jsonio import to_json
+from diffaccel.plan import Experiment
+from diffaccel.report import show_failures, show_summary
+from diffaccel.stages import collect
+
+try:
+    EXPERIMENT = Experiment(load(config))
+    TASKS = EXPERIMENT.tasks
+except InputError as error:
+    raise WorkflowError(str(error))
+
+R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
+ON_GPU = EXPERIMENT.platform != "cpu"
+# On a CPU a timed job has the machine to itself.
+TIMED_THREADS = 1 if ON_GPU else workflow.cores or 1
+TIMED_GPUS = 1 if ON_GPU else 0
+
+
+wildcard_constraints:
+    setup=r"[^/]+",
+    cell=r"[^/]+",
+    task=r"[^/]+",
+
+
+def get_model_files(wildcards):
+    return EXPERIMENT.files(EXPERIMENT.setups[wildcards.setup])
+
+
+def get_baseline_job(wildcards):
+    return json.dumps(EXPERIMENT.baseline_job(wildcards.setup))
+
+
+def get_frontier_job(wildcards):
+    return json.dumps(EXPERIMENT.frontier_job(wildcards.cell))
+
+
+def get_answer_job(wildcards):
+    return json.dumps(EXPERIMENT.answer_job(wildcards.task))
+
+
+def get_cell_baseline(wildcards):
+    setup = EXPERIMENT.cells[wildcards.cell].setup.slug
+    return {
+        "baseline": f"{R}/baseline/{setup}.json",
+        "images": f"{R}/baseline/{setup}",
+    }
+
+
+def get_task_records(wildcards):
+    cell = TASKS[wildcards.task].cell
+    if cell is None:
+        return {}
+    return {
+        "frontier": f"{R}/frontier/{cell.slug}.json",
+        "baseline": f"{R}/baseline/{cell.setup.slug}.json",
+        "images": f"{R}/baseline/{cell.setup.slug}",
+    }
+
+
+def get_answer_flags(wildcards, input):
+    return " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items())
+
+
+def get_task_baseline(wildcards):
+    return get_task_records(wildcards).get("baseline", [])
+
+
+def get_task_proof(wildcards):
+    records = get_task_records(wildcards)
+    return {
+        "answer": f"{R}/answers/{wildcards.task}.json",
+        "script": f"{R}/code/{wildcards.task}.py",
+        "baseline": records["baseline"],
+        "images": records["images"],
+    }
+
+
+def get_task_journal(wildcards):
+    cell = TASKS[wildcards.task].cell
+    return f"{R}/journal/{cell.slug if cell else 'none'}.jsonl"
+
+
+def get_verdicts(wildcards):
+    met = checkpoints.feasible.get().output[0]
+    with open(met) as file:
+        return [f"{R}/verify/{line.strip()}.json" for line in file]

@@ -1,0 +1,16 @@
+# Proof: the script itself is run and measured again.
+rule verify:
+    input:
+        unpack(get_task_proof),
+    output:
+        f"{R}/verify/{{task}}.json",
+    log:
+        f"{R}/logs/verify/{{task}}.log",
+    threads: TIMED_THREADS
+    resources:
+        gpu=TIMED_GPUS,
+    message:
+        "verify {wildcards.task}"
+    shell:
+        "python -m diffaccel verify --answer {input.answer:q} --baseline {input.baseline:q}"
+        " --images {input.images:q} --script {input.script:q} --out {output:q} --log {log:q}"

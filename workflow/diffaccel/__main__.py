@@ -1,0 +1,5 @@
+"""``python -m diffaccel``; see `diffaccel.cli`."""
+
+from diffaccel.cli import main
+
+main()

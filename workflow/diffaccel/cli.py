@@ -1,0 +1,159 @@
+"""The command line: the stages as Snakemake's rules call them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffaccel.errors import InputError
+from diffaccel.jsonio import parse, read_record, write_record, write_text
+from diffaccel.records import (
+    Answer,
+    Baseline,
+    Frontier,
+    MeasureOptions,
+    ModelSpec,
+    Setup,
+    Task,
+)
+from diffaccel.stages import search
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text[:80]!r}") from None
+
+
+def _baseline(args: argparse.Namespace) -> None:
+    from diffaccel.stages import baseline
+
+    baseline.run(
+        parse(Setup, args.job["setup"], "setup"),
+        parse(ModelSpec, args.job["spec"], "spec"),
+        parse(MeasureOptions, args.job["options"], "options"),
+        args.job["platform"],
+        args.out,
+        args.images,
+    )
+
+
+def _frontier(args: argparse.Namespace) -> None:
+    job = args.job
+    cell = parse(search.Cell, job["cell"], "cell")
+    with search.opened(
+        cell,
+        read_record(Baseline, args.baseline),
+        args.images,
+        args.journal,
+        job["strategy"],
+        job["seed"],
+    ) as opened:
+        write_record(args.out, search.frontier(opened, job["targets"], job["loss_limit"]))
+
+
+def _answer(args: argparse.Namespace) -> None:
+    task = parse(Task, args.job["task"], "task")
+    if task.cell is None:
+        write_record(args.out, search.unparsed(task))
+        return
+    with search.opened(
+        task.cell,
+        read_record(Baseline, args.baseline),
+        args.images,
+        args.journal,
+        args.job["strategy"],
+        args.job["seed"],
+    ) as opened:
+        write_record(args.out, search.answer(task, read_record(Frontier, args.frontier), opened))
+
+
+def _code(args: argparse.Namespace) -> None:
+    from diffaccel.stages import code
+
+    answer = read_record(Answer, args.answer)
+    write_text(args.out, code.script(answer, read_record(Baseline, args.baseline)))
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from diffaccel.stages import verify
+
+    verdict = verify.run(
+        read_record(Answer, args.answer),
+        read_record(Baseline, args.baseline),
+        args.images,
+        args.script,
+    )
+    write_record(args.out, verdict)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diffaccel", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="STAGE")
+    inputs = {
+        "--job": "what to do, as JSON",
+        "--baseline": "record of the baseline",
+        "--images": "folder of the baseline's images",
+        "--frontier": "record of the cell's frontier",
+        "--answer": "record of the answered task",
+        "--script": "the generated script",
+        "--journal": "the cell's journal; it is appended to",
+    }
+    stages = {
+        "baseline": (_baseline, ("--job", "--images"), "measure the plain pipeline"),
+        "frontier": (
+            _frontier,
+            ("--job", "--baseline", "--images", "--journal"),
+            "decide the bound and the targets of a cell",
+        ),
+        "answer": (
+            _answer,
+            ("--job",),
+            "answer one task, measuring where the frontier left it open",
+        ),
+        "code": (_code, ("--answer", "--baseline"), "render the script of an answered task"),
+        "verify": (
+            _verify,
+            ("--answer", "--baseline", "--images", "--script"),
+            "run a script and measure it again",
+        ),
+    }
+    for name, (function, required, text) in stages.items():
+        command = commands.add_parser(name, help=text, description=text)
+        optional = ("--frontier", "--baseline", "--images", "--journal") if name == "answer" else ()
+        for flag in (*required, *optional):
+            kind = _json if flag == "--job" else Path
+            command.add_argument(flag, type=kind, required=flag in required, help=inputs[flag])
+        command.add_argument("--out", type=Path, required=True, help="the file to write")
+        command.add_argument("--log", type=Path, help="file that gets what is logged")
+        command.set_defaults(function=function)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one stage. What is wrong with the input is one line and exit status 2."""
+    args = _parser().parse_args(argv)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if args.log is not None:
+        args.log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(args.log, mode="w"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    logging.captureWarnings(True)
+    try:
+        args.function(args)
+    except InputError as error:
+        logging.error("%s", error)
+        sys.exit(2)
+    except Exception:
+        logging.exception("%s failed", args.out)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What an experiment consists of, known from its configuration alone: setups, cells and tasks.
+
+Everything here is cheap and pure, so that Snakemake can ask for it while it builds its graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from diffaccel import devices, tasks
+from diffaccel.config import Config, measure_options, model_spec, parse_accelerators
+from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import to_json
+from diffaccel.models import known_models
+from diffaccel.records import MeasureOptions, ModelSpec, Task
+
+FRACTIONS = (0.8, 0.9, 0.95)
+"""Shares of the stored bound that tasks are made for."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration, unfolded."""
+
+    config: Config
+
+    @cached_property
+    def platform(self) -> str:
+        """The hardware, as named or as found."""
+        named = self.config.platform
+        return devices.platform() if named == "auto" else named
+
+    @cached_property
+    def specs(self) -> dict[str, ModelSpec]:
+        """Every model that can be named: the configured ones and those known by name."""
+        return known_models() | {
+            spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
+        }
+
+    @cached_property
+    def options(self) -> MeasureOptions:
+        return measure_options(self.config)
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Cells of the grid, then those that only the user's tasks name; by slug."""
+        setups = [
+            Setup(model_spec(entry).name, scheduler, steps)
+            for entry in self.config.models
+            for scheduler in self.config.schedulers
+            for steps in self.config.steps
+        ]
+        names = [parse_accelerators(title).names for title in self.config.accelerators]
+        grid = [Cell(setup, accelerators) for setup in setups for accelerators in names]
+        asked = [task.cell for task in self.user_tasks if task.cell is not None]
+        return {cell.slug: cell for cell in (*grid, *asked)}
+
+    @cached_property
+    def setups(self) -> dict[str, Setup]:
+        """Setups of all cells, by slug."""
+        return {cell.setup.slug: cell.setup for cell in self.cells.values()}
+
+    @cached_property
+    def user_tasks(self) -> list[Task]:
+        """The lines of the user's task list."""
+        if self.config.tasks_file is None:
+            return []
+        lines = tasks.read_tasks(Path(self.config.tasks_file))
+        return [
+            self._user_task(f"user-{number:03}", sentence)
+            for number, (_, sentence) in enumerate(lines, start=1)
+        ]
+
+    def _user_task(self, name: str, sentence: str) -> Task:
+        limit = self.config.loss_limit
+        try:
+            request = tasks.parse(sentence, list(self.specs))
+        except tasks.TaskError as error:
+            return Task(name, "user", None, None, None, limit, sentence, str(error))
+        setup = Setup(request.model, request.scheduler, request.steps)
+        cell = Cell(setup, request.accelerators)
+        max_loss = limit if request.max_loss is None else request.max_loss
+        return Task(name, "user", cell, request.speedup, None, max_loss, sentence)
+
+    @cached_property
+    def targets(self) -> list[Task]:
+        """One a cell and configured speedup."""
+        limit = self.config.loss_limit
+        return [
+            Task(f"{slug}_{speedup}x", "target", cell, speedup, None, limit, None)
+            for slug, cell in self.cells.items()
+            for speedup in self.config.speedups
+        ]
+
+    @cached_property
+    def bound_tasks(self) -> list[Task]:
+        """Those made from each cell's bound; how fast they must be is known once the bound is."""
+        limit = self.config.loss_limit
+        return [
+            Task(
+                f"{slug}_bound{fraction:.0%}".rstrip("%"),
+                "bound",
+                cell,
+                None,
+                fraction,
+                limit,
+                None,
+            )
+            for slug, cell in self.cells.items()
+            for fraction in FRACTIONS
+        ]
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Everything that is asked, by id."""
+        return {task.id: task for task in (*self.targets, *self.bound_tasks, *self.user_tasks)}
+
+    @property
+    def scripted(self) -> list[Task]:
+        """The tasks that a script is made for without being asked for by name."""
+        return [*self.bound_tasks, *self.user_tasks]
+
+    def spec(self, setup: Setup) -> ModelSpec:
+        """How the model of a setup is measured."""
+        return self.specs[setup.model]
+
+    def files(self, setup: Setup) -> list[str]:
+        """Local files whose change makes a baseline stale: prompts, model and scorer."""
+        spec = self.spec(setup)
+        folders = [Path(source) for source in (spec.source, spec.scorer)]
+        found = [
+            str(path)
+            for folder in folders
+            if folder.is_dir()
+            for path in sorted(folder.rglob("*"))
+            if path.suffix in (".safetensors", ".json")
+        ]
+        return [spec.prompts, *found]
+
+    def baseline_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel baseline` is told."""
+        setup = self.setups[slug]
+        return {
+            "setup": to_json(setup),
+            "spec": to_json(self.spec(setup)),
+            "options": to_json(self.options),
+            "platform": self.platform,
+        }
+
+    def frontier_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel frontier` is told."""
+        return {
+            "cell": to_json(self.cells[slug]),
+            "targets": list(self.config.speedups),
+            "loss_limit": self.config.loss_limit,
+            "strategy": self.config.search.strategy,
+            "seed": self.config.search.seed,
+        }
+
+    def answer_job(self, name: str) -> dict[str, Any]:
+        """What `diffaccel answer` is told."""
+        return {
+            "task": to_json(self.tasks[name]),
+            "strategy": self.config.search.strategy,
+            "seed": self.config.search.seed,
+        }

@@ -1,0 +1,32 @@
+"""Measuring the unaccelerated pipeline of a setup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffaccel import devices
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.jsonio import write_record
+from diffaccel.records import MeasureOptions, ModelSpec
+
+
+def run(
+    setup: Setup, spec: ModelSpec, options: MeasureOptions, platform: str, out: Path, images: Path
+) -> None:
+    """Writes the record and the images of a baseline.
+
+    Raises:
+        InputError: this is other hardware than the results are for.
+    """
+    with devices.hold_device() as device:
+        if (found := devices.platform()) != platform:
+            raise InputError(
+                f"the results are for {platform!r} and this machine is {found!r}; results of "
+                "different hardware never mix: run there, or set platform: auto"
+            )
+        from diffaccel import bench
+
+        record, made = bench.run_baseline(bench.open_bench(setup, spec, options, device))
+    bench.save_images(images, made)
+    write_record(out, record)

@@ -1,0 +1,129 @@
+"""Gathering the records of cells and tasks into the files that users read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from diffaccel.accelerators import combination
+from diffaccel.grid import Cell
+from diffaccel.jsonio import SCHEMA, read_record, to_json, write_json, write_text
+from diffaccel.records import Answer, Frontier, Measurement, Task, Verdict
+from diffaccel.space import flatten
+from diffaccel.stages.search import resolved, stored_bound
+
+
+def bounds(frontiers: Iterable[Path], out: Path) -> None:
+    """`speedup_bounds.json`: the largest speedup of every cell that has one."""
+    stored: dict[str, Any] = {}
+    for known in (read_record(Frontier, path) for path in frontiers):
+        if known.bound is None:
+            continue
+        key = known.cell.key("upbound_speedup", known.loss_limit)
+        stored[key] = {
+            "max_speedup": stored_bound(known),
+            "measured_speedup": round(known.bound.speedup, 4),
+            **_entry(known.cell, known.bound),
+        }
+    write_json(out, stored)
+
+
+def params(frontiers: Iterable[Path], answers: Iterable[Path], out: Path) -> None:
+    """`search_params.json`: every setting that was found, under its measured speedup."""
+    stored: dict[str, Any] = {}
+    for known in (read_record(Frontier, path) for path in frontiers):
+        if known.bound is not None:
+            _add(stored, known.cell, known.loss_limit, known.bound)
+    for found in (read_record(Answer, path) for path in answers):
+        if found.chosen is not None and found.task.cell is not None:
+            _add(stored, found.task.cell, found.task.max_loss, found.chosen)
+    write_json(out, stored)
+
+
+def _add(stored: dict[str, Any], cell: Cell, loss_limit: float, row: Measurement) -> None:
+    """Of two settings of the same rounded speedup the one with less loss stays."""
+    key = cell.key(str(round(row.speedup, 2)), loss_limit)
+    if key not in stored or row.loss < stored[key]["score_loss"]:
+        stored[key] = {"speedup": row.speedup, **_entry(cell, row)}
+
+
+def _entry(cell: Cell, row: Measurement) -> dict[str, Any]:
+    return {
+        "params": row.setting,
+        "score_loss": row.loss,
+        "score_loss_interval": list(row.loss_interval),
+        "scores": row.means,
+        "cell": cell.slug,
+        "date": row.date,
+        "schema": SCHEMA,
+    }
+
+
+def tasks(made: Iterable[Task], frontiers: Iterable[Path], out: Path) -> None:
+    """`tasks.json`: the tasks made from the bounds, then the user's own."""
+    known = {record.cell: record for record in (read_record(Frontier, p) for p in frontiers)}
+    listed = [resolved(task, known[task.cell]) if task.cell else task for task in made]
+    kept = [task for task in listed if task.required is not None or task.problem is not None]
+    write_json(out, {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
+
+
+def feasible(answers: Iterable[Path], out: Path) -> None:
+    """The ids of the tasks that were met, one a line."""
+    records = [read_record(Answer, path) for path in answers]
+    met = [record.task.id for record in records if record.status == "met"]
+    write_text(out, "".join(f"{name}\n" for name in met))
+
+
+def summary(
+    frontiers: Iterable[Path], answers: Iterable[Path], verdicts: Iterable[Path]
+) -> pd.DataFrame:
+    """One row a task, with its cell's bound; what is missing is empty."""
+    known = {record.cell: record for record in (read_record(Frontier, p) for p in frontiers)}
+    proven = {record.id: record for record in (read_record(Verdict, p) for p in verdicts)}
+    rows = [
+        _row(found, known, proven.get(found.task.id))
+        for found in (read_record(Answer, path) for path in answers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) -> dict[str, Any]:
+    task, cell = found.task, found.task.cell
+    row: dict[str, Any] = {
+        "id": task.id,
+        "origin": task.origin,
+        "model": cell.setup.model if cell else None,
+        "scheduler": cell.setup.scheduler if cell else None,
+        "steps": cell.setup.steps if cell else None,
+        "accelerators": combination(cell.accelerators).title if cell else None,
+        "required": task.required,
+        "max_loss": task.max_loss,
+        "status": found.status,
+        "reason": found.reason,
+        "sentence": task.sentence,
+    }
+    best = known[cell].bound if cell in known else None
+    row["bound"] = best.speedup if best else None
+    for prefix, measured in (("", found.chosen), ("nearest_", found.nearest)):
+        row[f"{prefix}speedup"] = measured.speedup if measured else None
+        row[f"{prefix}loss"] = measured.loss if measured else None
+        row[f"{prefix}loss_low"] = measured.loss_interval[0] if measured else None
+        row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
+        setting = flatten(measured.setting) if measured else {}
+        row[f"{prefix}setting"] = " ".join(f"{name}={value}" for name, value in setting.items())
+    row["verified"] = verdict.ok if verdict else None
+    row["verified_speedup"] = verdict.speedup if verdict else None
+    row["verified_loss"] = verdict.loss if verdict else None
+    row["verdict"] = verdict.reason if verdict else None
+    return row
+
+
+def write_summary(
+    frontiers: Iterable[Path], answers: Iterable[Path], verdicts: Iterable[Path], out: Path
+) -> None:
+    """`summary.csv`: the table of `summary`, numbers to four decimals."""
+    table = summary(frontiers, answers, verdicts)
+    write_text(out, table.to_csv(index=False, float_format="%.4f"))
