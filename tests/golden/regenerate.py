@@ -1,0 +1,95 @@
+"""Writes the golden scripts anew: ``python tests/golden/regenerate.py``, then read the diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.codegen import Measured, Script, render
+from diffaccel.space import Setting
+
+HERE = Path(__file__).parent
+CLASSES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+MODELS = {"sd": "resources/models/mini-SD1.5", "sdxl": "stabilityai/stable-diffusion-xl-base-1.0"}
+LOADING = {"sd": {"safety_checker": None, "requires_safety_checker": False}, "sdxl": {}}
+SIDES = {"sd": 128, "sdxl": 1024}
+DEEPCACHE = {"cache_interval": 3, "cache_branch_id": 0}
+TGATE = {"gate_step": 10, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}
+TOME = {
+    "ratio": 0.5,
+    "max_downsample": 2,
+    "sx": 2,
+    "sy": 2,
+    "merge_attn": True,
+    "merge_crossattn": False,
+    "merge_mlp": False,
+}
+SETTINGS: dict[str, Setting] = {
+    "plain": {},
+    "deepcache": {"deepcache": DEEPCACHE},
+    "tgate": {"tgate": {**TGATE, "sp_interval": 5, "fi_interval": 2, "warm_up": 2}},
+    "tome": {"tome": TOME},
+    "deepcache+tgate": {"deepcache": DEEPCACHE, "tgate": TGATE},
+    "deepcache+tome": {"deepcache": DEEPCACHE, "tome": TOME},
+    "deepcache+tgate+tome": {"deepcache": DEEPCACHE, "tgate": TGATE, "tome": TOME},
+}
+GOLDEN = {
+    "sd_plain": ("sd", "plain", "DDIMScheduler"),
+    "sd_deepcache": ("sd", "deepcache", "DPMSolverMultistepScheduler"),
+    "sd_tome": ("sd", "tome", "DDIMScheduler"),
+    "sd_deepcache+tgate": ("sd", "deepcache+tgate", "DDIMScheduler"),
+    "sdxl_tgate": ("sdxl", "tgate", "UniPCMultistepScheduler"),
+    "sdxl_deepcache+tgate+tome": ("sdxl", "deepcache+tgate+tome", "DDIMScheduler"),
+}
+"""File name -> family, accelerators, scheduler."""
+
+EXAMPLE = Measured(
+    speedup=2.31,
+    loss=0.0042,
+    loss_interval=(-0.0021, 0.0104),
+    prompts=64,
+    hardware="a made-up example, not a measurement",
+    versions={"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0"},
+    date="2026-11-20",
+)
+
+
+def script(family: str, setting: Setting, scheduler: str) -> Script:
+    """A script of 20 steps with made-up figures."""
+    joined = combination(list(setting)) if setting else None
+    facts = PipelineFacts(
+        pipeline_class=CLASSES[family],
+        steps=20,
+        block_layers=(3, 3, 3, 2) if family == "sd" else (3, 3, 2),
+        transformer_downsamples=(1, 2, 4) if family == "sd" else (2, 4),
+        latent_size=SIDES[family] // 8,
+    )
+    return Script(
+        description="An example",
+        model=MODELS[family],
+        pipeline_class=CLASSES[family],
+        scheduler_class=scheduler,
+        steps=20,
+        guidance_scale=7.5,
+        height=SIDES[family],
+        width=SIDES[family],
+        title=joined.title if joined else "",
+        setting=setting,
+        parts=joined.emit(setting, facts) if joined else (),
+        measured=EXAMPLE if joined else None,
+        load_arguments=LOADING[family],
+    )
+
+
+def golden() -> dict[Path, str]:
+    """Every golden file and what it should hold."""
+    return {
+        HERE / f"{name}.py": render(script(family, SETTINGS[accelerators], scheduler))
+        for name, (family, accelerators, scheduler) in GOLDEN.items()
+    }
+
+
+if __name__ == "__main__":
+    for path, source in golden().items():
+        path.write_text(source, encoding="utf-8")
+        print(f"wrote {path}")

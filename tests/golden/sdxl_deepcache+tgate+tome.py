@@ -1,0 +1,109 @@
+"""Text-to-image with stabilityai/stable-diffusion-xl-base-1.0: DDIMScheduler, 20 steps, accelerated
+by DeepCache, T-Gate, and ToMe.
+
+Task: An example
+Pipeline: StableDiffusionXLPipeline, 1024x1024 pixels, guidance scale 7.5
+Settings: deepcache.cache_interval=3, deepcache.cache_branch_id=0, tgate.gate_step=10,
+  tgate.sp_interval=1, tgate.fi_interval=1, tgate.warm_up=0, tome.ratio=0.5, tome.max_downsample=2,
+  tome.sx=2, tome.sy=2, tome.merge_attn=True, tome.merge_crossattn=False, tome.merge_mlp=False
+Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
+  0.0104) over 64 prompts
+Hardware: a made-up example, not a measurement
+Versions: torch 2.13.0, diffusers 0.42.1, transformers 5.23.0
+Date: 2026-11-20
+Run: python THIS_FILE --prompt "..." --seed 0 --out image.png
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tomesd
+import torch
+from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+from diffusers.models.attention_processor import Attention
+from PIL import Image
+from tgate import TgateSDXLDeepCacheLoader
+
+MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
+STEPS = 20
+GUIDANCE_SCALE = 7.5
+HEIGHT = 1024
+WIDTH = 1024
+
+
+def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionXLPipeline:
+    """Loads the model and its sampler; the device "auto" is CUDA where there is any, or the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    pipe = StableDiffusionXLPipeline.from_pretrained(model)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return pipe.to(device, dtype)
+
+
+@contextmanager
+def accelerated(pipe: StableDiffusionXLPipeline) -> Iterator[None]:
+    """Accelerates the pipeline within a `with` block and leaves it as it was."""
+    TgateSDXLDeepCacheLoader(pipe, cache_interval=3, cache_branch_id=0)
+    tomesd.apply_patch(pipe, ratio=0.5, max_downsample=2)
+    # tomesd takes its random numbers from a copy of the global generator.
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        tomesd.remove_patch(pipe)
+        pipe.deepcache.disable()
+        del pipe.deepcache
+        del pipe.tgate
+        for module in pipe.unet.modules():
+            if isinstance(module, Attention):  # tgate leaves its own forward, and caches
+                vars(module).pop("forward", None)
+                vars(module).pop("cache", None)
+
+
+def generate(
+    pipe: StableDiffusionXLPipeline,
+    prompts: list[str],
+    seeds: list[int],
+) -> list[Image.Image]:
+    """Draws one image a prompt, each from the noise of its own seed."""
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    with accelerated(pipe):
+        result = pipe.tgate(
+            prompts,
+            generator=generators,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            height=HEIGHT,
+            width=WIDTH,
+            gate_step=10,
+            sp_interval=1,
+            fi_interval=1,
+            warm_up=0,
+        )
+    images: list[Image.Image] = result.images
+    return images
+
+
+def main() -> None:
+    """Reads the command line, draws the images and writes them."""
+    parser = argparse.ArgumentParser(description="Draws images from prompts.")
+    parser.add_argument("--prompt", action="append", required=True, help="again for more images")
+    parser.add_argument("--seed", type=int, default=0, help="of the first image; the next has +1")
+    parser.add_argument("--out", type=Path, default=Path("image.png"), help="file to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--model", default=MODEL, help="folder or hub id")
+    args = parser.parse_args()
+
+    pipe = load_pipeline(args.model, args.device)
+    seeds = [args.seed + number for number in range(len(args.prompt))]
+    for number, image in enumerate(generate(pipe, args.prompt, seeds)):
+        path = args.out.with_stem(f"{args.out.stem}-{number}") if number else args.out
+        image.save(path)
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
