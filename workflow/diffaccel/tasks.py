@@ -108,24 +108,29 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 NUMBER = r"(?<![\w.+-])(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,3}(?!\d))?)"
 PERCENT = r"\s*(?P<percent>%|percent\b)?"
 LOSS = r"(?:\b(?:a|precision|score|quality|accuracy)\s+)*\bloss\b(?:\s+limit\b)?"
-LIMIT = (
-    r"(?:\s*(?:<=?|\u2264|:|=)|\s+(?:of|is|at most|up to|(?:not|never) (?:exceeding|above|over)|"
-    r"(?:not|no) more than|less than|below|under|within)\b)*"
+AT_MOST = (
+    r"(?:<=?|\u2264|:|=|\b(?:of|is|at most|up to|(?:not|never) (?:exceeding|above|over)|"
+    r"(?:not|no) more than|less than|below|under|within)\b)"
+)
+AT_LEAST = (
+    r"(?:>=?|\u2265|:|=|\b(?:of|is|at least|(?:not|no|never) (?:less than|below|under)|"
+    r"more than|above|over)\b)"
 )
 END = r"(?=\s*,?\s*(?:\b(?:with|using|to|for|at|in)\b|\||$))"
 SPEEDUP = r"speed[- ]?up\b"
+TIMES = r"(?:\s*(?:x|\u00d7|times|-?\s*fold)(?![\w-]))"
 STEP_KINDS = r"(?:(?:inference|sampling|denoising)\s+)?"
 CLAUSES: dict[str, tuple[str, ...]] = {
     "model": (
         r"\b(?:generate|create|make|build|write)\s+(?:(?:an?|the)\s+)?(?P<value>\S.*?)\s+pipeline\b",
     ),
     "max_loss": (
-        rf"{LOSS}{LIMIT}\s*{NUMBER}{PERCENT}",
-        rf"{NUMBER}{PERCENT}\s*{LOSS}",
+        rf"{LOSS}\s*(?:{AT_MOST}\s*)*{NUMBER}{PERCENT}",
+        rf"(?:{AT_MOST}\s*)?{NUMBER}{PERCENT}\s*{LOSS}",
     ),
     "speedup": (
-        rf"\b{SPEEDUP}{LIMIT}\s+{NUMBER}(?:\s*(?:x|\u00d7|times)(?!\w))?",
-        rf"{NUMBER}\s*(?:x|\u00d7|times|-?\s*fold)(?![\w-])(?:\s+(?:{SPEEDUP}|faster|as fast))?",
+        rf"\b{SPEEDUP}\s*(?:{AT_LEAST}\s*)*{NUMBER}{TIMES}?",
+        rf"(?:{AT_LEAST}\s*)?{NUMBER}{TIMES}(?:\s+(?:{SPEEDUP}|faster|as fast))?",
     ),
     "steps": (rf"{NUMBER}[\s-]*{STEP_KINDS}steps?\b",),
     "accelerators": (
@@ -133,7 +138,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     ),
     "scheduler": (
         r"\b(?:using|with|by)\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)\s+(?:sampler|scheduler)\b",
-        rf"\b(?:using|with|by)\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)(?:\s+and)?{END}",
+        rf"\busing\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)(?:\s+and)?{END}",
     ),
 }
 """Field of `Request` -> patterns of the words that give it, tried in this order on what the fields
@@ -246,7 +251,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
     Raises:
         TaskError: something is missing, unknown, out of bounds, or not understood.
     """
-    rest = " ".join(sentence.split()).rstrip(".")
+    rest = " ".join(sentence.split())
     understood: dict[str, Any] = {}
     missing: list[str] = []
     problems: list[str] = []
@@ -265,7 +270,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
             understood[name] = value
         except ValueError as error:
             problems.append(str(error))
-    for part in re.split(r"[|,;]", rest):
+    for part in re.split(r"[|,;.]", rest):
         if not FILLER.issuperset(part.lower().split()):
             problems.append(f"not understood: {part.strip()!r}")
     if missing or problems:

@@ -1,0 +1,299 @@
+"""Task sentences: the exact forms, what people write instead, and what must be refused."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from diffaccel.accelerators import ACCELERATORS, combination
+from diffaccel.grid import SCHEDULERS
+from diffaccel.tasks import LOSS_CLAUSE, Request, TaskError, fold, parse, read_tasks, sentence
+from hypothesis import given
+from hypothesis import strategies as st
+
+MODELS = ("SD1.5", "SD2.1", "SDXL", "mini-SD1.5", "mini-SD2.1", "mini-SDXL")
+FIRST_VERSION = Path(__file__).parents[2] / "resources/tasks/first-version.txt"
+COMBINATIONS = [
+    tuple(names)
+    for size in range(1, len(ACCELERATORS) + 1)
+    for names in itertools.combinations(sorted(ACCELERATORS), size)
+]
+
+requests = st.builds(
+    Request,
+    model=st.sampled_from(MODELS),
+    scheduler=st.sampled_from(list(SCHEDULERS)),
+    steps=st.integers(1, 1000),
+    accelerators=st.sampled_from(COMBINATIONS),
+    speedup=st.floats(1, 1e6) | st.sampled_from([1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0, 9.0]),
+    max_loss=st.none() | st.floats(1e-9, 1, exclude_max=True) | st.just(0.02),
+)
+
+
+@given(requests)
+def test_what_is_written_is_read_back(request: Request) -> None:
+    assert parse(sentence(request), MODELS) == request
+
+
+@given(requests, st.booleans(), st.booleans())
+def test_case_and_the_word_sampler_do_not_matter(
+    request: Request, shout: bool, sampler: bool
+) -> None:
+    text = sentence(request) if sampler else sentence(request).replace(" sampler", "")
+    assert parse(text.upper() if shout else text.lower(), MODELS) == request
+
+
+@pytest.mark.parametrize(
+    ("text", "request_"),
+    [
+        (
+            "Generate a SD1.5 pipeline using the DDIM sampler with 50 steps, accelerated by "
+            "DeepCache with 3.04x speedup and precision loss not exceeding 0.02",
+            Request("SD1.5", "DDIM", 50, ("deepcache",), 3.04, 0.02),
+        ),
+        (
+            "Generate a SD1.5 pipeline using the DPM-Solver++ with 20 steps, accelerated by "
+            "T-Gate with 1.44x speedup and precision loss not exceeding 0.02",
+            Request("SD1.5", "DPM-Solver++", 20, ("tgate",), 1.44, 0.02),
+        ),
+        (
+            "Generate a SDXL pipeline using the UniPCMultistepScheduler sampler with 25 steps, "
+            "accelerated by DeepCache, T-Gate, and ToMe with 2.5x speedup",
+            Request("SDXL", "UniPCMultistepScheduler", 25, ("deepcache", "tgate", "tome"), 2.5),
+        ),
+    ],
+)
+def test_the_exact_forms(text: str, request_: Request) -> None:
+    assert parse(text, MODELS) == request_
+    assert sentence(request_).replace(" sampler", "") == text.replace(" sampler", "")
+
+
+def test_a_round_speedup_keeps_its_decimal() -> None:
+    text = sentence(Request("SD1.5", "DDIM", 50, ("tome",), 3, 0.02))
+    assert " 3.0x speedup and precision loss not exceeding 0.02" in text
+
+
+PARTS = {
+    "model": "Generate a SD1.5 pipeline",
+    "scheduler": "using the DPM-Solver++ sampler",
+    "steps": "with 20 steps,",
+    "accelerators": "accelerated by DeepCache and ToMe",
+    "speedup": "with 3.0x speedup",
+    "max_loss": "and precision loss not exceeding 0.02",
+}
+MEANT = Request("SD1.5", "DPM-Solver++", 20, ("deepcache", "tome"), 3.0, 0.02)
+VARIANTS = {
+    "model": [
+        "Generate an SD 1.5 pipeline",
+        "generate a sd-1.5 pipeline",
+        "Create the Stable Diffusion 1.5 pipeline",
+        "Generate a Stable Diffusion v1.5 pipeline",
+        "Generate a stable-diffusion-v1-5 pipeline",
+        "Generate a stable-diffusion-v1-5/stable-diffusion-v1-5 pipeline",
+    ],
+    "scheduler": [
+        "using the DPM++ sampler",
+        "using DPM++",
+        "using the DPM-Solver",
+        "using the dpm solver++ scheduler",
+        "using the DPMSolverMultistepScheduler",
+        "with the DPM++ 2M sampler",
+    ],
+    "steps": ["in 20 steps,", "with 20 inference steps", "and 20 sampling steps,", "at 20-step"],
+    "accelerators": [
+        "accelerated by ToMe & DeepCache",
+        "accelerated by DeepCache + ToMe",
+        "accelerated with tomesd, deepcache",
+        "accelerated by DeepCache, and ToMe",
+        "sped up using deep cache and TOME",
+    ],
+    "speedup": [
+        "with 3x speedup",
+        "with a 3.00 x speed-up",
+        "to 3 times",
+        "with a speedup of 3",
+        "with a speedup of at least 3x",
+        "with a speedup >= 3x",
+        "at least 3x faster",
+        "with 3-fold speedup",
+        "with 3\N{MULTIPLICATION SIGN} speed up",
+    ],
+    "max_loss": [
+        "and precision loss not exceeding 2%",
+        "and a loss of at most 2 %",
+        "with loss below 2 percent",
+        "and less than 2% loss",
+        ", loss < .02",
+        "and score loss <= 0.02.",
+        "and a quality loss limit of 2e-2",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "words"), [(field, words) for field in VARIANTS for words in VARIANTS[field]]
+)
+def test_what_people_write_instead(field: str, words: str) -> None:
+    assert parse(" ".join({**PARTS, field: words}.values()), MODELS) == MEANT
+
+
+@given(
+    st.tuples(*map(st.sampled_from, VARIANTS.values())),
+    st.permutations(list(VARIANTS)),
+)
+def test_any_mixture_of_that_in_any_order(words: tuple[str, ...], order: list[str]) -> None:
+    chosen = dict(zip(VARIANTS, words, strict=True))
+    assert parse(" ".join(chosen[name] for name in order), MODELS) == MEANT
+
+
+@pytest.mark.parametrize(
+    ("given_name", "meant"),
+    [
+        ("Stable Diffusion XL", "SDXL"),
+        ("stabilityai/stable-diffusion-xl-base-1.0", "SDXL"),
+        ("stabilityai/stable-diffusion-2-1", "SD2.1"),
+        ("mini Stable Diffusion XL", "mini-SDXL"),
+        ("MINI SD1.5", "mini-SD1.5"),
+    ],
+)
+def test_long_names_of_models(given_name: str, meant: str) -> None:
+    words = PARTS | {"model": f"Generate a {given_name} pipeline"}
+    assert parse(" ".join(words.values()), MODELS).model == meant
+
+
+def test_a_name_that_fits_two_models_must_be_exact() -> None:
+    models = ("my-model", "my_model")
+    words = PARTS | {"model": "Generate a my_model pipeline"}
+    assert parse(" ".join(words.values()), models).model == "my_model"
+    words["model"] = "Generate a My Model pipeline"
+    with pytest.raises(TaskError, match="may be any of my-model, my_model"):
+        parse(" ".join(words.values()), models)
+
+
+@pytest.mark.parametrize("names", [MODELS, tuple(SCHEDULERS)])
+def test_no_two_known_names_are_read_alike(names: tuple[str, ...]) -> None:
+    assert len({fold(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("field", [field for field in PARTS if field != "max_loss"])
+def test_a_missing_part_is_named(field: str) -> None:
+    words = [words for name, words in PARTS.items() if name != field]
+    with pytest.raises(TaskError, match=f"no {field} given") as caught:
+        parse(" ".join(words), MODELS)
+    assert caught.value.missing == [field]
+    expected = {name: getattr(MEANT, name) for name in PARTS if name != field}
+    assert caught.value.understood == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "words", "message"),
+    [
+        ("model", "Generate a SD1.4 pipeline", "unknown model 'SD1.4': did you mean 'SD1.5'?"),
+        ("scheduler", "using the DDIN sampler", "unknown scheduler 'DDIN': did you mean 'DDIM'?"),
+        ("scheduler", "using the Euler sampler", "Known: DDIM, DPM-Solver++, UniPCMultistep"),
+        ("accelerators", "accelerated by DeepCash", "did you mean 'DeepCache'? Known: DeepCache"),
+        ("accelerators", "accelerated by ToMe and ToMe", "several different ones"),
+        ("accelerators", "accelerated by ,", "one accelerator or several"),
+        ("steps", "with 0 steps", "between 1 and 1000, not 0"),
+        ("steps", "with -5 steps", "between 1 and 1000, not -5"),
+        ("steps", "with 1001 steps", "between 1 and 1000, not 1001"),
+        ("steps", "with 20.5 steps", "a whole number, not 20.5"),
+        ("steps", "with 1e999 steps", "a whole number, not 1e999"),
+        ("speedup", "with 0.9x speedup", "1 or more, not 0.9"),
+        ("speedup", "with -2x speedup", "1 or more, not -2.0"),
+        ("speedup", "with 1e999x speedup", "1 or more, not inf"),
+        (
+            "max_loss",
+            "and precision loss not exceeding 0",
+            "between 0 and 1, e.g. 0.02 or 2%, not 0",
+        ),
+        ("max_loss", "and precision loss not exceeding 2", "not 2.0"),
+        ("max_loss", "and precision loss not exceeding 100%", "not 1.0"),
+        ("max_loss", "and precision loss not exceeding -0.1", "not -0.1"),
+        ("max_loss", "and memory below 4 GB", "not understood: 'and memory below 4 GB'"),
+        ("max_loss", "and precision loss not exceeding nothing", "not understood"),
+    ],
+)
+def test_what_is_wrong_is_said(field: str, words: str, message: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        parse(" ".join({**PARTS, field: words}.values()), MODELS)
+    assert message in str(caught.value)
+    assert field not in caught.value.understood
+    others = {name: getattr(MEANT, name) for name in PARTS if name != field}
+    assert caught.value.understood == others
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    text = "Generate a SD9 pipeline using the Euler sampler with 0 steps, accelerated by Magic"
+    with pytest.raises(TaskError) as caught:
+        parse(text, MODELS)
+    for words in ("'SD9'", "'Euler'", "not 0", "'Magic'", "no speedup given", text):
+        assert words in str(caught.value)
+    assert caught.value.missing == ["speedup"]
+    assert caught.value.understood == {}
+
+
+@given(st.text() | st.lists(st.sampled_from(" ".join(PARTS.values()).split())).map(" ".join))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        request = parse(text, MODELS)
+    except TaskError as error:
+        assert repr(text) in str(error)
+    else:
+        assert parse(sentence(request), MODELS) == request
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"speedup": 0.5}, {"steps": 0}, {"max_loss": 1.0}, {"accelerators": ("tome", "deepcache")}],
+)
+def test_a_request_checks_its_bounds(change: dict[str, object]) -> None:
+    values = {name: getattr(MEANT, name) for name in PARTS}
+    with pytest.raises(ValueError, match="not"):
+        Request(**(values | change))
+
+
+def test_titles_of_all_combinations_are_read() -> None:
+    for names in COMBINATIONS:
+        words = PARTS | {"accelerators": f"accelerated by {combination(names).title}"}
+        assert parse(" ".join(words.values()), MODELS).accelerators == names
+
+
+def test_the_first_versions_tasks() -> None:
+    parsed = [parse(text, MODELS) for _, text in read_tasks(FIRST_VERSION)]
+    assert parsed == [
+        Request("SD1.5", "DDIM", 50, ("deepcache",), 3.04, 0.02),
+        Request("SD1.5", "DPM-Solver++", 50, ("deepcache",), 3.05, 0.02),
+        Request("SD1.5", "UniPCMultistepScheduler", 50, ("deepcache",), 3.04, 0.02),
+        Request("SD1.5", "DDIM", 50, ("tome",), 1.3, 0.02),
+        Request("SD1.5", "DPM-Solver++", 20, ("tgate",), 1.44, 0.02),
+    ]
+    assert [sentence(request) for request in parsed] == [
+        text for _, text in read_tasks(FIRST_VERSION)
+    ]
+
+
+def test_comments_and_blank_lines_are_skipped_but_counted(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.txt"
+    path.write_bytes(b"\xef\xbb\xbf# first\r\n\r\n one  # why\r\n\ttwo\r\n#three\r\nfour#4")
+    assert read_tasks(path) == [(3, "one"), (4, "two"), (6, "four#4")]
+
+
+def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"absent\.txt: No such file"):
+        read_tasks(tmp_path / "absent.txt")
+    with pytest.raises(TaskError, match="cannot read"):
+        read_tasks(tmp_path)
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("Schr\N{LATIN SMALL LETTER O WITH DIAERESIS}der".encode("latin-1"))
+    with pytest.raises(TaskError, match=r"latin\.txt is not UTF-8 text \(byte 4\)"):
+        read_tasks(latin)
+
+
+def test_the_loss_clause_is_left_out_without_a_limit() -> None:
+    words = LOSS_CLAUSE.split("{")[0]
+    assert words in sentence(MEANT)
+    unlimited = Request("SD1.5", "DDIM", 50, ("tome",), 2.0)
+    assert words not in sentence(unlimited)
+    assert sentence(unlimited).endswith("with 2.0x speedup")
