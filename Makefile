@@ -1,0 +1,49 @@
+# Two commands: `make run` and `make test`. Both install what they need into .venv first.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: run install test lint format bench quality lock clean
+
+run: install
+	snakemake --cores all
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+test: install
+	pytest -n 2 -m "not timing and not gpu and not slurm"
+	pytest -m "timing and not gpu and not slurm"
+
+lint: install
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+format: install
+	ruff format .
+	ruff check --fix .
+	snakefmt Snakefile rules
+
+bench: install
+	python -m benchmarks.strategies
+
+quality: install
+	python -m diffaccel.mini.quality
+
+# Newest versions that pyproject.toml allows, as exact pins for pip and for conda.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --disable-pip-version-check --quiet --editable .[dev]
+	build/lock/bin/python envs/lock.py
+	rm -rf build/lock
+
+clean:
+	rm -rf .venv results/cpu .snakemake
