@@ -1,4 +1,5 @@
 # Finds how far diffusion pipelines can be accelerated without visible loss; see README.md.
+import os
 import sys
 from pathlib import Path
 
@@ -6,9 +7,17 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+# Jobs import the package from there too, also in an environment that is made for them.
+os.environ.update(PYTHONPATH=os.pathsep.join(sys.path[:1]))
 
 
 configfile: "config.yaml"
+
+
+wildcard_constraints:
+    setup=r"[^/]+",
+    cell=r"[^/]+",
+    task=r"[^/]+",
 
 
 include: "rules/common.smk"

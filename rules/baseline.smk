@@ -7,6 +7,8 @@ rule baseline:
         images=directory(f"{R}/baseline/{{setup}}"),
     log:
         f"{R}/logs/baseline/{{setup}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
     threads: TIMED_THREADS
     resources:
         gpu=TIMED_GPUS,

@@ -14,7 +14,7 @@ rule bounds:
     message:
         "bounds of all cells"
     run:
-        collect.bounds(map(Path, input), Path(output[0]))
+        collect.bounds(input, output[0])
 
 
 rule params:
@@ -28,6 +28,4 @@ rule params:
     message:
         "parameter database"
     run:
-        collect.params(
-            map(Path, input.frontiers), map(Path, input.answers), Path(output[0])
-        )
+        collect.params(input.frontiers, input.answers, output[0])

@@ -7,6 +7,8 @@ rule code:
         f"{R}/code/{{task}}.py",
     log:
         f"{R}/logs/code/{{task}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
     message:
         "script of {wildcards.task}"
     shell:

@@ -1,4 +1,4 @@
-# What every rule needs: the experiment as the configuration says it, and what jobs are told of it.
+# What all stages need: the experiment as the configuration says it, and what jobs are told of it
 import json
 import shlex
 from pathlib import Path
@@ -23,12 +23,6 @@ ON_GPU = EXPERIMENT.platform != "cpu"
 # On a CPU a timed job has the machine to itself.
 TIMED_THREADS = 1 if ON_GPU else workflow.cores or 1
 TIMED_GPUS = 1 if ON_GPU else 0
-
-
-wildcard_constraints:
-    setup=r"[^/]+",
-    cell=r"[^/]+",
-    task=r"[^/]+",
 
 
 def get_model_files(wildcards):

@@ -7,6 +7,8 @@ rule frontier:
         f"{R}/frontier/{{cell}}.json",
     log:
         f"{R}/logs/frontier/{{cell}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
     threads: TIMED_THREADS
     resources:
         gpu=TIMED_GPUS,

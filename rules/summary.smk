@@ -15,9 +15,4 @@ rule summary:
     message:
         "summary"
     run:
-        collect.write_summary(
-            map(Path, input.frontiers),
-            map(Path, input.answers),
-            map(Path, input.verdicts),
-            Path(output[0]),
-        )
+        collect.write_summary(input.frontiers, input.answers, input.verdicts, output[0])

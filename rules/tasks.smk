@@ -16,7 +16,7 @@ rule tasks:
     message:
         "tasks"
     run:
-        collect.tasks(EXPERIMENT.scripted, map(Path, input), Path(output[0]))
+        collect.tasks(EXPERIMENT.scripted, input, output[0])
 
 
 rule answer:
@@ -26,6 +26,8 @@ rule answer:
         f"{R}/answers/{{task}}.json",
     log:
         f"{R}/logs/answers/{{task}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
     resources:
         gpu=TIMED_GPUS,
     params:
@@ -53,4 +55,4 @@ checkpoint feasible:
     message:
         "which tasks can be met"
     run:
-        collect.feasible(map(Path, input), Path(output[0]))
+        collect.feasible(input, output[0])

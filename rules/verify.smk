@@ -6,6 +6,8 @@ rule verify:
         f"{R}/verify/{{task}}.json",
     log:
         f"{R}/logs/verify/{{task}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
     threads: TIMED_THREADS
     resources:
         gpu=TIMED_GPUS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -51,11 +52,12 @@ def _cells(table: pd.DataFrame) -> Table:
     view.add_column("targets")
     view.add_column("scripts")
     keys = ["model", "scheduler", "steps", "accelerators"]
-    for (model, scheduler, steps, title), rows in table.groupby(keys, sort=False):
+    for group, rows in table.groupby(keys, sort=False):
+        model, scheduler, steps, title = map(str, group)
         best = _fastest(rows)
         view.add_row(
             model,
-            f"{scheduler}, {steps:g}",
+            f"{scheduler}, {float(steps):g}",
             title,
             "none" if best is None else f"{best['speedup']:.2f}x",
             "" if best is None else _loss(best),
@@ -66,12 +68,16 @@ def _cells(table: pd.DataFrame) -> Table:
     return view
 
 
-def _fastest(rows: pd.DataFrame) -> pd.Series | None:
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _fastest(rows: pd.DataFrame) -> dict[str, Any] | None:
     met = rows[rows["status"] == "met"]
-    return None if met.empty else met.loc[met["speedup"].idxmax()]
+    return None if met.empty else max(_records(met), key=lambda row: row["speedup"])
 
 
-def _loss(row: pd.Series) -> str:
+def _loss(row: dict[str, Any]) -> str:
     return f"{row['loss']:+.2%} ({row['loss_low']:+.1%} to {row['loss_high']:+.1%})"
 
 
@@ -81,12 +87,12 @@ def _short(setting: str) -> str:
 
 def _targets(rows: pd.DataFrame) -> str:
     marks = {"met": "[green]met[/]", "infeasible": "[yellow]no[/]"}
-    return "\n".join(f"{row['required']}x {marks[row['status']]}" for _, row in rows.iterrows())
+    return "\n".join(f"{row['required']}x {marks[row['status']]}" for row in _records(rows))
 
 
 def _scripts(rows: pd.DataFrame) -> str:
     lines = []
-    for _, row in rows.iterrows():
+    for row in _records(rows):
         if row["verified"] is None or pd.isna(row["verified"]):
             continue
         mark = "[green]ok[/]" if row["verified"] else f"[red]{row['verdict']}[/]"
@@ -96,7 +102,7 @@ def _scripts(rows: pd.DataFrame) -> str:
 
 def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     unmet = table[(table["status"] != "met") & (table["origin"] != "target")]
-    for _, row in unmet.iterrows():
+    for row in _records(unmet):
         console.print(f"[yellow]no script[/] {row['id']}: {row['reason']}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import PathLike as OsPathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from diffaccel.records import Answer, Frontier, Measurement, Task, Verdict
 from diffaccel.space import flatten
 from diffaccel.stages.search import resolved, stored_bound
 
+PathLike = str | OsPathLike[str]
 
-def bounds(frontiers: Iterable[Path], out: Path) -> None:
+
+def bounds(frontiers: Iterable[PathLike], out: PathLike) -> None:
     """`speedup_bounds.json`: the largest speedup of every cell that has one."""
     stored: dict[str, Any] = {}
-    for known in (read_record(Frontier, path) for path in frontiers):
+    for known in (read_record(Frontier, Path(path)) for path in frontiers):
         if known.bound is None:
             continue
         key = known.cell.key("upbound_speedup", known.loss_limit)
@@ -28,19 +31,19 @@ def bounds(frontiers: Iterable[Path], out: Path) -> None:
             "measured_speedup": round(known.bound.speedup, 4),
             **_entry(known.cell, known.bound),
         }
-    write_json(out, stored)
+    write_json(Path(out), stored)
 
 
-def params(frontiers: Iterable[Path], answers: Iterable[Path], out: Path) -> None:
+def params(frontiers: Iterable[PathLike], answers: Iterable[PathLike], out: PathLike) -> None:
     """`search_params.json`: every setting that was found, under its measured speedup."""
     stored: dict[str, Any] = {}
-    for known in (read_record(Frontier, path) for path in frontiers):
+    for known in (read_record(Frontier, Path(path)) for path in frontiers):
         if known.bound is not None:
             _add(stored, known.cell, known.loss_limit, known.bound)
-    for found in (read_record(Answer, path) for path in answers):
+    for found in (read_record(Answer, Path(path)) for path in answers):
         if found.chosen is not None and found.task.cell is not None:
             _add(stored, found.task.cell, found.task.max_loss, found.chosen)
-    write_json(out, stored)
+    write_json(Path(out), stored)
 
 
 def _add(stored: dict[str, Any], cell: Cell, loss_limit: float, row: Measurement) -> None:
@@ -62,30 +65,30 @@ def _entry(cell: Cell, row: Measurement) -> dict[str, Any]:
     }
 
 
-def tasks(made: Iterable[Task], frontiers: Iterable[Path], out: Path) -> None:
+def tasks(made: Iterable[Task], frontiers: Iterable[PathLike], out: PathLike) -> None:
     """`tasks.json`: the tasks made from the bounds, then the user's own."""
-    known = {record.cell: record for record in (read_record(Frontier, p) for p in frontiers)}
+    known = {record.cell: record for record in (read_record(Frontier, Path(p)) for p in frontiers)}
     listed = [resolved(task, known[task.cell]) if task.cell else task for task in made]
     kept = [task for task in listed if task.required is not None or task.problem is not None]
-    write_json(out, {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
+    write_json(Path(out), {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
 
 
-def feasible(answers: Iterable[Path], out: Path) -> None:
+def feasible(answers: Iterable[PathLike], out: PathLike) -> None:
     """The ids of the tasks that were met, one a line."""
-    records = [read_record(Answer, path) for path in answers]
+    records = [read_record(Answer, Path(path)) for path in answers]
     met = [record.task.id for record in records if record.status == "met"]
-    write_text(out, "".join(f"{name}\n" for name in met))
+    write_text(Path(out), "".join(f"{name}\n" for name in met))
 
 
 def summary(
-    frontiers: Iterable[Path], answers: Iterable[Path], verdicts: Iterable[Path]
+    frontiers: Iterable[PathLike], answers: Iterable[PathLike], verdicts: Iterable[PathLike]
 ) -> pd.DataFrame:
     """One row a task, with its cell's bound; what is missing is empty."""
-    known = {record.cell: record for record in (read_record(Frontier, p) for p in frontiers)}
-    proven = {record.id: record for record in (read_record(Verdict, p) for p in verdicts)}
+    known = {record.cell: record for record in (read_record(Frontier, Path(p)) for p in frontiers)}
+    proven = {record.id: record for record in (read_record(Verdict, Path(p)) for p in verdicts)}
     rows = [
         _row(found, known, proven.get(found.task.id))
-        for found in (read_record(Answer, path) for path in answers)
+        for found in (read_record(Answer, Path(path)) for path in answers)
     ]
     return pd.DataFrame(rows)
 
@@ -122,8 +125,11 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
 
 
 def write_summary(
-    frontiers: Iterable[Path], answers: Iterable[Path], verdicts: Iterable[Path], out: Path
+    frontiers: Iterable[PathLike],
+    answers: Iterable[PathLike],
+    verdicts: Iterable[PathLike],
+    out: PathLike,
 ) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
     table = summary(frontiers, answers, verdicts)
-    write_text(out, table.to_csv(index=False, float_format="%.4f"))
+    write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))
