@@ -1,0 +1,421 @@
+"""Generated scripts: byte for byte, clean under ruff and mypy, run for real, and never injected."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import itertools
+import json
+import math
+import os
+import random
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from diffaccel import tiny
+from diffaccel.accelerators import ACCELERATORS, Emitted, PipelineFacts, combination
+from diffaccel.codegen import (
+    LINE,
+    Measured,
+    Script,
+    _environment,
+    assign,
+    docstring,
+    fit,
+    import_block,
+    literal,
+    render,
+)
+from diffaccel.space import Setting, nest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from PIL import Image
+
+REGENERATE = Path(__file__).parents[1] / "golden/regenerate.py"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+GOLDEN = SimpleNamespace(**runpy.run_path(str(REGENERATE)))
+COMBINATIONS = [
+    names
+    for size in range(1, len(ACCELERATORS) + 1)
+    for names in itertools.combinations(ACCELERATORS, size)
+]
+FACTS = {
+    "sd": PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8)),
+    "sdxl": PipelineFacts("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128),
+}
+PLAIN = Script("plain", "models/a", "StableDiffusionPipeline", "DDIMScheduler", 20, 7.5, 64, 64)
+
+
+# Golden files
+
+
+@pytest.mark.parametrize("path", GOLDEN.golden(), ids=lambda path: path.stem)
+def test_golden(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == GOLDEN.golden()[path], (
+        f"{path.name} differs; if that is meant: python tests/golden/regenerate.py; read the diff"
+    )
+
+
+def test_no_stray_golden_files() -> None:
+    assert {*REGENERATE.parent.glob("*.py")} == {*GOLDEN.golden(), REGENERATE}
+
+
+# Clean under the tools that users have
+
+
+def random_settings(names: tuple[str, ...], facts: PipelineFacts, count: int) -> list[Setting]:
+    """Allowed settings from all over the space."""
+    generator = random.Random("+".join(names))
+    space = combination(names).space(facts)
+    drawn = (
+        {axis.name: generator.choice(axis.values) for axis in space.axes} for _ in itertools.count()
+    )
+    allowed = (point for point in drawn if space.forbids(point) is None)
+    return [nest(point) for point in itertools.islice(allowed, count)]
+
+
+def scripts() -> dict[str, Script]:
+    """Every combination on both layouts, and values that are hard to lay out."""
+    made = {
+        f"{family}_{'_'.join(names)}_{number}": dataclasses.replace(
+            GOLDEN.script(family, {}, "DDIMScheduler"),
+            title=combination(names).title,
+            setting=setting,
+            parts=combination(names).emit(setting, FACTS[family]),
+            measured=GOLDEN.EXAMPLE,
+        )
+        for family, names in itertools.product(FACTS, COMBINATIONS)
+        if combination(names).supports(FACTS[family])[0]
+        for number, setting in enumerate(random_settings(names, FACTS[family], 4))
+    }
+    assert {name.split("_")[0] for name in made} == set(FACTS)
+    for dtype in ("float16", "float32", "bfloat16"):
+        made[f"plain_{dtype}"] = dataclasses.replace(PLAIN, dtype=dtype)
+    for number, model in enumerate(
+        [
+            "a" * 300,
+            "long words " * 30,
+            "it's",
+            'say "it"',
+            'it\'s "both"',
+            "\\n\\",
+            "\0\x1f\x7f" * 40,
+        ]
+    ):
+        made[f"model_{number}"] = dataclasses.replace(
+            PLAIN, model=model, description=model, load_arguments={"variant": model[:9]}
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    for name, script in scripts().items():
+        (folder / f"{name}.py").write_text(render(script), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        ["ruff", "format", "--diff", "--config", str(PYPROJECT)],
+        ["ruff", "check", "--config", str(PYPROJECT)],
+        ["mypy", "--strict", "--config-file", str(PYPROJECT)],
+    ],
+    ids=["format", "lint", "types"],
+)
+def test_clean(rendered: Path, tool: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *tool, *map(str, rendered.glob("*.py"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_imports_nothing_but_what_a_user_has(rendered: Path) -> None:
+    packages = {"argparse", "collections", "contextlib", "pathlib", "torch", "diffusers", "PIL"}
+    packages |= {accelerator.package for accelerator in ACCELERATORS.values()}
+    for path in rendered.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= packages
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] in packages
+
+
+def test_a_plain_script_has_no_context_manager() -> None:
+    assert "contextmanager" not in render(PLAIN)
+    assert "Iterator" not in render(PLAIN)
+
+
+# Run for real, on tiny pipelines with random weights
+
+
+def load(source: str, path: Path) -> ModuleType:
+    path.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Folders of tiny pipelines; on one thread, which is faster for such sizes."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("models")
+    yield {family: tiny.save(family, folder / family) for family in ("SD1.5", "SDXL")}
+    torch.set_num_threads(threads)
+
+
+def tiny_script(family: str, folder: Path, setting: Setting) -> Script:
+    """A script for the tiny pipeline in this folder."""
+    config = json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))
+    pipeline_class = type(tiny.FAMILIES[family](0)).__name__
+    facts = PipelineFacts.of_config(pipeline_class, config, steps=6, guidance_scale=7.5)
+    side = 2 * tiny.LATENT_SIZE
+    return Script(
+        description="a test",
+        model=str(folder),
+        pipeline_class=pipeline_class,
+        scheduler_class="DDIMScheduler",
+        steps=6,
+        guidance_scale=7.5,
+        height=side,
+        width=side,
+        setting=setting,
+        parts=combination(list(setting)).emit(setting, facts) if setting else (),
+    )
+
+
+def pixels(images: list[Any]) -> list[bytes]:
+    return [image.tobytes() for image in images]
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+@pytest.mark.parametrize("accelerators", [name for name in GOLDEN.SETTINGS if name != "plain"])
+def test_runs_again_and_again_and_leaves_no_trace(
+    family: str, accelerators: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    setting = {name: dict(part) for name, part in GOLDEN.SETTINGS[accelerators].items()}
+    if "tgate" in setting:
+        setting["tgate"]["gate_step"] = 3
+    script = tiny_script(family, models[family], setting)
+    plain = load(render(dataclasses.replace(script, parts=(), setting={})), tmp_path / "plain.py")
+    fast = load(render(script), tmp_path / "fast.py")
+    prompts, seeds = ["a red square", "a blue ring", "a dot"], [1, 2, 3]
+
+    pipe = fast.load_pipeline(device="cpu")
+    before = pixels(plain.generate(pipe, prompts, seeds))
+    first = pixels(fast.generate(pipe, prompts, seeds))
+    assert len(first) == len(prompts)
+    assert first != before, "the accelerators change nothing"
+    alone = pixels(fast.generate(pipe, prompts[:1], seeds[:1]))
+    assert len(alone) == 1
+    assert pixels(fast.generate(pipe, prompts, seeds)) == first
+    assert pixels(fast.generate(pipe, prompts[:1], seeds[:1])) == alone
+    assert pixels(plain.generate(pipe, prompts, seeds)) == before
+
+
+def test_the_pipeline_is_left_as_it_was_after_an_error(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    setting = {"deepcache": GOLDEN.DEEPCACHE, "tgate": GOLDEN.TGATE | {"gate_step": 3}}
+    script = tiny_script("SD1.5", models["SD1.5"], setting)
+    fast = load(render(script), tmp_path / "fast.py")
+    plain = load(render(dataclasses.replace(script, parts=(), setting={})), tmp_path / "plain.py")
+    pipe = fast.load_pipeline(device="cpu")
+    before = pixels(plain.generate(pipe, ["a dot"], [0]))
+    with pytest.raises(ValueError, match="generator"):
+        fast.generate(pipe, ["one", "two"], [0, 1, 2])
+    assert pixels(plain.generate(pipe, ["a dot"], [0])) == before
+
+
+def test_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
+    """Prompts one after the other; a model's folder is looked for from the current one."""
+    script = tiny_script("SD1.5", models["SD1.5"], {"deepcache": GOLDEN.DEEPCACHE})
+    path = tmp_path / "script.py"
+    module = load(render(dataclasses.replace(script, model=models["SD1.5"].name)), path)
+    words = ["--prompt", "a", "--prompt", "b", "--seed", "5", "--out", str(tmp_path / "it.png")]
+    done = subprocess.run(
+        [sys.executable, str(path), *words, "--device", "cpu"],
+        cwd=models["SD1.5"].parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [tmp_path / "it.png", tmp_path / "it-1.png"]
+    assert done.stdout.splitlines() == [f"wrote {path}" for path in paths]
+    assert "deprecat" not in done.stderr.lower()
+    pipe = module.load_pipeline(str(models["SD1.5"]), "cpu")
+    expected = pixels(module.generate(pipe, ["a", "b"], [5, 6]))
+    assert pixels([Image.open(path) for path in paths]) == expected
+
+
+# Hostile input
+
+FRAGMENTS = [
+    '"""', "'''", '"', "'", "\\", '\\"', "{{ 7*7 }}", "{% raw %}", "{#", "\n", "\r", "\0", "\x0c",
+    "\u2028", "\ud800", "\U0001f600", "\nimport os\n", '"; import os; "', "../../etc/passwd", "#",
+    " ", "\t", "%s", "{0}", "__import__('os')", "\\N{DIGIT ONE}", "\\x41",
+]  # fmt: skip
+hostile = st.lists(st.sampled_from(FRAGMENTS) | st.text(), max_size=12).map("".join)
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(hostile | numbers | st.booleans() | st.none())
+def test_a_literal_is_that_value(value: Any) -> None:
+    source = literal(value)
+    assert "\n" not in source
+    read = ast.literal_eval(source)
+    assert read == value
+    assert type(read) is type(value)
+    assert math.copysign(1, value) == math.copysign(1, read) if isinstance(value, float) else True
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_number_without_a_literal(value: float) -> None:
+    with pytest.raises(ValueError, match=str(value)):
+        literal(value)
+
+
+@pytest.mark.parametrize(
+    "value", [[1], {"a": 1}, b"a", Path("a"), 1j, type("Text", (str,), {})("a")]
+)
+def test_nothing_else_becomes_a_literal(value: Any) -> None:
+    with pytest.raises(TypeError, match="no literal"):
+        literal(value)
+
+
+@given(hostile, st.integers(0, 30))
+def test_a_constant_is_that_value(text: str, times: int) -> None:
+    source = assign("NAME", text * times)
+    (statement,) = ast.parse(source).body
+    assert isinstance(statement, ast.Assign)
+    assert ast.literal_eval(statement.value) == text * times
+    assert max(map(len, source.splitlines())) <= LINE
+
+
+@given(st.lists(hostile, min_size=1, max_size=4))
+def test_a_docstring_is_that_text(paragraphs: list[str]) -> None:
+    (statement,) = ast.parse(docstring(["Title", *paragraphs])).body
+    assert isinstance(statement, ast.Expr)
+    text = ast.literal_eval(statement.value)
+    assert text.split() == ["Title", *" ".join(paragraphs).split()]
+
+
+def shape(source: str) -> tuple[str, dict[str, Any]]:
+    """The script's syntax tree without docstring and constants' values, and those values."""
+    tree = ast.parse(source)
+    del tree.body[0]
+    constants = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            constants[node.targets[0].id] = ast.literal_eval(node.value)
+            node.value = ast.Constant(None)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "variant":
+            constants["variant"] = ast.literal_eval(node.value)
+            node.value = ast.Constant(None)
+    return ast.dump(tree), constants
+
+
+EXPECTED = shape(
+    render(dataclasses.replace(PLAIN, load_arguments={"variant": "x"}, measured=GOLDEN.EXAMPLE))
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(model=hostile, text=hostile, variant=hostile)
+def test_hostile_text_never_becomes_code(model: str, text: str, variant: str) -> None:
+    script = dataclasses.replace(
+        PLAIN,
+        description=text,
+        model=model,
+        title=text,
+        setting={text: {text: text}},  # type: ignore[dict-item]
+        load_arguments={"variant": variant},
+        measured=Measured(2.0, 0.0, (0.0, 0.0), 1, text, {text: text}, text),
+    )
+    source = render(script)
+    source.encode("utf-8")
+    tree, constants = shape(source)
+    assert tree == EXPECTED[0]
+    assert constants == EXPECTED[1] | {"MODEL": model, "variant": variant}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "A;import os", "A\n", "class", "os.system", "\uff21"])
+@pytest.mark.parametrize("field", ["pipeline_class", "scheduler_class"])
+def test_a_class_is_a_name(field: str, name: str) -> None:
+    with pytest.raises(ValueError, match="not the name of a class"):
+        dataclasses.replace(PLAIN, **{field: name})
+
+
+def test_an_argument_is_a_name() -> None:
+    with pytest.raises(ValueError, match="not the name"):
+        dataclasses.replace(PLAIN, load_arguments={"a=1, b": 2})
+
+
+def test_an_unknown_dtype() -> None:
+    with pytest.raises(ValueError, match="unknown dtype 'int8'; known: auto, float16"):
+        dataclasses.replace(PLAIN, dtype="int8")
+
+
+def test_parts_that_do_not_fit_into_one_call() -> None:
+    one = Emitted((), ("pass",), ("pass",), call="pipe.one", arguments=(("a", "1"),))
+    two = Emitted((), ("pass",), ("pass",), call="pipe.two")
+    with pytest.raises(ValueError, match=r"only one .* \['pipe.one', 'pipe.two'\]"):
+        dataclasses.replace(PLAIN, parts=(one, two))
+    with pytest.raises(ValueError, match=r"repeat an argument .* \['a', 'a'\]"):
+        dataclasses.replace(PLAIN, parts=(one, one))
+
+
+# Pieces
+
+
+def test_imports_are_merged_and_sorted() -> None:
+    statements = [
+        "from b import z, A",
+        "import torch",
+        "import a.c as d",
+        "from b import CON",
+        "import os",
+    ]
+    assert import_block(statements) == (
+        "import os\n\nimport a.c as d\nimport torch\nfrom b import CON, A, z"
+    )
+
+
+@pytest.mark.parametrize("statement", ["from . import a", "print(1)"])
+def test_only_imports_are_imports(statement: str) -> None:
+    with pytest.raises(ValueError, match="not an absolute import"):
+        import_block([statement])
+
+
+def test_a_long_call_goes_over_several_lines() -> None:
+    call = f"call(first, {', '.join(f'name_{i}={i}' for i in range(12))})"
+    lines = fit(call, 4).splitlines()
+    assert lines[:3] == ["    call(", "        first,", "        name_0=0,"]
+    assert lines[-1] == "    )"
+    assert fit("short(1)", 8) == "        short(1)"
+
+
+def test_an_unknown_name_in_a_template_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        _environment().from_string("{{ absent }}").render()
