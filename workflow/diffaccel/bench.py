@@ -67,11 +67,22 @@ def open_bench(
         PromptError: the prompts cannot be read.
     """
     prompts = read_prompts(Path(spec.prompts), options.prompts)
+    _be_quiet()
     if pipe is None:
         pipe = _load(setup, spec, device)
     pipe.set_progress_bar_config(disable=True)
     metrics = {name: metric.prepare(spec.scorer, device) for name, metric in METRICS.items()}
     return Bench(pipe, setup, spec, options, prompts, device, metrics)
+
+
+def _be_quiet() -> None:
+    """Loading says nothing but errors, and draws no bars, so that a run shows what it measures."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for logger in (diffusers.utils.logging, transformers.utils.logging):
+        logger.set_verbosity_error()
+        logger.disable_progress_bar()
 
 
 def _load(setup: Setup, spec: ModelSpec, device: str) -> DiffusionPipeline:

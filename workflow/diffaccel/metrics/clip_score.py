@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from diffaccel.metrics.base import Compute, Images, Metric
 
@@ -19,22 +20,47 @@ class ClipScore(Metric):
         import torch
         from torchmetrics.multimodal import CLIPScore
 
-        metric = CLIPScore(model_name_or_path=scorer).to(device)
-        # Half-precision weights are for storage; a CPU computes them slowly and less exactly.
-        metric.model.float().eval()
+        # torchmetrics knows a few hub names; through a function it takes any folder or hub id.
+        metric = CLIPScore(model_name_or_path=lambda: _load(scorer)).to(device)
+
+        def score(image: torch.Tensor, prompt: str) -> float:
+            # The metric gives the mean over its updates, and we keep each image's own.
+            metric.reset()
+            metric.update(image, prompt)
+            return float(metric.compute())
 
         @torch.inference_mode()
         def compute(
             images: Images, prompts: Sequence[str], references: Images | None
         ) -> list[float]:
             tensors = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-            # One image a call: the metric gives the mean of a call, and we keep each.
-            return [
-                float(metric(tensor, prompt))
-                for tensor, prompt in zip(tensors, prompts, strict=True)
-            ]
+            return [score(image, prompt) for image, prompt in zip(tensors, prompts, strict=True)]
 
         return compute
+
+
+def _load(scorer: str) -> tuple[Any, Any]:
+    """The CLIP model, in single precision (half is for storage), and its processor.
+
+    Since transformers 5 the two feature functions give an output object, of which torchmetrics 1.9
+    expects the tensor.
+    """
+    import torch
+    from transformers import CLIPModel, CLIPProcessor
+
+    class Features(CLIPModel):
+        def get_image_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return _tensor(super().get_image_features(*args, **kwargs))
+
+        def get_text_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return _tensor(super().get_text_features(*args, **kwargs))
+
+    model = Features.from_pretrained(scorer, dtype=torch.float32)
+    return model.eval(), CLIPProcessor.from_pretrained(scorer)
+
+
+def _tensor(output: Any) -> Any:
+    return getattr(output, "pooler_output", output)
 
 
 PLUGIN = ClipScore()

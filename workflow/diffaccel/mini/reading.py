@@ -116,7 +116,9 @@ def _name_shape(mask: npt.NDArray[np.bool_], templates: npt.NDArray[np.bool_]) -
     return SHAPES[best] if overlap[best] >= LEAST_OVERLAP else None
 
 
-def _read_object(image: Array, mask: npt.NDArray[np.bool_], templates: npt.NDArray[np.bool_]) -> Seen:
+def _read_object(
+    image: Array, mask: npt.NDArray[np.bool_], templates: npt.NDArray[np.bool_]
+) -> Seen:
     ys, xs = np.nonzero(mask)
     top, bottom, left, right = ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
     nearest = np.bincount(_nearest(image[ys, xs], COLOURS), minlength=len(COLOURS))
@@ -199,7 +201,8 @@ def judge(scene: Scene, reading: Reading) -> Verdict:
             ground=ground,
         )
         agreement = sum(
-            2 * (item.shape == seen.shape) + 2 * (item.colour == seen.colour) for item, seen in pairs
+            2 * (item.shape == seen.shape) + 2 * (item.colour == seen.colour)
+            for item, seen in pairs
         )
         verdicts.append((agreement + verdict.places, verdict))
     return max(verdicts, key=lambda entry: entry[0])[1]

@@ -302,7 +302,10 @@ def draw_scenes(
     """Place and draw scenes in chunks; returns (N, 3, 128, 128) uint8 RGB on `device`."""
     p = place_scenes(scenes, seed)
     parts = [
-        draw(Placement(p.boxes[i : i + chunk], p.kinds[i : i + chunk], p.grounds[i : i + chunk]), device)
+        draw(
+            Placement(p.boxes[i : i + chunk], p.kinds[i : i + chunk], p.grounds[i : i + chunk]),
+            device,
+        )
         for i in range(0, len(scenes), chunk)
     ]
     return torch.cat(parts)

@@ -52,8 +52,8 @@ class Settings:
 
     scenes: int = 400_000
     pictures: int = 65_536
-    vae_steps: int = 3000
-    vae_batch: int = 256
+    vae_steps: int = 4000
+    vae_batch: int = 96
     scorer_steps: int = 3000
     scorer_batch: int = 384
     unet_steps: int = 12_000
@@ -183,19 +183,23 @@ def picture_loss(out: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def train_vae(family: Family, data: Data, settings: Settings, device: torch.device) -> AutoencoderKL:
+def train_vae(
+    family: Family, data: Data, settings: Settings, device: torch.device
+) -> AutoencoderKL:
     """Train the autoencoder and bring its latents to SD1.5's scale."""
     vae = build_vae(family).to(device).train()
-    optimiser = Optimiser(vae.parameters(), 2e-3)
+    optimiser = Optimiser(vae.parameters(), 7e-4)
     pictures = data.pictures
 
     def step() -> Tensor:
-        target = to_unit(pictures[torch.randint(len(pictures), (settings.vae_batch,), device=device)])
+        target = to_unit(
+            pictures[torch.randint(len(pictures), (settings.vae_batch,), device=device)]
+        )
         with half_precision(device):
             posterior = vae.encode(target).latent_dist
             out = vae.decode(posterior.sample()).sample
         divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).float().mean()
-        return optimiser.update(picture_loss(out.float(), target) + 3e-4 * divergence)
+        return optimiser.update(picture_loss(out.float(), target) + 1e-5 * divergence)
 
     run = captured(step, device)
     for k in range(settings.vae_steps):
@@ -227,7 +231,9 @@ def normalise_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
 
 
 @torch.no_grad()
-def encode_scenes(vae: AutoencoderKL, data: Data, settings: Settings, device: torch.device) -> Tensor:
+def encode_scenes(
+    vae: AutoencoderKL, data: Data, settings: Settings, device: torch.device
+) -> Tensor:
     """Latents of all training scenes at the U-Net's scale, (N, 4, 16, 16) bfloat16."""
     parts = []
     for start in range(0, len(data.scenes), 1024):
@@ -289,7 +295,9 @@ def train_scorer(
     rng = random.Random(settings.seed)
     scenes = data.scenes[: settings.pictures]
     wrong = [alter(scene, rng).caption for scene in scenes for _ in range(WRONG_CAPTIONS)]
-    wrong_tokens = encode_captions(tokenizer, wrong).view(len(scenes), WRONG_CAPTIONS, -1).to(device)
+    wrong_tokens = (
+        encode_captions(tokenizer, wrong).view(len(scenes), WRONG_CAPTIONS, -1).to(device)
+    )
 
     def step() -> Tensor:
         rows = torch.randint(len(scenes), (settings.scorer_batch,), device=device)

@@ -75,7 +75,7 @@ class Family(ABC):
         try:
             pipe = getattr(diffusers, self.pipeline_class).from_pretrained(
                 spec.source,
-                torch_dtype=getattr(torch, dtype),
+                dtype=getattr(torch, dtype),
                 use_safetensors=True,
                 **self.load_arguments(),
             )

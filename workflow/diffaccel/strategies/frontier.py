@@ -29,7 +29,8 @@ WORST = math.asinh(10.0)
 
 FIRST = (1.0, 0.5, 0.25)
 """Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
-FASTER = 0.004
+MARGIN = 0.01
+FASTER = 0.002
 """Expected gain of the bound, in log-speedup, that is worth a measurement."""
 LESS_LOSS = 0.1
 """Expected reduction of a target's loss, as a share of the limit, that is worth a measurement."""
@@ -99,7 +100,7 @@ def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Fl
     worths = []
     if problem.bound:
         held = math.log(fastest.speedup) if fastest else -0.1
-        worths.append(within * _excess(f.speed - held, f.speed_std) / FASTER)
+        worths.append(within * _excess(f.speed - held - MARGIN, f.speed_std) / FASTER)
     for target in problem.targets:
         best = pareto.meet(history, target, limit)
         if best is None:
