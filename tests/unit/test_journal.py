@@ -1,0 +1,75 @@
+"""The journal keeps every whole row, whoever writes, and never gives a stale one."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from diffaccel.journal import Journal
+from diffaccel.records import Measurement
+
+
+def measurement(interval: int = 3) -> Measurement:
+    return Measurement(
+        setting={"deepcache": {"cache_interval": interval, "cache_branch_id": 0}},
+        speedup=2.0,
+        loss=0.01,
+        loss_interval=(0.0, 0.02),
+        timing=None,
+        scores={"clip_score": [80.0, 90.0]},
+        means={"clip_score": 85.0},
+        spent=1.0,
+        date="2026-11-20T00:00:00Z",
+    )
+
+
+def test_rows_come_back_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "new" / "cell.jsonl", "abc")
+    rows = [measurement(interval) for interval in range(2, 6)]
+    for row in rows:
+        journal.append(row)
+    assert journal.rows() == rows
+
+
+def test_another_baseline_sees_nothing(tmp_path: Path) -> None:
+    Journal(tmp_path / "j", "abc").append(measurement())
+    assert Journal(tmp_path / "j", "abd").rows() == []
+
+
+@pytest.mark.parametrize("damage", [b'{"schema": 1, "basel', b"\xff\xfe garbage", b"[]", b"{}"])
+def test_a_torn_line_costs_only_itself(
+    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path / "j", "abc")
+    journal.append(measurement(2))
+    with journal.path.open("ab") as file:
+        file.write(damage)
+    journal.append(measurement(4))
+    with caplog.at_level(logging.WARNING):
+        rows = journal.rows()
+    assert [row.setting["deepcache"]["cache_interval"] for row in rows] == [2, 4]
+    assert f"{journal.path}:2" in caplog.text
+
+
+def test_any_cut_keeps_the_rows_before_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", "abc")
+    journal.append(measurement(2))
+    whole = len(journal.path.read_bytes())
+    journal.append(measurement(3))
+    content = journal.path.read_bytes()
+    for cut in range(whole, len(content) - 1, 7):
+        journal.path.write_bytes(content[:cut])
+        assert len(journal.rows()) == 1
+        journal.append(measurement(5))
+        assert [row.setting["deepcache"]["cache_interval"] for row in journal.rows()] == [2, 5]
+
+
+def test_many_writers(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", "abc")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(journal.append, [measurement(n) for n in range(40)]))
+    found = {row.setting["deepcache"]["cache_interval"] for row in journal.rows()}
+    assert found == set(range(40))

@@ -1,0 +1,73 @@
+"""Records on disk: whole or not at all, and clear about what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import RecordError, digest, dumps, read_record, write_record, write_text
+from diffaccel.records import Task
+
+TASK = Task("a", "target", Cell(Setup("m", "DDIM", 20), ("deepcache",)), 1.5, None, 0.02, None)
+
+
+def test_a_record_survives(tmp_path: Path) -> None:
+    write_record(tmp_path / "deep" / "task.json", TASK)
+    assert read_record(Task, tmp_path / "deep" / "task.json") == TASK
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["task.json"]
+
+
+def test_bytes_are_stable() -> None:
+    assert dumps({"b": 1, "a": [0.1, True]}) == dumps({"a": [0.1, True], "b": 1})
+    assert dumps({}).endswith("\n")
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1}) != digest({"a": 2, "b": 2})
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dumps({"loss": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": 99}, "schema 99"),
+        ({"max_loss": "much"}, "max_loss.*'much'"),
+        ({"origin": "dream"}, "origin.*'dream'"),
+        ({"cell": {"setup": {"model": "m"}}}, "cell"),
+    ],
+)
+def test_a_wrong_record_names_file_and_field(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    path = tmp_path / "task.json"
+    write_record(path, TASK)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RecordError, match=says) as caught:
+        read_record(Task, path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1}trailing', "\x00"])
+def test_what_is_not_json_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "task.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"task\.json: not JSON"):
+        read_record(Task, path)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no such file"):
+        read_record(Task, tmp_path / "none.json")
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,193 @@
+"""The arithmetic of measuring, and the rules of the clock on a pipeline that we make ourselves."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffaccel.accelerators import PipelineFacts
+from diffaccel.grid import Setup
+from diffaccel.measure import (
+    Bench,
+    Generate,
+    check_baseline,
+    image_digests,
+    loss_interval,
+    loss_of,
+    measure,
+    measure_baseline,
+    timing_of,
+)
+from diffaccel.metrics import METRICS
+from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
+
+PROMPTS = [f"prompt {n}" for n in range(8)]
+SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
+OPTIONS = MeasureOptions(prompts=8, pairs=3, max_pairs=5)
+
+
+class Result:
+    def __init__(self, images: list[Image.Image]) -> None:
+        self.images = images
+
+
+class Recorder:
+    """Stands for a pipeline: each image is noise of its seed plus ``shift``; notes its calls."""
+
+    def __init__(self, shift: int = 0, seconds: float = 0.0) -> None:
+        self.shift, self.seconds = shift, seconds
+        self.calls: list[list[str]] = []
+
+    def __call__(self, *, prompt: list[str], generator: list, **kwargs: object) -> Result:  # type: ignore[type-arg]
+        self.calls.append(prompt)
+        time.sleep(self.seconds)
+        images = []
+        for made in generator:
+            noise = np.random.default_rng(made.initial_seed()).integers(0, 200, (16, 16, 3))
+            images.append(Image.fromarray((noise + self.shift).astype(np.uint8)))
+        return Result(images)
+
+
+def brightness(images: np.ndarray, prompts: object, references: object) -> list[float]:
+    return [float(image.mean()) for image in images]
+
+
+def bench(pipe: Recorder, options: MeasureOptions = OPTIONS) -> Bench:
+    metrics = {name: METRICS[name].prepare("", "cpu") for name in ("ssim", "psnr")}
+    metrics["clip_score"] = brightness
+    return Bench(pipe, Setup("m", "DDIM", 4), SPEC, options, PROMPTS, "cpu", metrics)  # type: ignore[arg-type]
+
+
+def baseline_of(made: Bench) -> tuple[Baseline, np.ndarray]:
+    run = measure_baseline(made)
+    record = Baseline(
+        setup=made.setup,
+        spec=made.spec,
+        options=made.options,
+        identity={},
+        digest="d",
+        environment=Environment("cpu", "cpu", "", "float32", "none", 1, {}),
+        facts=PipelineFacts("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4)),
+        prompts=made.prompts,
+        scores=run.scores,
+        shuffled_score=run.shuffled_score,
+        seconds=run.seconds,
+        image_digests=image_digests(run.images),
+        date="",
+    )
+    return record, run.images
+
+
+def putting_on(made: Bench, pipe: Recorder, enter_seconds: float = 0.0):  # type: ignore[no-untyped-def]
+    @contextlib.contextmanager
+    def applied() -> Iterator[Generate]:
+        time.sleep(enter_seconds)
+        yield made.calling(pipe)
+
+    return applied
+
+
+def test_the_same_images_lose_nothing() -> None:
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    row = measure(made, record, images, putting_on(made, Recorder()), {})
+    assert row.loss == 0 and row.loss_interval == (0, 0)
+    assert row.means["ssim"] == pytest.approx(1) and row.means["psnr"] == 100
+    assert row.failure is None
+
+
+def test_loss_has_the_sign_of_the_contract() -> None:
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    brighter = measure(made, record, images, putting_on(made, Recorder(shift=10)), {})
+    assert brighter.loss == pytest.approx(-10 / np.mean(record.scores["clip_score"]))
+    assert brighter.means["psnr"] < 40
+
+
+def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:
+    pipe, candidate = Recorder(), Recorder()
+    made = bench(pipe)
+    record, images = baseline_of(made)
+    pipe.calls.clear()
+    row = measure(made, record, images, putting_on(made, candidate), {})
+    assert row.timing is not None
+    assert len(row.scores["clip_score"]) == len(PROMPTS)
+    assert len(row.timing.baseline) == len(row.timing.accelerated) == len(pipe.calls)
+    assert {prompt for call in candidate.calls for prompt in call} == set(PROMPTS)
+    assert candidate.calls[-len(pipe.calls) :] == pipe.calls
+
+
+def test_the_clock_holds_only_the_call() -> None:
+    made = bench(Recorder(seconds=0.02))
+    record, images = baseline_of(made)
+    applied = putting_on(made, Recorder(seconds=0.02), enter_seconds=0.2)
+    row = measure(made, record, images, applied, {})
+    assert row.timing is not None
+    # Putting on takes ten times the call: inside the clock it would make this 0.1.
+    assert row.speedup > 0.5
+
+
+def test_a_crash_is_a_result() -> None:
+    def broken(**kwargs: object) -> Result:
+        raise RuntimeError("no such block")
+
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    row = measure(made, record, images, putting_on(made, broken), {"a": {"b": 1}})  # type: ignore[arg-type]
+    assert row.failure == "RuntimeError: no such block"
+    assert row.setting == {"a": {"b": 1}} and row.speedup == 0
+
+
+def test_blank_images_are_a_failure() -> None:
+    def blank(*, prompt: list[str], **kwargs: object) -> Result:
+        return Result([Image.new("RGB", (16, 16)) for _ in prompt])
+
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    row = measure(made, record, images, putting_on(made, blank), {})  # type: ignore[arg-type]
+    assert row.failure == "8 of 8 images are blank"
+
+
+def test_another_baseline_is_noticed() -> None:
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    row = measure(made, record, images + 1, putting_on(made, Recorder()), {})
+    assert any("not the same" in warning for warning in row.warnings)
+
+
+def test_a_score_that_knows_nothing_is_refused() -> None:
+    record, _ = baseline_of(bench(Recorder()))
+    reason = check_baseline(record)
+    assert reason is not None
+    mean = np.mean(record.scores["clip_score"])
+    assert f"{mean:.2f}" in reason and f"{record.shuffled_score:.2f}" in reason
+    assert check_baseline(replace(record, shuffled_score=mean / 2)) is None
+
+
+def test_loss_of_means() -> None:
+    assert loss_of([50.0, 100.0], [45.0, 96.0]) == pytest.approx(9 / 150)
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    covered = 0
+    for _ in range(300):
+        first = random.normal(80, 5, 32)
+        second = first * 0.98 + random.normal(0, 2, 32)
+        low, high = loss_interval(first, second, 0.95)
+        covered += low <= 0.02 <= high
+    # 300 draws of a 95% interval that is a little short at 32 prompts.
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+def test_the_speedup_is_the_median_of_ratios() -> None:
+    timing = timing_of([(2.0, 1.0), (4.0, 2.0), (9.0, 1.0)])
+    assert timing.speedup == 2.0
+    assert timing.speedup_of_means == pytest.approx(15 / 4)
+    assert timing_of([(1.0, 1.0)] * 3).spread == 0

@@ -1,0 +1,105 @@
+"""A project folder of its own for each test: the real Snakefile, rules, models and package."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+SMALL: dict[str, Any] = {
+    "models": ["mini-SD1.5"],
+    "schedulers": ["DDIM"],
+    "steps": [8],
+    "accelerators": ["DeepCache"],
+    "speedups": [1.1, 50.0],
+    "loss_limit": 0.5,
+    "measure": {"prompts": 4, "pairs": 2, "max_pairs": 2},
+}
+"""An experiment of one cell that takes seconds. The loss limit is wide, so that the flow does not
+hang on how well so few steps and prompts do."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder in which snakemake runs."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "cpu"
+
+    def configure(self, **changes: Any) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(SMALL | changes))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A run in a process group of its own, so that all of it can be killed."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+        command += ["--directory", str(self.folder), "--cores", "2", *arguments]
+        environment = os.environ | {
+            "CUDA_VISIBLE_DEVICES": "",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, ok: bool = True) -> str:
+        """Output of a run that must succeed, or must fail."""
+        process = self.start(*arguments)
+        try:
+            output, _ = process.communicate(timeout=400)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        assert (process.returncode == 0) is ok, output
+        return output
+
+    def journal_lines(self) -> list[str]:
+        return [
+            line
+            for path in sorted(self.results.glob("journal/*.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
+
+
+def make_project(folder: Path, **changes: Any) -> Project:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "resources").symlink_to(ROOT / "resources")
+    project = Project(folder)
+    project.configure(**changes)
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A project that ran to its end, and what that printed. Tests that use it only read."""
+    tasks = tmp_path_factory.mktemp("tasks") / "tasks.txt"
+    start = "Generate a mini-SD1.5 pipeline using the DDIM sampler with 8 steps, accelerated by"
+    tasks.write_text(
+        "# mine\n"
+        f"{start} DeepCache with 1.1x speedup and precision loss not exceeding 0.4\n"
+        f"{start} DeepCache with 60x speedup\n"
+        f"{start} MagicCache with 2x speedup\n"
+    )
+    project = make_project(tmp_path_factory.mktemp("finished") / "p", tasks_file=str(tasks))
+    return project, project.run()

@@ -1,0 +1,76 @@
+"""What is missing is rebuilt, what was measured is kept, whatever happened in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from diffaccel.jsonio import read_record
+from diffaccel.records import Frontier
+from tests.workflow.conftest import Project
+
+CELL = "mini-SD1.5_DDIM_8_deepcache"
+
+
+def test_only_what_a_script_needs_is_planned(project: Project) -> None:
+    output = project.run("--dry-run", f"results/cpu/code/{CELL}_1.1x.py")
+    jobs = [line.split()[0] for line in output.splitlines() if line.endswith(" 1")]
+    assert sorted(jobs) == ["answer", "baseline", "code", "frontier"]
+
+
+def test_a_deleted_result_is_rebuilt_without_measuring(project: Project) -> None:
+    target = f"results/cpu/answers/{CELL}_1.1x.json"
+    project.run(target)
+    before = project.journal_lines()
+    frontier = project.results / "frontier" / f"{CELL}.json"
+    first = read_record(Frontier, frontier)
+    frontier.unlink()
+    project.run(target)
+    assert project.journal_lines() == before
+    again = read_record(Frontier, frontier)
+    assert (again.bound, again.front) == (first.bound, first.front)
+
+
+def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
+    target = f"results/cpu/frontier/{CELL}.json"
+    process = project.start(target)
+    try:
+        kept = _wait_for_rows(project, 2, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert not (project.folder / target).exists()
+    project.run("--unlock")
+    project.run(target)
+    rows = project.journal_lines()
+    assert rows[: len(kept)] == kept
+    assert len(rows) == len(set(rows))
+    assert read_record(Frontier, project.folder / target).measured == len(rows)
+
+
+def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:
+    deadline = time.perf_counter() + 300
+    while time.perf_counter() < deadline:
+        rows = project.journal_lines()
+        if len(rows) >= count:
+            return rows
+        assert process.poll() is None, process.communicate()[0]  # type: ignore[attr-defined]
+        time.sleep(0.05)
+    raise AssertionError("nothing was measured in time")
+
+
+def test_a_script_that_cannot_be_says_why(project: Project) -> None:
+    name = f"{CELL}_50.0x"
+    output = project.run(f"results/cpu/code/{name}.py", ok=False)
+    assert f"task {name} has no script: infeasible: 50.0x is above the bound" in output
+
+
+def test_one_failing_cell_does_not_stop_the_others(project: Project) -> None:
+    broken = {"name": "broken", "family": "SD1.5", "source": "resources/models/broken"}
+    project.configure(models=["mini-SD1.5", broken])
+    output = project.run(ok=False)
+    assert "broken_DDIM_8: " in output and "model_index.json" in output
+    assert (project.results / "verify" / f"{CELL}_bound80.json").exists() is False
+    assert Path(project.results / "frontier" / f"{CELL}.json").exists()
