@@ -19,6 +19,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from PIL import Image
+
 from diffaccel import tiny
 from diffaccel.accelerators import ACCELERATORS, Emitted, PipelineFacts, combination
 from diffaccel.codegen import (
@@ -34,10 +39,6 @@ from diffaccel.codegen import (
     render,
 )
 from diffaccel.space import Setting, nest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from jinja2 import UndefinedError
-from PIL import Image
 
 REGENERATE = Path(__file__).parents[1] / "golden/regenerate.py"
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

@@ -6,11 +6,12 @@ import itertools
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from diffaccel.accelerators import ACCELERATORS, combination
 from diffaccel.grid import SCHEDULERS
 from diffaccel.tasks import LOSS_CLAUSE, Request, TaskError, fold, parse, read_tasks, sentence
-from hypothesis import given
-from hypothesis import strategies as st
 
 MODELS = ("SD1.5", "SD2.1", "SDXL", "mini-SD1.5", "mini-SD2.1", "mini-SDXL")
 FIRST_VERSION = Path(__file__).parents[2] / "resources/tasks/first-version.txt"

@@ -1,0 +1,499 @@
+"""What is particular to one accelerator: its bounds, what it skips, and what goes together."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from diffaccel import tiny
+from diffaccel.accelerators import PipelineFacts, UnsupportedError, combination
+from diffaccel.accelerators.deepcache import branch_ids
+from diffaccel.registry import UnknownNameError
+
+SD = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+SDXL = PipelineFacts("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128)
+STEPS = 8
+PROMPTS = ("a red square", "two blue rings")
+Setting = dict[str, dict[str, Any]]
+
+
+def gated(gate: int, sp: int = 1, fi: int = 1, warm_up: int = 0) -> dict[str, int]:
+    return {"gate_step": gate, "sp_interval": sp, "fi_interval": fi, "warm_up": warm_up}
+
+
+def generate(
+    call: Callable[..., Any], prompts: tuple[str, ...] = PROMPTS, **more: Any
+) -> NDArray[np.float32]:
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
+    images: NDArray[np.float32] = call(
+        list(prompts),
+        **{"num_inference_steps": STEPS, "generator": generators, "output_type": "np", **more},
+    ).images
+    return images
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    return tiny.sd15()
+
+
+@pytest.fixture(scope="module")
+def plain(pipe: Any) -> NDArray[np.float32]:
+    return generate(pipe)
+
+
+# ---- facts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "like"), [("SD1.5", SD), ("SD2.1", SD), ("SDXL", SDXL)])
+def test_facts_of_the_layouts(family: str, like: PipelineFacts) -> None:
+    facts = PipelineFacts.of(tiny.FAMILIES[family](0), steps=20, guidance_scale=7.5)
+    assert facts == replace(like, latent_size=tiny.LATENT_SIZE)
+
+
+def test_facts_tell_guidance() -> None:
+    def of(**config: Any) -> PipelineFacts:
+        return PipelineFacts.of_config("Any", config, steps=20, guidance_scale=scale)
+
+    scale = 7.5
+    assert of().guided
+    assert not of(time_cond_proj_dim=256).guided
+    scale = 1.0
+    assert not of().guided
+
+
+def test_a_pipeline_without_a_unet_is_unsupported() -> None:
+    facts = PipelineFacts.of_config("PixArtSigmaPipeline", {}, steps=20, guidance_scale=4.5)
+    for name in ("deepcache", "tgate", "tome"):
+        ok, reason = combination([name]).supports(facts)
+        assert not ok and "PixArtSigmaPipeline" in reason
+
+
+# ---- spaces ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "least", "most"),
+    [
+        (["deepcache"], 30, 60),
+        (["tgate"], 40, 60),
+        (["tome"], 40, 60),
+        (["deepcache", "tgate"], 500, 2000),
+    ],
+)
+@pytest.mark.parametrize("facts", [SD, SDXL])
+def test_grids_can_be_measured(
+    names: list[str], least: int, most: int, facts: PipelineFacts
+) -> None:
+    if facts is SDXL and names == ["tome"]:
+        least = 25  # two levels only
+    assert least <= sum(1 for _ in combination(names).space(facts).points(grid=True)) <= most
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 20, 25, 50])
+@pytest.mark.parametrize("name", ["deepcache", "tgate", "tome"])
+def test_every_step_count_has_a_grid(name: str, steps: int) -> None:
+    space = combination([name]).space(replace(SD, steps=steps))
+    assert any(True for _ in space.points(grid=True))
+
+
+def test_spaces_have_the_whole_of_the_bounds() -> None:
+    axes = {a.name: a.values for a in combination(["deepcache", "tgate", "tome"]).space(SD).axes}
+    assert axes["deepcache.cache_interval"] == tuple(range(2, 11))
+    assert axes["deepcache.cache_branch_id"] == tuple(range(10, -1, -1))
+    assert axes["tgate.gate_step"] == tuple(range(20, 0, -1))
+    assert axes["tgate.warm_up"][-1] == 0
+    assert axes["tome.max_downsample"] == (1, 2, 4, 8)
+    assert max(axes["tome.ratio"]) <= 1 - 1 / 16
+    assert 0.75 in axes["tome.ratio"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"deepcache": {"cache_interval": 1, "cache_branch_id": 0}}, "2 or more, got 1"),
+        ({"deepcache": {"cache_interval": 2.5, "cache_branch_id": 0}}, "of type int, got 2.5"),
+        ({"deepcache": {"cache_interval": 2, "cache_branch_id": -1}}, "0 or more, got -1"),
+        ({"deepcache": {"cache_intervall": 2, "cache_branch_id": 1}}, "cache_intervall"),
+        ({"tgate": gated(0)}, "gate_step must be 1 or more, got 0"),
+        ({"tgate": gated(3, warm_up=-1)}, "warm_up must be 0 or more, got -1"),
+        ({"tgate": {**gated(3), "sp_interval": True}}, "of type int, got True"),
+        ({"tome": {"ratio": 0.8}}, "at most .* = 0.75, got 0.8"),
+        ({"tome": {"ratio": 0.0}}, "above 0"),
+        ({"tome": {"ratio": 0.5, "max_downsample": 3}}, r"one of \(1, 2, 4, 8\), got 3"),
+        ({"tome": {"ratio": 0.5, "merge_attn": False}}, "nothing is merged"),
+    ],
+)
+def test_values_out_of_bounds_are_refused(pipe: Any, setting: Setting, message: str) -> None:
+    chosen = combination(list(setting))
+    with pytest.raises(UnsupportedError, match=message), chosen.applied(pipe, setting):
+        pass
+    with pytest.raises(UnsupportedError, match=message):
+        chosen.emit(setting, SD)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (gated(20), "changes nothing"),
+        (gated(21), "above the 20 steps"),
+        (gated(10, sp=1, warm_up=3), "warm_up 3 does the same as 0"),
+        (gated(2, sp=4), "sp_interval 4 does the same as 1"),
+        (gated(20, sp=3, fi=2), "fi_interval 2 does the same as 1"),
+        (gated(10, sp=9, warm_up=5), "sp_interval 9 does the same as 5"),
+    ],
+)
+def test_settings_that_repeat_others_are_left_out(own: dict[str, int], message: str) -> None:
+    reason = combination(["tgate"]).space(SD).forbids({f"tgate.{k}": v for k, v in own.items()})
+    assert reason is not None and message in reason
+
+
+def test_what_is_left_out_does_the_same(pipe: Any) -> None:
+    chosen, seen = combination(["tgate"]), {}
+    for own, twin in (
+        (gated(6, sp=1, warm_up=3), gated(6)),
+        (gated(6, sp=4, warm_up=3), gated(6, sp=3, warm_up=3)),
+        (gated(8, sp=2, fi=3), gated(8, sp=2)),
+    ):
+        for each in (own, twin):
+            with chosen.applied(pipe, {"tgate": each}) as call:
+                seen[str(each)] = generate(call)
+        np.testing.assert_equal(seen[str(own)], seen[str(twin)])
+
+
+def test_all_points_of_a_small_tgate_space_differ(pipe: Any) -> None:
+    facts = PipelineFacts.of(pipe, steps=5, guidance_scale=7.5)
+    chosen, seen = combination(["tgate"]), {}
+    for point in chosen.space(facts).points():
+        own = {key.split(".")[1]: value for key, value in point.items()}
+        with chosen.applied(pipe, {"tgate": own}) as call:
+            image = generate(call, PROMPTS[:1], num_inference_steps=5)
+        assert seen.setdefault(image.tobytes(), own) is own
+    assert len(seen) > 10
+
+
+# ---- DeepCache ------------------------------------------------------------------------------
+
+
+def calls(pipe: Any, run: Callable[[], Any]) -> Counter[str]:
+    """How often each module of the U-Net that has no others in it runs."""
+    counts: Counter[str] = Counter()
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: counts.update([name])
+
+    leaves = [(n, m) for n, m in pipe.unet.named_modules() if not list(m.children())]
+    handles = [module.register_forward_hook(count(name)) for name, module in leaves]
+    run()
+    for handle in handles:
+        handle.remove()
+    return counts
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_each_branch_id_skips_more_than_the_one_above(family: str) -> None:
+    pipe = tiny.FAMILIES[family](0)
+    facts = PipelineFacts.of(pipe, steps=2, guidance_scale=7.5)
+    chosen = combination(["deepcache"])
+    above: Counter[str] | None = None
+    for branch in branch_ids(facts.block_layers)[::-1]:
+        setting = {"deepcache": {"cache_interval": 2, "cache_branch_id": branch}}
+        with chosen.applied(pipe, setting) as call:
+            counts = calls(
+                pipe, lambda call=call: generate(call, PROMPTS[:1], num_inference_steps=2)
+            )
+        assert above is None or (counts <= above and counts != above), branch
+        above = counts
+
+
+def test_branch_ids_beyond_skip_the_middle_alone() -> None:
+    from DeepCache import DeepCacheSDHelper
+
+    pipe = tiny.sd15()
+    every = set(calls(pipe, lambda: generate(pipe, PROMPTS[:1], num_inference_steps=1)))
+    for branch in (11, 12, 40):
+        helper = DeepCacheSDHelper(pipe=pipe)
+        helper.set_params(cache_interval=2, cache_branch_id=branch)
+        helper.enable()
+        counts = calls(pipe, lambda: generate(pipe, PROMPTS[:1], num_inference_steps=2))
+        helper.disable()
+        skipped = {name for name in every if counts[name] == 1}
+        assert skipped == {name for name in every if name.startswith("mid_block")}
+
+
+def test_a_branch_that_is_not_there_is_refused(pipe: Any) -> None:
+    setting = {"deepcache": {"cache_interval": 3, "cache_branch_id": 11}}
+    chosen = combination(["deepcache"])
+    with (
+        pytest.raises(UnsupportedError, match="branch_id 11 names no layer"),
+        chosen.applied(pipe, setting),
+    ):
+        pass
+
+
+# ---- T-Gate ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["tgate"], ["deepcache", "tgate"]])
+def test_without_guidance_tgate_is_refused(pipe: Any, names: list[str]) -> None:
+    chosen = combination(names)
+    ok, reason = chosen.supports(replace(SD, guided=False))
+    assert not ok and "guidance" in reason
+    setting = {"tgate": gated(4), "deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
+    with chosen.applied(pipe, {name: setting[name] for name in names}) as call:
+        for scale in (1.0, 0, 0.5):
+            with pytest.raises(UnsupportedError, match="guidance_scale"):
+                generate(call, guidance_scale=scale)
+
+
+def test_what_tgate_would_do_without_guidance(pipe: Any) -> None:
+    """Two images of one batch become one: the reason for refusing."""
+    from tgate import TgateSDLoader
+
+    alone = TgateSDLoader(copy.deepcopy(pipe))
+    with pytest.raises(ValueError, match="not enough values to unpack"):
+        generate(lambda *a, **k: alone.tgate(*a, **gated(4), **k), PROMPTS[:1], guidance_scale=1.0)
+
+
+def test_ungated_and_unshared_tgate_is_the_plain_pipeline(
+    pipe: Any, plain: NDArray[np.float32]
+) -> None:
+    with combination(["tgate"]).applied(pipe, {"tgate": gated(STEPS)}) as call:
+        np.testing.assert_equal(generate(call), plain)
+
+
+def test_a_skipped_warm_up_step_would_leak_attention_between_calls(pipe: Any) -> None:
+    """Upstream, with what `forbids` refuses: the second call reuses the first one's attention."""
+    from tgate import TgateSDDeepCacheLoader
+
+    cached, own = {"cache_interval": 2, "cache_branch_id": 0}, gated(7, sp=3, warm_up=1)
+    chosen = combination(["deepcache", "tgate"])
+    reason = chosen.forbids({"deepcache": cached, "tgate": own})
+    assert reason is not None and "warm_up must be a multiple" in reason
+
+    alone = TgateSDDeepCacheLoader(copy.deepcopy(pipe), **cached)
+    first, second = (generate(lambda *a, **k: alone.tgate(*a, **own, **k)) for _ in range(2))
+    assert not np.array_equal(first, second)
+
+
+# ---- T-Gate and ToMe ------------------------------------------------------------------------
+
+
+def gated_by_hand(pipe: Any, prompts: tuple[str, ...], gate: int) -> NDArray[np.float32]:
+    """T-Gate without reuse of self-attention, written out: a loop, and cross-attention replaced.
+
+    From the step before ``gate`` on, each cross-attention's output, averaged over the two halves
+    of the batch, stands for all later ones; from ``gate`` on, the batch is the images alone.
+    """
+    kept: dict[int, torch.Tensor] = {}
+    step = 0
+
+    def replaced(attention: Any) -> Callable[..., torch.Tensor]:
+        original = type(attention).forward
+
+        def forward(hidden: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            if step >= gate:
+                return kept[id(attention)]
+            out: torch.Tensor = original(attention, hidden, **kwargs)
+            if step == gate - 1:
+                kept[id(attention)] = out.unflatten(0, (2, -1)).mean(0)
+            return out
+
+        return forward
+
+    for name, module in pipe.unet.named_modules():
+        if name.endswith("attn2"):
+            module.forward = replaced(module)
+    told, untold = pipe.encode_prompt(list(prompts), "cpu", 1, True)
+    pipe.scheduler.set_timesteps(STEPS)
+    shape = (1, 4, tiny.LATENT_SIZE, tiny.LATENT_SIZE)
+    noise = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in range(len(prompts))
+    ]
+    latents = torch.cat(noise) * pipe.scheduler.init_noise_sigma
+    for step, t in enumerate(pipe.scheduler.timesteps):  # noqa: B007: read by forward
+        if step < gate:
+            both = torch.cat([latents, latents])
+            without, with_prompt = pipe.unet(both, t, torch.cat([untold, told])).sample.chunk(2)
+            predicted = without + 7.5 * (with_prompt - without)
+        else:
+            predicted = pipe.unet(latents, t, untold).sample
+        latents = pipe.scheduler.step(predicted, t, latents).prev_sample
+    image = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+    result: NDArray[np.float32] = (image / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    return result
+
+
+@pytest.mark.parametrize(
+    "merged",
+    [
+        None,
+        {"ratio": 0.5, "max_downsample": 8},
+        {"ratio": 0.7, "max_downsample": 2, "merge_mlp": True},
+        {"ratio": 0.3, "merge_attn": False, "merge_mlp": True},
+    ],
+)
+@pytest.mark.parametrize("prompts", [PROMPTS, (*PROMPTS, "a ring")])
+@pytest.mark.parametrize("gate", [1, 5])
+@torch.no_grad()
+def test_tgate_over_merged_tokens_is_right(
+    pipe: Any, merged: dict[str, Any] | None, prompts: tuple[str, ...], gate: int
+) -> None:
+    """Against a reference that keeps T-Gate and ToMe apart."""
+    import tomesd
+
+    setting: Setting = {"tgate": gated(gate)}
+    reference = copy.deepcopy(pipe)
+    if merged is not None:
+        setting["tome"] = merged
+        tomesd.apply_patch(reference, **merged)
+        torch.manual_seed(0)
+    expected = gated_by_hand(reference, prompts, gate)
+    with combination(list(setting)).applied(pipe, setting) as call:
+        np.testing.assert_allclose(generate(call, prompts), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "merged", "message"),
+    [
+        (gated(5, sp=2), {}, "self-attention over merged tokens"),
+        (gated(5, fi=2), {}, "self-attention over merged tokens"),
+        (gated(5, sp=9, warm_up=9), {}, None),
+        (gated(5), {}, None),
+        (gated(5), {"merge_crossattn": True}, "cross-attention over merged tokens"),
+        (gated(5, sp=2, fi=2), {"merge_attn": False, "merge_mlp": True}, None),
+    ],
+)
+def test_reuse_of_merged_tokens_is_refused(
+    own: dict[str, int], merged: dict[str, Any], message: str | None
+) -> None:
+    setting = {"tgate": own, "tome": {"ratio": 0.5, **merged}}
+    reason = combination(["tgate", "tome"]).forbids(setting)
+    assert reason is None if message is None else reason is not None and message in reason
+
+
+# ---- ToMe -----------------------------------------------------------------------------------
+
+
+def test_tome_is_refused_where_it_would_patch_nothing() -> None:
+    from diffusers import UNet2DConditionModel
+
+    pipe = tiny.sd15()
+    pipe.unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(16, 16),
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        mid_block_type=None,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+    )
+    chosen, setting = combination(["tome"]), {"tome": {"ratio": 0.5}}
+    assert not chosen.supports(PipelineFacts.of(pipe, steps=20, guidance_scale=7.5))[0]
+    with (
+        pytest.raises(UnsupportedError, match="0 transformer blocks"),
+        chosen.applied(pipe, setting),
+    ):
+        pass
+
+
+def test_tome_is_refused_where_no_block_is_shallow_enough() -> None:
+    """SDXL has no transformer block at full resolution: tomesd's default does nothing."""
+    pipe = tiny.sdxl()
+    chosen, setting = combination(["tome"]), {"tome": {"ratio": 0.5, "max_downsample": 1}}
+    with (
+        pytest.raises(UnsupportedError, match=r"at downsamplings \[2, 4\]"),
+        chosen.applied(pipe, setting),
+    ):
+        pass
+    space = chosen.space(SDXL)
+    assert [axis.values for axis in space.axes if axis.name.endswith("downsample")] == [(2, 4)]
+
+
+def test_tome_does_not_depend_on_what_ran_before(pipe: Any) -> None:
+    images = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        with combination(["tome"]).applied(pipe, {"tome": {"ratio": 0.5}}) as call:
+            images.append(generate(call))
+    np.testing.assert_equal(images[0], images[1])
+
+
+# ---- combinations ---------------------------------------------------------------------------
+
+
+def test_names_titles_and_slugs() -> None:
+    every = combination(["tome", "tgate", "deepcache"])
+    assert every.title == "DeepCache, T-Gate, and ToMe"
+    assert every.slug == "deepcache+tgate+tome"
+    assert combination(["tome", "deepcache"]).title == "DeepCache and ToMe"
+    assert combination(["tgate"]).title == "T-Gate"
+
+
+def test_unknown_empty_and_repeated_combinations() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'tgate'"):
+        combination(["t-gate"])
+    for names in ([], ["tome", "tome"]):
+        with pytest.raises(UnsupportedError, match="different accelerators, one at least"):
+            combination(names)
+
+
+def test_a_setting_must_be_for_the_combination(pipe: Any) -> None:
+    chosen = combination(["deepcache", "tgate"])
+    with (
+        pytest.raises(UnsupportedError, match=r"for \['deepcache', 'tgate'\] names \['tgate'\]"),
+        chosen.applied(pipe, {"tgate": gated(4)}),
+    ):
+        pass
+
+
+def test_a_call_that_fails_leaves_nothing_behind(pipe: Any, plain: NDArray[np.float32]) -> None:
+    chosen = combination(["deepcache", "tgate", "tome"])
+    setting: Setting = {
+        "deepcache": {"cache_interval": 3, "cache_branch_id": 0},
+        "tgate": gated(4),
+        "tome": {"ratio": 0.5},
+    }
+
+    def fail(pipe: Any, step: int, t: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        raise KeyboardInterrupt if step == 5 else StopIteration
+
+    for _ in range(2):
+        with pytest.raises(StopIteration), chosen.applied(pipe, setting) as call:
+            generate(call, callback_on_step_end=fail)
+        assert not hasattr(pipe, "tgate") and not hasattr(pipe, "deepcache")
+        np.testing.assert_equal(generate(pipe), plain)
+
+
+def test_a_block_within_another_accelerators_block(pipe: Any) -> None:
+    """The inner one begins with the plain pipeline, and the outer one goes on after it."""
+    outer, cached = combination(["deepcache", "tgate"]), combination(["deepcache"])
+    params = {"cache_interval": 3, "cache_branch_id": 0}
+    with cached.applied(pipe, {"deepcache": params}) as call:
+        alone = generate(call)
+    with outer.applied(pipe, {"deepcache": params, "tgate": gated(4)}) as call:
+        once = generate(call)
+        with cached.applied(pipe, {"deepcache": params}) as inner:
+            np.testing.assert_equal(generate(inner), alone)
+        np.testing.assert_equal(generate(call), once)
+
+
+def test_emitted_scripts_say_no_more_than_needed() -> None:
+    (tome,) = combination(["tome"]).emit({"tome": {"ratio": 0.5, "max_downsample": 2, "sx": 2}}, SD)
+    assert tome.enter[0] == "tomesd.apply_patch(pipe, ratio=0.5, max_downsample=2)"
+    setting: Setting = {
+        "deepcache": {"cache_interval": 3, "cache_branch_id": 0},
+        "tgate": gated(4),
+    }
+    (both,) = combination(["tgate", "deepcache"]).emit(setting, SDXL)
+    assert both.enter == ("TgateSDXLDeepCacheLoader(pipe, cache_interval=3, cache_branch_id=0)",)
+    assert both.call == "pipe.tgate"
+    assert dict(both.arguments)["gate_step"] == "4"
