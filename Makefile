@@ -6,7 +6,11 @@ export PYTHONUNBUFFERED := 1
 .PHONY: run install test lint format bench quality lock clean
 
 run: install
-	snakemake --cores all
+	@if snakemake --dry-run 2>&1 | grep -q "Nothing to be done"; then \
+	  echo "Nothing to be done: all results are there and up to date."; python -m diffaccel show; \
+	else \
+	  snakemake --cores all; \
+	fi
 
 install: .venv/installed
 

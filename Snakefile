@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 # Jobs import the package from there too, also in an environment that is made for them.
-os.environ.update(PYTHONPATH=os.pathsep.join(sys.path[:1]))
+os.environ.update(PYTHONPATH=sys.path[0])
 
 
 configfile: "config.yaml"

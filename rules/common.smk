@@ -18,6 +18,9 @@ try:
 except InputError as error:
     raise WorkflowError(str(error))
 
+# Told by the environment, not by params: how many cells there are does not make one stale.
+os.environ.update(DIFFACCEL_CELLS=str(len(EXPERIMENT.cells)))
+
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 ON_GPU = EXPERIMENT.platform != "cpu"
 # On a CPU a timed job has the machine to itself.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.jsonio import parse, read_record, write_record, write_text
 from diffaccel.records import (
@@ -21,6 +23,7 @@ from diffaccel.records import (
     Setup,
     Task,
 )
+from diffaccel.report import say_progress, show_summary
 from diffaccel.stages import search
 
 
@@ -56,6 +59,7 @@ def _frontier(args: argparse.Namespace) -> None:
         job["seed"],
     ) as opened:
         write_record(args.out, search.frontier(opened, job["targets"], job["loss_limit"]))
+    say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_CELLS", "0")))
 
 
 def _answer(args: argparse.Namespace) -> None:
@@ -124,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
             "run a script and measure it again",
         ),
     }
+    show = commands.add_parser("show", help="print the table of what is there")
+    show.add_argument("results", nargs="?", default=f"results/{devices.platform()}")
+    show.set_defaults(function=lambda args: show_summary(args.results), log=None)
     for name, (function, required, text) in stages.items():
         command = commands.add_parser(name, help=text, description=text)
         optional = ("--frontier", "--baseline", "--images", "--journal") if name == "answer" else ()

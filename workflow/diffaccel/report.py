@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from diffaccel.jsonio import read_record
+from diffaccel.records import Frontier
 from diffaccel.stages.collect import summary
+
+log = logging.getLogger(__name__)
 
 
 def load(folder: Path) -> pd.DataFrame:
@@ -32,38 +38,43 @@ def show_summary(results: str) -> None:
         return
     cells = table.dropna(subset=["model"])
     console.print()
-    console.print(_cells(cells))
+    for group, rows in cells.groupby(KEYS, sort=False):
+        model, scheduler, steps = map(str, group)
+        console.print(_setup(f"{model}, {scheduler}, {float(steps):g} steps", rows))
     _show_unmet(console, table)
-    proven = table["verified"].dropna()
+    proven = table["verified"].dropna().astype(bool)
     console.print(
-        f"{len(proven)} scripts verified, {int(proven.sum())} keep what they promise. "
-        f"Everything is in [bold]{folder}[/]: summary.csv, speedup_bounds.json, "
-        "search_params.json, tasks/tasks.json, code/, verify/"
+        f"[bold]{len(proven)} scripts verified, {int(proven.sum())} keep what they promise.[/]\n"
+        f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
+        "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
     )
 
 
-def _cells(table: pd.DataFrame) -> Table:
-    view = Table(title="How far each cell can go, and what it takes", title_justify="left")
-    for name in ("model", "scheduler, steps", "accelerators"):
-        view.add_column(name)
+KEYS = ["model", "scheduler", "steps"]
+
+
+def _setup(title: str, rows: pd.DataFrame) -> Table:
+    """What the accelerators do for one setup: a line each."""
+    view = Table(
+        title=title, title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD
+    )
+    view.add_column("accelerators")
     view.add_column("bound", justify="right")
-    view.add_column("loss (interval)", justify="right")
-    view.add_column("parameters")
-    view.add_column("targets")
+    view.add_column("loss, 95% interval", justify="right")
+    view.add_column("parameters", ratio=1)
+    targets = sorted(set(rows[rows["origin"] == "target"]["required"].dropna()))
+    for target in targets:
+        view.add_column(f"{target}x", justify="right")
     view.add_column("scripts")
-    keys = ["model", "scheduler", "steps", "accelerators"]
-    for group, rows in table.groupby(keys, sort=False):
-        model, scheduler, steps, title = map(str, group)
-        best = _fastest(rows)
+    for title_of_cell, cell in rows.groupby("accelerators", sort=False):
+        best = _fastest(cell)
         view.add_row(
-            model,
-            f"{scheduler}, {float(steps):g}",
-            title,
+            str(title_of_cell),
             "none" if best is None else f"{best['speedup']:.2f}x",
             "" if best is None else _loss(best),
             "" if best is None else _short(best["setting"]),
-            _targets(rows[rows["origin"] == "target"]),
-            _scripts(rows[rows["status"] == "met"]),
+            *(_target(cell, target) for target in targets),
+            _scripts(cell),
         )
     return view
 
@@ -73,37 +84,40 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _fastest(rows: pd.DataFrame) -> dict[str, Any] | None:
-    met = rows[rows["status"] == "met"]
-    return None if met.empty else max(_records(met), key=lambda row: row["speedup"])
+    met = _records(rows[rows["status"] == "met"])
+    return max(met, key=lambda row: row["speedup"], default=None)
 
 
 def _loss(row: dict[str, Any]) -> str:
-    return f"{row['loss']:+.2%} ({row['loss_low']:+.1%} to {row['loss_high']:+.1%})"
+    return f"{row['loss']:+.1%} ({row['loss_low']:+.1%}..{row['loss_high']:+.1%})"
 
 
 def _short(setting: str) -> str:
-    return re.sub(r"\b\w+\.", "", setting).replace(" ", "\n")
+    """Parameters without their accelerators' names, which stand in the line already."""
+    return re.sub(r"\b\w+\.", "", setting)
 
 
-def _targets(rows: pd.DataFrame) -> str:
-    marks = {"met": "[green]met[/]", "infeasible": "[yellow]no[/]"}
-    return "\n".join(f"{row['required']}x {marks[row['status']]}" for row in _records(rows))
+def _target(rows: pd.DataFrame, required: float) -> str:
+    """The least loss at a required speedup, or a dash where it cannot be had."""
+    found = _records(rows[(rows["origin"] == "target") & (rows["required"] == required)])
+    met = [row for row in found if row["status"] == "met"]
+    return f"[green]{met[0]['loss']:+.1%}[/]" if met else "[yellow]-[/]"
 
 
 def _scripts(rows: pd.DataFrame) -> str:
-    lines = []
-    for row in _records(rows):
-        if row["verified"] is None or pd.isna(row["verified"]):
-            continue
-        mark = "[green]ok[/]" if row["verified"] else f"[red]{row['verdict']}[/]"
-        lines.append(f"{row['required']}x: {row['verified_speedup']:.2f}x {mark}")
-    return "\n".join(lines)
+    proven = rows.dropna(subset=["verified"])
+    kept = int(proven["verified"].astype(bool).sum())
+    bad = [row for row in _records(proven) if not row["verified"]]
+    lines = [f"[green]{kept} ok[/]"] if kept else []
+    return "\n".join(lines + [f"[red]{row['verdict']}[/]" for row in bad])
 
 
 def _show_unmet(console: Console, table: pd.DataFrame) -> None:
+    """Tasks without a script, together where the reason is the same."""
     unmet = table[(table["status"] != "met") & (table["origin"] != "target")]
-    for row in _records(unmet):
-        console.print(f"[yellow]no script[/] {row['id']}: {row['reason']}")
+    for reason, rows in unmet.groupby("reason", sort=False):
+        names = f"{rows['id'].iloc[0]}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
+        console.print(f"[yellow]no script[/] {names}: {reason}", highlight=False)
 
 
 def show_failures(results: str, log: str) -> None:
@@ -125,3 +139,16 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if not made.exists() and lines:
             yield path, lines[-1]
+
+
+def say_progress(done: Path, total: int) -> None:
+    """Logs how many cells are decided, and about how long the others will take."""
+    known = [read_record(Frontier, path) for path in sorted(done.glob("*.json"))]
+    left = max(0, total - len(known))
+    seconds = left * sum(record.seconds for record in known) / max(1, len(known))
+    log.info(
+        "%d of %d cells decided%s",
+        len(known),
+        total,
+        f", about {seconds / 60:.0f} min of searching left" if left else "",
+    )

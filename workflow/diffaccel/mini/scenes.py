@@ -40,14 +40,14 @@ GROUNDS: dict[str, RGB] = {
     "black": (24, 24, 28),
     "beige": (222, 200, 165),
 }
-SHAPES = ("circle", "square", "triangle", "ring", "cross", "diamond")
+SHAPES = ("circle", "square", "triangle", "ring", "cross")
 # Width of an object in pixels; objects of a row or column carry no size word.
 SIZES: dict[str | None, tuple[float, float]] = {
-    "small": (23.0, 28.0),
-    "large": (40.0, 48.0),
-    None: (24.0, 29.0),
+    "small": (26.0, 31.0),
+    "large": (41.0, 48.0),
+    None: (26.0, 31.0),
 }
-SIZE_BORDER = 34.0
+SIZE_BORDER = 36.0
 PLACES: dict[str, tuple[float, float]] = {
     "in the center": (64.0, 64.0),
     "at the top": (64.0, 34.0),
@@ -217,8 +217,8 @@ def _anchors(scene: Scene) -> tuple[list[tuple[float, float]], tuple[float, floa
     if scene.layout in ROWS:
         line = [(24.0, 64.0), (64.0, 64.0), (104.0, 64.0)]
         if scene.layout == "in a row":
-            return line, (3.0, 14.0)
-        return [(y, x) for x, y in line], (14.0, 3.0)
+            return line, (2.5, 14.0)
+        return [(y, x) for x, y in line], (14.0, 2.5)
     first, second, stray = (64.0, 32.0), (64.0, 96.0), (20.0, 5.0)
     if scene.layout in ("left of", "right of"):
         first, second, stray = (32.0, 64.0), (96.0, 64.0), (5.0, 20.0)
@@ -265,7 +265,6 @@ def shape_distances(x: torch.Tensor, y: torch.Tensor, half: torch.Tensor) -> tor
             torch.maximum(y - half, (2 * ax - y - half) / 5**0.5),
             torch.maximum(radius - half, half / 2 - radius),
             torch.minimum(*bars),
-            (ax + ay - half) / 2**0.5,
         )
     )
 

@@ -52,7 +52,7 @@ class Settings:
 
     scenes: int = 400_000
     pictures: int = 65_536
-    vae_steps: int = 4000
+    vae_steps: int = 10_000
     vae_batch: int = 96
     scorer_steps: int = 3000
     scorer_batch: int = 384
@@ -188,24 +188,28 @@ def train_vae(
 ) -> AutoencoderKL:
     """Train the autoencoder and bring its latents to SD1.5's scale."""
     vae = build_vae(family).to(device).train()
-    optimiser = Optimiser(vae.parameters(), 7e-4)
+    optimiser = Optimiser(vae.parameters(), 1e-3)
     pictures = data.pictures
 
-    def step() -> Tensor:
-        target = to_unit(
-            pictures[torch.randint(len(pictures), (settings.vae_batch,), device=device)]
-        )
+    def loss_of(target: Tensor) -> Tensor:
         with half_precision(device):
             posterior = vae.encode(target).latent_dist
-            out = vae.decode(posterior.sample()).sample
-        divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).float().mean()
-        return optimiser.update(picture_loss(out.float(), target) + 1e-5 * divergence)
+            mean, spread = posterior.mean.float(), posterior.logvar.float()
+            out = vae.decode(mean + torch.randn_like(mean) * (spread / 2).exp()).sample
+        divergence = 0.5 * (mean**2 + spread.exp() - 1 - spread).mean()
+        return picture_loss(out.float(), target) + 1e-5 * divergence
+
+    compiled = torch.compile(loss_of, dynamic=False) if settings.compile else loss_of
+
+    def step() -> Tensor:
+        rows = torch.randint(len(pictures), (settings.vae_batch,), device=device)
+        return optimiser.update(compiled(to_unit(pictures[rows])))
 
     run = captured(step, device)
     for k in range(settings.vae_steps):
         optimiser.set_share(trapezoid(k, settings.vae_steps))
         loss = run()
-        if k % 500 == 0 or k == settings.vae_steps - 1:
+        if k % 1000 == 0 or k == settings.vae_steps - 1:
             log(f"vae {k}: loss {loss.item():.4f}")
     normalise_latents(vae.eval(), pictures[:4096])
     return vae

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import statistics
 from pathlib import Path
 
 from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
+from diffaccel.metrics import SCORE
 from diffaccel.records import MeasureOptions, ModelSpec
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -28,5 +33,13 @@ def run(
         from diffaccel import bench
 
         record, made = bench.run_baseline(bench.open_bench(setup, spec, options, device))
+        log.info(
+            "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",
+            setup.slug,
+            statistics.median(record.seconds),
+            spec.batch_size,
+            statistics.mean(record.scores[SCORE]),
+            record.shuffled_score,
+        )
     bench.save_images(images, made)
     write_record(out, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ from diffaccel import bench as benches
 from diffaccel import devices
 from diffaccel.measure import Generate, MeasureError, measure, today
 from diffaccel.records import Answer, Baseline, Measurement, Verdict
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 0.05
 """Share of the required speedup that the clock may cost a script."""
@@ -35,7 +38,16 @@ def run(answer: Answer, baseline: Baseline, images: Path, script: Path) -> Verdi
 
         references = benches.load_images(images, baseline)
         setting = answer.chosen.setting if answer.chosen else {}
-        return _verdict(answer, measure(own, baseline, references, applied, setting))
+        verdict = _verdict(answer, measure(own, baseline, references, applied, setting))
+    log.info(
+        "%s: %.2fx (required %sx), loss %+.4f: %s",
+        verdict.id,
+        verdict.speedup,
+        verdict.required,
+        verdict.loss,
+        "ok" if verdict.ok else verdict.reason,
+    )
+    return verdict
 
 
 def _load(script: Path) -> ModuleType:

@@ -50,20 +50,6 @@ class _Assumptions:
     bend: Floats
     noise: Floats
 
-    def join(self, other):
-        import dataclasses
-        return _Assumptions(**{f.name: np.concatenate([getattr(self,f.name),getattr(other,f.name)]) for f in dataclasses.fields(self)})
-
-    def crossed(self, other, rng):
-        import dataclasses
-        n=len(self.rise); m=len(other.rise)
-        out={}
-        for f in dataclasses.fields(self):
-            mine=getattr(self,f.name); theirs=getattr(other,f.name)[rng.integers(0,m,n)]
-            keep=rng.uniform(size=mine.shape)<SAME
-            out[f.name]=np.where(keep,mine,theirs)
-        return _Assumptions(**out)
-
     def pick(self, index: NDArray[np.intp]) -> _Assumptions:
         return _Assumptions(
             self.rise[index],
@@ -115,45 +101,18 @@ def _mean(a: _Assumptions, x: Floats) -> Floats:
     return a.rise[:, None] * np.einsum("nid,nd->ni", x[None] ** a.curvature[:, None, :], a.weights)
 
 
-@dataclass(frozen=True)
-class _Fits:
-    """How well each assumption explains the measurements, and what predicting needs of it."""
-
-    chol: Floats
-    half: Floats
-    evidence: Floats
-
-
-def _fit(a: _Assumptions, offset: float, measured: Floats, values: Floats) -> _Fits:
+def _fit(
+    a: _Assumptions, offset: float, measured: Floats, values: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Under each assumption: the Cholesky factor, the whitened residuals, the log evidence."""
     gram = _kernel(a, offset, measured, measured)
     gram += (a.noise**2)[:, None, None] * np.eye(len(values))
     chol = np.linalg.cholesky(gram)
     half = np.linalg.solve(chol, (values[None] - _mean(a, measured))[..., None])[..., 0]
     spread = np.log(np.diagonal(chol, axis1=1, axis2=2)).sum(1)
-    return _Fits(chol, half, -0.5 * (half**2).sum(1) - spread)
+    return chol, half, -0.5 * (half**2).sum(1) - spread
 
 
-def _believed(
-    quantity: Quantity, measured: Floats, values: Floats
-) -> tuple[_Assumptions, _Fits]:
-    """The assumptions that explain the measurements best, bred from the drawn ones."""
-    a = drawn = _assume(quantity, measured.shape[1])
-    fits = _fit(a, quantity.offset, measured, values)
-    rng = np.random.default_rng(21)
-    for _ in range(ROUNDS):
-        best = np.argsort(-fits.evidence, kind="stable")[: 2 * KEPT]
-        a, fits = a.pick(best), _Fits(fits.chol[best], fits.half[best], fits.evidence[best])
-        young = a.pick(rng.integers(0, len(best), CHILDREN)).crossed(drawn, rng)
-        grown = _fit(young, quantity.offset, measured, values)
-        a = a.join(young)
-        fits = _Fits(*(np.concatenate(p) for p in zip(_parts(fits), _parts(grown), strict=True)))
-    best = np.argsort(-fits.evidence, kind="stable")[:KEPT]
-    return a.pick(best), _Fits(fits.chol[best], fits.half[best], fits.evidence[best])
-
-SAME=0.7
-ROUNDS=2
-CHILDREN=200
-def _parts(f): return (f.chol,f.half,f.evidence)
 def predict(
     quantity: Quantity, measured: Floats, values: Floats, asked: Floats
 ) -> tuple[Floats, Floats]:
@@ -165,12 +124,15 @@ def predict(
         values: what came out, (m,).
         asked: levels (k, d).
     """
-    a, fits = _believed(quantity, measured, values)
-    share = np.exp(fits.evidence - fits.evidence.max())
+    a = _assume(quantity, measured.shape[1])
+    chol, half, evidence = _fit(a, quantity.offset, measured, values)
+    best = np.argsort(-evidence, kind="stable")[:KEPT]
+    share = np.exp(evidence[best] - evidence[best[0]])
     share /= share.sum()
+    a = a.pick(best)
     cross = _kernel(a, quantity.offset, measured, asked)
-    solved = np.linalg.solve(fits.chol, cross)
-    means = _mean(a, asked) + np.einsum("nmk,nm->nk", solved, fits.half)
+    solved = np.linalg.solve(chol[best], cross)
+    means = _mean(a, asked) + np.einsum("nmk,nm->nk", solved, half[best])
     prior = _prior_variance(a, quantity.offset, asked)
     variances = np.maximum(prior - (solved**2).sum(1), 0) + (a.noise**2)[:, None]
     mean = share @ means
