@@ -97,6 +97,12 @@ def _verify(args: argparse.Namespace) -> None:
     write_record(args.out, verdict)
 
 
+def _picture(args: argparse.Namespace) -> None:
+    from diffaccel import picture
+
+    picture.draw(args.results, args.ids, args.columns, args.out)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffaccel", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="STAGE")
@@ -131,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print the table of what is there")
     show.add_argument("results", nargs="?", default=f"results/{devices.platform()}")
     show.set_defaults(function=lambda args: show_summary(args.results), log=None)
+    draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
+    draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
+    draw.add_argument("--results", type=Path, default=Path(f"results/{devices.platform()}"))
+    draw.add_argument("--columns", type=int, default=6, help="how many prompts")
+    draw.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    draw.set_defaults(function=_picture, log=None)
     for name, (function, required, text) in stages.items():
         command = commands.add_parser(name, help=text, description=text)
         optional = ("--frontier", "--baseline", "--images", "--journal") if name == "answer" else ()

@@ -28,7 +28,7 @@ def run(answer: Answer, baseline: Baseline, images: Path, script: Path) -> Verdi
     """
     with devices.hold_device() as device:
         benches.use_threads(baseline.environment.threads)
-        module = _load(script)
+        module = load_script(script)
         pipe = module.load_pipeline(device=device)
         own = benches.open_bench(baseline.setup, baseline.spec, baseline.options, device, pipe=pipe)
 
@@ -50,7 +50,8 @@ def run(answer: Answer, baseline: Baseline, images: Path, script: Path) -> Verdi
     return verdict
 
 
-def _load(script: Path) -> ModuleType:
+def load_script(script: Path) -> ModuleType:
+    """A generated script as a module; its command line does not run."""
     spec = importlib.util.spec_from_file_location("generated_script", script)
     if spec is None or spec.loader is None:
         raise MeasureError(f"{script} is not a Python file")

@@ -41,6 +41,18 @@ def row_of(space: Space, point: Point) -> tuple[int, ...] | None:
         return None
 
 
+def is_small(space: Space) -> bool:
+    """Whether `pool` holds the whole space."""
+    return math.prod(sizes(space).tolist()) <= LARGEST
+
+
+def without(rows: Indices, done: Indices) -> Indices:
+    """The rows that are not among those done, each once, in order."""
+    taken = {tuple(row) for row in done.tolist()}
+    unique = np.unique(rows, axis=0)
+    return unique[np.array([tuple(row) not in taken for row in unique.tolist()], dtype=bool)]
+
+
 def _allowed(space: Space, rows: Indices) -> Indices:
     """Those the space does not forbid, each once, in order."""
     unique = np.unique(rows, axis=0)
@@ -62,8 +74,8 @@ def around(space: Space, rows: Indices) -> Indices:
 def pool(space: Space, seed: int) -> Indices:
     """The whole of a small space; of a large one corners, diagonal, lines and random points."""
     count = sizes(space)
-    if math.prod(count.tolist()) <= LARGEST:
-        every = np.indices(count).reshape(len(count), -1).T
+    if is_small(space):
+        every = np.indices(tuple(count.tolist())).reshape(len(count), -1).T
         return _allowed(space, every)
     rng = np.random.default_rng(seed)
     last = count - 1

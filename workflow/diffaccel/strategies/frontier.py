@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffaccel import pareto
-from diffaccel.space import Point
+from diffaccel.space import Point, Space
 from diffaccel.strategies import _candidates as candidates
 from diffaccel.strategies._surrogate import Quantity, predict
 from diffaccel.strategies.base import Observation, Problem, Strategy
 
 Floats = NDArray[np.float64]
+Row = tuple[int, ...]
+"""A point as value indices."""
+Known = list[tuple[Row, Observation]]
 
 LOG_SPEEDUP = Quantity(
     rise=(0.02, 2.0), curvature=(0.5, 1.0, 2.0), offset=0.05, noise=(0.01, 0.02, 0.04)
@@ -24,14 +27,16 @@ LOG_SPEEDUP = Quantity(
 LOSS = Quantity(  # as asinh(loss / limit): linear near zero, logarithmic beyond the limit
     rise=(0.1, 4.0), curvature=(1.0, 2.0, 4.0), offset=0.2, noise=(0.05, 0.15, 0.3)
 )
-AT_LIMIT = math.asinh(1.0)
 WORST = math.asinh(10.0)
+SMALLEST_SCALE = 1e-3
+"""Losses are seen in units of the limit, or of this where the limit is smaller."""
 
 FIRST = (1.0, 0.5, 0.25)
 """Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
 MARGIN = 0.01
+"""What the bound must gain, in log-speedup, to count as a gain."""
 FASTER = 0.002
-"""Expected gain of the bound, in log-speedup, that is worth a measurement."""
+"""Expected gain beyond that margin that is worth a measurement."""
 LESS_LOSS = 0.1
 """Expected reduction of a target's loss, as a share of the limit, that is worth a measurement."""
 MEETING = 0.1
@@ -39,6 +44,7 @@ MEETING = 0.1
 CAP = 20
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
 FEWEST = 6
+BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,11 @@ class Forecast:
     speed_std: Floats
     loss: Floats
     loss_std: Floats
+    loss_limit: float  # transformed likewise
 
     def within(self) -> Floats:
         """Probability that the loss is below the limit."""
-        return _below((AT_LIMIT - self.loss) / self.loss_std)
+        return _below((self.loss_limit - self.loss) / self.loss_std)
 
     def reaches(self, speedup: float) -> Floats:
         """Probability of at least that speedup."""
@@ -77,7 +84,10 @@ def _excess(mean: Floats, std: Floats) -> Floats:
 
 
 def _scaled(loss: float, limit: float) -> float:
-    return min(math.asinh(loss / limit), WORST) if math.isfinite(loss) else WORST
+    """A loss as the surrogate sees it; what crashed is among the worst."""
+    if not math.isfinite(loss):
+        return WORST
+    return max(-WORST, min(math.asinh(loss / max(limit, SMALLEST_SCALE)), WORST))
 
 
 def _forecast(problem: Problem, seen: Floats, history: list[Observation], at: Floats) -> Forecast:
@@ -89,7 +99,8 @@ def _forecast(problem: Problem, seen: Floats, history: list[Observation], at: Fl
     else:
         speed, speed_std = np.zeros(len(at)), np.full(len(at), LOG_SPEEDUP.rise[1])
     loss, loss_std = predict(LOSS, seen, losses, at)
-    return Forecast(speed, speed_std, loss, loss_std)
+    limit = _scaled(problem.loss_limit, problem.loss_limit)
+    return Forecast(speed, speed_std, loss, loss_std, limit)
 
 
 def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Floats]:
@@ -106,7 +117,7 @@ def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Fl
         if best is None:
             worths.append(f.reaches(target) * within / MEETING)
             continue
-        held = math.asinh(max(best.loss, 0.0) / limit)
+        held = _scaled(max(best.loss, 0.0), limit)
         lower = _excess(held - f.loss, f.loss_std) - _excess(-f.loss, f.loss_std)
         worths.append(f.reaches(target) * lower / LESS_LOSS)
     return worths
@@ -124,60 +135,66 @@ class Frontier(Strategy):
     name: ClassVar[str] = "frontier"
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
-        space = problem.space
-        rows = {candidates.row_of(space, o.point): o for o in history}
-        rows.pop(None, None)
-        left = _cap(problem) - len(rows)
-        pool = candidates.pool(space, problem.seed)
-        if left <= 0 or not len(pool):
+        known = _known(problem.space, history)
+        for done in (2, 1):  # what an interruption left of a batch comes first
+            if len(known) >= done:
+                batch = self._plan(problem, known[:-done])
+                if len(batch) > done and batch[:done] == [row for row, _ in known[-done:]]:
+                    return [candidates.point_of(problem.space, row) for row in batch[done:]]
+        return [candidates.point_of(problem.space, row) for row in self._plan(problem, known)]
+
+    def _plan(self, problem: Problem, known: Known) -> list[Row]:
+        """A new batch: for the bound, and for the target, the candidate that is worth most."""
+        pool = candidates.pool(problem.space, problem.seed)
+        left = _cap(problem) - len(known)
+        if left <= 0:
             return []
-        done = np.array(list(rows), dtype=np.intp).reshape(len(rows), len(space.axes))
-        known = list(rows.values())
         if not known:
             return self._begin(problem, pool)[:left]
-        fresh = _without(pool, done)
-        if math.prod(candidates.sizes(space).tolist()) > candidates.LARGEST:
-            fresh = self._widen(problem, done, known, fresh)
+        fresh = self._fresh(problem, known, pool)
         if not len(fresh):
             return []
-        seen, at = candidates.levels(space, done), candidates.levels(space, fresh)
-        worths = _worth(problem, known, _forecast(problem, seen, known, at))
-        chosen: list[int] = []
-        for worth in worths:
+        chosen: dict[Row, None] = {}
+        for worth in self._worths(problem, known, fresh):
             best = int(np.argmax(worth))
-            if worth[best] >= 1 and best not in chosen:
-                chosen.append(best)
-        return [candidates.point_of(space, fresh[i]) for i in chosen[: min(left, 2)]]
+            if worth[best] >= 1:
+                chosen[tuple(fresh[best].tolist())] = None
+        return list(chosen)[: min(left, BATCH)]
 
-    def _begin(self, problem: Problem, pool: candidates.Indices) -> list[Point]:
+    def _begin(self, problem: Problem, pool: candidates.Indices) -> list[Row]:
         """The allowed points nearest to some on the diagonal."""
+        if not len(pool):
+            return []
         at = candidates.levels(problem.space, pool)
-        nearest = [int(np.argmin(((at - level) ** 2).sum(1))) for level in FIRST]
-        return [candidates.point_of(problem.space, pool[i]) for i in dict.fromkeys(nearest)]
+        nearest = (int(np.argmin(((at - level) ** 2).sum(1))) for level in FIRST)
+        return list(dict.fromkeys(tuple(pool[i].tolist()) for i in nearest))
 
-    def _widen(
-        self,
-        problem: Problem,
-        done: candidates.Indices,
-        known: list[Observation],
-        fresh: candidates.Indices,
+    def _fresh(
+        self, problem: Problem, known: Known, pool: candidates.Indices
     ) -> candidates.Indices:
-        """A sample, and what lies around its best and around the best measured."""
-        space = problem.space
-        seen, at = candidates.levels(space, done), candidates.levels(space, fresh)
-        worths = _worth(problem, known, _forecast(problem, seen, known, at))
-        promising = fresh[[int(np.argmax(worth)) for worth in worths]] if len(fresh) else fresh
-        front = {id(o) for o in pareto.front(known)}
-        good = done[[id(o) in front for o in known]]
-        more = candidates.around(space, np.concatenate([promising, good]))
-        return _without(np.concatenate([fresh, more]), done)
+        """What may be asked: all of a small space; of a large one a sample, and what lies around
+        the best of the sample and around the measured front."""
+        done = np.array([row for row, _ in known], dtype=np.intp)
+        fresh = candidates.without(pool, done)
+        if candidates.is_small(problem.space) or not len(fresh):
+            return fresh
+        promising = [int(np.argmax(w)) for w in self._worths(problem, known, fresh)]
+        front = {id(o) for o in pareto.front([o for _, o in known])}
+        good = done[[id(o) in front for _, o in known]]
+        more = candidates.around(problem.space, np.concatenate([fresh[promising], good]))
+        return candidates.without(np.concatenate([fresh, more]), done)
+
+    def _worths(self, problem: Problem, known: Known, rows: candidates.Indices) -> list[Floats]:
+        history = [o for _, o in known]
+        done = np.array([row for row, _ in known], dtype=np.intp)
+        seen, at = (candidates.levels(problem.space, r) for r in (done, rows))
+        return _worth(problem, history, _forecast(problem, seen, history, at))
 
 
-def _without(rows: candidates.Indices, done: candidates.Indices) -> candidates.Indices:
-    """The rows that are not among those done, each once, in order."""
-    taken = {tuple(row) for row in done.tolist()}
-    unique = np.unique(rows, axis=0)
-    return unique[np.array([tuple(row) not in taken for row in unique.tolist()], dtype=bool)]
+def _known(space: Space, history: Sequence[Observation]) -> Known:
+    """The history as rows of this space, in order; points of other spaces say nothing here."""
+    rows = {candidates.row_of(space, o.point): o for o in history}
+    return [(row, o) for row, o in rows.items() if row is not None]
 
 
 PLUGIN = Frontier()
