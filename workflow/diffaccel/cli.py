@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         logging.error("%s", error)
         sys.exit(2)
     except Exception:
-        logging.exception("%s failed", args.out)
+        logging.exception("%s failed", getattr(args, "out", "the command"))
         raise SystemExit(1) from None
 
 

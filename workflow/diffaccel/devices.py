@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from diffaccel.errors import InputError
+
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
@@ -58,7 +60,7 @@ def platform() -> str:
     """Name of this machine's hardware, as in ``results/<platform>``: a GPU's, or ``cpu``."""
     names = {slug(name) for _, name in gpus()}
     if len(names) > 1:
-        raise RuntimeError(
+        raise InputError(
             f"GPUs of several kinds are visible: {sorted(names)}. Results of different hardware "
             "never mix: choose one kind with CUDA_VISIBLE_DEVICES"
         )

@@ -37,7 +37,7 @@ def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
     baseline = read_record(Baseline, results / "baseline" / f"{slug}.json")
     prompts = baseline.prompts[:columns]
     plain = [Image.open(results / "baseline" / slug / f"{i:03}.png") for i in range(len(prompts))]
-    rows = [("baseline", plain)]
+    rows: list[tuple[str, list[Image.Image]]] = [("baseline", [*plain])]
     for answer in answers:
         rows.append((_label(answer), _images(results, answer, baseline, prompts)))
     _compose(rows, prompts).save(out, optimize=True)

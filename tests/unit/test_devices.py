@@ -1,0 +1,109 @@
+"""Names of hardware, and that two timed jobs never hold one device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffaccel import devices
+from diffaccel.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("NVIDIA H100 80GB HBM3", "nvidia-h100-80gb-hbm3"),
+        ("NVIDIA GeForce RTX 4090", "nvidia-geforce-rtx-4090"),
+        ("../../etc", "etc"),
+    ],
+)
+def test_slug(name: str, slug: str) -> None:
+    assert devices.slug(name) == slug
+
+
+@pytest.mark.parametrize("hidden", ["", "-1", " "])
+def test_hidden_gpus_make_a_cpu(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert devices.gpus() == [] and devices.platform() == "cpu"
+
+
+def fake_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """An nvidia-smi that lists these."""
+    rows = "".join(f"{i}, {name}, GPU-{i}{i}{i}\\n" for i, name in enumerate(names))
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{rows}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [(None, ["0", "1"]), ("1", ["1"]), ("GPU-000", ["GPU-000"]), ("1,0", ["1", "0"])],
+)
+def test_an_inherited_choice_is_honoured(
+    visible: str | None, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [index for index, _ in devices.gpus()] == found
+    assert devices.platform() == "nvidia-a"
+
+
+def test_different_gpus_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA B")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(InputError, match=r"never mix.*CUDA_VISIBLE_DEVICES"):
+        devices.platform()
+
+
+HOLD = """
+import time
+from diffaccel.devices import hold_device
+with hold_device() as device:
+    start = time.monotonic()
+    time.sleep(0.3)
+    print(device, start, time.monotonic())
+"""
+
+
+def holders(count: int, folder: Path) -> list[tuple[str, float, float]]:
+    """Processes that each hold a device for a while: (device, from, to)."""
+    environment = os.environ | {"TMPDIR": str(folder)}
+    environment.pop("SLURM_JOB_ID", None)
+    command = [sys.executable, "-c", HOLD]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(count)
+    ]
+    rows = [process.communicate(timeout=60)[0].split() for process in started]
+    return sorted(((row[0], float(row[1]), float(row[2])) for row in rows), key=lambda row: row[1])
+
+
+def test_timed_jobs_on_a_cpu_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    held = holders(3, tmp_path)
+    assert {row[0] for row in held} == {"cpu"}
+    assert all(held[i][2] <= held[i + 1][1] for i in range(2))
+
+
+def test_a_killed_holder_frees_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", HOLD.replace("0.3", "60")]
+    process = subprocess.Popen(command, env=environment)
+    lock = tmp_path / f"diffaccel-{os.getuid()}" / "cpu.lock"
+    deadline = time.perf_counter() + 30
+    while not lock.exists() and time.perf_counter() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert [row[0] for row in holders(1, tmp_path)] == ["cpu"]
