@@ -182,6 +182,9 @@ def answer(task: Task, known: Frontier, search: CellSearch) -> Answer:
     if required is None:
         reason = f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
         return _infeasible(task, reason, search)
+    if required <= 1:
+        reason = f"{required}x is no speedup: the bound of {stored_bound(known)}x leaves none"
+        return _infeasible(task, reason, search)
     task = resolved(task, known)
     limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
     if limit is not None and required > limit:
@@ -207,7 +210,7 @@ def _required(task: Task, known: Frontier) -> float | None:
 def resolved(task: Task, known: Frontier) -> Task:
     """The task with its speedup and sentence, as far as the bound gives them."""
     required = _required(task, known)
-    if task.cell is None or task.sentence is not None or required is None:
+    if task.cell is None or task.sentence is not None or required is None or required <= 1:
         return task
     setup = task.cell.setup
     request = tasks.Request(
