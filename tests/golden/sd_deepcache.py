@@ -36,11 +36,12 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPi
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     pipe = StableDiffusionPipeline.from_pretrained(
         model,
+        dtype=dtype,
         safety_checker=None,
         requires_safety_checker=False,
     )
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-    return pipe.to(device, dtype)
+    return pipe.to(device)
 
 
 @contextmanager

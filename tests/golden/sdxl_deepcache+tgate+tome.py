@@ -38,9 +38,9 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionXL
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
-    pipe = StableDiffusionXLPipeline.from_pretrained(model)
+    pipe = StableDiffusionXLPipeline.from_pretrained(model, dtype=dtype)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    return pipe.to(device, dtype)
+    return pipe.to(device)
 
 
 @contextmanager

@@ -25,7 +25,13 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from diffaccel import tiny
-from diffaccel.accelerators import ACCELERATORS, Emitted, PipelineFacts, combination
+from diffaccel.accelerators import (
+    ACCELERATORS,
+    Emitted,
+    PipelineFacts,
+    UnsupportedError,
+    combination,
+)
 from diffaccel.codegen import (
     LINE,
     Measured,
@@ -269,6 +275,19 @@ def test_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
     assert pixels([Image.open(path) for path in paths]) == expected
 
 
+@pytest.mark.parametrize(
+    ("dtype", "loaded"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")]
+)
+def test_the_dtype_on_a_cpu(
+    dtype: str, loaded: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    script = dataclasses.replace(tiny_script("SD1.5", models["SD1.5"], {}), dtype=dtype)
+    pipe = load(render(script), tmp_path / "script.py").load_pipeline(device="cpu")
+    parts = (pipe.unet, pipe.vae, pipe.text_encoder)
+    assert {str(part.dtype) for part in parts} == {f"torch.{loaded}"}
+    assert type(pipe.scheduler).__name__ == "DDIMScheduler"
+
+
 # Hostile input
 
 FRAGMENTS = [
@@ -359,6 +378,28 @@ def test_hostile_text_never_becomes_code(model: str, text: str, variant: str) ->
     tree, constants = shape(source)
     assert tree == EXPECTED[0]
     assert constants == EXPECTED[1] | {"MODEL": model, "variant": variant}
+
+
+def called(source: str) -> list[str]:
+    """What is called anywhere in a script."""
+    nodes = ast.walk(ast.parse(source))
+    return [ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("name", ACCELERATORS)
+@pytest.mark.parametrize("text", ["1); evil(", "evil()", "\n    evil()", "'+evil()+'"])
+def test_a_hostile_setting_never_becomes_code(name: str, text: str) -> None:
+    joined, part = combination([name]), GOLDEN.SETTINGS[name][name]
+    harmless = called(
+        render(dataclasses.replace(PLAIN, parts=joined.emit({name: part}, FACTS["sd"])))
+    )
+    changed = [{**part, field: text} for field in part] + [{**part, text: 1}]
+    for setting in changed:
+        try:
+            parts = joined.emit({name: setting}, FACTS["sd"])
+        except UnsupportedError:
+            continue
+        assert called(render(dataclasses.replace(PLAIN, parts=parts))) == harmless
 
 
 @pytest.mark.parametrize("name", ["", "a b", "A;import os", "A\n", "class", "os.system", "\uff21"])

@@ -247,7 +247,7 @@ def _load(script: Script) -> str:
     arguments = "".join(
         f", {name}={literal(value)}" for name, value in script.load_arguments.items()
     )
-    return f"pipe = {script.pipeline_class}.from_pretrained(model{arguments})"
+    return f"pipe = {script.pipeline_class}.from_pretrained(model, dtype=dtype{arguments})"
 
 
 def _summary(script: Script) -> list[str]:
