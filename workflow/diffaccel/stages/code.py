@@ -6,6 +6,7 @@ from diffaccel import codegen
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import scheduler_class
+from diffaccel.models import FAMILIES
 from diffaccel.records import Answer, Baseline
 
 
@@ -35,6 +36,7 @@ def script(answer: Answer, baseline: Baseline) -> str:
             height=spec.height,
             width=spec.width,
             dtype=spec.dtype,
+            load_arguments=FAMILIES[spec.family].load_arguments(),
             title=combined.title,
             setting=chosen.setting,
             parts=combined.emit(chosen.setting, baseline.facts),
@@ -42,6 +44,7 @@ def script(answer: Answer, baseline: Baseline) -> str:
                 speedup=round(chosen.speedup, 2),
                 loss=chosen.loss,
                 loss_interval=chosen.loss_interval,
+                confidence=baseline.options.confidence,
                 prompts=len(baseline.prompts),
                 hardware=where.device,
                 versions=where.versions,
