@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from diffaccel.space import Point, Space, Value
+from diffaccel.space import Axis, Point, Space, Value
 
 Indices = NDArray[np.intp]
 
@@ -22,9 +22,29 @@ def sizes(space: Space) -> Indices:
     return np.array([len(axis.values) for axis in space.axes], dtype=np.intp)
 
 
+@functools.lru_cache(maxsize=256)
+def _scale(axis: Axis) -> NDArray[np.float64]:
+    """The level of each value, 0 to 1: those of the declared grid, and the ends, equally far apart.
+
+    A grid is denser where a parameter's effect is; `Space.levels` would spread it evenly.
+    """
+    last = len(axis.values) - 1
+    knots = sorted({0, last, *(axis.values.index(value) for value in axis.grid)})
+    return np.interp(np.arange(last + 1), knots, np.linspace(0, 1 if last else 0, len(knots)))
+
+
 def levels(space: Space, rows: Indices) -> NDArray[np.float64]:
-    """`Space.levels` of many points at once."""
-    return rows / np.maximum(1, sizes(space) - 1)
+    """Where points lie on each axis: 0 the mildest value, 1 the most aggressive."""
+    columns = [_scale(axis)[rows[:, i]] for i, axis in enumerate(space.axes)]
+    return np.stack(columns, axis=1)
+
+
+def _nearest(space: Space, wanted: NDArray[np.float64]) -> Indices:
+    """The points, allowed or not, nearest to some levels."""
+    columns = [
+        np.abs(_scale(axis)[None] - wanted[:, [i]]).argmin(1) for i, axis in enumerate(space.axes)
+    ]
+    return np.stack(columns, axis=1)
 
 
 def point_of(space: Space, row: Sequence[int] | Indices) -> dict[str, Value]:
@@ -78,11 +98,9 @@ def pool(space: Space, seed: int) -> Indices:
         every = np.indices(tuple(count.tolist())).reshape(len(count), -1).T
         return _allowed(space, every)
     rng = np.random.default_rng(seed)
-    last = count - 1
-    steps = np.linspace(0, 1, 17)[:, None]
-    diagonal = np.rint(steps * last).astype(np.intp)
-    uniform = rng.integers(0, count, (LARGEST // 2, len(count)))
-    jitter = rng.uniform(0, 1, (LARGEST // 2, 1)) + rng.normal(0, 0.25, (LARGEST // 2, len(count)))
-    along = np.rint(np.clip(jitter, 0, 1) * last).astype(np.intp)
+    shape = (LARGEST // 2, len(count))
+    diagonal = _nearest(space, np.tile(np.linspace(0, 1, 17)[:, None], len(count)))
+    uniform = _nearest(space, rng.uniform(0, 1, shape))
+    along = _nearest(space, rng.uniform(0, 1, (shape[0], 1)) + rng.normal(0, 0.25, shape))
     lines = around(space, diagonal[::4])
     return _allowed(space, np.concatenate([diagonal, lines, uniform, along]))

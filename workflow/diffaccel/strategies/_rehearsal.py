@@ -10,6 +10,7 @@ models showed; the roughness belongs to the point, so measuring it twice gives t
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ Effect = Callable[[Columns], tuple[Floats, Floats]]
 """Values of each axis to (share of the baseline's time, loss before roughness)."""
 
 LIMIT = 0.02
+LARGEST = 10_000
+SEEDS = range(100, 140)
 TARGETS = (1.2, 1.5, 2.0)
 
 
@@ -264,12 +267,15 @@ class Trial:
     Args:
         measured: number of measurements.
         regret: 1 - bound found / bound of all points; 0 where no point is within the limit.
+        smooth_regret: the same against the bound of a cell without roughness: whoever measures
+            many points also finds the luckiest of them.
         open: share of targets that some point meets and the search left open.
         excess: mean of (loss found - least loss) / limit over the targets met.
     """
 
     measured: int
     regret: float
+    smooth_regret: float
     open: float
     excess: float
 
@@ -277,8 +283,9 @@ class Trial:
 def trial(strategy: Strategy, made_up: Cell) -> Trial:
     found = search(strategy, Problem(made_up.space, LIMIT, TARGETS), made_up)
     table = made_up.everything()
-    truth, best = pareto.bound(table, LIMIT), pareto.bound(found, LIMIT)
-    regret = 0.0 if truth is None else 1 - (best.speedup if best else 0.0) / truth.speedup
+    best = pareto.bound(found, LIMIT)
+    speedup = best.speedup if best else 0.0
+    smooth = replace(made_up, speed_noise=0.0, loss_noise=0.0).everything()
     missed, excesses = [], []
     for target in TARGETS:
         least, got = pareto.meet(table, target, LIMIT), pareto.meet(found, target, LIMIT)
@@ -287,22 +294,36 @@ def trial(strategy: Strategy, made_up: Cell) -> Trial:
             if got is not None:
                 excesses.append((got.loss - max(least.loss, 0)) / LIMIT)
     mean = float(np.mean(excesses)) if excesses else 0.0
-    return Trial(len(found), regret, float(np.mean(missed)) if missed else 0.0, mean)
+    return Trial(
+        measured=len(found),
+        regret=_regret(speedup, table),
+        smooth_regret=_regret(speedup, smooth),
+        open=float(np.mean(missed)) if missed else 0.0,
+        excess=mean,
+    )
+
+
+def _regret(speedup: float, table: list[Observation]) -> float:
+    best = pareto.bound(table, LIMIT)
+    return 0.0 if best is None else 1 - speedup / best.speedup
 
 
 def report(strategy: Strategy, seeds: range, *, grid: bool) -> list[str]:
     """A Markdown table, one line a family."""
     lines = [
-        "| cell | within 2% | worst regret | measured: median | most | targets left open | "
+        "| cell | bound within 2% | and without roughness | worst | measured: median | most | targets left open | "
         "excess loss / limit |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, family in (REALISTIC | HOSTILE).items():
+        if math.prod(len(axis.values) for axis in family(0).space.axes) > LARGEST and not grid:
+            continue  # too large to know the best point
         cells = [family(seed).on_grid() if grid else family(seed) for seed in seeds]
         trials = [trial(strategy, one) for one in cells]
         counts = [t.measured for t in trials]
         lines.append(
             f"| {name} | {np.mean([t.regret <= 0.02 for t in trials]):.0%} "
+            f"| {np.mean([t.smooth_regret <= 0.02 for t in trials]):.0%} "
             f"| {max(t.regret for t in trials):.1%} | {np.median(counts):g} | {max(counts)} "
             f"| {np.mean([t.open for t in trials]):.1%} "
             f"| {np.mean([t.excess for t in trials]):.2f} |"
@@ -314,7 +335,9 @@ def main(arguments: list[str]) -> None:
     from diffaccel.strategies import STRATEGIES
 
     strategy = STRATEGIES[arguments[0] if arguments else "frontier"]
-    print("\n".join(report(strategy, range(40), grid=True)))
+    for grid in (True, False):
+        print(f"{strategy.name}, {'declared grid' if grid else 'full space'}")
+        print("\n".join(report(strategy, SEEDS, grid=grid)))
 
 
 if __name__ == "__main__":

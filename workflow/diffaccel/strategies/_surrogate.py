@@ -107,10 +107,12 @@ def _fit(
     """Under each assumption: the Cholesky factor, the whitened residuals, the log evidence."""
     gram = _kernel(a, offset, measured, measured)
     gram += (a.noise**2)[:, None, None] * np.eye(len(values))
-    chol = np.linalg.cholesky(gram)
-    half = np.linalg.solve(chol, (values[None] - _mean(a, measured))[..., None])[..., 0]
+    chol = np.linalg.cholesky(gram).astype(np.float64)
+    rest = (values[None] - _mean(a, measured))[..., None]
+    half = np.asarray(np.linalg.solve(chol, rest)[..., 0], dtype=np.float64)
     spread = np.log(np.diagonal(chol, axis1=1, axis2=2)).sum(1)
-    return chol, half, -0.5 * (half**2).sum(1) - spread
+    evidence: Floats = -0.5 * (half**2).sum(1) - spread
+    return chol, half, evidence
 
 
 def predict(

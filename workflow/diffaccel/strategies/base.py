@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Problem:
         targets: required speedups, each to be met with the least loss.
         bound: whether the largest speedup within the limit is asked for too.
         seed: for strategies that draw.
+        max_measurements: no more than this many in all, the history's included; None: as many as
+            the strategy thinks fit.
     """
 
     space: Space
@@ -39,6 +42,13 @@ class Problem:
     targets: tuple[float, ...] = ()
     bound: bool = True
     seed: int = 0
+    max_measurements: int | None = None
+
+    def room(self, measured: int) -> int:
+        """How many more may be measured."""
+        if self.max_measurements is None:
+            return sys.maxsize
+        return max(0, self.max_measurements - measured)
 
 
 class Strategy(ABC):

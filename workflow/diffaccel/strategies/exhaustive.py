@@ -21,7 +21,8 @@ class Exhaustive(Strategy):
         names = [axis.name for axis in problem.space.axes]
         done = {tuple(o.point.get(name) for name in names) for o in history}
         grid = problem.space.points(grid=True)
-        return list(islice((p for p in grid if tuple(p.values()) not in done), BATCH))
+        fresh = (point for point in grid if tuple(point.values()) not in done)
+        return list(islice(fresh, min(BATCH, problem.room(len(history)))))
 
 
 PLUGIN = Exhaustive()

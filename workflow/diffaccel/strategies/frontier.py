@@ -146,7 +146,7 @@ class Frontier(Strategy):
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
         """A new batch: for the bound, and for the target, the candidate that is worth most."""
         pool = candidates.pool(problem.space, problem.seed)
-        left = _cap(problem) - len(known)
+        left = min(_cap(problem) - len(known), problem.room(len(known)))
         if left <= 0:
             return []
         if not known:
