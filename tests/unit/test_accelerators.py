@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,7 +87,9 @@ def test_a_pipeline_without_a_unet_is_unsupported() -> None:
         (["deepcache"], 30, 60),
         (["tgate"], 40, 60),
         (["tome"], 40, 60),
-        (["deepcache", "tgate"], 500, 2000),
+        (["deepcache", "tgate"], 50, 500),
+        (["deepcache", "tome"], 20, 500),
+        (["deepcache", "tgate", "tome"], 20, 500),
     ],
 )
 @pytest.mark.parametrize("facts", [SD, SDXL])
@@ -94,7 +97,7 @@ def test_grids_can_be_measured(
     names: list[str], least: int, most: int, facts: PipelineFacts
 ) -> None:
     if facts is SDXL and names == ["tome"]:
-        least = 25  # two levels only
+        least = 25  # two levels, not four
     assert least <= sum(1 for _ in combination(names).space(facts).points(grid=True)) <= most
 
 
@@ -160,7 +163,7 @@ def test_what_is_left_out_does_the_same(pipe: Any) -> None:
     chosen, seen = combination(["tgate"]), {}
     for own, twin in (
         (gated(6, sp=1, warm_up=3), gated(6)),
-        (gated(6, sp=4, warm_up=3), gated(6, sp=3, warm_up=3)),
+        (gated(6, sp=4, warm_up=3), gated(6)),
         (gated(8, sp=2, fi=3), gated(8, sp=2)),
     ):
         for each in (own, twin):
@@ -170,14 +173,15 @@ def test_what_is_left_out_does_the_same(pipe: Any) -> None:
 
 
 def test_all_points_of_a_small_tgate_space_differ(pipe: Any) -> None:
-    facts = PipelineFacts.of(pipe, steps=5, guidance_scale=7.5)
-    chosen, seen = combination(["tgate"]), {}
+    facts = PipelineFacts.of(pipe, steps=4, guidance_scale=7.5)
+    chosen = combination(["tgate"])
+    seen: dict[bytes, dict[str, Any]] = {}
     for point in chosen.space(facts).points():
         own = {key.split(".")[1]: value for key, value in point.items()}
         with chosen.applied(pipe, {"tgate": own}) as call:
-            image = generate(call, PROMPTS[:1], num_inference_steps=5)
+            image = generate(call, PROMPTS[:1], num_inference_steps=4)
         assert seen.setdefault(image.tobytes(), own) is own
-    assert len(seen) > 10
+    assert len(seen) == 9
 
 
 # ---- DeepCache ------------------------------------------------------------------------------
@@ -198,7 +202,7 @@ def calls(pipe: Any, run: Callable[[], Any]) -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
 def test_each_branch_id_skips_more_than_the_one_above(family: str) -> None:
     pipe = tiny.FAMILIES[family](0)
     facts = PipelineFacts.of(pipe, steps=2, guidance_scale=7.5)
@@ -207,9 +211,8 @@ def test_each_branch_id_skips_more_than_the_one_above(family: str) -> None:
     for branch in branch_ids(facts.block_layers)[::-1]:
         setting = {"deepcache": {"cache_interval": 2, "cache_branch_id": branch}}
         with chosen.applied(pipe, setting) as call:
-            counts = calls(
-                pipe, lambda call=call: generate(call, PROMPTS[:1], num_inference_steps=2)
-            )
+            run = functools.partial(generate, call, PROMPTS[:1], num_inference_steps=2)
+            counts = calls(pipe, run)
         assert above is None or (counts <= above and counts != above), branch
         above = counts
 
@@ -218,15 +221,15 @@ def test_branch_ids_beyond_skip_the_middle_alone() -> None:
     from DeepCache import DeepCacheSDHelper
 
     pipe = tiny.sd15()
-    every = set(calls(pipe, lambda: generate(pipe, PROMPTS[:1], num_inference_steps=1)))
+    once = calls(pipe, lambda: generate(pipe, PROMPTS[:1], num_inference_steps=1))
     for branch in (11, 12, 40):
         helper = DeepCacheSDHelper(pipe=pipe)
         helper.set_params(cache_interval=2, cache_branch_id=branch)
         helper.enable()
         counts = calls(pipe, lambda: generate(pipe, PROMPTS[:1], num_inference_steps=2))
         helper.disable()
-        skipped = {name for name in every if counts[name] == 1}
-        assert skipped == {name for name in every if name.startswith("mid_block")}
+        skipped = {name for name in once if counts[name] == once[name]}
+        assert skipped == {name for name in once if name.startswith("mid_block")}
 
 
 def test_a_branch_that_is_not_there_is_refused(pipe: Any) -> None:
@@ -280,7 +283,11 @@ def test_a_skipped_warm_up_step_would_leak_attention_between_calls(pipe: Any) ->
     assert reason is not None and "warm_up must be a multiple" in reason
 
     alone = TgateSDDeepCacheLoader(copy.deepcopy(pipe), **cached)
-    first, second = (generate(lambda *a, **k: alone.tgate(*a, **own, **k)) for _ in range(2))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return alone.tgate(*args, **own, **kwargs)
+
+    first, second = (generate(call, PROMPTS[:1]) for _ in range(2))
     assert not np.array_equal(first, second)
 
 
@@ -315,11 +322,10 @@ def gated_by_hand(pipe: Any, prompts: tuple[str, ...], gate: int) -> NDArray[np.
     told, untold = pipe.encode_prompt(list(prompts), "cpu", 1, True)
     pipe.scheduler.set_timesteps(STEPS)
     shape = (1, 4, tiny.LATENT_SIZE, tiny.LATENT_SIZE)
-    noise = [
-        torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in range(len(prompts))
-    ]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
+    noise = [torch.randn(shape, generator=generator) for generator in generators]
     latents = torch.cat(noise) * pipe.scheduler.init_noise_sigma
-    for step, t in enumerate(pipe.scheduler.timesteps):  # noqa: B007: read by forward
+    for step, t in enumerate(pipe.scheduler.timesteps):
         if step < gate:
             both = torch.cat([latents, latents])
             without, with_prompt = pipe.unet(both, t, torch.cat([untold, told])).sample.chunk(2)
@@ -341,8 +347,7 @@ def gated_by_hand(pipe: Any, prompts: tuple[str, ...], gate: int) -> NDArray[np.
         {"ratio": 0.3, "merge_attn": False, "merge_mlp": True},
     ],
 )
-@pytest.mark.parametrize("prompts", [PROMPTS, (*PROMPTS, "a ring")])
-@pytest.mark.parametrize("gate", [1, 5])
+@pytest.mark.parametrize(("gate", "prompts"), [(5, PROMPTS), (1, (*PROMPTS, "a ring"))])
 @torch.no_grad()
 def test_tgate_over_merged_tokens_is_right(
     pipe: Any, merged: dict[str, Any] | None, prompts: tuple[str, ...], gate: int
@@ -464,13 +469,14 @@ def test_a_call_that_fails_leaves_nothing_behind(pipe: Any, plain: NDArray[np.fl
     }
 
     def fail(pipe: Any, step: int, t: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        raise KeyboardInterrupt if step == 5 else StopIteration
+        if step == 5:
+            raise KeyboardInterrupt
+        return kwargs
 
-    for _ in range(2):
-        with pytest.raises(StopIteration), chosen.applied(pipe, setting) as call:
-            generate(call, callback_on_step_end=fail)
-        assert not hasattr(pipe, "tgate") and not hasattr(pipe, "deepcache")
-        np.testing.assert_equal(generate(pipe), plain)
+    with pytest.raises(KeyboardInterrupt), chosen.applied(pipe, setting) as call:
+        generate(call, callback_on_step_end=fail)
+    assert not hasattr(pipe, "tgate") and not hasattr(pipe, "deepcache")
+    np.testing.assert_equal(generate(pipe), plain)
 
 
 def test_a_block_within_another_accelerators_block(pipe: Any) -> None:
