@@ -503,3 +503,39 @@ def test_emitted_scripts_say_no_more_than_needed() -> None:
     assert both.enter == ("TgateSDXLDeepCacheLoader(pipe, cache_interval=3, cache_branch_id=0)",)
     assert both.call == "pipe.tgate"
     assert dict(both.arguments)["gate_step"] == "4"
+
+
+# ---- what the packages leave behind ---------------------------------------------------------
+
+
+def test_deepcache_leaves_its_forward_upstream(pipe: Any) -> None:
+    from DeepCache import DeepCacheSDHelper
+
+    alone = copy.deepcopy(pipe)
+    helper = DeepCacheSDHelper(pipe=alone)
+    helper.set_params(cache_interval=3, cache_branch_id=0)
+    helper.enable()
+    helper.disable()
+    assert "forward" in vars(alone.unet)
+
+
+@pytest.mark.parametrize("loader", ["TgateSDLoader", "TgateSDDeepCacheLoader"])
+def test_tgate_breaks_the_plain_pipeline_upstream(pipe: Any, loader: str) -> None:
+    import tgate
+
+    alone = getattr(tgate, loader)(copy.deepcopy(pipe))
+    generate(lambda *args, **kwargs: alone.tgate(*args, **gated(4), **kwargs))
+    with pytest.raises(RuntimeError, match="must match the size"):
+        generate(alone)
+
+
+def test_tomesd_cuts_the_ratio_and_draws_from_the_global_state_upstream(pipe: Any) -> None:
+    import tomesd
+
+    alone, images = copy.deepcopy(pipe), []
+    for ratio, seed in ((0.75, 0), (0.9, 0), (0.75, 1)):
+        tomesd.apply_patch(alone, ratio=ratio)
+        torch.manual_seed(seed)
+        images.append(generate(alone))
+    np.testing.assert_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
