@@ -13,8 +13,11 @@ from diffaccel.space import Axis, Point, Space, Value
 
 Indices = NDArray[np.intp]
 
-LARGEST = 3000
-"""Spaces up to this size are considered whole, larger ones by a sample of it."""
+LARGEST = 2000
+"""Spaces up to this size are considered whole, larger ones by a sample of about it."""
+DRAWS = 1500
+ROUNDS = 8
+"""Points drawn at a time, and times at most: much of a combined space may be forbidden."""
 
 
 def sizes(space: Space) -> Indices:
@@ -90,17 +93,48 @@ def around(space: Space, rows: Indices) -> Indices:
     return _allowed(space, np.concatenate(moved))
 
 
+def toward(space: Space, rows: Indices, level: float) -> tuple[int, ...]:
+    """An allowed point near to a level on every axis: the nearest of the rows, then axis by axis
+    as long as that comes nearer."""
+
+    def distance(points: Indices) -> NDArray[np.float64]:
+        away: NDArray[np.float64] = ((levels(space, points) - level) ** 2).sum(1)
+        return away
+
+    near = rows[[int(distance(rows).argmin())]]
+    while True:
+        lines = around(space, near)
+        away = distance(lines)
+        if away.min() >= distance(near)[0]:
+            return tuple(near[0].tolist())
+        near = lines[[int(away.argmin())]]
+
+
+def _draw(space: Space, rng: np.random.Generator) -> Indices:
+    """Points anywhere, along the diagonal, and of the declared grid; forbidden ones among them."""
+    shape = (DRAWS // 3, len(space.axes))
+    anywhere = rng.uniform(0, 1, shape)
+    along = rng.uniform(0, 1, (shape[0], 1)) + rng.normal(0, 0.25, shape)
+    grid = [
+        rng.choice([axis.values.index(value) for value in axis.grid], shape[0])
+        for axis in space.axes
+    ]
+    drawn = [_nearest(space, anywhere), _nearest(space, along), np.stack(grid, axis=1)]
+    return np.concatenate(drawn)
+
+
 @functools.lru_cache(maxsize=16)
 def pool(space: Space, seed: int) -> Indices:
-    """The whole of a small space; of a large one corners, diagonal, lines and random points."""
+    """The allowed points of a small space; of a large one the diagonal and a sample."""
     count = sizes(space)
     if is_small(space):
         every = np.indices(tuple(count.tolist())).reshape(len(count), -1).T
         return _allowed(space, every)
     rng = np.random.default_rng(seed)
-    shape = (LARGEST // 2, len(count))
     diagonal = _nearest(space, np.tile(np.linspace(0, 1, 17)[:, None], len(count)))
-    uniform = _nearest(space, rng.uniform(0, 1, shape))
-    along = _nearest(space, rng.uniform(0, 1, (shape[0], 1)) + rng.normal(0, 0.25, shape))
-    lines = around(space, diagonal[::4])
-    return _allowed(space, np.concatenate([diagonal, lines, uniform, along]))
+    found = _allowed(space, diagonal)
+    for _ in range(ROUNDS):
+        found = np.unique(np.concatenate([found, _allowed(space, _draw(space, rng))]), axis=0)
+        if len(found) >= LARGEST:
+            break
+    return found

@@ -136,11 +136,11 @@ class Frontier(Strategy):
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         known = _known(problem.space, history)
-        for done in (2, 1):  # what an interruption left of a batch comes first
-            if len(known) >= done:
-                batch = self._plan(problem, known[:-done])
-                if len(batch) > done and batch[:done] == [row for row, _ in known[-done:]]:
-                    return [candidates.point_of(problem.space, row) for row in batch[done:]]
+        # What an interruption left of a batch comes first; only the first batch can lack one of 3.
+        for done in (2, 1) if len(known) == 2 else (1,) if known else ():
+            batch = self._plan(problem, known[:-done])
+            if len(batch) > done and batch[:done] == [row for row, _ in known[-done:]]:
+                return [candidates.point_of(problem.space, row) for row in batch[done:]]
         return [candidates.point_of(problem.space, row) for row in self._plan(problem, known)]
 
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
@@ -165,9 +165,7 @@ class Frontier(Strategy):
         """The allowed points nearest to some on the diagonal."""
         if not len(pool):
             return []
-        at = candidates.levels(problem.space, pool)
-        nearest = (int(np.argmin(((at - level) ** 2).sum(1))) for level in FIRST)
-        return list(dict.fromkeys(tuple(pool[i].tolist()) for i in nearest))
+        return list(dict.fromkeys(candidates.toward(problem.space, pool, level) for level in FIRST))
 
     def _fresh(
         self, problem: Problem, known: Known, pool: candidates.Indices
