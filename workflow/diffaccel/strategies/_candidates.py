@@ -132,7 +132,7 @@ def pool(space: Space, seed: int) -> Indices:
         return _allowed(space, every)
     rng = np.random.default_rng(seed)
     diagonal = _nearest(space, np.tile(np.linspace(0, 1, 17)[:, None], len(count)))
-    found = _allowed(space, diagonal)
+    found = around(space, diagonal[::4])
     for _ in range(ROUNDS):
         found = np.unique(np.concatenate([found, _allowed(space, _draw(space, rng))]), axis=0)
         if len(found) >= LARGEST:
