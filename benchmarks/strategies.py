@@ -9,7 +9,6 @@ all are judged by the same clock. Run by ``make bench``.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -24,8 +23,8 @@ from diffaccel import pareto
 from diffaccel.config import load
 from diffaccel.jsonio import read_record
 from diffaccel.plan import Experiment
-from diffaccel.records import Baseline, Measurement
-from diffaccel.space import Axis, Point, Space, flatten
+from diffaccel.records import Baseline, Measurement, SearchOptions
+from diffaccel.space import Point, flatten
 from diffaccel.stages import baseline, search
 from diffaccel.strategies import STRATEGIES, Observation, Problem
 
@@ -49,12 +48,6 @@ class Outcome:
     measured: int
     worst_target: float
     missed: int
-
-
-def on_grid(space: Space) -> Space:
-    """The same space, of which nothing but the declared grid is left."""
-    axes = tuple(Axis(axis.name, axis.grid, axis.grid) for axis in space.axes)
-    return dataclasses.replace(space, axes=axes)
 
 
 def key(point: Point) -> tuple[tuple[str, object], ...]:
@@ -95,7 +88,7 @@ def truth(experiment: Experiment, slug: str, folder: Path) -> tuple[Baseline, li
         baseline.run(cell.setup, spec, experiment.options, experiment.platform, record, images)
     measured = read_record(Baseline, record)
     journal = folder / f"{slug}.jsonl"
-    with search.opened(cell, measured, images, journal, EXACT, 0) as opened:
+    with search.opened(cell, measured, images, journal, SearchOptions(EXACT)) as opened:
         search.frontier(opened, experiment.config.speedups, experiment.config.loss_limit)
         return measured, opened.known
 
@@ -110,7 +103,7 @@ def compare(experiment: Experiment, slug: str, folder: Path) -> dict[str, Outcom
     measured, rows = truth(experiment, slug, folder)
     exact = [observation(row) for row in rows]
     table = {key(seen.point): seen for seen in exact}
-    space = on_grid(search.combination(experiment.cells[slug].accelerators).space(measured.facts))
+    space = search.combination(experiment.cells[slug].accelerators).space(measured.facts).on_grid()
     problem = Problem(
         space, experiment.config.loss_limit, tuple(experiment.config.speedups), bound=True
     )

@@ -20,6 +20,7 @@ from diffaccel.records import (
     Frontier,
     MeasureOptions,
     ModelSpec,
+    SearchOptions,
     Setup,
     Task,
 )
@@ -55,8 +56,7 @@ def _frontier(args: argparse.Namespace) -> None:
         read_record(Baseline, args.baseline),
         args.images,
         args.journal,
-        job["strategy"],
-        job["seed"],
+        parse(SearchOptions, job["search"], "search"),
     ) as opened:
         write_record(args.out, search.frontier(opened, job["targets"], job["loss_limit"]))
     say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_CELLS", "0")))
@@ -72,8 +72,7 @@ def _answer(args: argparse.Namespace) -> None:
         read_record(Baseline, args.baseline),
         args.images,
         args.journal,
-        args.job["strategy"],
-        args.job["seed"],
+        parse(SearchOptions, args.job["search"], "search"),
     ) as opened:
         write_record(args.out, search.answer(task, read_record(Frontier, args.frontier), opened))
 

@@ -156,14 +156,12 @@ class Experiment:
             "cell": to_json(self.cells[slug]),
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,
-            "strategy": self.config.search.strategy,
-            "seed": self.config.search.seed,
+            "search": self.config.search.model_dump(),
         }
 
     def answer_job(self, name: str) -> dict[str, Any]:
         """What `diffaccel answer` is told."""
         return {
             "task": to_json(self.tasks[name]),
-            "strategy": self.config.search.strategy,
-            "seed": self.config.search.seed,
+            "search": self.config.search.model_dump(),
         }

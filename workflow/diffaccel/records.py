@@ -66,6 +66,21 @@ class MeasureOptions:
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """How a cell is searched.
+
+    Args:
+        strategy: name of a file in `diffaccel.strategies`.
+        space: ``grid``, the declared values of each parameter, or ``full``, all that make sense.
+        seed: for strategies that draw.
+    """
+
+    strategy: str
+    space: Literal["grid", "full"] = "grid"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Environment:
     """Where a measurement was made."""
 
@@ -163,14 +178,14 @@ class Frontier:
         front: the settings that no other beats in both speedup and loss, mildest first.
         measured: how many settings were measured; they are in the journal.
         seconds: that this took, without what was measured before.
-        candidates: how many settings the space has.
+        candidates: how many settings the space has, before any is forbidden.
     """
 
     cell: Cell
     status: Literal["measured", "refused"]
     reason: str
     loss_limit: float
-    strategy: str
+    search: SearchOptions
     baseline: str
     bound: Measurement | None
     front: list[Measurement]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from diffaccel.jsonio import read_record
+from diffaccel.jsonio import RecordError, read_record
 from diffaccel.records import Frontier
 from diffaccel.stages.collect import summary
 
@@ -143,7 +144,11 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
 
 def say_progress(done: Path, total: int) -> None:
     """Logs how many cells are decided, and about how long the others will take."""
-    known = [read_record(Frontier, path) for path in sorted(done.glob("*.json"))]
+    known = []
+    for path in sorted(done.glob("*.json")):
+        # What another job left broken is that job's failure, not this one's.
+        with contextlib.suppress(RecordError):
+            known.append(read_record(Frontier, path))
     left = max(0, total - len(known))
     seconds = left * sum(record.seconds for record in known) / max(1, len(known))
     log.info(

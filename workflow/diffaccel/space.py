@@ -6,6 +6,7 @@ A *setting* is nested as users and files see it, ``{"deepcache": {"cache_interva
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,11 @@ class Space:
 
     axes: tuple[Axis, ...]
     forbids: Callable[[Point], str | None] = lambda point: None
+
+    def on_grid(self) -> Space:
+        """The same space, of which nothing but the declared grid is left."""
+        axes = tuple(Axis(axis.name, axis.grid, axis.grid) for axis in self.axes)
+        return dataclasses.replace(self, axes=axes)
 
     @property
     def size(self) -> int:

@@ -58,7 +58,7 @@ class Settings:
     scorer_batch: int = 384
     unet_steps: int = 12_000
     unet_batch: int = 1024
-    unet_rate: float = 1e-3
+    unet_rate: float = 8e-4
     ema: float = 0.999
     report_every: int = 1000
     report_captions: int = 64
@@ -153,6 +153,8 @@ def captured(step: Callable[[], Tensor], device: torch.device) -> Callable[[], T
         graph.replay()
         return loss
 
+    # The graph knows addresses only: what `step` holds must live as long as the replays.
+    replay.keeps = step  # type: ignore[attr-defined]
     return replay
 
 

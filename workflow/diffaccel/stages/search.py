@@ -22,8 +22,8 @@ from diffaccel.errors import InputError
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.measure import check_baseline
-from diffaccel.records import Answer, Baseline, Frontier, Measurement, Task
-from diffaccel.space import flatten, nest
+from diffaccel.records import Answer, Baseline, Frontier, Measurement, SearchOptions, Task
+from diffaccel.space import Space, flatten, nest
 from diffaccel.strategies import STRATEGIES, Observation, Problem
 
 if TYPE_CHECKING:
@@ -51,13 +51,18 @@ class CellSearch:
     baseline: Baseline
     journal: Journal
     measure: Measure
-    strategy: str
-    seed: int = 0
+    options: SearchOptions
     known: list[Measurement] = field(default_factory=list)
 
     @property
     def combination(self) -> Combination:
         return combination(self.cell.accelerators)
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The settings that may be tried."""
+        full = self.combination.space(self.baseline.facts)
+        return full.on_grid() if self.options.space == "grid" else full
 
     def usable(self) -> list[Measurement]:
         """The measurements that may be chosen."""
@@ -66,13 +71,13 @@ class CellSearch:
     def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> None:
         """Measures until the strategy has decided the targets and, if asked for, the bound."""
         problem = Problem(
-            space=self.combination.space(self.baseline.facts),
+            space=self.space,
             loss_limit=loss_limit,
             targets=tuple(targets),
             bound=bound,
-            seed=self.seed,
+            seed=self.options.seed,
         )
-        strategy = STRATEGIES[self.strategy]
+        strategy = STRATEGIES[self.options.strategy]
         while points := strategy.ask(problem, [_observation(row) for row in self.known]):
             for point in points:
                 row = self.measure(nest(point))
@@ -101,7 +106,7 @@ def _observation(row: Measurement) -> Observation:
 
 @contextlib.contextmanager
 def opened(
-    cell: Cell, baseline: Baseline, images: Path, journal: Path, strategy: str, seed: int
+    cell: Cell, baseline: Baseline, images: Path, journal: Path, options: SearchOptions
 ) -> Iterator[CellSearch]:
     """A cell ready to be searched. The device is taken and the model loaded only when the first
     setting must be measured, and both are kept until the end."""
@@ -122,7 +127,7 @@ def opened(
 
             return measure_one(opened_bench, baseline, references, applied, setting)
 
-        yield CellSearch(cell, baseline, rows, measure, strategy, seed, rows.rows())
+        yield CellSearch(cell, baseline, rows, measure, options, rows.rows())
 
 
 def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tuple[Bench, Images]:
@@ -153,19 +158,18 @@ def frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) ->
         search.decide(targets, loss_limit, bound=True)
     else:
         log.warning("%s: %s", search.cell.slug, refused)
-    space = search.combination.space(search.baseline.facts) if ok else None
     return Frontier(
         cell=search.cell,
         status="measured" if refused is None else "refused",
         reason=refused or "",
         loss_limit=loss_limit,
-        strategy=search.strategy,
+        search=search.options,
         baseline=search.baseline.digest,
         bound=pareto.bound(search.usable(), loss_limit),
         front=pareto.front(search.usable()),
         measured=len(search.known),
         seconds=time.perf_counter() - start,
-        candidates=space.size if space is not None else 0,
+        candidates=search.space.size if ok else 0,
     )
 
 
