@@ -6,6 +6,7 @@ models by anything but their folder.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections import Counter
@@ -81,7 +82,7 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
     parts = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while any(len(part) > 1 for part in parts):
-        pairs = Counter(pair for part in parts for pair in zip(part, part[1:], strict=False))
+        pairs = Counter(pair for part in parts for pair in itertools.pairwise(part))
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
         for part in parts:

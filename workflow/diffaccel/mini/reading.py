@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -175,8 +175,8 @@ def _placed(layout: str, seen: Sequence[Seen]) -> bool:
     if layout in PLACES:
         x, y = PLACES[layout]
         return abs(seen[0].x - x) < 15 and abs(seen[0].y - y) < 15
-    dx = [b.x - a.x for a, b in zip(seen, seen[1:], strict=False)]
-    dy = [b.y - a.y for a, b in zip(seen, seen[1:], strict=False)]
+    dx = [b.x - a.x for a, b in pairwise(seen)]
+    dy = [b.y - a.y for a, b in pairwise(seen)]
     if layout in ("above", "below", "in a column"):
         dx, dy = dy, dx
     if layout in ("below", "right of"):

@@ -126,7 +126,7 @@ class Optimiser:
     def update(self, loss: Tensor) -> Tensor:
         """Step down the gradient of `loss`; returns it detached."""
         self.inner.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.inner.step()
         return loss.detach()
