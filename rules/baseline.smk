@@ -9,9 +9,10 @@ rule baseline:
         f"{R}/logs/baseline/{{setup}}.log",
     conda:
         "../envs/diffaccel.yaml"
-    threads: TIMED_THREADS
+    threads: get_threads
     resources:
         gpu=TIMED_GPUS,
+        timed=1,
     params:
         job=get_baseline_job,
     message:

@@ -23,13 +23,27 @@ os.environ.update(DIFFACCEL_CELLS=str(len(EXPERIMENT.cells)))
 
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 ON_GPU = EXPERIMENT.platform != "cpu"
-# On a CPU a timed job has the machine to itself.
-TIMED_THREADS = 1 if ON_GPU else workflow.cores or 1
 TIMED_GPUS = 1 if ON_GPU else 0
 
 
+def get_setup(wildcards):
+    if hasattr(wildcards, "task"):
+        cell = TASKS[wildcards.task].cell
+        return cell.setup if cell else None
+    if hasattr(wildcards, "cell"):
+        return EXPERIMENT.cells[wildcards.cell].setup
+    return EXPERIMENT.setups[wildcards.setup]
+
+
+def get_threads(wildcards):
+    setup = get_setup(wildcards)
+    if ON_GPU or setup is None:
+        return 1
+    return EXPERIMENT.spec(setup).threads or workflow.cores or 1
+
+
 def get_model_files(wildcards):
-    return EXPERIMENT.files(EXPERIMENT.setups[wildcards.setup])
+    return EXPERIMENT.files(get_setup(wildcards))
 
 
 def get_baseline_job(wildcards):
@@ -45,7 +59,7 @@ def get_answer_job(wildcards):
 
 
 def get_cell_baseline(wildcards):
-    setup = EXPERIMENT.cells[wildcards.cell].setup.slug
+    setup = get_setup(wildcards).slug
     return {
         "baseline": f"{R}/baseline/{setup}.json",
         "images": f"{R}/baseline/{setup}",

@@ -9,9 +9,10 @@ rule frontier:
         f"{R}/logs/frontier/{{cell}}.log",
     conda:
         "../envs/diffaccel.yaml"
-    threads: TIMED_THREADS
+    threads: get_threads
     resources:
         gpu=TIMED_GPUS,
+        timed=1,
     params:
         job=get_frontier_job,
         journal=f"{R}/journal/{{cell}}.jsonl",

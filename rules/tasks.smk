@@ -28,6 +28,7 @@ rule answer:
         f"{R}/logs/answers/{{task}}.log",
     conda:
         "../envs/diffaccel.yaml"
+    threads: get_threads
     resources:
         gpu=TIMED_GPUS,
     params:

@@ -8,9 +8,10 @@ rule verify:
         f"{R}/logs/verify/{{task}}.log",
     conda:
         "../envs/diffaccel.yaml"
-    threads: TIMED_THREADS
+    threads: get_threads
     resources:
         gpu=TIMED_GPUS,
+        timed=1,
     message:
         "verify {wildcards.task}"
     shell:

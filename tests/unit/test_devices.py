@@ -65,8 +65,8 @@ def test_different_gpus_are_not_mixed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 HOLD = """
 import time
-from diffaccel.devices import hold_device
-with hold_device() as device:
+from diffaccel.devices import hold_clock, hold_device
+with hold_device() as device, hold_clock(device):
     start = time.monotonic()
     time.sleep(0.3)
     print(device, start, time.monotonic())

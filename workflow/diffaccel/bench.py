@@ -68,6 +68,7 @@ def open_bench(
     """
     prompts = read_prompts(Path(spec.prompts), options.prompts)
     _be_quiet()
+    use_threads(spec.threads)
     if pipe is None:
         pipe = _load(setup, spec, device)
     pipe.set_progress_bar_config(disable=True)
@@ -95,10 +96,11 @@ def _load(setup: Setup, spec: ModelSpec, device: str) -> DiffusionPipeline:
 
 
 def use_threads(count: int) -> None:
-    """Computes on so many CPU threads, as the baseline did."""
+    """Computes on so many CPU threads; 0 leaves it at what the job is given."""
     import torch
 
-    torch.set_num_threads(count)
+    if count:
+        torch.set_num_threads(count)
 
 
 def versions() -> dict[str, str]:

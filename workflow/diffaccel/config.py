@@ -43,6 +43,7 @@ class ModelEntry(_Strict):
     scorer: str | None = None
     prompts: str | None = None
     dtype: Dtype | None = None
+    threads: Annotated[int, Field(ge=0)] | None = None
 
 
 class MeasureEntry(_Strict):

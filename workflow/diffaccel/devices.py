@@ -19,7 +19,7 @@ from diffaccel.errors import InputError
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.05
 
 
 def _query(fields: str) -> list[list[str]]:
@@ -87,29 +87,49 @@ def _cpu_name() -> str:
 
 @contextmanager
 def hold_device() -> Iterator[str]:
-    """Takes a device for this process's timed work, waiting until one is free.
+    """Takes a GPU for this process's work, waiting until one is free; gives torch's name for it,
+    ``cuda``, or ``cpu`` where there is none.
 
-    Gives torch's name for it, ``cuda`` or ``cpu``. Call it before torch is imported: the chosen GPU
-    is put into ``CUDA_VISIBLE_DEVICES``. Under Slurm the allocation already says which one.
+    Call it before torch is imported: the chosen GPU is put into ``CUDA_VISIBLE_DEVICES``. Under
+    Slurm the allocation already says which one.
     """
     found = [index for index, _ in gpus()]
-    if "SLURM_JOB_ID" in os.environ:
+    if not found or "SLURM_JOB_ID" in os.environ:
         yield "cuda" if found else "cpu"
         return
-    folder = Path(tempfile.gettempdir()) / f"diffaccel-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    locks = [folder / f"gpu-{slug(index)}.lock" for index in found] or [folder / "cpu.lock"]
-    which, handle = _take(locks)
+    which, handle = _take([_locks() / f"gpu-{slug(index)}.lock" for index in found])
     try:
-        if found:
-            os.environ["CUDA_VISIBLE_DEVICES"] = found[which]
-        yield "cuda" if found else "cpu"
+        os.environ["CUDA_VISIBLE_DEVICES"] = found[which]
+        yield "cuda"
     finally:
         handle.close()
 
 
+@contextmanager
+def hold_clock(device: str) -> Iterator[None]:
+    """The time in which this process times, and no other on this device does.
+
+    A GPU is held for the whole job by `hold_device`. A CPU is not: jobs may load, draw and score
+    beside each other, but only one at a time is on the clock.
+    """
+    if device != "cpu":
+        yield
+        return
+    _, handle = _take([_locks() / "cpu.lock"])
+    try:
+        yield
+    finally:
+        handle.close()
+
+
+def _locks() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"diffaccel-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def _take(locks: list[Path]) -> tuple[int, IO[str]]:
-    said = False
+    log.debug("waiting for one of: %s", ", ".join(path.stem for path in locks))
     while True:
         for which, path in enumerate(locks):
             handle = path.open("w")
@@ -119,7 +139,4 @@ def _take(locks: list[Path]) -> tuple[int, IO[str]]:
                 handle.close()
                 continue
             return which, handle
-        if not said:
-            log.info("waiting for a free device: %s", ", ".join(path.stem for path in locks))
-            said = True
         time.sleep(_POLL_SECONDS)

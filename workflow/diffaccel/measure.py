@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
@@ -151,11 +152,12 @@ def measure_baseline(bench: Bench) -> BaselineRun:
     batches = bench.batches()
     bench.call(bench.plain, batches[0])
     images, seconds = [], []
-    for batch in batches:
-        made, took = bench.call(bench.plain, batch)
-        images.append(made)
-        if len(made) == len(bench.prompts[batches[0]]):
-            seconds.append(took)
+    with devices.hold_clock(bench.device):
+        for batch in batches:
+            made, took = bench.call(bench.plain, batch)
+            images.append(made)
+            if len(made) == len(bench.prompts[batches[0]]):
+                seconds.append(took)
     together = np.concatenate(images)
     scores = bench.score(together, None)
     return BaselineRun(together, scores, _shuffled_score(bench, together), seconds)
@@ -287,13 +289,14 @@ def _run(bench: Bench, references: Images, applied: Applied) -> tuple[Images, Ti
         images[batch.start], _ = bench.call(applied, batch)
     pairs: list[tuple[float, float]] = []
     warnings: list[str] = []
-    while _wants_more(pairs, bench.options):
-        batch = timed[len(pairs) % len(timed)]
-        plain, made, pair = _pair(bench, applied, batch, candidate_first=len(pairs) % 2 == 1)
-        pairs.append(pair)
-        images[batch.start] = made
-        if not warnings and not np.array_equal(plain, references[batch]):
-            warnings.append("the baseline's images were not the same when they were made again")
+    with devices.hold_clock(bench.device):
+        while _wants_more(pairs, bench.options):
+            batch = timed[len(pairs) % len(timed)]
+            plain, made, pair = _pair(bench, applied, batch, candidate_first=len(pairs) % 2 == 1)
+            pairs.append(pair)
+            images[batch.start] = made
+            if not warnings and not np.array_equal(plain, references[batch]):
+                warnings.append("the baseline's images were not the same when made again")
     timing = timing_of(pairs)
     if timing.spread > bench.options.spread:
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {len(pairs)} pairs")

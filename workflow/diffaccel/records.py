@@ -29,6 +29,7 @@ class ModelSpec:
         scorer: folder or hub id of the CLIP model that scores.
         prompts: file of prompts, one a line.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
+        threads: CPU threads that a job computes on; 0 is all that it is given.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelSpec:
     scorer: str
     prompts: str
     dtype: str = "auto"
+    threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,6 @@ def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tupl
     from diffaccel.jsonio import digest
 
     device = stack.enter_context(devices.hold_device())
-    bench.use_threads(baseline.environment.threads)
     made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
     now = bench.identity_of(made)
     if digest(now) != baseline.digest:
