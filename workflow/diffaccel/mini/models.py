@@ -34,6 +34,24 @@ MAX_TOKENS = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
 # SD1.5's own factor; the autoencoder is rescaled after training so that it holds here too.
 SCALING_FACTOR = 0.18215
+# Classifier-free guidance that suits these models: captions fix a scene almost wholly, so stronger
+# guidance overshoots, most with the multistep solvers (figures in docs/mini-models.md).
+GUIDANCE = 3.0
+# What SD1.5's own scheduler file says. Other keys would be carried over into other schedulers
+# in place of their own defaults.
+SCHEDULER_KEYS = {
+    "_class_name",
+    "_diffusers_version",
+    "beta_end",
+    "beta_schedule",
+    "beta_start",
+    "clip_sample",
+    "num_train_timesteps",
+    "prediction_type",
+    "set_alpha_to_one",
+    "steps_offset",
+    "trained_betas",
+}
 
 
 @dataclass(frozen=True)
@@ -247,7 +265,11 @@ def _say_float32(folder: Path) -> None:
         part.pop("torch_dtype", None)
         if "dtype" in part:
             part["dtype"] = "float32"
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    _write_json(path, config)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def save_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
@@ -255,6 +277,9 @@ def save_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
     pipe.to(torch.float16).save_pretrained(folder)
     pipe.to(torch.float32)
     _say_float32(folder / "text_encoder")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(scheduler.read_text("utf-8"))
+    _write_json(scheduler, {k: v for k, v in config.items() if k in SCHEDULER_KEYS})
 
 
 def save_scorer(model: CLIPModel, processor: CLIPProcessor, folder: Path) -> None:

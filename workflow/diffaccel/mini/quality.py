@@ -22,7 +22,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from diffaccel.mini.models import encode_captions
+from diffaccel.mini.models import GUIDANCE, encode_captions
 from diffaccel.mini.prompts import prompt_sets
 from diffaccel.mini.reading import Verdict, judge, read_scenes
 from diffaccel.mini.scenes import draw_scenes, parse_caption
@@ -64,7 +64,7 @@ def generate(
     captions: Sequence[str],
     scheduler: str,
     steps: int,
-    guidance: float = 7.5,
+    guidance: float = GUIDANCE,
     seed: int = 0,
     batch: int = 32,
 ) -> torch.Tensor:
@@ -177,7 +177,7 @@ def all_figures(
     pipe: StableDiffusionPipeline,
     scorer: CLIPModel,
     captions: Sequence[str],
-    guidance: float = 7.5,
+    guidance: float = GUIDANCE,
     runs: Sequence[tuple[str, int]] = RUNS,
     sheets: Path | None = None,
 ) -> list[Figures]:
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("resources/models/mini-SD1.5"))
     parser.add_argument("--scorer", type=Path, default=Path("resources/models/mini-clip"))
     parser.add_argument("--captions", type=int, default=256, help="how many, at most 256")
-    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets (PNG)")
     parser.add_argument("--json", type=Path, help="file for the figures")
