@@ -10,7 +10,7 @@ rule train:
         family="sd15",
     conda:
         "../envs/diffaccel.yaml"
-    threads: TIMED_THREADS
+    threads: workflow.cores
     resources:
         gpu=1,
     params:

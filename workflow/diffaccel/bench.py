@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,8 @@ def _be_quiet() -> None:
     import diffusers.utils.logging
     import transformers.utils.logging
 
+    # torchmetrics asks for padding to the longest prompt and gives a length as well.
+    warnings.filterwarnings("ignore", message="`max_length` is ignored")
     for logger in (diffusers.utils.logging, transformers.utils.logging):
         logger.set_verbosity_error()
         logger.disable_progress_bar()

@@ -140,7 +140,8 @@ def parse_caption(caption: str) -> Scene:
         triples = [g[0:3], g[3:6], g[6:9], g[10:13]]
         items = tuple(Item(shape=t[2], colour=t[1], size=t[0]) for t in triples if t[2])
         scene = Scene(items, g[9] or g[13] or "", g[14])
-        if scene.layout in LAYOUTS[len(items)] and scene.caption == caption.strip():
+        sized = all((item.size is None) == (len(items) == 3) for item in items)
+        if sized and scene.layout in LAYOUTS[len(items)] and scene.caption == caption.strip():
             return scene
     raise ValueError(
         f"not a caption of the scene grammar: {caption!r}; "

@@ -31,7 +31,7 @@ class SD15(Family):
             source="resources/models/mini-SD1.5",
             height=128,
             width=128,
-            guidance_scale=7.5,
+            guidance_scale=3.0,
             batch_size=4,
             scorer="resources/models/mini-clip",
             prompts="resources/prompts/mini.txt",
