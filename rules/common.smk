@@ -9,9 +9,10 @@ from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
 from diffaccel.plan import Experiment
-from diffaccel.report import show_failures, show_summary
+from diffaccel.report import calm_terminal, show_failures, show_summary
 from diffaccel.stages import collect
 
+calm_terminal()
 try:
     EXPERIMENT = Experiment(load(config))
     TASKS = EXPERIMENT.tasks

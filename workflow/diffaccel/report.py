@@ -157,3 +157,11 @@ def say_progress(done: Path, total: int) -> None:
         total,
         f", about {seconds / 60:.0f} min of searching left" if left else "",
     )
+
+
+def calm_terminal() -> None:
+    """Leaves out what Snakemake says each time it looks for jobs; no setting of its own does."""
+    noise = ("Select jobs to execute", "Execute ", "Conda environments", "Using shell")
+    logging.getLogger("snakemake.logging").addFilter(
+        lambda record: not str(record.msg).startswith(noise)
+    )

@@ -88,7 +88,7 @@ class ToMe(Accelerator):
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         levels = tuple(n for n in facts.transformer_downsamples if n in DOWNSAMPLES)
         return (
-            Axis("ratio", RATIOS, tuple(r for r in RATIOS if r <= 0.75)),
+            Axis("ratio", RATIOS, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75)),
             Axis("max_downsample", levels, levels),
             Axis("sx", STRIDES, STRIDES[:1]),
             Axis("sy", STRIDES, STRIDES[:1]),
