@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,12 @@ def test_a_toy_training_makes_a_pipeline(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [sys.executable, "-m", "diffaccel.mini.train", "--toy", "--device", "cpu"]
-    subprocess.run([*command, "--out", str(tmp_path)], check=True, capture_output=True)
+    # One thread: on a busy machine more of them wait for each other most of the time.
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], env=alone, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "mini-SD1.5")
     pipe.set_progress_bar_config(disable=True)
     images = generate(pipe, ["a red ring", "any text"], "DPM-Solver++", 2)

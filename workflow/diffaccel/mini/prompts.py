@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from diffaccel.mini.scenes import Scene, random_scene
@@ -48,6 +49,7 @@ def balanced_scenes(count: int, rng: random.Random, taken: set[Scene]) -> list[S
     return chosen
 
 
+@cache
 def prompt_sets() -> dict[str, list[str]]:
     """The captions of the search set and of the held-out set, by file name."""
     rng, taken = random.Random(SEED), set[Scene]()

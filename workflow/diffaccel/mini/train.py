@@ -56,7 +56,7 @@ class Settings:
     vae_batch: int = 96
     scorer_steps: int = 3000
     scorer_batch: int = 384
-    unet_steps: int = 12_000
+    unet_steps: int = 20_000
     unet_batch: int = 1024
     unet_rate: float = 8e-4
     ema: float = 0.999
