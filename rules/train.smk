@@ -19,4 +19,4 @@ rule train:
         "training of the mini model {wildcards.family}"
     shell:
         "python -m diffaccel.mini.train --family {wildcards.family}"
-        " --out {params.folder:q} > {log:q} 2>&1"
+        " --compile --out {params.folder:q} > {log:q} 2>&1"
