@@ -110,7 +110,8 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
     }
     best = known[cell].bound if cell in known else None
     row["bound"] = best.speedup if best else None
-    for prefix, measured in (("", found.chosen), ("nearest_", found.nearest)):
+    chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
+    for prefix, measured in chosen:
         row[f"{prefix}speedup"] = measured.speedup if measured else None
         row[f"{prefix}loss"] = measured.loss if measured else None
         row[f"{prefix}loss_low"] = measured.loss_interval[0] if measured else None
