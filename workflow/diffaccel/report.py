@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
@@ -40,7 +39,12 @@ def show_summary(results: str) -> None:
     console.print()
     for group, rows in cells.groupby(KEYS, sort=False):
         model, scheduler, steps = map(str, group)
-        console.print(_setup(f"{model}, {scheduler}, {float(steps):g} steps", rows))
+        console.print(
+            _setup(
+                f"{model}, {scheduler}, {float(steps):g} steps: bound, and least loss at each speedup",
+                rows,
+            )
+        )
         for name, cell in rows.groupby("accelerators", sort=False):
             if setting := _records(cell)[0]["bound_setting"]:
                 console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
@@ -59,8 +63,8 @@ KEYS = ["model", "scheduler", "steps"]
 
 def _setup(title: str, rows: pd.DataFrame) -> Table:
     """What the accelerators do for one setup, a row each."""
-    view = Table(title=title, title_justify="left", title_style="bold", header_style="")
-    view.box, view.pad_edge, view.collapse_padding = SIMPLE_HEAD, False, True
+    view = Table(title=title, title_justify="left", title_style="bold", header_style="underline")
+    view.box, view.pad_edge, view.collapse_padding = None, False, True
     for column in ("accelerators", "bound", "loss", "95% interval"):
         justify: JustifyMethod = "left" if column == "accelerators" else "right"
         view.add_column(column, justify=justify, no_wrap=True)
