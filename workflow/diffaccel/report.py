@@ -41,7 +41,7 @@ def show_summary(results: str) -> None:
         model, scheduler, steps = map(str, group)
         console.print(
             _setup(
-                f"{model}, {scheduler}, {float(steps):g} steps: bound, and least loss at each speedup",
+                f"{model}, {scheduler}, {float(steps):g} steps: bound; least loss at each speedup",
                 rows,
             )
         )
