@@ -90,7 +90,7 @@ def truth(experiment: Experiment, slug: str, folder: Path) -> tuple[Baseline, li
     journal = folder / f"{slug}.jsonl"
     with search.opened(cell, measured, images, journal, SearchOptions(EXACT)) as opened:
         search.frontier(opened, experiment.config.speedups, experiment.config.loss_limit)
-        return measured, opened.known
+        return measured, opened.rows()
 
 
 def observation(row: Measurement) -> Observation:
