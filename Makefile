@@ -6,11 +6,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: run install test lint format bench quality lock clean
 
 run: install
-	@if snakemake --dry-run 2>&1 | grep -q "Nothing to be done"; then \
-	  echo "Nothing to be done: all results are there and up to date."; python -m diffaccel show; \
-	else \
-	  snakemake --cores all; \
-	fi
+	python -m diffaccel run
 
 install: .venv/installed
 

@@ -43,8 +43,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A run in a process group of its own, so that all of it can be killed."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--directory", str(self.folder), "--cores", "2", *arguments]
+        command = [sys.executable, "-m", "diffaccel", "run", "--cores", "2", *arguments]
         environment = os.environ | {
             "CUDA_VISIBLE_DEVICES": "",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -55,6 +54,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
+            cwd=self.folder,
             start_new_session=True,
         )
 

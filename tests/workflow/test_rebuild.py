@@ -43,7 +43,6 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert not (project.folder / target).exists()
-    project.run("--unlock")
     project.run(target)
     rows = project.journal_lines()
     assert rows[: len(kept)] == kept

@@ -178,17 +178,17 @@ def load_images(folder: Path, baseline: Baseline) -> Images:
     """The baseline's images, checked against its record.
 
     Raises:
-        PromptError: an image is missing or is not the one that was measured.
+        InputError: an image is missing or is not the one that was measured.
     """
     from PIL import Image
 
     paths = [folder / f"{i:03}.png" for i in range(len(baseline.prompts))]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
-        raise PromptError(f"{folder}: no {missing[0]}; delete the folder to have it made again")
+        raise InputError(f"{folder}: no {missing[0]}; delete the folder to have it made again")
     images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
     if image_digests(images) != baseline.image_digests:
-        raise PromptError(f"{folder}: not the images of its record; delete it to make it again")
+        raise InputError(f"{folder}: not the images of its record; delete it to make it again")
     return images
 
 

@@ -1,4 +1,4 @@
-"""The command line: the stages as Snakemake's rules call them."""
+"""The command line: what users call, and the stages as Snakemake's rules call them."""
 
 from __future__ import annotations
 
@@ -96,6 +96,13 @@ def _verify(args: argparse.Namespace) -> None:
     write_record(args.out, verdict)
 
 
+def _run(args: argparse.Namespace) -> None:
+    from diffaccel.run import run
+
+    if not run(args.arguments):
+        logging.info("Nothing to be done: all results are there and up to date.")
+
+
 def _picture(args: argparse.Namespace) -> None:
     from diffaccel import picture
 
@@ -104,7 +111,7 @@ def _picture(args: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffaccel", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="STAGE")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inputs = {
         "--job": "what to do, as JSON",
         "--baseline": "record of the baseline",
@@ -136,6 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print the table of what is there")
     show.add_argument("results", nargs="?", default=f"results/{devices.platform()}")
     show.set_defaults(function=lambda args: show_summary(args.results), log=None)
+    text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
+    whole = commands.add_parser("run", help=text, description=text)
+    whole.set_defaults(function=_run, log=None)
     draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
     draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
     draw.add_argument("--results", type=Path, default=Path(f"results/{devices.platform()}"))
@@ -156,7 +166,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one stage. What is wrong with the input is one line and exit status 2."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.function is not _run:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.arguments = rest
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if args.log is not None:
         args.log.parent.mkdir(parents=True, exist_ok=True)
