@@ -106,7 +106,11 @@ def _run(args: argparse.Namespace) -> None:
 def _picture(args: argparse.Namespace) -> None:
     from diffaccel import picture
 
-    picture.draw(args.results, args.ids, args.columns, args.out)
+    picture.draw(_results(args), args.ids, args.columns, args.out)
+
+
+def _results(args: argparse.Namespace) -> Path:
+    return args.results or Path("results") / devices.platform()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,14 +145,14 @@ def _parser() -> argparse.ArgumentParser:
         ),
     }
     show = commands.add_parser("show", help="print the table of what is there")
-    show.add_argument("results", nargs="?", default=f"results/{devices.platform()}")
-    show.set_defaults(function=lambda args: show_summary(args.results), log=None)
+    show.add_argument("results", nargs="?", type=Path, help="default: this platform's")
+    show.set_defaults(function=lambda args: show_summary(_results(args)), log=None)
     text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
     whole = commands.add_parser("run", help=text, description=text)
     whole.set_defaults(function=_run, log=None)
     draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
     draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
-    draw.add_argument("--results", type=Path, default=Path(f"results/{devices.platform()}"))
+    draw.add_argument("--results", type=Path, help="default: this platform's")
     draw.add_argument("--columns", type=int, default=6, help="how many prompts")
     draw.add_argument("--out", type=Path, required=True, help="the PNG to write")
     draw.set_defaults(function=_picture, log=None)

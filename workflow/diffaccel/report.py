@@ -28,12 +28,13 @@ def load(folder: Path) -> pd.DataFrame:
     )
 
 
-def show_summary(results: str) -> None:
+def show_summary(results: str | Path) -> None:
     """Prints, cell by cell, the bound, the targets and the scripts, and where everything lies."""
     folder = Path(results)
     console = Console()
     table = load(folder)
     if table.empty:
+        console.print(f"no results in {folder} yet")
         return
     cells = table.dropna(subset=["model"])
     console.print()
