@@ -66,6 +66,12 @@ class Space:
             if self.forbids(point) is None:
                 yield point
 
+    def holds(self, point: Point) -> bool:
+        """Whether a point lies in this space; what ``forbids`` says is not asked."""
+        return len(point) == len(self.axes) and all(
+            axis.name in point and point[axis.name] in axis.values for axis in self.axes
+        )
+
     def levels(self, point: Point) -> tuple[float, ...]:
         """Where a point lies on each axis: 0.0 the mildest value, 1.0 the most aggressive."""
         return tuple(

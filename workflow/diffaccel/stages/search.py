@@ -90,23 +90,26 @@ class CellSearch:
             bound=bound,
             seed=self.options.seed,
         )
-        strategy = STRATEGIES[self.options.strategy]
-        while points := strategy.ask(problem, [_observation(row) for row in self.rows()]):
-            for point in points:
-                self._add(nest(point), loss_limit)
-        if bound:
-            self._confirm(loss_limit)
+        while settings := self._ask(problem) or (self._unconfirmed(loss_limit) if bound else []):
+            for setting in settings:
+                self._add(setting, loss_limit)
 
-    def _confirm(self, loss_limit: float) -> None:
-        """Measures the fastest once more, until the fastest is one that was.
+    def _ask(self, problem: Problem) -> list[SettingDict]:
+        """What the strategy wants, told of everything that was measured in this space."""
+        seen = [_observation(row) for row in self.rows()]
+        history = [one for one in seen if problem.space.holds(one.point)]
+        return [nest(point) for point in STRATEGIES[self.options.strategy].ask(problem, history)]
+
+    def _unconfirmed(self, loss_limit: float) -> list[SettingDict]:
+        """The fastest setting, unless it was measured twice.
 
         The largest of many noisy speedups is too large on average (the winner's curse). The second
         measurement was not chosen for being large, and is the one that counts.
         """
-        while best := pareto.bound(self.usable(), loss_limit):
-            if [row.setting for row in self.known].count(best.setting) > 1:
-                return
-            self._add(best.setting, loss_limit)
+        best = pareto.bound(self.usable(), loss_limit)
+        if best is None or [row.setting for row in self.known].count(best.setting) > 1:
+            return []
+        return [best.setting]
 
     def _add(self, setting: SettingDict, loss_limit: float) -> None:
         row = self.measure(setting)
