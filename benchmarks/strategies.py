@@ -112,11 +112,11 @@ def compare(experiment: Experiment, slug: str, folder: Path) -> dict[str, Outcom
 
 def show(console: Console, results: dict[str, dict[str, Outcome]]) -> bool:
     """Prints the table; whether the goals are met in every cell."""
-    view = Table(title="Strategies on the same measurements", title_justify="left")
-    for name in ("cell", "strategy"):
-        view.add_column(name)
-    for name in ("bound", "regret", "measured", "share", "targets missed", "loss beyond best"):
-        view.add_column(name, justify="right")
+    view = Table(title="Strategies on the same measurements", title_justify="left", box=None)
+    view.add_column("cell", no_wrap=True)
+    view.add_column("strategy", no_wrap=True)
+    for name in ("bound", "regret", "measured", "share", "targets\nmissed", "loss\nmore"):
+        view.add_column(name, justify="right", no_wrap=True)
     good = True
     for slug, outcomes in results.items():
         exact = outcomes[EXACT]
@@ -133,9 +133,10 @@ def show(console: Console, results: dict[str, dict[str, Outcome]]) -> bool:
                 str(outcome.measured),
                 f"{share:.0%}",
                 str(outcome.missed),
-                f"{outcome.worst_target:.4f}",
+                f"{outcome.worst_target:.1%}",
             )
     console.print(view)
+    console.print("loss more: the largest loss beyond the exhaustive answer's over the targets")
     return good
 
 
@@ -162,7 +163,7 @@ def main(progress: Callable[[str], None] = logging.info) -> None:
     for slug in args.cells or experiment.cells:
         progress(f"cell {slug}")
         results[slug] = compare(experiment, slug, folder)
-    good = show(Console(), results)
+    good = show(Console(width=110), results)
     print(
         f"frontier: within {ALLOWED_REGRET:.0%} of the exhaustive bound with at most "
         f"{ALLOWED_SHARE:.0%} of its measurements in every cell: {'yes' if good else 'NO'}"

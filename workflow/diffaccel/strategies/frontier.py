@@ -41,6 +41,8 @@ LESS_LOSS = 0.1
 """Expected reduction of a target's loss, as a share of the limit, that is worth a measurement."""
 MEETING = 0.1
 """Probability of meeting an open target that is worth a measurement."""
+GAINED = 1.1
+"""Speedup below which the search does not end before it has looked at each axis alone."""
 CAP = 20
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
 FEWEST = 6
@@ -159,7 +161,16 @@ class Frontier(Strategy):
             best = int(np.argmax(worth))
             if worth[best] >= 1:
                 chosen[tuple(fresh[best].tolist())] = None
+        if not chosen and problem.bound and max(o.speedup for _, o in known) < GAINED:
+            chosen = dict.fromkeys(self._without_one(known, fresh))
         return list(chosen)[: min(left, BATCH)]
+
+    def _without_one(self, known: Known, fresh: candidates.Indices) -> list[Row]:
+        """The most aggressive corner with one axis at its mildest: where all together gain nothing,
+        one of them may cost what another gains."""
+        corner, _ = known[0]
+        flips = {(*corner[:axis], 0, *corner[axis + 1 :]) for axis in range(len(corner))}
+        return [row for row in map(tuple, fresh.tolist()) if row in flips]
 
     def _begin(self, problem: Problem, pool: candidates.Indices) -> list[Row]:
         """The allowed points nearest to some on the diagonal."""
