@@ -38,6 +38,7 @@ rule all:
         rules.bounds.output,
         rules.params.output,
         rules.tasks.output,
+        get_results,
 
 
 onsuccess:

@@ -101,7 +101,25 @@ def get_task_journal(wildcards):
     return f"{R}/journal/{cell.slug if cell else 'none'}.jsonl"
 
 
+def get_asked(wildcards):
+    return json.dumps([to_json(task) for task in EXPERIMENT.scripted])
+
+
+def get_met():
+    with open(checkpoints.feasible.get().output[0]) as file:
+        return [line.strip() for line in file]
+
+
 def get_verdicts(wildcards):
-    met = checkpoints.feasible.get().output[0]
-    with open(met) as file:
-        return [f"{R}/verify/{line.strip()}.json" for line in file]
+    return [f"{R}/verify/{task}.json" for task in get_met()]
+
+
+def get_results(wildcards):
+    """Every result by name: Snakemake would not miss a deleted file that is only on the way."""
+    return [
+        *(f"{R}/baseline/{setup}.json" for setup in EXPERIMENT.setups),
+        *(f"{R}/frontier/{cell}.json" for cell in EXPERIMENT.cells),
+        *(f"{R}/answers/{task}.json" for task in TASKS),
+        *(f"{R}/code/{task}.py" for task in get_met()),
+        *get_verdicts(wildcards),
+    ]

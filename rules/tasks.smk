@@ -12,7 +12,7 @@ rule tasks:
     log:
         f"{R}/logs/tasks.log",
     params:
-        asked=json.dumps([to_json(task) for task in EXPERIMENT.scripted]),
+        asked=get_asked,
     message:
         "tasks"
     run:
