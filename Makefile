@@ -17,7 +17,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	pytest -n 2 --dist loadgroup -m "not timing and not gpu and not slurm"
+	pytest -n 2 --dist loadfile -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
 
 lint: install

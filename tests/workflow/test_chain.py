@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from diffaccel.jsonio import read_record
 from diffaccel.records import Answer, Baseline, Frontier, Verdict
@@ -17,7 +16,6 @@ from tests.workflow.conftest import Project
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
 Finished = tuple[Project, str]
-pytestmark = pytest.mark.xdist_group("chain")  # they share one run
 
 
 def test_bounds_have_the_contracts_format(finished: Finished) -> None:
