@@ -14,7 +14,7 @@ from diffaccel import devices, tasks
 from diffaccel.config import Config, measure_options, model_spec, parse_accelerators
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import to_json
-from diffaccel.models import known_models
+from diffaccel.models import known_models, model_files
 from diffaccel.records import MeasureOptions, ModelSpec, Task
 
 FRACTIONS = (0.8, 0.9, 0.95)
@@ -130,15 +130,8 @@ class Experiment:
     def files(self, setup: Setup) -> list[str]:
         """Local files whose change makes a baseline stale: prompts, model and scorer."""
         spec = self.spec(setup)
-        folders = [Path(source) for source in (spec.source, spec.scorer)]
-        found = [
-            str(path)
-            for folder in folders
-            if folder.is_dir()
-            for path in sorted(folder.rglob("*"))
-            if path.suffix in (".safetensors", ".json")
-        ]
-        return [spec.prompts, *found]
+        found = [*model_files(spec.source), *model_files(spec.scorer)]
+        return [spec.prompts, *map(str, found)]
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel baseline` is told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffaccel.models.base import Family, ModelError, content_hash
+from diffaccel.models.base import Family, ModelError, content_hash, model_files
 from diffaccel.records import ModelSpec
 from diffaccel.registry import Registry
 
@@ -14,4 +14,4 @@ def known_models() -> dict[str, ModelSpec]:
     return {spec.name: spec for family in FAMILIES.values() for spec in family.known}
 
 
-__all__ = ["FAMILIES", "Family", "ModelError", "content_hash", "known_models"]
+__all__ = ["FAMILIES", "Family", "ModelError", "content_hash", "known_models", "model_files"]

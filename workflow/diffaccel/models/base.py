@@ -90,15 +90,23 @@ def _is_local(source: str) -> bool:
     return source.startswith((".", "/", "~", "resources/")) or Path(source).exists()
 
 
+def model_files(source: str) -> list[Path]:
+    """The files of a local model that determine what it gives; none of a remote one."""
+    return [
+        path
+        for path in sorted(Path(source).rglob("*"))
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt")
+    ]
+
+
 def content_hash(source: str) -> str:
     """Hash of a local model's files (names and contents), or the id of a remote one."""
     folder = Path(source)
     if not folder.is_dir():
         return source
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt"):
-            total.update(os.fsencode(path.relative_to(folder)))
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+    for path in model_files(source):
+        total.update(os.fsencode(path.relative_to(folder)))
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
