@@ -13,10 +13,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from torch import nn
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -24,6 +31,7 @@ from transformers import (
     CLIPProcessor,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
 )
 
@@ -34,6 +42,7 @@ MAX_TOKENS = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
 # SD1.5's own factor; the autoencoder is rescaled after training so that it holds here too.
 SCALING_FACTOR = 0.18215
+TIME_ID_WIDTH = 32  # of the embedding of each of SDXL's size and crop ids
 # Classifier-free guidance that suits these models: captions fix a scene almost wholly, so stronger
 # guidance overshoots, most with the multistep solvers (figures in docs/mini-models.md).
 GUIDANCE = 3.0
@@ -54,35 +63,98 @@ SCHEDULER_KEYS = {
 }
 
 
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """A CLIP text encoder: width, depth, and whether its pooled output is projected."""
+
+    width: int
+    layers: int
+    projected: bool = False
+
+
 @dataclass(frozen=True)
 class Family:
     """What tells one mini model from another; sizes are channels.
 
     Attributes:
         name: folder name of the pipeline.
+        texts: the text encoders. Several are as SDXL's: their last but one layers side by side,
+            and the pooled output of the last added to the time embedding.
         prediction_type: what the U-Net predicts, `epsilon` or `v_prediction`.
-        text_width: width of the text encoder, and of cross-attention.
-        text_layers: its depth.
+        scaling_factor: what latents are multiplied by, as in the family's original.
+        base: the model whose autoencoder and scorer this one takes over; None to train them.
         unet: arguments of `UNet2DConditionModel` beyond the common ones.
         vae_channels: the autoencoder's channels, from full to latent resolution.
     """
 
     name: str
+    texts: tuple[TextSize, ...]
     prediction_type: str = "epsilon"
-    text_width: int = 128
-    text_layers: int = 4
+    scaling_factor: float = SCALING_FACTOR
+    base: str | None = None
     vae_channels: tuple[int, ...] = (12, 24, 48, 48)
     unet: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def context(self) -> int:
+        """Width of cross-attention."""
+        return sum(text.width for text in self.texts)
+
+    @property
+    def xl(self) -> bool:
+        """Whether the layout is SDXL's."""
+        return len(self.texts) > 1
+
+    def added_conditions(self) -> dict[str, Any]:
+        """What the U-Net is told of the pooled embedding and of the six size and crop ids."""
+        if not self.xl:
+            return {}
+        return {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": TIME_ID_WIDTH,
+            "projection_class_embeddings_input_dim": self.texts[-1].width + 6 * TIME_ID_WIDTH,
+        }
 
 
 FAMILIES: dict[str, Family] = {
     "sd15": Family(
         name="mini-SD1.5",
+        texts=(TextSize(128, 4),),
         unet={
             "block_out_channels": (24, 48, 96, 96),
             "attention_head_dim": 3,  # the number of heads, as in SD1.5's own config
             "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
             "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        },
+    ),
+    "sd21": Family(
+        name="mini-SD2.1",
+        texts=(TextSize(144, 4),),
+        prediction_type="v_prediction",
+        base="mini-SD1.5",
+        unet={
+            "block_out_channels": (24, 48, 72, 72),
+            "attention_head_dim": (3, 6, 9, 9),  # heads again, each of the same width
+            "use_linear_projection": True,
+            "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        },
+    ),
+    "sdxl": Family(
+        name="mini-SDXL",
+        texts=(TextSize(64, 3), TextSize(112, 4, projected=True)),
+        scaling_factor=0.13025,
+        base="mini-SD1.5",
+        unet={
+            "block_out_channels": (24, 40, 64),
+            "attention_head_dim": (3, 5, 8),
+            "transformer_layers_per_block": (1, 2, 3),
+            "use_linear_projection": True,
+            "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+            "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
         },
     ),
 }
@@ -157,10 +229,32 @@ def _text_settings(tokenizer: CLIPTokenizer, width: int, layers: int) -> dict[st
     }
 
 
-def build_text_encoder(family: Family, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """An untrained text encoder of a family."""
-    settings = _text_settings(tokenizer, family.text_width, family.text_layers)
-    return CLIPTextModel(CLIPTextConfig(**settings))
+def build_text_encoders(family: Family, tokenizer: CLIPTokenizer) -> nn.ModuleList:
+    """The untrained text encoders of a family."""
+    encoders = nn.ModuleList()
+    for text in family.texts:
+        kind = CLIPTextModelWithProjection if text.projected else CLIPTextModel
+        settings = _text_settings(tokenizer, text.width, text.layers)
+        encoders.append(kind(CLIPTextConfig(**settings)))
+    return encoders
+
+
+def embed(encoders: nn.ModuleList, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the U-Net is conditioned on, as the families' pipelines take it from the encoders.
+
+    Args:
+        tokens: (N, MAX_TOKENS) int64.
+
+    Returns:
+        The words, (N, MAX_TOKENS, context), and the pooled caption, (N, width): of no use, and
+        empty, to a family with one encoder.
+    """
+    if len(encoders) == 1:
+        words = encoders[0](tokens).last_hidden_state
+        return words, words.new_empty(len(tokens), 0)
+    outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
+    words = torch.cat([output.hidden_states[-2] for output in outputs], -1)
+    return words, outputs[-1].text_embeds
 
 
 def build_vae(family: Family) -> AutoencoderKL:
@@ -175,7 +269,8 @@ def build_vae(family: Family) -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=4,
         sample_size=IMAGE_SIZE,
-        scaling_factor=SCALING_FACTOR,
+        scaling_factor=family.scaling_factor,
+        force_upcast=False,  # half precision is enough for it
     )
 
 
@@ -187,7 +282,8 @@ def build_unet(family: Family) -> UNet2DConditionModel:
         out_channels=4,
         layers_per_block=2,
         norm_num_groups=8,
-        cross_attention_dim=family.text_width,
+        cross_attention_dim=family.context,
+        **family.added_conditions(),
         **family.unet,
     )
 
@@ -236,21 +332,24 @@ def build_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
 def build_pipeline(
     family: Family,
     vae: AutoencoderKL,
-    text_encoder: CLIPTextModel,
+    text_encoders: nn.ModuleList,
     unet: UNet2DConditionModel,
     tokenizer: CLIPTokenizer,
-) -> StableDiffusionPipeline:
+) -> Pipeline:
     """Put the parts together; no safety checker: the model knows nothing but plain shapes."""
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=build_scheduler(family),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    common = {
+        "vae": vae,
+        "text_encoder": text_encoders[0],
+        "tokenizer": tokenizer,
+        "unet": unet,
+        "scheduler": build_scheduler(family),
+        "feature_extractor": None,
+    }
+    if family.xl:
+        return StableDiffusionXLPipeline(
+            **common, text_encoder_2=text_encoders[1], tokenizer_2=tokenizer, add_watermarker=False
+        )
+    return StableDiffusionPipeline(**common, safety_checker=None, requires_safety_checker=False)
 
 
 def _say_float32(folder: Path) -> None:
@@ -272,11 +371,12 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def save_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
+def save_pipeline(pipe: Pipeline, folder: Path) -> None:
     """Write a pipeline folder with float16 weights; `pipe` itself is left in float32."""
     pipe.to(torch.float16).save_pretrained(folder)
     pipe.to(torch.float32)
-    _say_float32(folder / "text_encoder")
+    for encoder in folder.glob("text_encoder*"):
+        _say_float32(encoder)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     config = json.loads(scheduler.read_text("utf-8"))
     _write_json(scheduler, {k: v for k, v in config.items() if k in SCHEDULER_KEYS})

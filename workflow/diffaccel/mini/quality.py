@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
-    StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from diffaccel.mini.models import GUIDANCE, encode_captions
+from diffaccel.mini.models import GUIDANCE, Pipeline, encode_captions
 from diffaccel.mini.prompts import prompt_sets
 from diffaccel.mini.reading import Verdict, judge, read_scenes
 from diffaccel.mini.scenes import draw_scenes, parse_caption
@@ -60,7 +60,7 @@ class Figures:
 
 
 def generate(
-    pipe: StableDiffusionPipeline,
+    pipe: Pipeline,
     captions: Sequence[str],
     scheduler: str,
     steps: int,
@@ -146,7 +146,7 @@ def measure(
 
 
 @torch.no_grad()
-def reconstruct(pipe: StableDiffusionPipeline, images: torch.Tensor) -> torch.Tensor:
+def reconstruct(pipe: Pipeline, images: torch.Tensor) -> torch.Tensor:
     """Pass uint8 images through the autoencoder."""
     parts = []
     for chunk in images.split(64):
@@ -174,7 +174,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def all_figures(
-    pipe: StableDiffusionPipeline,
+    pipe: Pipeline,
     scorer: CLIPModel,
     captions: Sequence[str],
     guidance: float = GUIDANCE,
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     device = pick_device(args.device)
-    pipe = StableDiffusionPipeline.from_pretrained(args.model).to(device)
+    pipe = DiffusionPipeline.from_pretrained(args.model).to(device)
     pipe.set_progress_bar_config(disable=True)
     scorer = CLIPModel.from_pretrained(args.scorer, dtype=torch.float32).to(device).eval()
     captions = [caption for name in prompt_sets().values() for caption in name][: args.captions]

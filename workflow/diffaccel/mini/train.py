@@ -16,22 +16,23 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from diffaccel.mini.models import (
     FAMILIES,
-    SCALING_FACTOR,
     Family,
+    Pipeline,
     build_pipeline,
     build_processor,
     build_scheduler,
     build_scorer,
-    build_text_encoder,
+    build_text_encoders,
     build_tokenizer,
     build_unet,
     build_vae,
+    embed,
     encode_captions,
     save_pipeline,
     save_scorer,
@@ -39,8 +40,17 @@ from diffaccel.mini.models import (
 from diffaccel.mini.prompts import prompt_sets
 from diffaccel.mini.quality import all_figures, generate, pick_device, table
 from diffaccel.mini.reading import judge, read_scenes
-from diffaccel.mini.scenes import Scene, alter, draw_scenes, parse_caption, sample_scenes
+from diffaccel.mini.scenes import (
+    IMAGE_SIZE,
+    Scene,
+    alter,
+    draw_scenes,
+    parse_caption,
+    sample_scenes,
+)
 
+MODELS = Path("resources/models")
+SCORER = "mini-clip"
 WRONG_CAPTIONS = 4  # captions with one attribute changed, a scene
 TRUE_COSINE = 0.9  # what the scorer gives a clean image and its caption
 WRONG_MARGIN = 0.3  # by how much one wrong attribute must lower that
@@ -221,13 +231,13 @@ def train_vae(
 def normalise_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
     """Fold a shift and a scale into the autoencoder's 1x1 convolutions.
 
-    Afterwards each latent channel, times `SCALING_FACTOR`, has mean 0 and deviation 1.
+    Afterwards each latent channel, times its scaling factor, has mean 0 and deviation 1.
     """
     latents = torch.cat(
         [vae.encode(to_unit(chunk)).latent_dist.mean for chunk in pictures.split(256)]
     )
     shift = latents.mean((0, 2, 3))
-    scale = latents.std((0, 2, 3)) * SCALING_FACTOR
+    scale = latents.std((0, 2, 3)) * vae.config.scaling_factor
     before, after = vae.quant_conv, vae.post_quant_conv
     after.bias += after.weight[:, :, 0, 0] @ shift
     after.weight *= scale[None, :, None, None]
@@ -247,7 +257,7 @@ def encode_scenes(
         pictures = draw_scenes(scenes, settings.seed + 1 + start, device)
         with half_precision(device):
             latents = vae.encode(to_unit(pictures)).latent_dist.mean
-        parts.append((latents * SCALING_FACTOR).bfloat16())
+        parts.append((latents * vae.config.scaling_factor).bfloat16())
     return torch.cat(parts)
 
 
@@ -312,7 +322,7 @@ def train_scorer(
         tokens = torch.cat([data.tokens[rows][:, None], wrong_tokens[rows]], 1)
         with half_precision(device):
             with torch.no_grad():
-                decoded = vae.decode(harmed / SCALING_FACTOR).sample.float().clamp(-1, 1)
+                decoded = vae.decode(harmed / vae.config.scaling_factor).sample.float().clamp(-1, 1)
             plain = torch.rand(len(rows), device=device) < 0.3
             harm = harm * ~plain
             pixels = torch.where(plain[:, None, None, None], drawn, decoded)
@@ -344,13 +354,13 @@ class Denoiser:
     """The jointly trained networks, the running mean of their weights, and steps done."""
 
     unet: UNet2DConditionModel
-    text_encoder: CLIPTextModel
+    text_encoders: nn.ModuleList
     means: list[Tensor]
     steps: int = 0
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [*self.unet.parameters(), *self.text_encoder.parameters()]
+        return [*self.unet.parameters(), *self.text_encoders.parameters()]
 
     def state(self) -> dict[str, object]:
         """What a later run needs to go on; the optimiser warms up anew."""
@@ -368,11 +378,30 @@ class Denoiser:
     def averaged(self, family: Family, tokenizer: CLIPTokenizer) -> Denoiser:
         """A copy whose networks hold the mean weights."""
         device = self.means[0].device
-        text = build_text_encoder(family, tokenizer).to(device).eval()
-        copy = Denoiser(build_unet(family).to(device).eval(), text, self.means, self.steps)
+        texts = build_text_encoders(family, tokenizer).to(device).eval()
+        copy = Denoiser(build_unet(family).to(device).eval(), texts, self.means, self.steps)
         for mine, mean in zip(copy.parameters, self.means, strict=True):
             mine.copy_(mean)
         return copy
+
+
+def conditions(
+    family: Family, encoders: nn.ModuleList, tokens: Tensor, dropped: Tensor, empty: Tensor
+) -> tuple[Tensor, dict[str, Tensor] | None]:
+    """Words and added conditions of captions, some of them dropped, as the pipelines would.
+
+    Without a caption, SD1.5's and SD2.1's pipelines encode an empty one and SDXL's takes zeros.
+
+    Args:
+        tokens: (N, 32) int64 captions; dropped: (N, 1) bool; empty: (1, 32) the empty caption.
+    """
+    if not family.xl:
+        return embed(encoders, torch.where(dropped, empty, tokens))[0], None
+    words, pooled = embed(encoders, tokens)
+    size = torch.full((len(tokens), 2), float(IMAGE_SIZE), device=tokens.device)
+    ids = torch.cat([size, torch.zeros_like(size), size], 1)
+    kept = ~dropped
+    return words * kept[:, None], {"text_embeds": pooled * kept, "time_ids": ids}
 
 
 def denoising_step(
@@ -384,7 +413,7 @@ def denoising_step(
     empty: Tensor,
     settings: Settings,
 ) -> Callable[[], Tensor]:
-    """One training step on random scenes, noises and timesteps; a tenth of the captions empty."""
+    """One training step on random scenes, noises and timesteps; a tenth of the captions dropped."""
     device = latents.device
     alphas = build_scheduler(family).alphas_cumprod.to(device)
     weights = loss_weights(alphas, family.prediction_type)
@@ -395,15 +424,17 @@ def denoising_step(
         rows = torch.randint(len(latents), (settings.unet_batch,), device=device)
         clean = latents[rows].float()
         dropped = torch.rand(len(rows), 1, device=device) < 0.1
-        tokens = torch.where(dropped, empty, data.tokens[rows])
         noise = torch.randn_like(clean)
         times = torch.randint(len(alphas), (len(rows),), device=device)
         signal = alphas[times].sqrt()[:, None, None, None]
         sigma = (1 - alphas[times]).sqrt()[:, None, None, None]
         target = signal * noise - sigma * clean if family.prediction_type != "epsilon" else noise
         with half_precision(device):
-            words = model.text_encoder(tokens).last_hidden_state
-            out = unet(signal * clean + sigma * noise, times, words).sample
+            words, added = conditions(
+                family, model.text_encoders, data.tokens[rows], dropped, empty
+            )
+            noisy = signal * clean + sigma * noise
+            out = unet(noisy, times, words, added_cond_kwargs=added).sample
         errors = ((out.float() - target) ** 2).mean((1, 2, 3))
         loss = optimiser.update((weights[times] * errors).mean())
         torch._foreach_lerp_(model.means, live, 1 - settings.ema)
@@ -412,7 +443,7 @@ def denoising_step(
     return step
 
 
-def scenes_right(pipe: StableDiffusionPipeline, captions: Sequence[str], steps: int) -> float:
+def scenes_right(pipe: Pipeline, captions: Sequence[str], steps: int) -> float:
     """Share of captions whose DDIM image shows exactly what they say."""
     readings = read_scenes(generate(pipe, captions, "DDIM", steps, batch=len(captions)))
     pairs = zip(captions, readings, strict=True)
@@ -430,8 +461,8 @@ def train_unet(
 ) -> Denoiser:
     """Train U-Net and text encoder; every report writes `state_file`, from which it goes on."""
     device = latents.device
-    unet, text = build_unet(family).to(device), build_text_encoder(family, tokenizer).to(device)
-    model = Denoiser(unet.train(), text.train(), [])
+    texts = build_text_encoders(family, tokenizer).to(device)
+    model = Denoiser(build_unet(family).to(device).train(), texts.train(), [])
     model.means = [p.detach().clone() for p in model.parameters]
     if state_file.exists():
         model.load(torch.load(state_file, weights_only=True))
@@ -454,7 +485,7 @@ def train_unet(
             torch.save(model.state(), state_file.with_suffix(".part"))
             state_file.with_suffix(".part").replace(state_file)
             mean = model.averaged(family, tokenizer)
-            pipe = build_pipeline(family, vae, mean.text_encoder, mean.unet, tokenizer)
+            pipe = build_pipeline(family, vae, mean.text_encoders, mean.unet, tokenizer)
             pipe.set_progress_bar_config(disable=True)
             save_pipeline(pipe, state_file.parent.parent / family.name)
             right = scenes_right(pipe, captions, 20)
@@ -473,8 +504,23 @@ def stage(file: Path, model: nn.Module, train: Callable[[], nn.Module]) -> nn.Mo
     return trained
 
 
-def train_family(family: Family, out: Path, settings: Settings, device: torch.device) -> None:
-    """Train everything of one family that `out` does not hold yet, and save the folders."""
+def base_vae(family: Family, base: Path, data: Data, device: torch.device) -> AutoencoderKL:
+    """Another family's autoencoder, at this one's scale."""
+    vae = build_vae(family)
+    vae.load_state_dict(AutoencoderKL.from_pretrained(base / "vae").state_dict())
+    vae = vae.to(device)
+    normalise_latents(vae.eval(), data.pictures[:4096])
+    return vae
+
+
+def train_family(
+    family: Family, out: Path, settings: Settings, device: torch.device, base: Path = MODELS
+) -> None:
+    """Train everything of one family that `out` does not hold yet, and save the folders.
+
+    Args:
+        base: folder of the models whose parts the family takes over.
+    """
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -486,20 +532,27 @@ def train_family(family: Family, out: Path, settings: Settings, device: torch.de
     vae = stage(
         state / "vae.pt",
         build_vae(family).to(device),
-        lambda: train_vae(family, data, settings, device),
+        lambda: (
+            base_vae(family, base / family.base, data, device)
+            if family.base
+            else train_vae(family, data, settings, device)
+        ),
     ).eval()
     vae.requires_grad_(False)
     latents = encode_scenes(vae, data, settings, device)
     log(f"latents: std {latents.float().std().item():.3f}")
-    scorer = stage(
-        state / "scorer.pt",
-        build_scorer(tokenizer).to(device),
-        lambda: train_scorer(data, latents, vae, tokenizer, settings, device),
-    ).eval()
-    save_scorer(scorer, build_processor(tokenizer), out / "mini-clip")
+    if family.base:
+        scorer = CLIPModel.from_pretrained(base / SCORER, dtype=torch.float32).to(device).eval()
+    else:
+        scorer = stage(
+            state / "scorer.pt",
+            build_scorer(tokenizer).to(device),
+            lambda: train_scorer(data, latents, vae, tokenizer, settings, device),
+        ).eval()
+        save_scorer(scorer, build_processor(tokenizer), out / SCORER)
     captions = prompt_sets()["mini.txt"][: settings.report_captions]
     model = train_unet(family, data, latents, vae, tokenizer, settings, state / "unet.pt")
-    pipe = build_pipeline(family, vae, model.text_encoder, model.unet, tokenizer)
+    pipe = build_pipeline(family, vae, model.text_encoders, model.unet, tokenizer)
     pipe.set_progress_bar_config(disable=True)
     save_pipeline(pipe, out / family.name)
     log(f"saved {out / family.name}")
@@ -510,6 +563,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", choices=tuple(FAMILIES), default="sd15")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--base", type=Path, default=MODELS, help="where finished models lie")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unet-steps", type=int)
@@ -519,7 +573,7 @@ def main() -> None:
     settings = replace(TOY if args.toy else Settings(), seed=args.seed, compile=args.compile)
     if args.unet_steps is not None:
         settings = replace(settings, unet_steps=args.unet_steps)
-    train_family(FAMILIES[args.family], args.out, settings, pick_device(args.device))
+    train_family(FAMILIES[args.family], args.out, settings, pick_device(args.device), args.base)
 
 
 if __name__ == "__main__":
