@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from diffaccel.accelerators import ACCELERATORS, Combination
 from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
 from diffaccel.models import FAMILIES, known_models
+from diffaccel.prompts import PromptError, read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
 from diffaccel.registry import suggest
 from diffaccel.strategies import STRATEGIES
@@ -44,6 +46,10 @@ class ModelEntry(_Strict):
     prompts: str | None = None
     dtype: Dtype | None = None
     threads: Annotated[int, Field(ge=0)] | None = None
+    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    revision: str | None = None
+    vae: str | None = None
+    untrained: bool = False
 
 
 class MeasureEntry(_Strict):
@@ -91,14 +97,15 @@ def load(raw: Mapping[str, Any]) -> Config:
 
     Raises:
         ConfigError: a key is unknown, a value has a wrong type or is out of range, or a name is
-            not known. The message lists every mistake.
+            not known, or a model's prompts cannot be read. The message lists every mistake.
     """
     try:
         config = Config.model_validate(dict(raw))
     except ValidationError as error:
         lines = list(dict.fromkeys(_explain(part) for part in error.errors()))
         raise ConfigError(_message(lines)) from None
-    if problems := _unknown_names(config):
+    # A model's prompts are known only where its name is.
+    if problems := _unknown_names(config) or _unread_prompts(config):
         raise ConfigError(_message(problems))
     return config
 
@@ -139,6 +146,8 @@ def _unknown_names(config: Config) -> list[str]:
                 f"models: {entry.name}: unknown family {entry.family!r}; "
                 f"{suggest(entry.family, FAMILIES)}"
             )
+        elif entry.untrained:
+            problems += _untrained_problems(entry)
         elif entry.name not in known and (entry.family is None or entry.source is None):
             problems.append(
                 f"models: {entry.name!r} is not a known model, so it needs a family "
@@ -163,6 +172,25 @@ def _unknown_names(config: Config) -> list[str]:
         )
     if config.tasks_file is not None and not Path(config.tasks_file).is_file():
         problems.append(f"tasks_file: there is no file {config.tasks_file!r}")
+    return problems
+
+
+def _untrained_problems(entry: ModelEntry) -> list[str]:
+    where = f"models: {entry.name}: an untrained model has the published sizes of its family"
+    weights = [key for key in ("source", "variant", "revision", "vae") if vars(entry)[key]]
+    problems = [f"{where}, so leave out {', '.join(weights)}"] if weights else []
+    if entry.family is None and entry.name not in FAMILIES:
+        problems.append(f"{where}, so name the family: {', '.join(FAMILIES)}")
+    return problems
+
+
+def _unread_prompts(config: Config) -> list[str]:
+    problems = []
+    for path in dict.fromkeys(model_spec(entry).prompts for entry in config.models):
+        try:
+            read_prompts(Path(path), config.measure.prompts)
+        except PromptError as error:
+            problems.append(str(error))
     return problems
 
 
@@ -194,6 +222,9 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
         base = known[entry.name]
     else:
         base = FAMILIES[entry.family or known[entry.name].family].known[0]
+    if entry.untrained or entry.source is not None:
+        # These belong to the weights of the base, not to its layout.
+        base = dataclasses.replace(base, source="", variant=None, revision=None, vae=None)
     given = {key: value for key, value in entry.model_dump().items() if value is not None}
     return ModelSpec(**{**vars(base), "family": base.family, **given})
 

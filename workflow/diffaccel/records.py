@@ -30,6 +30,11 @@ class ModelSpec:
         prompts: file of prompts, one a line.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
         threads: CPU threads that a job computes on; 0 is all that it is given.
+        variant: of the weight files, as in ``unet/diffusion_pytorch_model.fp16.safetensors``.
+        revision: branch, tag or commit of a hub id; its main branch where it is None.
+        vae: folder or hub id of another VAE than the source's own.
+        untrained: the family's published sizes with random weights; ``source`` is empty then. For
+            speed alone: scores of such images mean nothing.
     """
 
     name: str
@@ -43,6 +48,10 @@ class ModelSpec:
     prompts: str
     dtype: str = "auto"
     threads: int = 0
+    variant: str | None = None
+    revision: str | None = None
+    vae: str | None = None
+    untrained: bool = False
 
 
 @dataclass(frozen=True)

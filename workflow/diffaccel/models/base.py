@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.errors import InputError
+from diffaccel.models._untrained import Sizes, build
 from diffaccel.records import ModelSpec
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Family(ABC):
     name: ClassVar[str]
     """As in config's ``family``; also the name of the family's original model."""
     pipeline_class: ClassVar[str]
+    sizes: ClassVar[Sizes]
+    """Of the original model."""
     known: ClassVar[tuple[ModelSpec, ...]]
     """Models that need no more than their name, the family's own first: a model that a user
     adds takes what he leaves out from it."""
@@ -71,6 +74,8 @@ class Family(ABC):
         import diffusers
         import torch
 
+        if spec.untrained:
+            return build(self.sizes, dtype, device)
         self.check(spec)
         try:
             pipe = getattr(diffusers, self.pipeline_class).from_pretrained(
@@ -86,12 +91,23 @@ class Family(ABC):
         return pipe.to(device)
 
 
+class StableDiffusion(Family):
+    """The families of one text encoder."""
+
+    pipeline_class = "StableDiffusionPipeline"
+
+    def load_arguments(self) -> dict[str, Any]:
+        return {"safety_checker": None, "requires_safety_checker": False}
+
+
 def _is_local(source: str) -> bool:
     return source.startswith((".", "/", "~", "resources/")) or Path(source).exists()
 
 
 def model_files(source: str) -> list[Path]:
     """The files of a local model that determine what it gives; none of a remote one."""
+    if not source:  # untrained
+        return []
     return [
         path
         for path in sorted(Path(source).rglob("*"))
@@ -102,8 +118,8 @@ def model_files(source: str) -> list[Path]:
 def content_hash(source: str) -> str:
     """Hash of a local model's files (names and contents), or the id of a remote one."""
     folder = Path(source)
-    if not folder.is_dir():
-        return source
+    if not source or not folder.is_dir():
+        return source or "untrained"
     total = hashlib.sha256()
     for path in model_files(source):
         total.update(os.fsencode(path.relative_to(folder)))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from diffaccel.models.base import Family
+from diffaccel.models._untrained import CLIP_L, Sizes
+from diffaccel.models.base import StableDiffusion
 from diffaccel.records import ModelSpec
 
 
-class SD15(Family):
+class SD15(StableDiffusion):
     """Four U-Net levels with channels 1:2:4:4, one text encoder, epsilon prediction."""
 
     name = "SD1.5"
-    pipeline_class = "StableDiffusionPipeline"
     known = (
         ModelSpec(
             name="SD1.5",
@@ -23,7 +21,7 @@ class SD15(Family):
             guidance_scale=7.5,
             batch_size=8,
             scorer="openai/clip-vit-base-patch16",
-            prompts="resources/prompts/mini.txt",
+            prompts="resources/prompts/real.txt",
         ),
         ModelSpec(
             name="mini-SD1.5",
@@ -39,9 +37,16 @@ class SD15(Family):
             threads=1,
         ),
     )
-
-    def load_arguments(self) -> dict[str, Any]:
-        return {"safety_checker": None, "requires_safety_checker": False}
+    sizes = Sizes(
+        unet={
+            "sample_size": 64,
+            "block_out_channels": (320, 640, 1280, 1280),
+            "attention_head_dim": 8,
+            "cross_attention_dim": 768,
+        },
+        vae={"sample_size": 512},
+        text_encoders=(CLIP_L,),
+    )
 
 
 PLUGIN = SD15()

@@ -11,6 +11,7 @@ from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
 from diffaccel.metrics import SCORE
+from diffaccel.models import ModelError
 from diffaccel.records import MeasureOptions, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,13 @@ def run(
     """Writes the record and the images of a baseline.
 
     Raises:
-        InputError: this is other hardware than the results are for.
+        InputError: this is other hardware than the results are for, or the model is untrained.
     """
+    if spec.untrained:
+        raise ModelError(
+            f"model {spec.name!r} is untrained: it draws noise, whose score means nothing, so it "
+            "has no baseline and no bound; `diffaccel speed` times it"
+        )
     with devices.hold_device() as device:
         if (found := devices.platform()) != platform:
             raise InputError(

