@@ -27,7 +27,7 @@ def measurement(interval: int = 3) -> Measurement:
 
 
 def test_rows_come_back_in_order(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "new" / "cell.jsonl", "abc")
+    journal = Journal(tmp_path / "new" / "cell.jsonl", "abc", Measurement)
     rows = [measurement(interval) for interval in range(2, 6)]
     for row in rows:
         journal.append(row)
@@ -35,15 +35,15 @@ def test_rows_come_back_in_order(tmp_path: Path) -> None:
 
 
 def test_another_baseline_sees_nothing(tmp_path: Path) -> None:
-    Journal(tmp_path / "j", "abc").append(measurement())
-    assert Journal(tmp_path / "j", "abd").rows() == []
+    Journal(tmp_path / "j", "abc", Measurement).append(measurement())
+    assert Journal(tmp_path / "j", "abd", Measurement).rows() == []
 
 
 @pytest.mark.parametrize("damage", [b'{"schema": 1, "basel', b"\xff\xfe garbage", b"[]", b"{}"])
 def test_a_torn_line_costs_only_itself(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal = Journal(tmp_path / "j", "abc")
+    journal = Journal(tmp_path / "j", "abc", Measurement)
     journal.append(measurement(2))
     with journal.path.open("ab") as file:
         file.write(damage)
@@ -55,7 +55,7 @@ def test_a_torn_line_costs_only_itself(
 
 
 def test_any_cut_keeps_the_rows_before_it(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j", "abc")
+    journal = Journal(tmp_path / "j", "abc", Measurement)
     journal.append(measurement(2))
     whole = len(journal.path.read_bytes())
     journal.append(measurement(3))
@@ -68,7 +68,7 @@ def test_any_cut_keeps_the_rows_before_it(tmp_path: Path) -> None:
 
 
 def test_many_writers(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j", "abc")
+    journal = Journal(tmp_path / "j", "abc", Measurement)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(journal.append, [measurement(n) for n in range(40)]))
     found = {row.setting["deepcache"]["cache_interval"] for row in journal.rows()}

@@ -75,7 +75,7 @@ def cell_search(
     measure: Callable[[SettingDict], Measurement],
     options: SearchOptions | None = None,
 ) -> search.CellSearch:
-    journal = Journal(folder / "j", "d")
+    journal = Journal(folder / "j", "d", Measurement)
     options = options or SearchOptions("frontier")
     return search.CellSearch(CELL, BASELINE, journal, measure, options, journal.rows())
 

@@ -12,26 +12,30 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from diffaccel.jsonio import SCHEMA, RecordError, parse, to_json
-from diffaccel.records import Measurement
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
-class Journal:
+class Journal(Generic[R]):
     """The rows of one cell that belong to one baseline.
 
     Args:
         path: the file; it need not exist yet.
         digest: of the baseline that the measurements are compared with.
+        kind: the record that a row holds.
     """
 
     path: Path
     digest: str
+    kind: type[R]
 
-    def append(self, measurement: Measurement) -> None:
+    def append(self, measurement: R) -> None:
         """Adds a row and waits until it is on disk. Several processes may write."""
         row = {"schema": SCHEMA, "baseline": self.digest, "measurement": to_json(measurement)}
         line = json.dumps(row, sort_keys=True, allow_nan=False) + "\n"
@@ -47,7 +51,7 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def rows(self) -> list[Measurement]:
+    def rows(self) -> list[R]:
         """The measurements against this baseline, in the order in which they were made."""
         if not self.path.exists():
             return []
@@ -58,7 +62,7 @@ class Journal:
                 found.append(measurement)
         return found
 
-    def _read(self, line: bytes, number: int) -> Measurement | None:
+    def _read(self, line: bytes, number: int) -> R | None:
         if not line.strip():
             return None
         where = f"{self.path}:{number}"
@@ -66,7 +70,7 @@ class Journal:
             row = json.loads(line)
             if row["schema"] != SCHEMA or row["baseline"] != self.digest:
                 return None
-            return parse(Measurement, row["measurement"], where)
+            return parse(self.kind, row["measurement"], where)
         except (ValueError, KeyError, TypeError, RecordError) as error:
             log.warning("%s: skipped, not a whole row (%s)", where, error)
             return None

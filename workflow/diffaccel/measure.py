@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,7 @@ Generate = Callable[[list[str], list[int]], Sequence[Any]]
 """From prompts and seeds to PIL images."""
 Applied = Callable[[], AbstractContextManager[Generate]]
 """Puts an accelerator on, gives what to call, and takes it off again."""
+T = TypeVar("T")
 
 _BOOTSTRAP_DRAWS = 2000
 _CLEARLY = 3.0
@@ -105,18 +106,8 @@ class Bench:
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
         with applied() as generate:
-            self._synchronise()
-            start = time.perf_counter()
-            images = generate(prompts, seeds)
-            self._synchronise()
-            seconds = time.perf_counter() - start
+            images, seconds = timed(lambda: generate(prompts, seeds), self.device)
         return np.stack([np.asarray(image.convert("RGB")) for image in images]), seconds
-
-    def _synchronise(self) -> None:
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.synchronize()
 
     def score(self, images: Images, references: Images | None) -> dict[str, list[float]]:
         """Every metric that can be computed, per image."""
@@ -135,6 +126,22 @@ def today() -> str:
 def image_digests(images: Images) -> list[str]:
     """Hash of each image's pixels."""
     return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images]
+
+
+def timed(call: Callable[[], T], device: str) -> tuple[T, float]:
+    """What a call gives, and its seconds until the device has done all of it."""
+    _synchronise(device)
+    start = time.perf_counter()
+    result = call()
+    _synchronise(device)
+    return result, time.perf_counter() - start
+
+
+def _synchronise(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,7 @@ def measure(
         return _crashed(setting, failure, time.perf_counter() - start)
     scores = bench.score(images, references)
     before, after = baseline.scores[SCORE], scores[SCORE]
-    blank = int(np.sum(images.std(axis=(1, 2, 3)) == 0))
+    blank = _blank(images)
     return Measurement(
         setting=setting,
         speedup=timing.speedup,
@@ -283,36 +290,78 @@ def _run(bench: Bench, references: Images, applied: Applied) -> tuple[Images, Ti
     """All batches once; those that are not needed for pairs first, where they serve as warm-up."""
     batches = bench.batches()
     full = [batch for batch in batches if len(references[batch]) == len(references[batches[0]])]
-    timed = full[-bench.options.pairs :]
+    paired = full[-bench.options.pairs :]
     images: dict[int, Images] = {}
-    for batch in [batch for batch in batches if batch not in timed] or timed[:1]:
+    for batch in [batch for batch in batches if batch not in paired] or paired[:1]:
         images[batch.start], _ = bench.call(applied, batch)
     pairs: list[tuple[float, float]] = []
     warnings: list[str] = []
-    with devices.hold_clock(bench.device):
-        while _wants_more(pairs, bench.options):
-            batch = timed[len(pairs) % len(timed)]
-            plain, made, pair = _pair(bench, applied, batch, candidate_first=len(pairs) % 2 == 1)
-            pairs.append(pair)
-            images[batch.start] = made
-            if not warnings and not np.array_equal(plain, references[batch]):
-                warnings.append("the baseline's images were not the same when made again")
+    for pair in _pairs(bench, applied, paired):
+        pairs.append(pair.seconds)
+        images[pair.batch.start] = pair.made
+        if not warnings and not np.array_equal(pair.plain, references[pair.batch]):
+            warnings.append("the baseline's images were not the same when made again")
     timing = timing_of(pairs)
-    if timing.spread > bench.options.spread:
-        warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {len(pairs)} pairs")
+    warnings += _noise(timing, bench.options)
     return np.concatenate([images[batch.start] for batch in batches]), timing, warnings
 
 
-def _pair(
-    bench: Bench, applied: Applied, batch: slice, *, candidate_first: bool
-) -> tuple[Images, Images, tuple[float, float]]:
+def time_alone(bench: Bench, applied: Applied) -> tuple[float, Timing, list[str]]:
+    """Times one candidate on the first batch in pairs, as `measure` does, and scores nothing.
+
+    Returns:
+        The seconds of putting it on and calling it for the first time, where what it prepares
+        once is made (compiled, say); the pairs that follow; what a reader should know of them.
+    """
+    batch = bench.batches()[0]
+    (images, _), first = timed(lambda: bench.call(applied, batch), bench.device)
+    timing = timing_of([pair.seconds for pair in _pairs(bench, applied, [batch])])
+    warnings = _noise(timing, bench.options)
+    if blank := _blank(images):
+        warnings.append(f"{blank} of {len(images)} images are blank: its numbers overflowed")
+    return first, timing, warnings
+
+
+def _noise(timing: Timing, options: MeasureOptions) -> list[str]:
+    if timing.spread <= options.spread:
+        return []
+    return [f"the clock was noisy: spread {timing.spread:.1%} after {len(timing.baseline)} pairs"]
+
+
+def _blank(images: Images) -> int:
+    """How many images are of one colour."""
+    return int(np.sum(images.std(axis=(1, 2, 3)) == 0))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Baseline and candidate on the same batch, called one after the other."""
+
+    batch: slice
+    plain: Images
+    made: Images
+    seconds: tuple[float, float]
+
+
+def _pairs(bench: Bench, applied: Applied, batches: Sequence[slice]) -> Iterator[_Pair]:
+    """Timed pairs until they are enough and agree; the clock is held in between."""
+    seconds: list[tuple[float, float]] = []
+    with devices.hold_clock(bench.device):
+        while _wants_more(seconds, bench.options):
+            batch = batches[len(seconds) % len(batches)]
+            pair = _pair(bench, applied, batch, candidate_first=len(seconds) % 2 == 1)
+            seconds.append(pair.seconds)
+            yield pair
+
+
+def _pair(bench: Bench, applied: Applied, batch: slice, *, candidate_first: bool) -> _Pair:
     if candidate_first:
         made, after = bench.call(applied, batch)
         plain, before = bench.call(bench.plain, batch)
     else:
         plain, before = bench.call(bench.plain, batch)
         made, after = bench.call(applied, batch)
-    return plain, made, (before, after)
+    return _Pair(batch, plain, made, (before, after))
 
 
 def _wants_more(pairs: Sequence[tuple[float, float]], options: MeasureOptions) -> bool:

@@ -58,7 +58,7 @@ class CellSearch:
 
     cell: Cell
     baseline: Baseline
-    journal: Journal
+    journal: Journal[Measurement]
     measure: Measure
     options: SearchOptions
     known: list[Measurement] = field(default_factory=list)
@@ -142,7 +142,7 @@ def opened(
 ) -> Iterator[CellSearch]:
     """A cell ready to be searched. The device is taken and the model loaded only when the first
     setting must be measured, and both are kept until the end."""
-    rows = Journal(journal, baseline.digest)
+    rows = Journal(journal, baseline.digest, Measurement)
     with contextlib.ExitStack() as stack:
         bench = functools.cache(lambda: _open(stack, baseline, images))
 
