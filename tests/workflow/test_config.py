@@ -33,6 +33,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"measure": {"pairs": 9}}, "measure.max_pairs: 6 is below pairs 9"),
     ({"search": {"strategy": "magic"}}, "search.strategy: unknown 'magic'; "),
     ({"tasks_file": "nowhere.txt"}, "tasks_file: there is no file 'nowhere.txt'"),
+    (
+        {"models": [{"name": "mini-SD1.5", "prompts": "nowhere.txt"}]},
+        "prompts nowhere.txt: there is no such file",
+    ),
+    ({"measure": {"prompts": 500}}, "prompts resources/prompts/mini.txt: has 128, and 500 are"),
 ]
 
 

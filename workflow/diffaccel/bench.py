@@ -18,30 +18,11 @@ from diffaccel.measure import Bench, image_digests, measure_baseline, today
 from diffaccel.metrics import METRICS
 from diffaccel.metrics.base import Images
 from diffaccel.models import FAMILIES, content_hash
+from diffaccel.prompts import read_prompts
 from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-
-class PromptError(InputError):
-    """A prompt file is missing, not text, or too short."""
-
-
-def read_prompts(path: Path, count: int) -> list[str]:
-    """The first ``count`` prompts of a file, one a line; blank lines and ``#`` lines do not count.
-
-    Raises:
-        PromptError: the file is missing, is not UTF-8, or has fewer prompts.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"prompts {path}: {error}") from None
-    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if len(prompts) < count:
-        raise PromptError(f"prompts {path}: has {len(prompts)}, and {count} are asked for")
-    return prompts[:count]
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

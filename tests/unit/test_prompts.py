@@ -1,0 +1,174 @@
+"""Prompts are read from what users have, and what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import re
+import string
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffaccel.prompts import PromptError, read_prompts
+
+PROMPTS = Path(__file__).parents[2] / "resources" / "prompts"
+WANTED = ["a red cat", "a blue dog"]
+
+READ = {
+    "plain.txt": "# mine\n\na red cat\n  a   blue dog  \n",
+    "no_ending": "a red cat\na blue dog\n",
+    "bom_crlf.txt": "\ufeffa red cat\r\n\r\na blue dog\r\n",
+    "hash_indented.txt": "  # not one\na red cat\na blue dog",
+    "named.tsv": "Prompt\tCategory\tNote\na red cat\tAnimals\t\na blue dog\tAnimals\tx\n",
+    "second.tsv": "id\tCAPTION\n1\ta red cat\n2\ta blue dog\n",
+    "order.tsv": "caption\tprompt\nno\ta red cat\nno\ta blue dog\n",
+    "only_column.tsv": "a red cat\na blue dog\n",
+    "without_header.tsv": "1\ta red cat\tAnimals\n2\ta blue dog\tAnimals\n",
+    "quoted.tsv": '\ufeff"text"\tn\r\n"a red\tcat"\t1\r\n"a blue dog"\t2\r\n',
+    "objects.jsonl": '{"prompt": "a red cat", "id": 1}\n{"Text": "a blue dog"}\n',
+    "strings.jsonl": '# mine\n"a red cat"\r\n\n"a\\nblue dog"\n',
+    "OBJECTS.JSONL": '{"caption": "a red cat"}\n{"caption": "a blue dog"}',
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_format_gives_the_same_prompts(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(READ[name].encode())
+    assert read_prompts(path, 2) == WANTED
+    assert read_prompts(path, 1) == WANTED[:1]
+
+
+def test_quotes_within_a_cell_stand_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "quotes.tsv"
+    path.write_text('prompt\tn\n"Stop" on a red sign\t1\na "blue" dog\t2\n"say ""hi"""\t3\n')
+    assert read_prompts(path, 3) == ['"Stop" on a red sign', 'a "blue" dog', 'say "hi"']
+
+
+WRONG = {
+    "few.txt": ("a red cat\n", "has 1, and 2 are asked for; add some, or lower measure.prompts"),
+    "empty.txt": ("# nothing\n", "has 0, and 2 are asked for"),
+    "empty.tsv": ("", "has 0, and 2 are asked for"),
+    "header.tsv": ("prompt\n", "has 0, and 2 are asked for"),
+    "latin.txt": (b"caf\xe9\nbar\n", "not UTF-8 (byte 3)"),
+    "table.csv": ("prompt\na red cat\n", ".csv is not read; give one prompt a line as text, .tsv"),
+    "list.json": ('["a red cat", "a blue dog"]', ".json is not read"),
+    "broken.jsonl": ('# a\n\n{"prompt": "a"}\n{"prompt": "b"\n', "line 4: not JSON (Expecting"),
+    "other_key.jsonl": ('{"title": "a red cat"}\n"b"\n', "line 1: neither a string nor an object"),
+    "number.jsonl": ('"a red cat"\n{"prompt": 7}\n', "line 2: neither a string nor an object"),
+    "blank.jsonl": ('"a red cat"\n{"prompt": " "}\n', "line 2: the prompt is empty"),
+    "blank.tsv": ("n\tprompt\n1\ta red cat\n2\t\n", "line 3: the prompt is empty"),
+    "short_row.tsv": ("n\tprompt\n1\ta red cat\n2\n", "line 3: has no column 2"),
+    "unclosed.tsv": ('prompt\n"a red cat\na blue dog\n', "line 2: a quote is not closed"),
+    "other_header.tsv": (
+        "id\tdescription\n1\ta red cat\n2\ta blue dog\n",
+        "no column is named prompt, text, caption (line 1 is ['id', 'description'])",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said(name: str, tmp_path: Path) -> None:
+    content, says = WRONG[name]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(PromptError) as caught:
+        read_prompts(path, 2)
+    assert str(caught.value).startswith(f"prompts {path}: {says}")
+
+
+def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"nowhere\.txt: there is no such file"):
+        read_prompts(tmp_path / "nowhere.txt", 1)
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_prompts(tmp_path, 1)
+
+
+def test_what_is_not_asked_for_is_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text('"a red cat"\n"a blue dog"\n"one more"\nbroken\n')
+    assert read_prompts(path, 2) == WANTED
+
+
+WORDS = st.text(string.ascii_letters + '"é#,;', min_size=1, max_size=6)
+
+
+@given(st.lists(st.lists(WORDS, min_size=2, max_size=5).map(" ".join), min_size=1, max_size=5))
+def test_a_table_that_csv_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, prompts: list[str]
+) -> None:
+    import csv
+
+    path = tmp_path_factory.mktemp("table") / "prompts.tsv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(["n", "prompt"])
+        table.writerows(enumerate(prompts))
+    assert read_prompts(path, len(prompts)) == prompts
+
+
+def shipped(name: str) -> list[str]:
+    lines = (PROMPTS / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def words(prompt: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", prompt.lower()))
+
+
+REAL = ("real.txt", "real-heldout.txt")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_shipped_sets_are_whole(name: str) -> None:
+    prompts = shipped(name)
+    assert len(prompts) >= 128
+    assert read_prompts(PROMPTS / name, len(prompts)) == prompts
+
+
+def test_no_prompt_comes_twice_or_nearly_so_in_or_between_the_sets() -> None:
+    every = [words(prompt) for name in REAL for prompt in shipped(name)]
+    overlaps = [len(a & b) / len(a | b) for a, b in combinations(every, 2)]
+    assert max(overlaps) < 0.5
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_lengths_vary_within_what_clip_reads(name: str) -> None:
+    """CLIP reads 77 tokens, two of them its own. Longest of these: 59, by its own tokenizer."""
+    prompts = shipped(name)
+    lengths = [len(prompt.split()) for prompt in prompts]
+    assert min(lengths) == 4
+    assert 45 <= max(lengths) <= 50
+    pieces = [len(re.findall(r"\w+|[^\w\s]", prompt)) for prompt in prompts]
+    assert max(pieces) < 65
+    for start in range(0, len(lengths), 16):
+        part = lengths[start : start + 16]
+        assert min(part) <= 8
+        assert max(part) >= 24
+
+
+NUMBERS = {
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_sixteen_hold_a_count_and_a_poster(name: str) -> None:
+    """Signs of the mixed order that need no judgement: the first prompts are like the whole."""
+    prompts = [words(prompt) for prompt in shipped(name)]
+    for start in range(0, len(prompts), 16):
+        part = prompts[start : start + 16]
+        assert any(prompt & NUMBERS for prompt in part), start
+        assert any(prompt & {"poster", "print"} for prompt in part), start
