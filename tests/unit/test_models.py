@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from diffaccel import tiny
 from diffaccel.config import ConfigError, load, model_spec
 from diffaccel.models import FAMILIES
 from diffaccel.records import ModelSpec
@@ -55,10 +57,27 @@ def test_an_untrained_model_is_told_by_its_spec() -> None:
     assert spec_of(name="SD2.1", untrained=True).height == 768
 
 
+def test_an_untrained_model_can_have_the_sizes_of_a_folder(tmp_path: Path) -> None:
+    folder = tiny.save("SDXL", tmp_path)
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+    spec = spec_of(name="bare", family="SDXL", untrained=True, source=str(folder))
+    pipe = FAMILIES["SDXL"].load(spec, "float16", "cpu")
+    like = tiny.sdxl()
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        part, other = getattr(pipe, name), getattr(like, name)
+        shapes = {key: value.shape for key, value in part.state_dict().items()}
+        assert shapes == {key: value.shape for key, value in other.state_dict().items()}
+        assert not part.training
+        assert {str(value.dtype) for value in part.parameters()} == {"torch.float16"}
+    assert pipe.tokenizer("a").input_ids == like.tokenizer("a").input_ids
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"family": "SDXL", "source": "x", "vae": "y"}, "so leave out source, vae"),
+        ({"family": "SDXL", "variant": "x", "vae": "y"}, "so leave out variant, vae"),
+        ({"family": "SDXL", "source": "nowhere"}, "there is no folder 'nowhere'"),
         ({}, "so name the family: SD1.5, SD2.1, SDXL"),
     ],
 )

@@ -176,9 +176,15 @@ def _unknown_names(config: Config) -> list[str]:
 
 
 def _untrained_problems(entry: ModelEntry) -> list[str]:
-    where = f"models: {entry.name}: an untrained model has the published sizes of its family"
-    weights = [key for key in ("source", "variant", "revision", "vae") if vars(entry)[key]]
+    where = f"models: {entry.name}: an untrained model has random weights"
+    weights = [key for key in ("variant", "revision", "vae") if vars(entry)[key]]
     problems = [f"{where}, so leave out {', '.join(weights)}"] if weights else []
+    if entry.source is not None and not Path(entry.source).is_dir():
+        problems.append(
+            f"{where} and the sizes of its family, or of a folder in diffusers' format; "
+            f"there is no folder {entry.source!r}"
+        )
+    where += " and the published sizes of its family"
     if entry.family is None and entry.name not in FAMILIES:
         problems.append(f"{where}, so name the family: {', '.join(FAMILIES)}")
     return problems

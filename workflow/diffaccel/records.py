@@ -33,8 +33,9 @@ class ModelSpec:
         variant: of the weight files, as in ``unet/diffusion_pytorch_model.fp16.safetensors``.
         revision: branch, tag or commit of a hub id; its main branch where it is None.
         vae: folder or hub id of another VAE than the source's own.
-        untrained: the family's published sizes with random weights; ``source`` is empty then. For
-            speed alone: scores of such images mean nothing.
+        untrained: random weights, of the sizes of the folder that ``source`` names, or of the
+            family's published sizes where it is empty. For speed alone: scores of such images
+            mean nothing.
     """
 
     name: str

@@ -4,6 +4,7 @@ time that the trained ones take."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,36 @@ def build(sizes: Sizes, dtype: str, device: str) -> DiffusionPipeline:
             **parts,
         )
     return pipe
+
+
+def build_like(
+    folder: Path, pipeline_class: str, arguments: Mapping[str, Any], dtype: str, device: str
+) -> DiffusionPipeline:
+    """A pipeline of the sizes of one in a folder, whose weights are not read and need not be there.
+
+    Args:
+        arguments: of the pipeline class's ``from_pretrained``.
+    """
+    import diffusers
+    import torch
+
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    with _making(getattr(torch, dtype), device):
+        parts = {
+            name: _part(folder / name, *index[name])
+            for name in index
+            if name not in arguments and (folder / name / "config.json").is_file()
+        }
+    for part in parts.values():
+        part.to(dtype=getattr(torch, dtype)).eval()
+    return getattr(diffusers, pipeline_class).from_pretrained(folder, **parts, **arguments)
+
+
+def _part(folder: Path, library: str, name: str) -> Any:
+    kind = getattr(importlib.import_module(library), name)
+    if hasattr(kind, "load_config"):  # of diffusers
+        return kind.from_config(kind.load_config(folder))
+    return kind(kind.config_class.from_pretrained(folder))
 
 
 @contextlib.contextmanager

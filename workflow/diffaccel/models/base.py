@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.errors import InputError
-from diffaccel.models._untrained import Sizes, build
+from diffaccel.models._untrained import Sizes, build, build_like
 from diffaccel.records import ModelSpec
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Family(ABC):
                 f"model {spec.name!r}: {index} is not of a {self.pipeline_class}, which the family "
                 f"{self.name!r} needs"
             )
-        if not any(folder.glob("unet/*.safetensors")):
+        if not spec.untrained and not any(folder.glob("unet/*.safetensors")):
             pickles = [path.name for path in folder.glob("unet/*") if path.suffix in _PICKLES]
             raise ModelError(
                 f"model {spec.name!r}: {folder}/unet has no .safetensors weights"
@@ -74,9 +74,12 @@ class Family(ABC):
         import diffusers
         import torch
 
-        if spec.untrained:
+        if spec.untrained and not spec.source:
             return build(self.sizes, dtype, device)
         self.check(spec)
+        if spec.untrained:
+            arguments = self.load_arguments()
+            return build_like(Path(spec.source), self.pipeline_class, arguments, dtype, device)
         try:
             pipe = getattr(diffusers, self.pipeline_class).from_pretrained(
                 spec.source,
