@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,9 +57,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, dumps(value))
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Building one takes longer than using it, and a graph of jobs asks for thousands."""
+    return TypeAdapter(kind)
+
+
 def to_json(record: Any) -> Any:
     """A dataclass record as a JSON value, without a schema version."""
-    return TypeAdapter(type(record)).dump_python(record, mode="json")
+    return _adapter(type(record)).dump_python(record, mode="json")
 
 
 def write_record(path: Path, record: Any) -> None:
@@ -73,7 +80,8 @@ def parse(kind: type[R], value: Any, where: str) -> R:
         RecordError: a field is missing, unknown or of another type.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        found: R = _adapter(kind).validate_python(value)
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole"
