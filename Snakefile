@@ -8,7 +8,8 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 # Jobs import the package from there too, also in an environment that is made for them.
-os.environ.update(PYTHONPATH=sys.path[0])
+inherited = os.environ.get("PYTHONPATH")
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [sys.path[0], inherited])))
 
 
 configfile: "config.yaml"
@@ -28,16 +29,14 @@ include: "rules/tasks.smk"
 include: "rules/code.smk"
 include: "rules/verify.smk"
 include: "rules/summary.smk"
+include: "rules/speed.smk"
 include: "rules/train.smk"
 
 
 rule all:
     default_target: True
     input:
-        rules.summary.output,
-        rules.bounds.output,
-        rules.params.output,
-        rules.tasks.output,
+        get_stores(),
         get_results,
 
 

@@ -33,7 +33,7 @@ def get_setup(wildcards):
         return cell.setup if cell else None
     if hasattr(wildcards, "cell"):
         return EXPERIMENT.cells[wildcards.cell].setup
-    return EXPERIMENT.setups[wildcards.setup]
+    return (EXPERIMENT.setups | EXPERIMENT.speeds)[wildcards.setup]
 
 
 def get_threads(wildcards):
@@ -49,6 +49,10 @@ def get_model_files(wildcards):
 
 def get_baseline_job(wildcards):
     return json.dumps(EXPERIMENT.baseline_job(wildcards.setup))
+
+
+def get_speed_job(wildcards):
+    return json.dumps(EXPERIMENT.speed_job(wildcards.setup))
 
 
 def get_frontier_job(wildcards):
@@ -106,6 +110,8 @@ def get_asked(wildcards):
 
 
 def get_met():
+    if not TASKS:
+        return []
     with open(checkpoints.feasible.get().output[0]) as file:
         return [line.strip() for line in file]
 
@@ -122,4 +128,16 @@ def get_results(wildcards):
         *(f"{R}/answers/{task}.json" for task in TASKS),
         *(f"{R}/code/{task}.py" for task in get_met()),
         *get_verdicts(wildcards),
+        *(f"{R}/speed/{setup}.json" for setup in EXPERIMENT.speeds),
     ]
+
+
+def get_stores():
+    """What is gathered of all cells and tasks; nothing where models are only timed."""
+    names = (
+        "summary.csv",
+        "speedup_bounds.json",
+        "search_params.json",
+        "tasks/tasks.json",
+    )
+    return [f"{R}/{name}" for name in names] if TASKS else []

@@ -39,7 +39,8 @@ def open_bench(
     device: str,
     pipe: DiffusionPipeline | None = None,
 ) -> Bench:
-    """Loads everything that measuring a setup needs.
+    """Loads everything that measuring a setup needs; no metrics for an untrained model, which draws
+    noise.
 
     Args:
         pipe: a pipeline that is loaded already, its scheduler set; else it is loaded here.
@@ -54,7 +55,8 @@ def open_bench(
     if pipe is None:
         pipe = _load(setup, spec, device)
     pipe.set_progress_bar_config(disable=True)
-    metrics = {name: metric.prepare(spec.scorer, device) for name, metric in METRICS.items()}
+    scored = {} if spec.untrained else METRICS
+    metrics = {name: metric.prepare(spec.scorer, device) for name, metric in scored.items()}
     return Bench(pipe, setup, spec, options, prompts, device, metrics)
 
 

@@ -96,6 +96,20 @@ def _verify(args: argparse.Namespace) -> None:
     write_record(args.out, verdict)
 
 
+def _speed(args: argparse.Namespace) -> None:
+    from diffaccel.stages import speed
+
+    record = speed.run(
+        parse(Setup, args.job["setup"], "setup"),
+        parse(ModelSpec, args.job["spec"], "spec"),
+        parse(MeasureOptions, args.job["options"], "options"),
+        parse(speed.Order, args.job["order"], "order"),
+        args.job["platform"],
+        args.journal,
+    )
+    write_record(args.out, record)
+
+
 def _run(args: argparse.Namespace) -> None:
     from diffaccel.run import run
 
@@ -143,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
             ("--answer", "--baseline", "--images", "--script"),
             "run a script and measure it again",
         ),
+        "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),
     }
     show = commands.add_parser("show", help="print the table of what is there")
     show.add_argument("results", nargs="?", type=Path, help="default: this platform's")

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from diffaccel.accelerators import ACCELERATORS, Combination
+from diffaccel.accelerators import ACCELERATORS, Combination, combination
 from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
 from diffaccel.models import FAMILIES, known_models
 from diffaccel.prompts import PromptError, read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
 from diffaccel.registry import suggest
+from diffaccel.space import Value
 from diffaccel.strategies import STRATEGIES
 
 
@@ -71,6 +72,13 @@ class SearchEntry(_Strict):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class SpeedEntry(_Strict):
+    """What is timed on untrained models: these settings; without any, a mild, a middle and an
+    aggressive one of each of the accelerators."""
+
+    settings: list[dict[str, dict[str, int | float | bool]]] = []
+
+
 class Config(_Strict):
     """The whole of config.yaml. Field names are its keys."""
 
@@ -90,6 +98,7 @@ class Config(_Strict):
     results: str = "results"
     measure: MeasureEntry = MeasureEntry()
     search: SearchEntry = SearchEntry()
+    speed: SpeedEntry = SpeedEntry()
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -129,6 +138,7 @@ def _keys(path: Sequence[int | str]) -> list[str]:
         "models": ModelEntry,
         "measure": MeasureEntry,
         "search": SearchEntry,
+        "speed": SpeedEntry,
     }
     section = sections[str(path[0])] if path else Config
     return list(section.model_fields)
@@ -163,6 +173,9 @@ def _unknown_names(config: Config) -> list[str]:
             parse_accelerators(title)
         except ValueError as error:
             problems.append(f"accelerators: {error}")
+    for number, setting in enumerate(config.speed.settings):
+        if problem := _wrong_setting(setting):
+            problems.append(f"speed.settings.{number}: {problem}")
     if config.search.strategy not in STRATEGIES:
         given = config.search.strategy
         problems.append(f"search.strategy: unknown {given!r}; {suggest(given, STRATEGIES)}")
@@ -173,6 +186,13 @@ def _unknown_names(config: Config) -> list[str]:
     if config.tasks_file is not None and not Path(config.tasks_file).is_file():
         problems.append(f"tasks_file: there is no file {config.tasks_file!r}")
     return problems
+
+
+def _wrong_setting(setting: Mapping[str, Mapping[str, Value]]) -> str | None:
+    try:
+        return combination(sorted(setting)).forbids(setting)
+    except ValueError as error:
+        return str(error)
 
 
 def _untrained_problems(entry: ModelEntry) -> list[str]:

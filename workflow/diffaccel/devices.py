@@ -67,6 +67,19 @@ def platform() -> str:
     return names.pop() if names else "cpu"
 
 
+def check_platform(named: str) -> None:
+    """Refuses to measure for results of other hardware than this.
+
+    Raises:
+        InputError: this machine is not of the platform.
+    """
+    if (found := platform()) != named:
+        raise InputError(
+            f"the results are for {named!r} and this machine is {found!r}; results of "
+            "different hardware never mix: run there, or set platform: auto"
+        )
+
+
 def describe() -> tuple[str, str]:
     """(device name, driver version) of the device that is used."""
     rows = _query("name,driver_version") if gpus() else []

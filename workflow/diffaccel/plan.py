@@ -1,4 +1,5 @@
-"""What an experiment consists of, known from its configuration alone: setups, cells and tasks.
+"""What an experiment consists of, known from its configuration alone: setups, cells and tasks; and
+the setups that are only timed.
 
 Everything here is cheap and pure, so that Snakemake can ask for it while it builds its graph.
 """
@@ -47,14 +48,8 @@ class Experiment:
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """Cells of the grid, then those that only the user's tasks name; by slug."""
-        setups = [
-            Setup(model_spec(entry).name, scheduler, steps)
-            for entry in self.config.models
-            for scheduler in self.config.schedulers
-            for steps in self.config.steps
-        ]
-        names = [parse_accelerators(title).names for title in self.config.accelerators]
-        grid = [Cell(setup, accelerators) for setup in setups for accelerators in names]
+        setups = self._setups(untrained=False)
+        grid = [Cell(setup, accelerators) for setup in setups for accelerators in self._names]
         asked = [task.cell for task in self.user_tasks if task.cell is not None]
         return {cell.slug: cell for cell in (*grid, *asked)}
 
@@ -62,6 +57,26 @@ class Experiment:
     def setups(self) -> dict[str, Setup]:
         """Setups of all cells, by slug."""
         return {cell.setup.slug: cell.setup for cell in self.cells.values()}
+
+    @cached_property
+    def speeds(self) -> dict[str, Setup]:
+        """Setups of untrained models, which are timed and have no cells; by slug."""
+        return {setup.slug: setup for setup in self._setups(untrained=True)}
+
+    def _setups(self, *, untrained: bool) -> list[Setup]:
+        specs = [model_spec(entry) for entry in self.config.models]
+        return [
+            Setup(spec.name, scheduler, steps)
+            for spec in specs
+            if spec.untrained is untrained
+            for scheduler in self.config.schedulers
+            for steps in self.config.steps
+        ]
+
+    @property
+    def _names(self) -> list[tuple[str, ...]]:
+        """Short names of each configured accelerator or combination."""
+        return [parse_accelerators(title).names for title in self.config.accelerators]
 
     @cached_property
     def user_tasks(self) -> list[Task]:
@@ -78,12 +93,20 @@ class Experiment:
         limit = self.config.loss_limit
         try:
             request = tasks.parse(sentence, list(self.specs))
+            self._refuse_untrained(request.model)
         except tasks.TaskError as error:
             return Task(name, "user", None, None, None, limit, sentence, str(error))
         setup = Setup(request.model, request.scheduler, request.steps)
         cell = Cell(setup, request.accelerators)
         max_loss = limit if request.max_loss is None else request.max_loss
         return Task(name, "user", cell, request.speedup, None, max_loss, sentence)
+
+    def _refuse_untrained(self, model: str) -> None:
+        if self.specs[model].untrained:
+            raise tasks.TaskError(
+                f"{model} is untrained here: random weights draw noise, of which no loss can be "
+                f"promised. For tasks, leave out `untrained: true` of the model {model}"
+            )
 
     @cached_property
     def targets(self) -> list[Task]:
@@ -150,6 +173,20 @@ class Experiment:
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,
             "search": self.config.search.model_dump(),
+        }
+
+    def speed_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel speed` is told."""
+        setup = self.speeds[slug]
+        return {
+            "setup": to_json(setup),
+            "spec": to_json(self.spec(setup)),
+            "options": to_json(self.options),
+            "platform": self.platform,
+            "order": {
+                "settings": self.config.speed.settings,
+                "accelerators": [list(names) for names in self._names],
+            },
         }
 
     def answer_job(self, name: str) -> dict[str, Any]:

@@ -275,3 +275,76 @@ class Verdict:
     means: dict[str, float]
     same_scores: bool | None
     date: str
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """One setting on an untrained model: its speed, and nothing of its loss.
+
+    Args:
+        setting: by accelerator; empty for the plain pipeline beside itself, which shows how far
+            the clock can be trusted.
+        timing: None where it failed.
+        first_call: seconds of putting it on and calling it once, before any timing: what it
+            prepares (compiles, say) is in here.
+        spent: seconds that the whole measurement took.
+        failure: why there is no timing, e.g. too little memory.
+        warnings: what a reader should know, e.g. a noisy clock.
+    """
+
+    setting: SettingDict
+    timing: Timing | None
+    first_call: float | None
+    spent: float
+    date: str
+    failure: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def speedup(self) -> float | None:
+        """None where it failed."""
+        return self.timing.speedup if self.timing else None
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What a plain matrix product reaches on a device: no network can be faster.
+
+    Args:
+        tflops: TFLOP per second.
+        size: rows and columns of the square factors.
+        dtype: torch's name of it.
+    """
+
+    tflops: float
+    size: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class SpeedRecord:
+    """How fast one setup of an untrained model is, plain and accelerated. It has no score: no task
+    and no script can be made from it.
+
+    Args:
+        untrained: always true; says so to whoever reads the file.
+        digest: of all that determines the times.
+        seconds: of a plain call of ``spec.batch_size`` prompts, the median.
+        tflop: of a plain call: matrix products, convolutions and attention of all its networks.
+        tflops: TFLOP per second of a plain call.
+        share: of the ceiling that a plain call reaches.
+    """
+
+    setup: Setup
+    spec: ModelSpec
+    untrained: Literal[True]
+    options: MeasureOptions
+    digest: str
+    environment: Environment
+    seconds: float
+    tflop: float
+    tflops: float
+    ceiling: Ceiling
+    share: float
+    rows: list[SpeedRow]
+    date: str

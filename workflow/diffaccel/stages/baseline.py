@@ -7,7 +7,6 @@ import statistics
 from pathlib import Path
 
 from diffaccel import devices
-from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
 from diffaccel.metrics import SCORE
@@ -31,11 +30,7 @@ def run(
             "has no baseline and no bound; `diffaccel speed` times it"
         )
     with devices.hold_device() as device:
-        if (found := devices.platform()) != platform:
-            raise InputError(
-                f"the results are for {platform!r} and this machine is {found!r}; results of "
-                "different hardware never mix: run there, or set platform: auto"
-            )
+        devices.check_platform(platform)
         from diffaccel import bench
 
         record, made = bench.run_baseline(bench.open_bench(setup, spec, options, device))

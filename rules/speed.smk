@@ -1,0 +1,23 @@
+# How fast an untrained model of full size is: all settings of a (model, scheduler, steps) in one job,
+# which loads it once. Rows are kept in the journal: a killed job loses at most the setting in flight.
+rule speed:
+    input:
+        get_model_files,
+    output:
+        f"{R}/speed/{{setup}}.json",
+    log:
+        f"{R}/logs/speed/{{setup}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
+    threads: get_threads
+    resources:
+        gpu=TIMED_GPUS,
+        timed=1,
+    params:
+        job=get_speed_job,
+        journal=f"{R}/journal/speed/{{setup}}.jsonl",
+    message:
+        "speed of {wildcards.setup}"
+    shell:
+        "python -m diffaccel speed --job {params.job:q} --journal {params.journal:q}"
+        " --out {output:q} --log {log:q}"

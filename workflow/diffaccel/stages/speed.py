@@ -1,0 +1,239 @@
+"""Timing the accelerators on an untrained model of full size: speed does not depend on weights."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffaccel import devices
+from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.journal import Journal
+from diffaccel.jsonio import digest, to_json
+from diffaccel.models import content_hash
+from diffaccel.records import MeasureOptions, ModelSpec, SettingDict, SpeedRecord, SpeedRow
+from diffaccel.space import Space, flatten, nest
+
+if TYPE_CHECKING:
+    from diffaccel.measure import Bench, Generate
+
+log = logging.getLogger(__name__)
+
+LEVELS = (0.0, 0.5, 1.0)
+"""Where the settings lie that are timed when none are named: mild, middle, aggressive."""
+PLAIN: SettingDict = {}
+"""The setting that changes nothing."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be timed.
+
+    Args:
+        settings: exactly these, the most important first.
+        accelerators: where there are no settings, three of each of these combinations (by short
+            names).
+    """
+
+    settings: list[SettingDict]
+    accelerators: list[tuple[str, ...]]
+
+
+def run(
+    setup: Setup,
+    spec: ModelSpec,
+    options: MeasureOptions,
+    order: Order,
+    platform: str,
+    journal: Path,
+) -> SpeedRecord:
+    """Times the plain pipeline and every setting; what the journal has of it is not timed again.
+
+    Raises:
+        InputError: the model is trained, this is other hardware than the results are for, or the
+            plain pipeline itself fails.
+    """
+    if not spec.untrained:
+        raise InputError(
+            f"model {spec.name!r} is trained: its frontier has its speedups, with their losses. "
+            "Only untrained models are timed alone"
+        )
+    with devices.hold_device() as device:
+        devices.check_platform(platform)
+        from diffaccel import bench as benches
+
+        # The first batch is timed; there is nothing to score, so that no other is needed.
+        options = replace(options, prompts=spec.batch_size)
+        bench = benches.open_bench(setup, spec, options, device)
+        log.info("%s: loaded", setup.slug)
+        return _timed(bench, order, journal)
+
+
+def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
+    from diffaccel import bench as benches
+    from diffaccel.flops import call_flops, matmul_ceiling
+    from diffaccel.measure import today
+
+    environment = benches.environment(bench.pipe)
+    ceiling = matmul_ceiling(bench.device, environment.dtype)
+    identity = [to_json(bench.spec), to_json(bench.setup), to_json(bench.options)]
+    weights = content_hash(bench.spec.source)
+    key = digest([*identity, weights, to_json(environment)])
+    rows = _rows(bench, order, Journal(path, key, SpeedRow))
+    seconds = _plain_seconds(bench, rows)
+    tflop = call_flops(bench) / 1e12
+    record = SpeedRecord(
+        setup=bench.setup,
+        spec=bench.spec,
+        untrained=True,
+        options=bench.options,
+        digest=key,
+        environment=environment,
+        seconds=seconds,
+        tflop=tflop,
+        tflops=tflop / seconds,
+        ceiling=ceiling,
+        share=tflop / seconds / ceiling.tflops,
+        rows=rows,
+        date=today(),
+    )
+    log.info(
+        "%s: plain %.3f s, %.1f TFLOP/s, %.0f%% of the %.1f that products of %d reach",
+        bench.setup.slug,
+        seconds,
+        record.tflops,
+        100 * record.share,
+        ceiling.tflops,
+        ceiling.size,
+    )
+    return record
+
+
+def _plain_seconds(bench: Bench, rows: Sequence[SpeedRow]) -> float:
+    """Median over all plain calls that were timed."""
+    calls = [second for row in rows if row.timing for second in row.timing.baseline]
+    if not calls:
+        raise InputError(
+            f"{bench.setup.slug}: not even the plain pipeline could be timed: {rows[0].failure}. "
+            f"Lower batch_size (now {bench.spec.batch_size}), or the image's height and width"
+        )
+    return statistics.median(calls)
+
+
+def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedRow]:
+    """Every setting's row: from the journal, or timed now. What failed before is tried again."""
+    known = {digest(row.setting): row for row in journal.rows() if row.failure is None}
+    rows = []
+    settings = [PLAIN, *_settings(bench, order)]
+    for number, setting in enumerate(settings):
+        row = known.get(digest(setting))
+        if row is None:
+            row = _row(bench, setting)
+            journal.append(row)
+        rows.append(row)
+        _say(bench.setup, row, f"{number} of {len(settings) - 1}")
+    return rows
+
+
+def _settings(bench: Bench, order: Order) -> list[SettingDict]:
+    if order.settings:
+        return order.settings
+    facts = _facts(bench)
+    return [
+        setting
+        for names in order.accelerators
+        if combination(names).supports(facts)[0]
+        for setting in representative(combination(names).space(facts))
+    ]
+
+
+def _facts(bench: Bench) -> PipelineFacts:
+    return PipelineFacts.of(
+        bench.pipe, steps=bench.setup.steps, guidance_scale=bench.spec.guidance_scale
+    )
+
+
+def representative(space: Space) -> list[SettingDict]:
+    """The points of the declared grid that are nearest to each of `LEVELS` on all axes."""
+    grid = space.on_grid()
+    points = list(grid.points())
+    found: list[SettingDict] = []
+    for level in LEVELS:
+        nearest = min(
+            points,
+            key=lambda point: sum((place - level) ** 2 for place in grid.levels(point)),
+            default=None,
+        )
+        if nearest is not None and nest(nearest) not in found:
+            found.append(nest(nearest))
+    return found
+
+
+def _row(bench: Bench, setting: SettingDict) -> SpeedRow:
+    """Times one setting. What cannot work, fails or needs too much memory is a row that says so; an
+    error of the device itself is raised."""
+    import torch
+
+    from diffaccel.measure import time_alone, today
+
+    start = time.perf_counter()
+    first = timing = failure = None
+    warnings: list[str] = []
+    try:
+        if reason := _reason_against(bench, setting):
+            raise InputError(reason)
+        first, timing, warnings = time_alone(bench, lambda: _applied(bench, setting))
+    except InputError as error:
+        failure = str(error)
+    except torch.OutOfMemoryError as error:
+        failure = f"out of memory: {str(error).splitlines()[0]}"
+    except Exception as error:
+        if "CUDA" in str(error):
+            raise
+        failure = f"{type(error).__name__}: {error}"
+    if failure is not None and bench.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    spent = time.perf_counter() - start
+    return SpeedRow(setting, timing, first, spent, today(), failure, warnings)
+
+
+def _reason_against(bench: Bench, setting: SettingDict) -> str | None:
+    """Why a setting cannot work here or does nothing, or None."""
+    if not setting:
+        return None
+    combined, facts = combination(sorted(setting)), _facts(bench)
+    ok, reason = combined.supports(facts)
+    return combined.space(facts).forbids(flatten(setting)) if ok else reason
+
+
+@contextlib.contextmanager
+def _applied(bench: Bench, setting: SettingDict) -> Iterator[Generate]:
+    if not setting:
+        yield bench.calling(bench.pipe)
+        return
+    with combination(sorted(setting)).applied(bench.pipe, setting) as call:
+        yield bench.calling(call)
+
+
+def _say(setup: Setup, row: SpeedRow, place: str) -> None:
+    named = " ".join(f"{name}={value}" for name, value in flatten(row.setting).items()) or "plain"
+    if row.timing is None:
+        log.warning("%s: %s: %s: failed: %s", setup.slug, place, named, row.failure)
+        return
+    log.info(
+        "%s: %s: %s: %.2fx, %.3f s (spread %.1f%%, first call %.1f s)",
+        setup.slug,
+        place,
+        named,
+        row.timing.speedup,
+        statistics.median(row.timing.accelerated),
+        100 * row.timing.spread,
+        row.first_call,
+    )
