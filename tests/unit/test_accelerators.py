@@ -294,78 +294,6 @@ def test_a_skipped_warm_up_step_would_leak_attention_between_calls(pipe: Any) ->
 # ---- T-Gate and ToMe ------------------------------------------------------------------------
 
 
-def gated_by_hand(pipe: Any, prompts: tuple[str, ...], gate: int) -> NDArray[np.float32]:
-    """T-Gate without reuse of self-attention, written out: a loop, and cross-attention replaced.
-
-    From the step before ``gate`` on, each cross-attention's output, averaged over the two halves
-    of the batch, stands for all later ones; from ``gate`` on, the batch is the images alone.
-    """
-    kept: dict[int, torch.Tensor] = {}
-    step = 0
-
-    def replaced(attention: Any) -> Callable[..., torch.Tensor]:
-        original = type(attention).forward
-
-        def forward(hidden: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            if step >= gate:
-                return kept[id(attention)]
-            out: torch.Tensor = original(attention, hidden, **kwargs)
-            if step == gate - 1:
-                kept[id(attention)] = out.unflatten(0, (2, -1)).mean(0)
-            return out
-
-        return forward
-
-    for name, module in pipe.unet.named_modules():
-        if name.endswith("attn2"):
-            module.forward = replaced(module)
-    told, untold = pipe.encode_prompt(list(prompts), "cpu", 1, True)
-    pipe.scheduler.set_timesteps(STEPS)
-    shape = (1, 4, tiny.LATENT_SIZE, tiny.LATENT_SIZE)
-    generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
-    noise = [torch.randn(shape, generator=generator) for generator in generators]
-    latents = torch.cat(noise) * pipe.scheduler.init_noise_sigma
-    for step, t in enumerate(pipe.scheduler.timesteps):
-        if step < gate:
-            both = torch.cat([latents, latents])
-            without, with_prompt = pipe.unet(both, t, torch.cat([untold, told])).sample.chunk(2)
-            predicted = without + 7.5 * (with_prompt - without)
-        else:
-            predicted = pipe.unet(latents, t, untold).sample
-        latents = pipe.scheduler.step(predicted, t, latents).prev_sample
-    image = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
-    result: NDArray[np.float32] = (image / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    return result
-
-
-@pytest.mark.parametrize(
-    "merged",
-    [
-        None,
-        {"ratio": 0.5, "max_downsample": 8},
-        {"ratio": 0.7, "max_downsample": 2, "merge_mlp": True},
-        {"ratio": 0.3, "merge_attn": False, "merge_mlp": True},
-    ],
-)
-@pytest.mark.parametrize(("gate", "prompts"), [(5, PROMPTS), (1, (*PROMPTS, "a ring"))])
-@torch.no_grad()
-def test_tgate_over_merged_tokens_is_right(
-    pipe: Any, merged: dict[str, Any] | None, prompts: tuple[str, ...], gate: int
-) -> None:
-    """Against a reference that keeps T-Gate and ToMe apart."""
-    import tomesd
-
-    setting: Setting = {"tgate": gated(gate)}
-    reference = copy.deepcopy(pipe)
-    if merged is not None:
-        setting["tome"] = merged
-        tomesd.apply_patch(reference, **merged)
-        torch.manual_seed(0)
-    expected = gated_by_hand(reference, prompts, gate)
-    with combination(list(setting)).applied(pipe, setting) as call:
-        np.testing.assert_allclose(generate(call, prompts), expected, atol=2e-5)
-
-
 @pytest.mark.parametrize(
     ("own", "merged", "message"),
     [
@@ -477,6 +405,19 @@ def test_a_call_that_fails_leaves_nothing_behind(pipe: Any, plain: NDArray[np.fl
         generate(call, callback_on_step_end=fail)
     assert not hasattr(pipe, "tgate") and not hasattr(pipe, "deepcache")
     np.testing.assert_equal(generate(pipe), plain)
+
+
+def test_members_added_or_taken_within_the_block_are_put_back(pipe: Any) -> None:
+    chosen, attention = combination(["tome"]), pipe.unet.mid_block.attentions[0]
+    members = dict(attention.named_children())
+    parameters = dict(pipe.unet.conv_in.named_parameters())
+    with chosen.applied(pipe, {"tome": {"ratio": 0.5}}):
+        attention.added = torch.nn.Linear(1, 1)
+        attention.proj_in = torch.nn.Identity()
+        del pipe.unet.conv_in.bias
+    assert dict(attention.named_children()) == members
+    assert list(attention.named_children()) == list(members.items())
+    assert dict(pipe.unet.conv_in.named_parameters()) == parameters
 
 
 def test_a_block_within_another_accelerators_block(pipe: Any) -> None:

@@ -30,6 +30,8 @@ TOKENS = 16
 LATENT_SIZE = 16
 """Height and width of the latents; of images, in pixels, it is twice that."""
 GROUPS = 4
+ATTENTION_GAIN = 3.0
+"""On the attention weights that torch draws: else a prompt would hardly show in the images."""
 
 
 def sd15(seed: int = 0) -> StableDiffusionPipeline:
@@ -39,13 +41,17 @@ def sd15(seed: int = 0) -> StableDiffusionPipeline:
 
 def sd21(seed: int = 0) -> StableDiffusionPipeline:
     """SD2.1's layout: as SD1.5's with linear projections, heads by level, and v-prediction."""
-    different = {"attention_head_dim": (1, 2, 4, 4), "use_linear_projection": True}
+    different = {
+        "attention_head_dim": (1, 2, 4, 4),
+        "use_linear_projection": True,
+        "upcast_attention": True,
+    }
     return _stable_diffusion(seed, different, "v_prediction")
 
 
 def sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
-    """SDXL's layout: three levels, the first without attention, several transformer layers in the
-    deeper ones, two text encoders, pooled embeddings and image sizes as further conditions."""
+    """SDXL's layout: three levels, the first without attention, more transformer layers in the
+    deepest, two text encoders, pooled embeddings and image sizes as further conditions."""
     import torch
     from diffusers import StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -63,7 +69,7 @@ def sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
             block_out_channels=(WIDTH, 2 * WIDTH, 4 * WIDTH),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 3),
+            transformer_layers_per_block=(1, 1, 2),
             attention_head_dim=(1, 2, 4),
             use_linear_projection=True,
             cross_attention_dim=2 * WIDTH,
@@ -71,7 +77,7 @@ def sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=sizes * 8 + WIDTH,
         ),
-        scheduler=_scheduler("epsilon"),
+        scheduler=_scheduler("epsilon", timestep_spacing="leading"),
     )
     torch.set_rng_state(torch_state)
     return _quiet(pipe)
@@ -88,10 +94,19 @@ FAMILIES: Mapping[str, Callable[[int], DiffusionPipeline]] = {
 def save(family: str, folder: Path, seed: int = 0) -> Path:
     """Writes such a pipeline as ``from_pretrained`` reads it; gives the folder.
 
+    The scheduler's file has no more than what is set here, as the published ones: another
+    scheduler made from it then takes its own defaults for the rest, and not this one's.
+
     Raises:
         KeyError: the family is not in `FAMILIES`.
     """
-    FAMILIES[family](seed).save_pretrained(folder)
+    pipe = FAMILIES[family](seed)
+    pipe.save_pretrained(folder)
+    path = folder / "scheduler/scheduler_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    defaults = pipe.scheduler.config["_use_default_values"]
+    told = {name: value for name, value in config.items() if name not in defaults}
+    path.write_text(json.dumps(told, indent=2), encoding="utf-8")
     return folder
 
 
@@ -132,10 +147,16 @@ def _quiet(pipe: Any) -> Any:
 
 def _unet(**layout: Any) -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
 
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         sample_size=LATENT_SIZE, layers_per_block=2, norm_num_groups=GROUPS, **layout
-    ).eval()
+    )
+    for module in unet.modules():
+        if isinstance(module, Attention):
+            for linear in (module.to_q, module.to_k, module.to_v, module.to_out[0]):
+                linear.weight.data *= ATTENTION_GAIN
+    return unet.eval()
 
 
 def _vae() -> AutoencoderKL:
@@ -152,7 +173,7 @@ def _vae() -> AutoencoderKL:
     ).eval()
 
 
-def _scheduler(prediction: str) -> DDIMScheduler:
+def _scheduler(prediction: str, **more: Any) -> DDIMScheduler:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -163,6 +184,7 @@ def _scheduler(prediction: str) -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         prediction_type=prediction,
+        **more,
     )
 
 

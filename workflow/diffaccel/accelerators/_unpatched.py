@@ -17,8 +17,14 @@ PLAIN = "_diffaccel_plain"
 """Attribute of a pipeline inside `unpatched`: its state outside of the outermost block."""
 
 
+_REGISTERS = ("_modules", "_parameters", "_buffers")
+
+
 class _State:
-    """Classes, attributes and hooks of a pipeline and all its modules; weights are not copied."""
+    """Classes, attributes, members and hooks of a pipeline and all its modules.
+
+    Weights are not copied: of members, this knows which there are, and not their values.
+    """
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         from torch import nn
@@ -26,20 +32,20 @@ class _State:
         components = [part for part in vars(pipe).values() if isinstance(part, nn.Module)]
         modules = dict.fromkeys(module for part in components for module in part.modules())
         self._objects = [(each, type(each), dict(vars(each))) for each in (pipe, *modules)]
-        # Hooks stand in dictionaries that their handles refer to: same object, old content.
-        self._hooks = [
-            (hooks, dict(hooks))
+        # Members and hooks stand in dictionaries that others refer to: same object, old content.
+        self._contents = [
+            (mapping, dict(mapping))
             for module in modules
-            for name, hooks in vars(module).items()
-            if name.endswith("_hooks") and isinstance(hooks, dict)
+            for name, mapping in vars(module).items()
+            if (name.endswith("_hooks") or name in _REGISTERS) and isinstance(mapping, dict)
         ]
 
     def restore(self) -> None:
         for each, kind, attributes in self._objects:
             each.__class__ = kind
             _refill(vars(each), attributes)
-        for hooks, content in self._hooks:
-            _refill(hooks, content)
+        for mapping, content in self._contents:
+            _refill(mapping, content)
 
 
 def _refill(mapping: dict[str, Any], content: dict[str, Any]) -> None:

@@ -120,6 +120,9 @@ class Accelerator(ABC):
     """Frozen dataclass of the parameters; raises ValueError on a value out of bounds."""
     joins: ClassVar[tuple[str, ...]] = ()
     """Accelerators that this one applies itself, with their parameters, when both are present."""
+    tolerance: ClassVar[float] = 0.0
+    """How far a value of an image (0 to 1) may be, on one CPU, from the same setting's by the
+    package's own usage or by the emitted source; 0.0: equal in every bit."""
 
     @abstractmethod
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:

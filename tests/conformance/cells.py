@@ -1,0 +1,268 @@
+"""What every accelerator and every combination must hold to, on every layout and sampler.
+
+One file for each layout inherits these tests, so that they run side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from diffaccel import tiny
+from diffaccel.accelerators import ACCELERATORS, Combination, PipelineFacts, combination
+from diffaccel.codegen import Script, render
+from diffaccel.grid import SCHEDULERS as BY_NAME
+from diffaccel.space import Space, nest
+
+from .drawing import (
+    GUIDANCE,
+    PROMPTS,
+    STEPS,
+    Images,
+    Setting,
+    decoded,
+    first_input,
+    generate,
+)
+from .reference import by_hand
+from .trace import Seen, expected, trace
+from .upstream import DOCUMENTED, documented
+
+SCHEDULERS = tuple(BY_NAME.values())
+SIX = (
+    ("deepcache",),
+    ("tgate",),
+    ("tome",),
+    ("deepcache", "tome"),
+    ("deepcache", "tgate"),
+    ("deepcache", "tgate", "tome"),
+)
+"""The accelerators and combinations of the grid; each with every sampler."""
+FURTHER = tuple(name for name in ACCELERATORS if (name,) not in SIX)
+"""Accelerators beyond: each alone and with all three, with one sampler a layout."""
+
+OTHERS = (*PROMPTS[::-1], "a dot")
+"""An odd batch, of other prompts."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A plain pipeline with a sampler set, in memory and as a folder.
+
+    Args:
+        plain: its images.
+        noise: what they begin with.
+        layers: what runs at each step.
+    """
+
+    scheduler: str
+    folder: Path
+    pipe: Any
+    facts: PipelineFacts
+    plain: Images
+    noise: torch.Tensor
+    layers: Seen
+    _drawn: dict[str, tuple[Images, list[Seen]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, family: str, scheduler: str, folder: Path) -> Subject:
+        import diffusers
+
+        pipe = tiny.FAMILIES[family](0)
+        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+        facts = PipelineFacts.of(pipe, steps=STEPS, guidance_scale=GUIDANCE)
+        noise = first_input(pipe, lambda: generate(pipe))
+        plain, layers = trace(pipe, lambda: generate(pipe))
+        return cls(scheduler, folder, pipe, facts, plain, noise, layers[0])
+
+    def drawn(self, chosen: Combination, setting: Setting) -> tuple[Images, list[Seen]]:
+        """Images with a setting applied, and the layers that ran at each step; drawn once."""
+        key = str(setting)
+        if key not in self._drawn:
+            with chosen.applied(self.pipe, setting) as call:
+                self._drawn[key] = trace(self.pipe, lambda: generate(call))
+        return self._drawn[key]
+
+
+Subjects = Callable[[str, str], Subject]
+
+
+def assert_same(chosen: Combination, images: Images, expected: Images, why: object = "") -> None:
+    """Equal in every bit, or as near as the least exact of the accelerators claims to be."""
+    tolerance = max(member.tolerance for member in chosen.members)
+    np.testing.assert_allclose(images, expected, rtol=0, atol=tolerance, err_msg=str(why))
+
+
+def cells(family: str) -> pytest.MarkDecorator:
+    """Runs each test of a class with every sampler and combination that a layout is tested on."""
+    rotated = SCHEDULERS[list(tiny.FAMILIES).index(family) % len(SCHEDULERS)]
+    found = [(scheduler, names) for scheduler in SCHEDULERS for names in SIX]
+    found += [(rotated, names) for each in FURTHER for names in ((each,), (*SIX[-1], each))]
+    return pytest.mark.parametrize(
+        ("scheduler", "names"),
+        found,
+        ids=[f"{name.removesuffix('Scheduler')}-{'+'.join(names)}" for name, names in found],
+    )
+
+
+@functools.cache
+def settings(chosen: Combination, facts: PipelineFacts, seed: str) -> tuple[Setting, ...]:
+    """The mildest, one at random, and the most aggressive."""
+    space = chosen.space(facts)
+    return nest(next(space.points())), drawn(space, seed), last(space)
+
+
+def last(space: Space) -> Setting:
+    """The most aggressive allowed setting."""
+    axes = (dataclasses.replace(axis, values=axis.values[::-1]) for axis in space.axes)
+    return nest(next(dataclasses.replace(space, axes=tuple(axes)).points()))
+
+
+def drawn(space: Space, seed: str) -> Setting:
+    """An allowed setting at random, without walking through the space."""
+    rng = random.Random(seed)
+    for _ in range(100_000):
+        point = {axis.name: rng.choice(axis.values) for axis in space.axes}
+        if space.forbids(point) is None:
+            return nest(point)
+    raise AssertionError(f"no allowed point found in {space.axes}")
+
+
+def tree(pipe: Any) -> list[Any]:
+    """All that patching could change: classes, attributes, members, hooks, by identity."""
+    found: list[Any] = [(type(pipe), {key: id(value) for key, value in vars(pipe).items()})]
+    parts = [part for part in vars(pipe).values() if isinstance(part, torch.nn.Module)]
+    for module in (module for part in parts for module in part.modules()):
+        attributes = {key: id(value) for key, value in vars(module).items()}
+        held = {
+            key: [(name, id(each)) for name, each in value.items()]
+            for key, value in vars(module).items()
+            if isinstance(value, dict) and (key.startswith("_") and "config" not in key)
+        }
+        found.append((type(module), attributes, held))
+    return found
+
+
+def scripted(subject: Subject, chosen: Combination | None, setting: Setting) -> Any:
+    """The generated script as a module."""
+    side = 2 * tiny.LATENT_SIZE
+    script = Script(
+        description="a test",
+        model=str(subject.folder),
+        pipeline_class=subject.facts.pipeline_class,
+        scheduler_class=subject.scheduler,
+        steps=STEPS,
+        guidance_scale=GUIDANCE,
+        height=side,
+        width=side,
+        dtype="float32",
+        title=chosen.title if chosen else "",
+        setting=setting,
+        parts=chosen.emit(setting, subject.facts) if chosen else (),
+    )
+    module = types.ModuleType("script")
+    exec(compile(render(script), "script.py", "exec"), vars(module))
+    return module
+
+
+class Cells:
+    """The tests; a subclass names the layout and has `cells` of it."""
+
+    family: ClassVar[str]
+
+    @pytest.fixture
+    def subject(self, subjects: Subjects, scheduler: str) -> Subject:
+        return subjects(self.family, scheduler)
+
+    @pytest.fixture
+    def chosen(self, subject: Subject, names: tuple[str, ...]) -> Combination:
+        found = combination(names)
+        ok, reason = found.supports(subject.facts)
+        assert ok or set(names) & set(FURTHER), reason
+        if not ok:
+            pytest.skip(reason)
+        return found
+
+    @pytest.fixture
+    def several(self, subject: Subject, chosen: Combination) -> tuple[Setting, ...]:
+        return settings(chosen, subject.facts, f"{self.family} {subject.scheduler}")
+
+    def test_twice_is_once_and_nothing_stays(
+        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+    ) -> None:
+        pipe, setting = subject.pipe, several[1]
+        once, _ = subject.drawn(chosen, setting)
+        before = tree(pipe)
+        with chosen.applied(pipe, setting) as call:
+            state = torch.get_rng_state()
+            other = generate(call, OTHERS)
+            assert torch.equal(torch.get_rng_state(), state)
+            torch.rand(1)  # what ran before must not matter
+            with chosen.applied(pipe, setting) as call_again:
+                assert_same(chosen, generate(call_again), once)
+            noise = first_input(pipe, lambda: assert_same(chosen, generate(call), once))
+            assert torch.equal(noise, subject.noise)
+        assert tree(pipe) == before
+        np.testing.assert_equal(generate(pipe), subject.plain)
+        with chosen.applied(pipe, setting) as call:
+            assert_same(chosen, generate(call, OTHERS), other)
+
+    def test_images_are_those_of_documented_usage(
+        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+    ) -> None:
+        for setting in several:
+            images, _ = subject.drawn(chosen, setting)
+            assert np.isfinite(images).all(), setting
+            assert not np.array_equal(images, subject.plain), setting
+            pipe = tiny.FAMILIES[self.family](0)
+            assert_same(chosen, images, documented(pipe, subject.scheduler, setting), setting)
+
+    def test_scripts_draw_the_same_and_leave_the_pipeline_plain(
+        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+    ) -> None:
+        def images(script: Any) -> Images:
+            seeds = list(range(len(PROMPTS)))
+            return decoded(pipe, lambda: script.generate(pipe, list(PROMPTS), seeds))
+
+        plain = scripted(subject, None, {})
+        pipe = plain.load_pipeline(device="cpu")
+        pipe.set_progress_bar_config(disable=True)
+        for setting in several:
+            script = scripted(subject, chosen, setting)
+            assert_same(chosen, images(script), subject.drawn(chosen, setting)[0], setting)
+        np.testing.assert_equal(images(plain), subject.plain)
+
+    def test_the_layers_run_that_should(
+        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+    ) -> None:
+        """At each step, on as many images and tokens as the parameters say; no others."""
+        if not set(chosen.names) <= DOCUMENTED:
+            pytest.skip("its layers are not counted here")
+        for setting in several:
+            _, layers = subject.drawn(chosen, setting)
+            assert layers == expected(subject.pipe, subject.layers, setting), setting
+            assert layers != [subject.layers] * STEPS, setting
+
+    def test_images_are_those_of_the_method_by_hand(
+        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+    ) -> None:
+        if not set(chosen.names) <= DOCUMENTED:
+            pytest.skip("not written out by hand")
+        for setting in several[1:]:
+            draw = functools.partial(by_hand, setting=setting)
+            merged = {name: part for name, part in setting.items() if name == "tome"}
+            pipe = tiny.FAMILIES[self.family](0)
+            reference = documented(pipe, subject.scheduler, merged, draw)
+            np.testing.assert_equal(
+                subject.drawn(chosen, setting)[0], reference, err_msg=str(setting)
+            )
