@@ -16,12 +16,14 @@ configfile: "config.yaml"
 
 
 wildcard_constraints:
+    model=r"[^/]+",
     setup=r"[^/]+",
     cell=r"[^/]+",
     task=r"[^/]+",
 
 
 include: "rules/common.smk"
+include: "rules/models.smk"
 include: "rules/baseline.smk"
 include: "rules/frontier.smk"
 include: "rules/bounds.smk"

@@ -1,7 +1,8 @@
 # The unaccelerated pipeline: images, scores and times, one job a (model, scheduler, steps).
 rule baseline:
     input:
-        get_model_files,
+        files=get_model_files,
+        model=get_model_record,
     output:
         record=f"{R}/baseline/{{setup}}.json",
         images=directory(f"{R}/baseline/{{setup}}"),
@@ -18,5 +19,5 @@ rule baseline:
     message:
         "baseline of {wildcards.setup}"
     shell:
-        "python -m diffaccel baseline --job {params.job:q}"
+        "python -m diffaccel baseline --job {params.job:q} --model {input.model:q}"
         " --images {output.images:q} --out {output.record:q} --log {log:q}"

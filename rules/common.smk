@@ -47,6 +47,14 @@ def get_model_files(wildcards):
     return EXPERIMENT.files(get_setup(wildcards))
 
 
+def get_model_record(wildcards):
+    return f"{R}/models/{get_setup(wildcards).model}.json"
+
+
+def get_model_job(wildcards):
+    return json.dumps(EXPERIMENT.model_job(wildcards.model))
+
+
 def get_baseline_job(wildcards):
     return json.dumps(EXPERIMENT.baseline_job(wildcards.setup))
 

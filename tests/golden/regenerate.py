@@ -10,8 +10,16 @@ from diffaccel.space import Setting
 
 HERE = Path(__file__).parent
 CLASSES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-MODELS = {"sd": "resources/models/mini-SD1.5", "sdxl": "stabilityai/stable-diffusion-xl-base-1.0"}
+MODELS = {
+    "sd": "resources/models/mini-SD1.5",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0@0123456789abcdef0123456789abcdef01234567",
+}
 LOADING = {"sd": {"safety_checker": None, "requires_safety_checker": False}, "sdxl": {}}
+VARIANTS = {"sd": None, "sdxl": "fp16"}
+VAES = {
+    "sd": None,
+    "sdxl": "madebyollin/sdxl-vae-fp16-fix@89abcdef0123456789abcdef0123456789abcdef",
+}
 SIDES = {"sd": 128, "sdxl": 1024}
 DEEPCACHE = {"cache_interval": 3, "cache_branch_id": 0}
 TGATE = {"gate_step": 10, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}
@@ -78,6 +86,8 @@ def script(family: str, setting: Setting, scheduler: str) -> Script:
         parts=joined.emit(setting, facts) if joined else (),
         measured=EXAMPLE if joined else None,
         load_arguments=LOADING[family],
+        variant=VARIANTS[family],
+        vae=VAES[family],
     )
 
 

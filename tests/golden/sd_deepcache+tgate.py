@@ -39,6 +39,7 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPi
     pipe = StableDiffusionPipeline.from_pretrained(
         model,
         dtype=dtype,
+        use_safetensors=True,
         safety_checker=None,
         requires_safety_checker=False,
     )

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import tomesd
 import torch
-from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline
 from diffusers.models.attention_processor import Attention
 from PIL import Image
 from tgate import TgateSDXLDeepCacheLoader
 
 MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
+VAE = "madebyollin/sdxl-vae-fp16-fix"
 STEPS = 20
 GUIDANCE_SCALE = 7.5
 HEIGHT = 1024
@@ -38,7 +39,20 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionXL
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
-    pipe = StableDiffusionXLPipeline.from_pretrained(model, dtype=dtype)
+    vae = AutoencoderKL.from_pretrained(
+        VAE,
+        dtype=dtype,
+        use_safetensors=True,
+        revision="89abcdef0123456789abcdef0123456789abcdef",
+    )
+    pipe = StableDiffusionXLPipeline.from_pretrained(
+        model,
+        dtype=dtype,
+        use_safetensors=True,
+        revision="0123456789abcdef0123456789abcdef01234567" if model == MODEL else None,
+        variant="fp16" if model == MODEL else None,
+        vae=vae,
+    )
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     return pipe.to(device)
 

@@ -19,7 +19,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
@@ -44,6 +44,7 @@ from diffaccel.codegen import (
     literal,
     render,
 )
+from diffaccel.sources import is_local
 from diffaccel.space import Setting, nest
 
 REGENERATE = Path(__file__).parents[1] / "golden/regenerate.py"
@@ -118,8 +119,12 @@ def scripts() -> dict[str, Script]:
         ]
     ):
         made[f"model_{number}"] = dataclasses.replace(
-            PLAIN, model=model, description=model, load_arguments={"variant": model[:9]}
+            PLAIN, model=model, description=model, variant=model[:9], vae=model
         )
+        made[f"single_file_{number}"] = dataclasses.replace(PLAIN, model=model, config=model)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    made["pinned"] = dataclasses.replace(PLAIN, model=f"a/b@{commit}", vae=f"c/d@{commit}")
+    made["pinned_file"] = dataclasses.replace(PLAIN, model="a.safetensors", config=f"a/b@{commit}")
     return made
 
 
@@ -351,33 +356,44 @@ def shape(source: str) -> tuple[str, dict[str, Any]]:
             node.value = ast.Constant(None)
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "variant":
-            constants["variant"] = ast.literal_eval(node.value)
+            assert isinstance(node.value, ast.IfExp)
+            constants["variant"] = ast.literal_eval(node.value.body)
             node.value = ast.Constant(None)
     return ast.dump(tree), constants
 
 
-EXPECTED = shape(
-    render(dataclasses.replace(PLAIN, load_arguments={"variant": "x"}, measured=GOLDEN.EXAMPLE))
-)
+OTHER = {False: "variant", True: "config"}
+"""What a folder's pipeline has, and a single file's."""
+EXPECTED = {
+    single: shape(
+        render(dataclasses.replace(PLAIN, vae="x", measured=GOLDEN.EXAMPLE, **{OTHER[single]: "x"}))
+    )
+    for single in OTHER
+}
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(model=hostile, text=hostile, variant=hostile)
-def test_hostile_text_never_becomes_code(model: str, text: str, variant: str) -> None:
+@given(model=hostile, text=hostile, other=hostile, vae=hostile, single=st.booleans())
+def test_hostile_text_never_becomes_code(
+    model: str, text: str, other: str, vae: str, single: bool
+) -> None:
+    assume(all(is_local(source) for source in (model, vae, other)))  # an id may have a revision
     script = dataclasses.replace(
         PLAIN,
         description=text,
         model=model,
         title=text,
         setting={text: {text: text}},  # type: ignore[dict-item]
-        load_arguments={"variant": variant},
+        vae=vae,
         measured=Measured(2.0, 0.0, (0.0, 0.0), 1, text, {text: text}, text),
+        **{OTHER[single]: other},
     )
     source = render(script)
     source.encode("utf-8")
     tree, constants = shape(source)
-    assert tree == EXPECTED[0]
-    assert constants == EXPECTED[1] | {"MODEL": model, "variant": variant}
+    assert tree == EXPECTED[single][0]
+    given = {"MODEL": model, "VAE": vae, "CONFIG" if single else "variant": other}
+    assert constants == EXPECTED[single][1] | given
 
 
 def called(source: str) -> list[str]:

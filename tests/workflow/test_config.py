@@ -13,11 +13,23 @@ from tests.workflow.conftest import Project
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ["mini-SD15"]}, "models: unknown model 'mini-SD15'; did you mean 'mini-SD1.5'?"),
     ({"models": []}, "models: list should have at least 1 item"),
-    ({"models": [{"name": "x"}]}, "models: 'x' is not a known model, so it needs a family"),
+    ({"models": [{"name": "x"}]}, "models: 'x' is not a known model, so it needs a source"),
     ({"models": [{"name": "x", "famly": "SD1.5"}]}, "famly: there is no such key; did you mean"),
     (
         {"models": [{"name": "x", "family": "SD9", "source": "y"}]},
         "unknown family 'SD9'; did you mean",
+    ),
+    (
+        {"models": [{"name": "x", "source": "a/b"}]},
+        "'a/b' does not tell its family; name it: SD1.5",
+    ),
+    (
+        {"models": [{"name": "SDXL", "config": "a/b"}]},
+        "SDXL: config is for a source that is a single file",
+    ),
+    (
+        {"models": [{"name": "SDXL", "source": "x.safetensors", "variant": "fp16"}]},
+        "SDXL: a single file has no variant",
     ),
     ({"models": ["mini-SD1.5", "mini-SD1.5"]}, "'mini-SD1.5' is there twice"),
     ({"schedulers": ["DIM"]}, "unknown scheduler 'DIM'; did you mean 'DDIM'?"),

@@ -17,7 +17,7 @@ from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import Bench, image_digests, measure_baseline, today
 from diffaccel.metrics import METRICS
 from diffaccel.metrics.base import Images
-from diffaccel.models import FAMILIES, content_hash
+from diffaccel.models import FAMILIES, content_hash, identity
 from diffaccel.prompts import read_prompts
 from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
 
@@ -50,7 +50,7 @@ def open_bench(
         PromptError: the prompts cannot be read.
     """
     prompts = read_prompts(Path(spec.prompts), options.prompts)
-    _be_quiet()
+    be_quiet()
     use_threads(spec.threads)
     if pipe is None:
         pipe = _load(setup, spec, device)
@@ -60,7 +60,7 @@ def open_bench(
     return Bench(pipe, setup, spec, options, prompts, device, metrics)
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """Loading says nothing but errors, and draws no bars, so that a run shows what it measures."""
     import diffusers.utils.logging
     import transformers.utils.logging
@@ -121,15 +121,16 @@ def environment(pipe: DiffusionPipeline) -> Environment:
 
 def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
     """Measures the plain pipeline; its record and its images."""
-    identity = identity_of(bench)
+    where = environment(bench.pipe)
+    determined_by = identity_of(bench, where)
     run = measure_baseline(bench)
     record = Baseline(
         setup=bench.setup,
         spec=bench.spec,
         options=bench.options,
-        identity=identity,
-        digest=digest(identity),
-        environment=environment(bench.pipe),
+        identity=determined_by,
+        digest=digest(determined_by),
+        environment=where,
         facts=PipelineFacts.of(
             bench.pipe, steps=bench.setup.steps, guidance_scale=bench.spec.guidance_scale
         ),
@@ -143,18 +144,33 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
     return record, run.images
 
 
-def identity_of(bench: Bench) -> dict[str, str]:
+def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
     """All that determines images and times, as text: a change of any of it is another baseline."""
     spec, setup = bench.spec, bench.setup
     return {
-        "model": content_hash(spec.source),
+        "model": identity(spec),
         "scorer": content_hash(spec.scorer),
         "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "prompts": digest(bench.prompts),
         "options": digest(to_json(bench.options)),
-        "environment": digest(to_json(environment(bench.pipe))),
+        "environment": digest(to_json(where)),
     }
+
+
+def check_same(bench: Bench, baseline: Baseline) -> None:
+    """Refuses to measure against a baseline of anything else than this bench.
+
+    Raises:
+        InputError: model, scorer, prompts, options or versions are others now.
+    """
+    now = identity_of(bench, environment(bench.pipe))
+    changed = [name for name, value in now.items() if value != baseline.identity.get(name)]
+    if changed:
+        raise InputError(
+            f"the baseline of {baseline.setup.slug} was measured with another "
+            f"{' and another '.join(changed)} than this; delete its folder to measure it again"
+        )
 
 
 def load_images(folder: Path, baseline: Baseline) -> Images:

@@ -35,12 +35,19 @@ def _json(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"not JSON ({error}): {text[:80]!r}") from None
 
 
+def _model(args: argparse.Namespace) -> None:
+    from diffaccel.models import FAMILIES
+
+    spec = parse(ModelSpec, args.job["spec"], "spec")
+    write_record(args.out, FAMILIES[spec.family].fetch(spec).spec)
+
+
 def _baseline(args: argparse.Namespace) -> None:
     from diffaccel.stages import baseline
 
     baseline.run(
         parse(Setup, args.job["setup"], "setup"),
-        parse(ModelSpec, args.job["spec"], "spec"),
+        read_record(ModelSpec, args.model),
         parse(MeasureOptions, args.job["options"], "options"),
         args.job["platform"],
         args.out,
@@ -132,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inputs = {
         "--job": "what to do, as JSON",
+        "--model": "record of the model, its weights fetched",
         "--baseline": "record of the baseline",
         "--images": "folder of the baseline's images",
         "--frontier": "record of the cell's frontier",
@@ -140,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         "--journal": "the cell's journal; it is appended to",
     }
     stages = {
-        "baseline": (_baseline, ("--job", "--images"), "measure the plain pipeline"),
+        "model": (_model, ("--job",), "check a model and fetch it where it is on a hub"),
+        "baseline": (_baseline, ("--job", "--model", "--images"), "measure the plain pipeline"),
         "frontier": (
             _frontier,
             ("--job", "--baseline", "--images", "--journal"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from diffaccel.accelerators.base import Emitted
+from diffaccel.sources import split
 from diffaccel.space import Setting, flatten
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -72,7 +73,7 @@ class Script:
 
     Args:
         description: the task's sentence, or a short description.
-        model: folder or hub id, as ``from_pretrained`` takes it.
+        model: folder, single file, or hub id with or without ``@revision``.
         pipeline_class: diffusers' class name, e.g. ``StableDiffusionPipeline``.
         scheduler_class: diffusers' class name, e.g. ``DDIMScheduler``.
         steps: number of inference steps.
@@ -84,7 +85,10 @@ class Script:
         setting: parameters of each accelerator, as they were found.
         parts: source that applies the setting, in the order of application.
         measured: what the setting gives, if it was measured.
-        load_arguments: what ``from_pretrained`` takes on top, e.g. ``{"safety_checker": None}``.
+        load_arguments: what loading takes on top, e.g. ``{"safety_checker": None}``.
+        variant: of the model's weight files.
+        vae: folder or hub id of a VAE to load in place of the model's own.
+        config: folder or hub id of the configuration of a model that is a single file.
 
     Raises:
         ValueError: a class or an argument is no identifier, the dtype is unknown, or the parts
@@ -105,6 +109,9 @@ class Script:
     parts: tuple[Emitted, ...] = ()
     measured: Measured | None = None
     load_arguments: Mapping[str, Plain] = field(default_factory=dict)
+    variant: str | None = None
+    vae: str | None = None
+    config: str | None = None
 
     def __post_init__(self) -> None:
         for name in (self.pipeline_class, self.scheduler_class, *self.load_arguments):
@@ -242,20 +249,50 @@ def _from_import(module: str, names: list[str]) -> str:
     return f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
 
 
-def _load(script: Script) -> str:
-    """The line that loads the pipeline."""
-    arguments = "".join(
-        f", {name}={literal(value)}" for name, value in script.load_arguments.items()
-    )
-    return f"pipe = {script.pipeline_class}.from_pretrained(model, dtype=dtype{arguments})"
+def _load(script: Script) -> list[str]:
+    """The lines that load the pipeline, as `diffaccel.models.base.Family` does."""
+    more = {name: literal(value) for name, value in script.load_arguments.items()}
+    if script.vae is None:
+        return [_load_pipeline(script, more)]
+    return [_load_vae(script.vae), _load_pipeline(script, more | {"vae": "vae"})]
+
+
+def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
+    if script.config is not None:
+        revision = split(script.config)[1]
+        arguments = {"config": "CONFIG", "dtype": "dtype"}
+        if revision is not None:
+            arguments["revision"] = literal(revision)
+        how = "from_single_file"
+    else:
+        arguments = {"dtype": "dtype", "use_safetensors": "True"}
+        own = {"revision": split(script.model)[1], "variant": script.variant}
+        for name, value in own.items():
+            if value is not None:  # and so only of this model, not of one given in its place
+                arguments[name] = f"{literal(value)} if model == MODEL else None"
+        how = "from_pretrained"
+    return _call(f"pipe = {script.pipeline_class}.{how}", "model", arguments | dict(more))
+
+
+def _load_vae(vae: str) -> str:
+    revision = split(vae)[1]
+    arguments = {"dtype": "dtype", "use_safetensors": "True"}
+    if revision is not None:
+        arguments["revision"] = literal(revision)
+    return _call("vae = AutoencoderKL.from_pretrained", "VAE", arguments)
+
+
+def _call(function: str, first: str, arguments: Mapping[str, str]) -> str:
+    named = "".join(f", {name}={source}" for name, source in arguments.items())
+    return f"{function}({first}{named})"
 
 
 def _summary(script: Script) -> list[str]:
     """The paragraphs of the script's docstring."""
     accelerated = f", accelerated by {script.title}" if script.title else ""
     paragraphs = [
-        f"Text-to-image with {script.model}: {script.scheduler_class}, {script.steps} steps"
-        f"{accelerated}.",
+        f"Text-to-image with {split(script.model)[0]}: {script.scheduler_class}, "
+        f"{script.steps} steps{accelerated}.",
         f"Task: {script.description}",
         f"Pipeline: {script.pipeline_class}, {script.width}x{script.height} pixels, "
         f"guidance scale {script.guidance_scale}",
@@ -297,11 +334,13 @@ def render(script: Script) -> str:
     imports = [
         *OWN_IMPORTS,
         f"from diffusers import {script.pipeline_class}, {script.scheduler_class}",
+        *(("from diffusers import AutoencoderKL",) if script.vae is not None else ()),
         *(ACCELERATED_IMPORTS if script.parts else ()),
         *(statement for part in script.parts for statement in part.imports),
     ]
+    sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
     constants: dict[str, Plain] = {
-        "MODEL": script.model,
+        **{name: split(source)[0] for name, source in sources.items() if source is not None},
         "STEPS": script.steps,
         "GUIDANCE_SCALE": script.guidance_scale,
         "HEIGHT": script.height,
@@ -320,5 +359,6 @@ def render(script: Script) -> str:
             load=_load(script),
             parts=script.parts,
             call=script.call,
+            model_is="folder or hub id" if script.config is None else "single file",
         )
     )

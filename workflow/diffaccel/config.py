@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from diffaccel.accelerators import ACCELERATORS, Combination, combination
 from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
-from diffaccel.models import FAMILIES, known_models
+from diffaccel.models import FAMILIES, family_of, known_models, layout_of
 from diffaccel.prompts import PromptError, read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
 from diffaccel.registry import suggest
+from diffaccel.sources import is_single_file
 from diffaccel.space import Value
 from diffaccel.strategies import STRATEGIES
 
@@ -29,6 +31,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -38,18 +41,18 @@ class ModelEntry(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
     family: str | None = None
-    source: str | None = None
+    source: Place | None = None
     height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     guidance_scale: Annotated[float, Field(ge=0)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    scorer: str | None = None
-    prompts: str | None = None
+    scorer: Place | None = None
+    prompts: Place | None = None
     dtype: Dtype | None = None
     threads: Annotated[int, Field(ge=0)] | None = None
     variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
-    revision: str | None = None
-    vae: str | None = None
+    config: Place | None = None
+    vae: Place | None = None
     untrained: bool = False
 
 
@@ -158,11 +161,8 @@ def _unknown_names(config: Config) -> list[str]:
             )
         elif entry.untrained:
             problems += _untrained_problems(entry)
-        elif entry.name not in known and (entry.family is None or entry.source is None):
-            problems.append(
-                f"models: {entry.name!r} is not a known model, so it needs a family "
-                f"({', '.join(FAMILIES)}) and a source (a folder or a hub id)"
-            )
+        else:
+            problems += _source_problems(entry)
     names = [entry if isinstance(entry, str) else entry.name for entry in config.models]
     problems += [f"models: {name!r} is there twice" for name in names if names.count(name) > 1][:1]
     for name in config.schedulers:
@@ -197,7 +197,7 @@ def _wrong_setting(setting: Mapping[str, Mapping[str, Value]]) -> str | None:
 
 def _untrained_problems(entry: ModelEntry) -> list[str]:
     where = f"models: {entry.name}: an untrained model has random weights"
-    weights = [key for key in ("variant", "revision", "vae") if vars(entry)[key]]
+    weights = [key for key in ("variant", "config", "vae") if vars(entry)[key]]
     problems = [f"{where}, so leave out {', '.join(weights)}"] if weights else []
     if entry.source is not None and not Path(entry.source).is_dir():
         problems.append(
@@ -207,6 +207,26 @@ def _untrained_problems(entry: ModelEntry) -> list[str]:
     where += " and the published sizes of its family"
     if entry.family is None and entry.name not in FAMILIES:
         problems.append(f"{where}, so name the family: {', '.join(FAMILIES)}")
+    return problems
+
+
+def _source_problems(entry: ModelEntry) -> list[str]:
+    known = entry.name in known_models()
+    if not known and entry.source is None:
+        return [
+            f"models: {entry.name!r} is not a known model, so it needs a source: a folder, a "
+            ".safetensors file or a hub id"
+        ]
+    problems = []
+    if not known and entry.family is None and family_of(entry.source or "") is None:
+        problems.append(
+            f"models: {entry.name}: the source {entry.source!r} does not tell its family; name it: "
+            f"{', '.join(FAMILIES)}"
+        )
+    if entry.config is not None and not is_single_file(entry.source or ""):
+        problems.append(f"models: {entry.name}: config is for a source that is a single file")
+    if entry.variant is not None and is_single_file(entry.source or ""):
+        problems.append(f"models: {entry.name}: a single file has no variant")
     return problems
 
 
@@ -240,18 +260,22 @@ def parse_accelerators(title: str) -> Combination:
 
 
 def model_spec(entry: str | ModelEntry) -> ModelSpec:
-    """What a model of the configuration is measured as."""
+    """What a model of the configuration is measured as: as the known model of that name, else as
+    the original of its family, wherever the entry says nothing. The size of the images comes from
+    the model itself where it tells it."""
     known = known_models()
     if isinstance(entry, str):
         return known[entry]
+    given = {key: value for key, value in entry.model_dump().items() if value is not None}
     if entry.name in known and entry.family is None:
         base = known[entry.name]
     else:
-        base = FAMILIES[entry.family or known[entry.name].family].known[0]
+        base = FAMILIES[entry.family or family_of(entry.source or "") or ""].known[0]
     if entry.untrained or entry.source is not None:
         # These belong to the weights of the base, not to its layout.
-        base = dataclasses.replace(base, source="", variant=None, revision=None, vae=None)
-    given = {key: value for key, value in entry.model_dump().items() if value is not None}
+        base = dataclasses.replace(base, source="", variant=None, vae=None)
+    if entry.source is not None and (layout := layout_of(entry.source)) and layout.image_size:
+        base = dataclasses.replace(base, height=layout.image_size, width=layout.image_size)
     return ModelSpec(**{**vars(base), "family": base.family, **given})
 
 

@@ -15,7 +15,7 @@ from diffaccel import devices, tasks
 from diffaccel.config import Config, measure_options, model_spec, parse_accelerators
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import to_json
-from diffaccel.models import known_models, model_files
+from diffaccel.models import known_models, local_files
 from diffaccel.records import MeasureOptions, ModelSpec, Task
 
 FRACTIONS = (0.8, 0.9, 0.95)
@@ -153,15 +153,17 @@ class Experiment:
     def files(self, setup: Setup) -> list[str]:
         """Local files whose change makes a baseline stale: prompts, model and scorer."""
         spec = self.spec(setup)
-        found = [*model_files(spec.source), *model_files(spec.scorer)]
-        return [spec.prompts, *map(str, found)]
+        return [spec.prompts, *map(str, local_files(spec))]
+
+    def model_job(self, name: str) -> dict[str, Any]:
+        """What `diffaccel model` is told."""
+        return {"spec": to_json(self.specs[name])}
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel baseline` is told."""
         setup = self.setups[slug]
         return {
             "setup": to_json(setup),
-            "spec": to_json(self.spec(setup)),
             "options": to_json(self.options),
             "platform": self.platform,
         }

@@ -22,7 +22,8 @@ class ModelSpec:
     Args:
         name: as in tasks and paths.
         family: the file in `diffaccel.models` that loads it.
-        source: a folder in diffusers' format, or a hub id.
+        source: a folder in diffusers' format, a single ``.safetensors`` file, or a hub id, with or
+            without a revision: ``owner/name@revision``. All hub ids here may have one.
         height, width: image size in pixels.
         guidance_scale: of classifier-free guidance; at most 1 turns it off.
         batch_size: prompts per pipeline call.
@@ -31,7 +32,8 @@ class ModelSpec:
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
         threads: CPU threads that a job computes on; 0 is all that it is given.
         variant: of the weight files, as in ``unet/diffusion_pytorch_model.fp16.safetensors``.
-        revision: branch, tag or commit of a hub id; its main branch where it is None.
+        config: folder or hub id of the configuration that a single file is loaded with; the
+            family's own where it is None.
         vae: folder or hub id of another VAE than the source's own.
         untrained: random weights, of the sizes of the folder that ``source`` names, or of the
             family's published sizes where it is empty. For speed alone: scores of such images
@@ -50,7 +52,7 @@ class ModelSpec:
     dtype: str = "auto"
     threads: int = 0
     variant: str | None = None
-    revision: str | None = None
+    config: str | None = None
     vae: str | None = None
     untrained: bool = False
 

@@ -48,6 +48,10 @@ def _load(scorer: str) -> tuple[Any, Any]:
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
+    from diffaccel.models import fetch_scorer
+
+    folder = fetch_scorer(scorer)
+
     class Features(CLIPModel):
         def get_image_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             return _tensor(super().get_image_features(*args, **kwargs))
@@ -55,8 +59,8 @@ def _load(scorer: str) -> tuple[Any, Any]:
         def get_text_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             return _tensor(super().get_text_features(*args, **kwargs))
 
-    model = Features.from_pretrained(scorer, dtype=torch.float32)
-    return model.eval(), CLIPProcessor.from_pretrained(scorer)
+    model = Features.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    return model.eval(), CLIPProcessor.from_pretrained(folder)
 
 
 def _tensor(output: Any) -> Any:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from diffaccel.models.base import Family, ModelError, content_hash, model_files
+from diffaccel.models._layout import layout_of
+from diffaccel.models.base import (
+    Family,
+    ModelError,
+    content_hash,
+    fetch_scorer,
+    identity,
+    local_files,
+)
 from diffaccel.records import ModelSpec
 from diffaccel.registry import Registry
 
@@ -14,4 +22,22 @@ def known_models() -> dict[str, ModelSpec]:
     return {spec.name: spec for family in FAMILIES.values() for spec in family.known}
 
 
-__all__ = ["FAMILIES", "Family", "ModelError", "content_hash", "known_models", "model_files"]
+def family_of(source: str) -> str | None:
+    """The family of a local pipeline; None where the source does not tell, or none fits."""
+    layout = layout_of(source)
+    fitting = (name for name, family in FAMILIES.items() if layout and family.fits(layout))
+    return next(fitting, None)
+
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "ModelError",
+    "content_hash",
+    "family_of",
+    "fetch_scorer",
+    "identity",
+    "known_models",
+    "layout_of",
+    "local_files",
+]

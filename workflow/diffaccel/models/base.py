@@ -1,25 +1,52 @@
-"""What a model family is, and how any of its models is loaded."""
+"""What a model family is, and how any of its models is checked, fetched and loaded."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from abc import ABC
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from diffaccel.errors import InputError
+from diffaccel import sources
+from diffaccel.jsonio import digest
+from diffaccel.models import _hub
+from diffaccel.models._layout import Layout
+from diffaccel.models._memory import check_memory
 from diffaccel.models._untrained import Sizes, build, build_like
+from diffaccel.models._weights import (
+    PICKLES,
+    ModelError,
+    check_weights,
+    read_header,
+    read_json,
+    weight_files,
+)
 from diffaccel.records import ModelSpec
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+INDEX = "model_index.json"
 
 
-class ModelError(InputError):
-    """A model cannot be loaded; says what was given and what to do."""
+@dataclass(frozen=True)
+class Fetched:
+    """A model whose files are all on this machine.
+
+    Args:
+        spec: the model, with the commit of everything that comes from a hub.
+        source: folder or single file of the pipeline.
+        config: folder of a single file's configuration.
+        vae: folder of the VAE that replaces the pipeline's own.
+    """
+
+    spec: ModelSpec
+    source: Path
+    config: Path | None
+    vae: Path | None
 
 
 class Family(ABC):
@@ -28,70 +55,184 @@ class Family(ABC):
     name: ClassVar[str]
     """As in config's ``family``; also the name of the family's original model."""
     pipeline_class: ClassVar[str]
+    text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    """Names of these parts of the pipeline."""
     sizes: ClassVar[Sizes]
     """Of the original model."""
     known: ClassVar[tuple[ModelSpec, ...]]
     """Models that need no more than their name, the family's own first: a model that a user
     adds takes what he leaves out from it."""
 
+    def fits(self, layout: Layout) -> bool:
+        """Whether a model of this layout belongs here where no family is named."""
+        return layout.pipeline_class == self.pipeline_class
+
     def load_arguments(self) -> dict[str, Any]:
-        """What diffusers' ``from_pretrained`` takes on top."""
+        """What diffusers takes on top when it loads a pipeline."""
         return {}
 
+    def parts(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The parts of the pipeline that have weights in its source."""
+        return ("unet", *self.text_encoders, *(() if spec.vae else ("vae",)))
+
     def check(self, spec: ModelSpec) -> None:
-        """Says what is wrong with a local model folder before any long work.
+        """Says what is wrong with local files before any long work.
 
         Raises:
-            ModelError: no such folder, not a pipeline, another pipeline class, or pickled weights.
+            ModelError: no such folder or file, not a pipeline, another pipeline class, or weights
+                that are pickled, missing or not whole.
         """
-        folder = Path(spec.source)
-        if not _is_local(spec.source):
-            return
-        index = folder / "model_index.json"
+        where = f"model {spec.name!r}: "
+        try:
+            if spec.untrained:
+                self._check_index(Path(spec.source))
+            elif sources.is_single_file(spec.source):
+                _check_single_file(Path(spec.source))
+            elif sources.is_local(spec.source):
+                self._check_folder(spec)
+            if spec.vae is not None and sources.is_local(spec.vae):
+                _check_vae(Path(spec.vae))
+        except ModelError as error:
+            raise ModelError(f"{where}{error}") from None
+
+    def _check_index(self, folder: Path) -> None:
+        index = folder / INDEX
         if not index.is_file():
             raise ModelError(
-                f"model {spec.name!r}: {folder} is not a folder in diffusers' format (it has no "
-                "model_index.json). Save one with pipeline.save_pretrained(folder)"
+                f"{folder} is not a folder in diffusers' format (it has no {INDEX}). Save one "
+                "with pipeline.save_pretrained(folder)"
             )
-        if f'"{self.pipeline_class}"' not in index.read_text(encoding="utf-8"):
+        kind = read_json(index).get("_class_name")
+        if kind != self.pipeline_class:
             raise ModelError(
-                f"model {spec.name!r}: {index} is not of a {self.pipeline_class}, which the family "
-                f"{self.name!r} needs"
+                f"{index} is of a {kind}, and the family {self.name!r} needs a "
+                f"{self.pipeline_class}"
             )
-        if not spec.untrained and not any(folder.glob("unet/*.safetensors")):
-            pickles = [path.name for path in folder.glob("unet/*") if path.suffix in _PICKLES]
-            raise ModelError(
-                f"model {spec.name!r}: {folder}/unet has no .safetensors weights"
-                + (f" but {pickles}; pickles are not loaded, convert them" if pickles else "")
-            )
+
+    def _check_folder(self, spec: ModelSpec) -> None:
+        folder = Path(spec.source)
+        self._check_index(folder)
+        names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+        for name in check_weights(str(folder), names, self.parts(spec), spec.variant):
+            read_header(folder / name)
+
+    def fetch(self, spec: ModelSpec) -> Fetched:
+        """Brings everything to this machine that is not there, and names the commit of what comes
+        from a hub. All of it is looked at before the first weights are loaded.
+
+        Raises:
+            ModelError: something is missing, gated, pickled or out of reach; or there is no room.
+        """
+        self.check(spec)
+        what = f"model {spec.name!r}"
+        single = sources.is_single_file(spec.source)
+        source = _hub.find(spec.source, INDEX, what)
+        config = _hub.find(self._config(spec), INDEX, f"{what}: config") if single else None
+        vae = _hub.find(spec.vae, "config.json", f"{what}: vae") if spec.vae else None
+        scorer = _hub.find(spec.scorer, "config.json", f"{what}: scorer")
+        if source.files:
+            names = check_weights(source.source, source.files, self.parts(spec), spec.variant)
+            _hub.check_space(source, names, what)
+        for other in (vae, scorer):
+            if other is not None and other.files:
+                _hub.check_space(other, check_weights(other.source, other.files, [""], None), what)
+        folder = _hub.get(source, what, partial(self._download, spec))
+        fetched = Fetched(
+            spec,
+            source=folder,
+            config=_hub.get(config, f"{what}: config", _download_config) if config else None,
+            vae=_hub.get(vae, f"{what}: vae", download_weights) if vae else None,
+        )
+        _hub.get(scorer, f"{what}: scorer", download_weights)
+        pinned = replace(
+            spec,
+            source=source.source,
+            config=config.source if config else None,
+            vae=vae.source if vae else None,
+            scorer=scorer.source,
+        )
+        return replace(fetched, spec=pinned)
+
+    def _config(self, spec: ModelSpec) -> str:
+        return spec.config or self.known[0].source
+
+    def _download(self, spec: ModelSpec, name: str, commit: str, cached: bool) -> str:
+        """The files that ``from_pretrained`` would take, and no others."""
+        import diffusers
+
+        folder: str = getattr(diffusers, self.pipeline_class).download(
+            name,
+            revision=commit,
+            variant=spec.variant,
+            use_safetensors=True,
+            local_files_only=cached,
+            **self.load_arguments(),
+            # A part that is passed is not downloaded.
+            **({"vae": None} if spec.vae else {}),
+        )
+        return folder
 
     def load(self, spec: ModelSpec, dtype: str, device: str) -> DiffusionPipeline:
         """The pipeline on a device, ready to call, with the safety checker off.
 
+        Args:
+            dtype: torch's name of it.
+            device: torch's name of it.
+
         Raises:
-            ModelError: it cannot be loaded.
+            ModelError: it cannot be loaded, or does not fit.
         """
-        import diffusers
         import torch
 
-        if spec.untrained and not spec.source:
-            return build(self.sizes, dtype, device)
-        self.check(spec)
         if spec.untrained:
-            arguments = self.load_arguments()
-            return build_like(Path(spec.source), self.pipeline_class, arguments, dtype, device)
+            return self._build(spec, dtype, device)
+        fetched = self.fetch(spec)
+        check_memory(spec.name, self._parameters(fetched), dtype, device)
         try:
-            pipe = getattr(diffusers, self.pipeline_class).from_pretrained(
-                spec.source,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                **self.load_arguments(),
-            )
-        except (OSError, ValueError) as error:
+            return self._load(fetched, getattr(torch, dtype)).to(device)
+        except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
                 f"model {spec.name!r} cannot be loaded from {spec.source!r}: {error}"
             ) from error
-        return pipe.to(device)
+
+    def _load(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:
+        """Loads as the generated scripts do; see `diffaccel.codegen`."""
+        import diffusers
+
+        kind = getattr(diffusers, self.pipeline_class)
+        arguments = {"dtype": dtype, **self.load_arguments()}
+        if fetched.vae is not None:
+            arguments["vae"] = diffusers.AutoencoderKL.from_pretrained(
+                fetched.vae, dtype=dtype, use_safetensors=True
+            )
+        if fetched.config is not None:
+            return kind.from_single_file(fetched.source, config=str(fetched.config), **arguments)
+        return kind.from_pretrained(
+            fetched.source, variant=fetched.spec.variant, use_safetensors=True, **arguments
+        )
+
+    def _parameters(self, fetched: Fetched) -> int:
+        """Numbers in all weights."""
+        if fetched.config is not None:
+            return read_header(fetched.source).parameters
+        spec, folder = fetched.spec, fetched.source
+        names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+        chosen = [
+            name for part in self.parts(spec) for name in weight_files(names, part, spec.variant)
+        ]
+        return sum(read_header(folder / name).parameters for name in chosen)
+
+    def _build(self, spec: ModelSpec, dtype: str, device: str) -> DiffusionPipeline:
+        if spec.source:
+            self.check(spec)
+            arguments = self.load_arguments()
+            return build_like(Path(spec.source), self.pipeline_class, arguments, dtype, device)
+        if device != "meta":
+            sizes = build(self.sizes, dtype, "meta").components.values()
+            networks = [part for part in sizes if hasattr(part, "parameters")]
+            total = sum(weights.numel() for part in networks for weights in part.parameters())
+            check_memory(spec.name, total, dtype, device)
+        return build(self.sizes, dtype, device)
 
 
 class StableDiffusion(Family):
@@ -103,14 +244,82 @@ class StableDiffusion(Family):
         return {"safety_checker": None, "requires_safety_checker": False}
 
 
-def _is_local(source: str) -> bool:
-    return source.startswith((".", "/", "~", "resources/")) or Path(source).exists()
+def _check_single_file(path: Path) -> None:
+    if path.suffix in PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which is not loaded since reading one can run any code; give "
+            "a .safetensors file"
+        )
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    read_header(path)
+
+
+def _check_vae(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"vae: {folder} is not a folder of a VAE in diffusers' format (it has no config.json); "
+            "in a pipeline's folder it is the subfolder vae"
+        )
+    names = [path.name for path in folder.iterdir()]
+    for name in check_weights(f"vae: {folder}", names, [""], None):
+        read_header(folder / name)
+
+
+def _download_config(name: str, commit: str, cached: bool) -> str:
+    """All of a pipeline but its weights."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        name,
+        revision=commit,
+        allow_patterns=["*.json", "*.txt"],
+        ignore_patterns=["*.index.json", "*.index.*.json"],
+        local_files_only=cached,
+    )
+
+
+def download_weights(name: str, commit: str, cached: bool) -> str:
+    """One network: its configuration and the plain safetensors."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        name,
+        revision=commit,
+        allow_patterns=[
+            "*.json",
+            "*.txt",
+            "model*.safetensors",
+            "diffusion_pytorch_model*.safetensors",
+        ],
+        ignore_patterns=["*.fp16.*", "*/*"],
+        local_files_only=cached,
+    )
+
+
+def fetch_scorer(scorer: str) -> Path:
+    """The folder of a CLIP model, fetched where it is not there.
+
+    Raises:
+        ModelError: it is missing, gated, pickled or out of reach.
+    """
+    found = _hub.find(scorer, "config.json", "scorer")
+    if found.files:
+        check_weights(found.source, found.files, [""], None)
+    folder = _hub.get(found, "scorer", download_weights)
+    if not folder.is_dir():
+        raise ModelError(f"scorer: there is no folder {folder}; give that of a CLIP model")
+    for name in check_weights(str(folder), [path.name for path in folder.iterdir()], [""], None):
+        read_header(folder / name)
+    return folder
 
 
 def model_files(source: str) -> list[Path]:
-    """The files of a local model that determine what it gives; none of a remote one."""
-    if not source:  # untrained
+    """The local files that determine what a model gives; none of one on a hub."""
+    if not source or not sources.is_local(source):
         return []
+    if sources.is_single_file(source):
+        return [Path(source)]
     return [
         path
         for path in sorted(Path(source).rglob("*"))
@@ -119,13 +328,25 @@ def model_files(source: str) -> list[Path]:
 
 
 def content_hash(source: str) -> str:
-    """Hash of a local model's files (names and contents), or the id of a remote one."""
-    folder = Path(source)
-    if not source or not folder.is_dir():
+    """Hash of a local model's files (names and contents); of one on a hub, what names it."""
+    files = model_files(source)
+    if not files:
         return source or "untrained"
     total = hashlib.sha256()
-    for path in model_files(source):
-        total.update(os.fsencode(path.relative_to(folder)))
+    for path in files:
+        total.update(os.fsencode(path.name if path == Path(source) else path.relative_to(source)))
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def local_files(spec: ModelSpec) -> list[Path]:
+    """Every local file that a model's images and scores depend on."""
+    named = (spec.source, spec.config, spec.vae, spec.scorer)
+    return [path for source in named if source for path in model_files(source)]
+
+
+def identity(spec: ModelSpec) -> str:
+    """A hash of everything that is loaded to draw with a model."""
+    named = (spec.source, spec.config, spec.vae)
+    return digest([*(source and content_hash(source) for source in named), spec.variant])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffaccel.models._layout import Layout
 from diffaccel.models._untrained import CLIP_L, Sizes
 from diffaccel.models.base import StableDiffusion
 from diffaccel.records import ModelSpec
@@ -20,7 +21,7 @@ class SD15(StableDiffusion):
             width=512,
             guidance_scale=7.5,
             batch_size=8,
-            scorer="openai/clip-vit-base-patch16",
+            scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
         ),
         ModelSpec(
@@ -47,6 +48,9 @@ class SD15(StableDiffusion):
         vae={"sample_size": 512},
         text_encoders=(CLIP_L,),
     )
+
+    def fits(self, layout: Layout) -> bool:
+        return super().fits(layout) and not layout.second_generation
 
 
 PLUGIN = SD15()

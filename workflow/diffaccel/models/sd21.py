@@ -3,6 +3,7 @@ arXiv:2112.10752; v-prediction: Salimans and Ho, 2022, arXiv:2202.00512)."""
 
 from __future__ import annotations
 
+from diffaccel.models._layout import Layout
 from diffaccel.models._untrained import Sizes
 from diffaccel.models.base import StableDiffusion
 from diffaccel.records import ModelSpec
@@ -23,7 +24,7 @@ class SD21(StableDiffusion):
             width=768,
             guidance_scale=7.5,
             batch_size=4,
-            scorer="openai/clip-vit-base-patch16",
+            scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
         ),
         ModelSpec(
@@ -62,6 +63,9 @@ class SD21(StableDiffusion):
         ),
         prediction="v_prediction",
     )
+
+    def fits(self, layout: Layout) -> bool:
+        return super().fits(layout) and layout.second_generation
 
 
 PLUGIN = SD21()

@@ -13,6 +13,7 @@ class SDXL(Family):
 
     name = "SDXL"
     pipeline_class = "StableDiffusionXLPipeline"
+    text_encoders = ("text_encoder", "text_encoder_2")
     known = (
         ModelSpec(
             name="SDXL",
@@ -22,7 +23,7 @@ class SDXL(Family):
             width=1024,
             guidance_scale=5.0,
             batch_size=4,
-            scorer="openai/clip-vit-base-patch16",
+            scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
             variant="fp16",
             # The original one overflows in float16, so that diffusers decodes in float32.

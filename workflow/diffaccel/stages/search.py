@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from diffaccel import pareto, tasks
 from diffaccel.accelerators import Combination, combination
-from diffaccel.errors import InputError
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
@@ -167,13 +166,7 @@ def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tupl
 
     device = stack.enter_context(devices.hold_device())
     made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
-    now = bench.identity_of(made)
-    if digest(now) != baseline.digest:
-        changed = [name for name, value in now.items() if value != baseline.identity.get(name)]
-        raise InputError(
-            f"the baseline of {baseline.setup.slug} was measured with another "
-            f"{' and another '.join(changed)} than this; delete its folder to measure it again"
-        )
+    bench.check_same(made, baseline)
     references = bench.load_images(images, baseline)
     made.call(made.plain, made.batches()[0])  # warm-up
     return made, references

@@ -27,10 +27,12 @@ def run(answer: Answer, baseline: Baseline, images: Path, script: Path) -> Verdi
     what the script puts on.
     """
     with devices.hold_device() as device:
+        benches.be_quiet()
         benches.use_threads(baseline.spec.threads)
         module = load_script(script)
         pipe = module.load_pipeline(device=device)
         own = benches.open_bench(baseline.setup, baseline.spec, baseline.options, device, pipe=pipe)
+        benches.check_same(own, baseline)
 
         @contextlib.contextmanager
         def applied() -> Iterator[Generate]:

@@ -1,0 +1,20 @@
+# A model, checked and fetched before anything long is done with it. Runs where snakemake does:
+# the nodes of a cluster often have no network.
+localrules:
+    model,
+
+
+rule model:
+    output:
+        f"{R}/models/{{model}}.json",
+    log:
+        f"{R}/logs/models/{{model}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
+    params:
+        job=get_model_job,
+    priority: 100
+    message:
+        "model {wildcards.model}"
+    shell:
+        "python -m diffaccel model --job {params.job:q} --out {output:q} --log {log:q}"
