@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run install test lint format bench quality lock clean
+.PHONY: run install test lint format bench bench-gpu docs quality lock clean
 
 run: install
 	python -m diffaccel run
@@ -34,6 +34,16 @@ format: install
 
 bench: install
 	python -m benchmarks.strategies
+
+# On a machine with a GPU: minutes of it. What was measured is kept in benchmarks/gpu.
+bench-gpu: install
+	python -m benchmarks.gpu speed
+	python -m benchmarks.gpu grid
+	python -m benchmarks.gpu report
+
+# The pages that are made from measurements.
+docs: install
+	python -m benchmarks.gpu report
 
 quality: install
 	python -m diffaccel.mini.quality

@@ -10,7 +10,7 @@ from typing import Any
 from diffaccel.measure import Bench, timed
 from diffaccel.records import Ceiling
 
-_SIZES = {"cuda": (4096, 8192, 16384), "cpu": (512, 1024)}
+_SIZES = {"cuda": (4096, 8192, 16384), "cpu": (256, 512)}
 """Square matrices that the ceiling is looked for with, by kind of device."""
 _PRODUCTS = 20
 _REPEATS = 5

@@ -13,7 +13,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from diffaccel.jsonio import RecordError, read_record
-from diffaccel.records import Frontier
+from diffaccel.records import Frontier, SpeedRecord
+from diffaccel.space import flatten
 from diffaccel.stages.collect import summary
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,10 @@ def show_summary(results: str | Path) -> None:
     """Prints, cell by cell, the bound, the targets and the scripts, and where everything lies."""
     folder = Path(results)
     console = Console()
+    timed = _show_speeds(console, folder)
     table = load(folder)
     if table.empty:
-        console.print(f"no results in {folder} yet")
+        console.print(f"no other results in {folder}" if timed else f"no results in {folder} yet")
         return
     cells = table.dropna(subset=["model"])
     console.print()
@@ -57,6 +59,28 @@ def show_summary(results: str | Path) -> None:
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
         "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
     )
+
+
+def _show_speeds(console: Console, folder: Path) -> bool:
+    """Prints what was timed on untrained models; whether there is any."""
+    paths = sorted(folder.glob("speed/*.json"))
+    for path in paths:
+        record = read_record(SpeedRecord, path)
+        view = Table(header_style="underline", box=None, pad_edge=False)
+        view.add_column("speedup", justify="right")
+        view.add_column("setting")
+        for row in record.rows:
+            setting = " ".join(f"{key}={value}" for key, value in flatten(row.setting).items())
+            speedup = "[yellow]-[/]" if row.speedup is None else f"{row.speedup:.2f}x"
+            view.add_row(speedup, f"{setting or 'none'}{f': {row.failure}' if row.failure else ''}")
+        console.print(
+            f"\n[bold]{record.setup.slug}, untrained: {record.seconds:.3f} s a call, "
+            f"{record.share:.0%} of the device's ceiling; speed alone, no score[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(view)
+    return bool(paths)
 
 
 KEYS = ["model", "scheduler", "steps"]

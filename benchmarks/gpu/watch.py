@@ -1,0 +1,91 @@
+"""How long a run took, and in what share of that time the GPU worked."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffaccel import devices
+
+PERIOD = 0.5
+"""Seconds between two samples."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A run, all its parts together where it was stopped and went on.
+
+    Args:
+        seconds: from start to end.
+        share: of that time in which the GPU worked, or None where there is none to ask.
+    """
+
+    seconds: float
+    share: float | None
+
+
+@contextlib.contextmanager
+def watched(path: Path) -> Iterator[None]:
+    """Appends samples to a file while the block runs: what is killed loses at most the last one.
+
+    A line holds the start of the run, the seconds since, and the percentage of the last moment in
+    which the GPU worked, as nvidia-smi says it (nothing where there is no GPU).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = threading.Event()
+    with path.open("a", encoding="utf-8") as file, _samples(done) as samples:
+        label, start = f"{time.time():.0f}", time.perf_counter()
+
+        def note(used: str) -> None:
+            file.write(f"{label},{time.perf_counter() - start:.1f},{used}\n")
+            file.flush()
+
+        def watch() -> None:
+            for used in samples:
+                note(used)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(timeout=5)
+            note("")
+
+
+@contextlib.contextmanager
+def _samples(done: threading.Event) -> Iterator[Iterator[str]]:
+    """Percentages of use until it is done, one a GPU and `PERIOD`; empty ones without a GPU."""
+    visible = [index for index, _ in devices.gpus()]
+    if not visible:
+        yield iter(lambda: "" if not done.wait(PERIOD) else None, None)
+        return
+    command = ["nvidia-smi", f"--id={','.join(visible)}", "--query-gpu=utilization.gpu"]
+    command += ["--format=csv,noheader,nounits", f"--loop-ms={PERIOD * 1000:.0f}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield (line.strip() for line in process.stdout)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def used(path: Path) -> Use:
+    """What `watched` noted, over all runs of a file."""
+    lengths: dict[str, float] = defaultdict(float)
+    samples = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        label, seconds, sample = line.split(",")
+        lengths[label] = max(lengths[label], float(seconds))
+        if sample.isdigit():
+            samples.append(int(sample))
+    share = sum(samples) / len(samples) / 100 if samples else None
+    return Use(sum(lengths.values()), share)
