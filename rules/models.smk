@@ -9,11 +9,11 @@ rule model:
         f"{R}/models/{{model}}.json",
     log:
         f"{R}/logs/models/{{model}}.log",
+    priority: 100
     conda:
         "../envs/diffaccel.yaml"
     params:
         job=get_model_job,
-    priority: 100
     message:
         "model {wildcards.model}"
     shell:

@@ -76,8 +76,8 @@ def find(source: str, probe: str, what: str) -> Found:
     with _clearly(source, what):
         try:
             info = HfApi().model_info(name, revision=revision, files_metadata=True)
-            # What is gated can be looked at, but not read.
-            hf_hub_download(name, probe, revision=info.sha)
+            # What is gated can be looked at, but not read. The cache notes the revision's commit.
+            commit = Path(hf_hub_download(name, probe, revision=revision)).parent.name
         except Exception as error:
             folder = _cached(name, revision, probe)
             if folder is None or isinstance(error, answers):
@@ -85,7 +85,7 @@ def find(source: str, probe: str, what: str) -> Found:
             log.warning("%s: the hub cannot be reached; taken from the cache", source)
             return Found(f"{name}@{folder.name}", folder, {})
     files = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    return Found(f"{name}@{info.sha}", None, files)
+    return Found(f"{name}@{commit}", None, files)
 
 
 def _cached(name: str, revision: str | None, probe: str) -> Path | None:

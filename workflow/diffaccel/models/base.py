@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,23 @@ class Fetched:
     source: Path
     config: Path | None
     vae: Path | None
+
+
+@dataclass(frozen=True)
+class _Want:
+    """What is needed of a folder or of a repository.
+
+    Args:
+        probe: a small file that it must have.
+        parts: subfolders that must have weights.
+        variant: of these.
+    """
+
+    source: str
+    probe: str
+    download: _hub.Download
+    parts: Sequence[str]
+    variant: str | None = None
 
 
 class Family(ABC):
@@ -124,37 +142,43 @@ class Family(ABC):
             ModelError: something is missing, gated, pickled or out of reach; or there is no room.
         """
         self.check(spec)
-        what = f"model {spec.name!r}"
-        single = sources.is_single_file(spec.source)
-        source = _hub.find(spec.source, INDEX, what)
-        config = _hub.find(self._config(spec), INDEX, f"{what}: config") if single else None
-        vae = _hub.find(spec.vae, "config.json", f"{what}: vae") if spec.vae else None
-        scorer = _hub.find(spec.scorer, "config.json", f"{what}: scorer")
-        if source.files:
-            names = check_weights(source.source, source.files, self.parts(spec), spec.variant)
-            _hub.check_space(source, names, what)
-        for other in (vae, scorer):
-            if other is not None and other.files:
-                _hub.check_space(other, check_weights(other.source, other.files, [""], None), what)
-        folder = _hub.get(source, what, partial(self._download, spec))
-        fetched = Fetched(
-            spec,
-            source=folder,
-            config=_hub.get(config, f"{what}: config", _download_config) if config else None,
-            vae=_hub.get(vae, f"{what}: vae", download_weights) if vae else None,
+        wanted = self._wanted(spec)
+        labels = {field: f"model {spec.name!r}: {field}" for field in wanted}
+        labels["source"] = f"model {spec.name!r}"
+        found = {
+            field: _hub.find(want.source, want.probe, labels[field])
+            for field, want in wanted.items()
+        }
+        for field, there in found.items():
+            if there.files:
+                want, where = wanted[field], f"{labels[field]}: {there.source}"
+                names = check_weights(where, there.files, want.parts, want.variant)
+                _hub.check_space(there, names, labels[field])
+        folders = {
+            field: _hub.get(there, labels[field], wanted[field].download)
+            for field, there in found.items()
+        }
+        return Fetched(
+            spec=replace(spec, **{field: there.source for field, there in found.items()}),
+            source=folders["source"],
+            config=folders.get("config"),
+            vae=folders.get("vae"),
         )
-        _hub.get(scorer, f"{what}: scorer", download_weights)
-        pinned = replace(
-            spec,
-            source=source.source,
-            config=config.source if config else None,
-            vae=vae.source if vae else None,
-            scorer=scorer.source,
-        )
-        return replace(fetched, spec=pinned)
 
-    def _config(self, spec: ModelSpec) -> str:
-        return spec.config or self.known[0].source
+    def _wanted(self, spec: ModelSpec) -> dict[str, _Want]:
+        """What a model consists of, by field of its spec."""
+        wanted = {
+            "source": _Want(
+                spec.source, INDEX, partial(self._download, spec), self.parts(spec), spec.variant
+            ),
+            "scorer": _Want(spec.scorer, "config.json", _download_network, [""]),
+        }
+        if spec.vae is not None:
+            wanted["vae"] = _Want(spec.vae, "config.json", _download_network, [""])
+        if sources.is_single_file(spec.source):
+            config = spec.config or self.known[0].source
+            wanted["config"] = _Want(config, INDEX, _download_config, [])
+        return wanted
 
     def _download(self, spec: ModelSpec, name: str, commit: str, cached: bool) -> str:
         """The files that ``from_pretrained`` would take, and no others."""
@@ -279,7 +303,7 @@ def _download_config(name: str, commit: str, cached: bool) -> str:
     )
 
 
-def download_weights(name: str, commit: str, cached: bool) -> str:
+def _download_network(name: str, commit: str, cached: bool) -> str:
     """One network: its configuration and the plain safetensors."""
     from huggingface_hub import snapshot_download
 
@@ -306,7 +330,7 @@ def fetch_scorer(scorer: str) -> Path:
     found = _hub.find(scorer, "config.json", "scorer")
     if found.files:
         check_weights(found.source, found.files, [""], None)
-    folder = _hub.get(found, "scorer", download_weights)
+    folder = _hub.get(found, "scorer", _download_network)
     if not folder.is_dir():
         raise ModelError(f"scorer: there is no folder {folder}; give that of a CLIP model")
     for name in check_weights(str(folder), [path.name for path in folder.iterdir()], [""], None):

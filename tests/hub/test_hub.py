@@ -1,0 +1,260 @@
+"""Models from a hub: found, refused, broken off, and without a network. The client is the real one,
+in a process with a cache of its own; the hub is on loopback."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffaccel import tiny
+from diffaccel.config import load, model_spec
+from diffaccel.jsonio import read_record, to_json
+from diffaccel.models._hub import MIRRORS
+from diffaccel.records import ModelSpec
+from tests.hub.server import Hub, Repository
+
+ROOT = Path(__file__).parents[2]
+MESSAGES = """
+import json, sys
+from diffaccel.jsonio import parse
+from diffaccel.models import FAMILIES, ModelError
+from diffaccel.records import ModelSpec
+
+for value in json.loads(sys.argv[1]):
+    spec = parse(ModelSpec, value, "spec")
+    try:
+        FAMILIES[spec.family].fetch(spec)
+    except ModelError as error:
+        print(error)
+    else:
+        print("fetched")
+"""
+SCORER = "import sys; from diffaccel.models import fetch_scorer; print(fetch_scorer(sys.argv[1]))"
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """Processes with this cache that know this hub."""
+
+    hub: Hub
+    cache: Path
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        named = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "OMP_NUM_THREADS": "1"}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        return subprocess.run(
+            [sys.executable, *command],
+            env=inherited | named | {"PYTHONPATH": str(ROOT / "workflow")} | environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def messages(self, *specs: ModelSpec, **environment: str) -> list[str]:
+        """What fetching each of these models says."""
+        done = self.run("-c", MESSAGES, json.dumps([to_json(s) for s in specs]), **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def model(self, spec: ModelSpec, out: Path, **environment: str) -> ModelSpec:
+        """What the model job makes of it."""
+        job = json.dumps({"spec": to_json(spec)})
+        done = self.run("-m", "diffaccel", "model", "--job", job, "--out", str(out), **environment)
+        assert done.returncode == 0, done.stderr
+        return read_record(ModelSpec, out)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def client(hub: Hub, tmp_path: Path) -> Client:
+    return Client(hub, tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def repositories(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repository]:
+    """A pipeline as they lie on hubs, with pickles, variants and a safety checker beside what is
+    loaded; a VAE; a scorer."""
+    folder = tmp_path_factory.mktemp("hub")
+    tiny.save("SD1.5", folder / "sd")
+    for weights in (folder / "sd").glob("*/*.safetensors"):
+        shutil.copy(weights, weights.with_suffix(".fp16.safetensors"))
+        weights.with_suffix(".bin").write_bytes(b"a pickle")
+    (folder / "sd/safety_checker").mkdir()
+    (folder / "sd/safety_checker/model.safetensors").write_bytes(b"not wanted")
+    index = json.loads((folder / "sd/model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (folder / "sd/model_index.json").write_text(json.dumps(index))
+    tiny.FAMILIES["SD1.5"](1).vae.save_pretrained(folder / "vae")
+    shutil.copytree(ROOT / "resources/models/mini-clip", folder / "clip")
+    made = {f"me/{name}": Repository(folder / name) for name in ("sd", "vae", "clip")}
+    hub.repositories |= made
+    return made
+
+
+def spec_of(**entry: Any) -> ModelSpec:
+    entry = {"name": "x", "family": "SD1.5", "source": "me/sd", "scorer": "me/clip"} | entry
+    prompts = str(ROOT / "resources/prompts/mini.txt")
+    return model_spec(load({"models": [entry | {"prompts": prompts}]}).models[0])
+
+
+LOADED = """
+import json, runpy, sys
+import torch
+from diffaccel import bench
+from diffaccel.codegen import Script, render
+from diffaccel.jsonio import parse
+from diffaccel.models import FAMILIES
+from diffaccel.records import ModelSpec
+
+bench.be_quiet()
+spec = parse(ModelSpec, json.loads(sys.argv[1]), "spec")
+script = Script("x", spec.source, "StableDiffusionPipeline", "DDIMScheduler", 2, 7.5, 32, 32,
+    load_arguments=FAMILIES["SD1.5"].load_arguments(), variant=spec.variant, vae=spec.vae)
+with open(sys.argv[2], "w") as file:
+    file.write(render(script))
+own = FAMILIES["SD1.5"].load(spec, "float32", "cpu")
+other = runpy.run_path(sys.argv[2])["load_pipeline"](device="cpu")
+for name in ("unet", "vae", "text_encoder"):
+    first, second = getattr(own, name).state_dict(), getattr(other, name).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first), name
+assert own.safety_checker is None and other.safety_checker is None
+like = torch.cat([value.flatten() for value in own.vae.state_dict().values()])
+print(float(like.sum()))
+"""
+
+
+def test_a_model_is_fetched_once_and_then_needs_no_network(
+    client: Client, repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    hub, spec = client.hub, spec_of(variant="fp16", vae="me/vae")
+    hub.requests.clear()
+    pinned = client.model(spec, tmp_path / "first.json")
+    for given, got in ((spec.source, pinned.source), (spec.vae, pinned.vae)):
+        assert given is not None
+        assert got == f"{given}@{repositories[given].commit}"
+    assert pinned.scorer == f"me/clip@{repositories['me/clip'].commit}"
+
+    weights = {r.path for r in hub.requests if r.method == "GET" and "/resolve/" in r.path}
+    weights = {path.split("/", 5)[5] for path in weights if not path.endswith((".json", ".txt"))}
+    assert weights == {
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "diffusion_pytorch_model.safetensors",  # of the VAE
+        "model.safetensors",  # of the scorer
+    }
+
+    hub.requests.clear()
+    offline = {"HF_HUB_OFFLINE": "1"}
+    assert client.model(spec, tmp_path / "second.json", **offline) == pinned
+    script = str(tmp_path / "script.py")
+    done = client.run("-c", LOADED, json.dumps(to_json(pinned)), script, **offline)
+    assert done.returncode == 0, done.stderr
+    assert hub.requests == []
+    replaced = tiny.FAMILIES["SD1.5"](1).vae.state_dict().values()
+    assert float(done.stdout) == pytest.approx(
+        float(sum(part.sum() for part in replaced)), rel=1e-3
+    )
+
+
+def test_what_is_refused(
+    client: Client, repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    hub, sd = client.hub, repositories["me/sd"].folder
+    hub.repositories["me/gated"] = Repository(sd, gated=True)
+    shutil.copytree(sd, tmp_path / "old", ignore=shutil.ignore_patterns("*.safetensors"))
+    hub.repositories["me/old"] = Repository(tmp_path / "old")
+    withdrawn = next(iter(MIRRORS))
+    expected = {
+        spec_of(source="me/nothing"): ["there is no 'me/nothing'", "HF_TOKEN is not set", hub.url],
+        spec_of(source=withdrawn): [withdrawn, f"copy is {MIRRORS[withdrawn]!r}"],
+        spec_of(source="me/sd@old"): ["'me/sd' has no branch, tag or commit 'old'"],
+        spec_of(source="me/gated"): ["'me/gated' is gated: accept its licence", "now not set"],
+        spec_of(source="me/old"): ["me/old", "unet has only pickled weights", "Convert them"],
+        spec_of(variant="int8"): ["no weights of the variant 'int8'; it has: fp16"],
+        spec_of(vae="me/nothing"): ["vae: there is no 'me/nothing'"],
+        spec_of(vae="me/sd"): ["vae: 'me/sd' is of another kind"],
+        spec_of(scorer="me/nothing"): ["scorer: there is no 'me/nothing'"],
+    }
+    hub.requests.clear()
+    said = client.messages(*expected)
+    assert len(said) == len(expected)
+    for message, (spec, words) in zip(said, expected.items(), strict=True):
+        assert message.startswith("model 'x': "), message
+        assert all(word in message for word in words), (spec, message)
+    large = [request for request in hub.requests if request.path.endswith(".safetensors")]
+    assert large == [], "something was downloaded before all was looked at"
+
+    gated, missing = client.messages(
+        spec_of(source="me/gated"), spec_of(source="me/nothing"), HF_TOKEN="hf_x"
+    )
+    assert "is gated" in gated and "now set" in gated
+    assert "there is no 'me/nothing'" in missing and "HF_TOKEN is set" in missing
+
+
+def test_an_empty_cache_and_no_network(client: Client) -> None:
+    (told,) = client.messages(spec_of(), HF_HUB_OFFLINE="1")
+    (down,) = client.messages(spec_of(), HF_ENDPOINT="http://127.0.0.1:9")
+    assert "'me/sd' is not wholly in the cache" in told and str(client.cache) in told
+    assert "HF_HUB_OFFLINE" in told
+    assert "could not be fetched from http://127.0.0.1:9" in down and "network and proxy" in down
+
+
+@pytest.fixture
+def large(hub: Hub, tmp_path: Path) -> Repository:
+    """A network of more than one chunk of a download."""
+    size = 24_000_000
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"weight": tensor}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(range(250)) * (size // 250)
+    (folder / "model.safetensors").write_bytes(content)
+    hub.repositories["me/large"] = Repository(folder)
+    return hub.repositories["me/large"]
+
+
+def test_a_transfer_that_breaks_off_goes_on_where_it_was(client: Client, large: Repository) -> None:
+    large.cuts["model.safetensors"] = [15_000_000]
+    client.hub.requests.clear()
+    done = client.run("-c", SCORER, "me/large")
+    assert done.returncode == 0, done.stderr
+    ranges = [request.bytes for request in client.hub.transfers("model.safetensors")]
+    assert len(ranges) == 2 and ranges[0] is None
+    assert ranges[1] is not None and 0 < int(ranges[1][len("bytes=") : -1]) <= 15_000_000
+    got = Path(done.stdout.strip()) / "model.safetensors"
+    assert got.read_bytes() == large.files["model.safetensors"].read_bytes()
+
+
+def test_a_transfer_that_breaks_off_for_good_is_said_and_can_be_started_again(
+    client: Client, large: Repository
+) -> None:
+    large.cuts["model.safetensors"], large.closed = [15_000_000], True
+    done = client.run("-c", SCORER, "me/large")
+    assert done.returncode != 0
+    message = done.stderr.strip().splitlines()[-1]
+    assert "ModelError: scorer: 'me/large@" not in message
+    assert "'me/large' could not be fetched" in message and "start again" in message
+    large.closed = False
+    client.hub.requests.clear()
+    done = client.run("-c", SCORER, "me/large")
+    assert done.returncode == 0, done.stderr
+    assert client.hub.transfers("config.json") == []
