@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> bool:
     """
     _hold_lock()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--nolock"]
-    command += arguments or ["--cores", "all"]
+    command += arguments
     planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
     if planned.returncode == 0 and "Nothing to be done" in planned.stdout + planned.stderr:
         return False
