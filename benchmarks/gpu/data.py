@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.gpu.watch import used
 from diffaccel import report
-from diffaccel.jsonio import RecordError, parse, read_record, to_json, write_record, write_text
+from diffaccel.jsonio import (
+    RecordError,
+    digest,
+    parse,
+    read_record,
+    to_json,
+    write_record,
+    write_text,
+)
 from diffaccel.measure import today
 from diffaccel.records import Baseline, Environment, Frontier, SpeedRecord
 
@@ -100,12 +108,21 @@ def read_speeds(folder: Path) -> list[SpeedRecord]:
 
 
 def add_speeds(folder: Path, records: Iterable[SpeedRecord]) -> list[SpeedRecord]:
-    """Puts records beside those that are kept, in place of older ones of the same setup."""
+    """Puts records beside those that are kept. Rows of the same identity come together, the newer
+    in place of the older; where anything that determines times has changed, the older ones go."""
     kept = {record.setup: record for record in read_speeds(folder)}
-    kept |= {record.setup: record for record in records}
+    for record in records:
+        kept[record.setup] = _together(kept.get(record.setup), record)
     lines = [json.dumps(to_json(record), sort_keys=True) + "\n" for record in kept.values()]
     write_text(folder / SPEED, "".join(lines))
     return list(kept.values())
+
+
+def _together(old: SpeedRecord | None, new: SpeedRecord) -> SpeedRecord:
+    if old is None or old.digest != new.digest:
+        return new
+    rows = {digest(row.setting): row for row in (*old.rows, *new.rows)}
+    return replace(new, rows=list(rows.values()))
 
 
 def read_grid(folder: Path) -> GridRecord | None:

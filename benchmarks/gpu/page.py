@@ -78,6 +78,8 @@ def speed_part(records: Sequence[SpeedRecord]) -> str:
     parts = [told, _setups(records), timed, _speedups(records)]
     if failed := _failed(records):
         parts.append("What could not be timed:\n\n" + "\n".join(failed))
+    if doubted := _doubted(records):
+        parts.append("What is less sure:\n\n" + "\n".join(doubted))
     return "\n\n".join(parts)
 
 
@@ -156,6 +158,15 @@ def _failed(records: Sequence[SpeedRecord]) -> list[str]:
         for record in records
         for row in record.rows
         if row.failure is not None
+    ]
+
+
+def _doubted(records: Sequence[SpeedRecord]) -> list[str]:
+    return [
+        f"- {_title(record.setup)}, {short(row.setting)}: {'; '.join(row.warnings)}"
+        for record in records
+        for row in record.rows
+        if row.warnings
     ]
 
 

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,44 +38,45 @@ def watched(path: Path) -> Iterator[None]:
     which the GPU worked, as nvidia-smi says it (nothing where there is no GPU).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = threading.Event()
-    with path.open("a", encoding="utf-8") as file, _samples(done) as samples:
+    with path.open("a", encoding="utf-8") as file:
         label, start = f"{time.time():.0f}", time.perf_counter()
 
-        def note(used: str) -> None:
-            file.write(f"{label},{time.perf_counter() - start:.1f},{used}\n")
+        def note(percentage: str) -> None:
+            file.write(f"{label},{time.perf_counter() - start:.1f},{percentage}\n")
             file.flush()
 
-        def watch() -> None:
-            for used in samples:
-                note(used)
+        def follow() -> None:
+            for percentage in samples:
+                note(percentage)
 
-        thread = threading.Thread(target=watch, daemon=True)
+        samples, stop = _samples()
+        thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            done.set()
-            thread.join(timeout=5)
+            stop()
+            thread.join()
             note("")
 
 
-@contextlib.contextmanager
-def _samples(done: threading.Event) -> Iterator[Iterator[str]]:
-    """Percentages of use until it is done, one a GPU and `PERIOD`; empty ones without a GPU."""
+def _samples() -> tuple[Iterator[str], Callable[[], None]]:
+    """Percentages of use, one a GPU and `PERIOD`, empty ones without a GPU; and what ends them."""
     visible = [index for index, _ in devices.gpus()]
     if not visible:
-        yield iter(lambda: "" if not done.wait(PERIOD) else None, None)
-        return
+        done = threading.Event()
+        return iter(lambda: "" if not done.wait(PERIOD) else None, None), done.set
     command = ["nvidia-smi", f"--id={','.join(visible)}", "--query-gpu=utilization.gpu"]
     command += ["--format=csv,noheader,nounits", f"--loop-ms={PERIOD * 1000:.0f}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    return _lines(process), process.terminate
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    with process:
         assert process.stdout is not None
-        yield (line.strip() for line in process.stdout)
-    finally:
-        process.terminate()
-        process.wait()
+        for line in process.stdout:
+            yield line.strip()
 
 
 def used(path: Path) -> Use:

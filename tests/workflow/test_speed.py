@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,9 @@ def test_a_setup_measured_again_takes_the_older_ones_place(timed: Timed, tmp_pat
     add_speeds(tmp_path, [first])
     assert add_speeds(tmp_path, [first]) == [first]
     assert len((tmp_path / SPEED).read_text().splitlines()) == 1
+    fewer = replace(first, rows=first.rows[:2])
+    assert add_speeds(tmp_path, [fewer]) == [first]
+    assert add_speeds(tmp_path, [replace(fewer, digest="other")])[0].rows == fewer.rows
 
 
 def test_without_a_gpu_the_benchmark_says_so(tmp_path: Path) -> None:

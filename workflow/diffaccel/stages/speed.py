@@ -237,3 +237,5 @@ def _say(setup: Setup, row: SpeedRow, place: str) -> None:
         100 * row.timing.spread,
         row.first_call,
     )
+    for warning in row.warnings:
+        log.warning("%s: %s: %s: %s", setup.slug, place, named, warning)
