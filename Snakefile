@@ -17,15 +17,14 @@ configfile: "config.yaml"
 
 wildcard_constraints:
     model=r"[^/]+",
-    setup=r"[^/]+",
-    cell=r"[^/]+",
+    setup=r"[^/]+_[^/]+",
     task=r"[^/]+",
 
 
 include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/baseline.smk"
-include: "rules/frontier.smk"
+include: "rules/search.smk"
 include: "rules/bounds.smk"
 include: "rules/tasks.smk"
 include: "rules/code.smk"

@@ -6,7 +6,7 @@ localrules:
 
 rule bounds:
     input:
-        expand(f"{R}/frontier/{{cell}}.json", cell=EXPERIMENT.cells),
+        SEARCHES,
     output:
         f"{R}/speedup_bounds.json",
     log:
@@ -19,8 +19,7 @@ rule bounds:
 
 rule params:
     input:
-        frontiers=expand(f"{R}/frontier/{{cell}}.json", cell=EXPERIMENT.cells),
-        answers=expand(f"{R}/answers/{{task}}.json", task=TASKS),
+        SEARCHES,
     output:
         f"{R}/search_params.json",
     log:
@@ -28,4 +27,4 @@ rule params:
     message:
         "parameter database"
     run:
-        collect.params(input.frontiers, input.answers, output[0])
+        collect.params(input, output[0])

@@ -1,7 +1,7 @@
 # The self-contained script of a task that was met.
 rule code:
     input:
-        answer=f"{R}/answers/{{task}}.json",
+        found=get_found,
         baseline=get_task_baseline,
     output:
         f"{R}/code/{{task}}.py",
@@ -12,5 +12,5 @@ rule code:
     message:
         "script of {wildcards.task}"
     shell:
-        "python -m diffaccel code --answer {input.answer:q} --baseline {input.baseline:q}"
-        " --out {output:q} --log {log:q}"
+        "python -m diffaccel code --task {wildcards.task:q} --found {input.found:q}"
+        " --baseline {input.baseline:q} --out {output:q} --log {log:q}"

@@ -1,6 +1,5 @@
 # What all stages need: the experiment as the configuration says it, and what jobs are told of it
 import json
-import shlex
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -19,26 +18,24 @@ try:
 except InputError as error:
     raise WorkflowError(str(error))
 
-# Told by the environment, not by params: how many cells there are does not make one stale.
-os.environ.update(DIFFACCEL_CELLS=str(len(EXPERIMENT.cells)))
+# Told by the environment, not by params: how many setups there are does not make one stale.
+os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
 
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
+SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
+if EXPERIMENT.misunderstood:
+    SEARCHES.append(f"{R}/search/misunderstood.json")
 
 
 def get_setup(wildcards):
-    if hasattr(wildcards, "task"):
-        cell = TASKS[wildcards.task].cell
-        return cell.setup if cell else None
-    if hasattr(wildcards, "cell"):
-        return EXPERIMENT.cells[wildcards.cell].setup
     return (EXPERIMENT.setups | EXPERIMENT.speeds)[wildcards.setup]
 
 
 def get_threads(wildcards):
     setup = get_setup(wildcards)
-    if ON_GPU or setup is None:
+    if ON_GPU:
         return 1
     return EXPERIMENT.spec(setup).threads or workflow.cores or 1
 
@@ -63,54 +60,23 @@ def get_speed_job(wildcards):
     return json.dumps(EXPERIMENT.speed_job(wildcards.setup))
 
 
-def get_frontier_job(wildcards):
-    return json.dumps(EXPERIMENT.frontier_job(wildcards.cell))
+def get_search_job(wildcards):
+    return json.dumps(EXPERIMENT.search_job(wildcards.setup))
 
 
-def get_answer_job(wildcards):
-    return json.dumps(EXPERIMENT.answer_job(wildcards.task))
-
-
-def get_cell_baseline(wildcards):
-    setup = get_setup(wildcards).slug
+def get_baseline(wildcards):
     return {
-        "baseline": f"{R}/baseline/{setup}.json",
-        "images": f"{R}/baseline/{setup}",
+        "baseline": f"{R}/baseline/{wildcards.setup}.json",
+        "images": f"{R}/baseline/{wildcards.setup}",
     }
 
 
-def get_task_records(wildcards):
-    cell = TASKS[wildcards.task].cell
-    if cell is None:
-        return {}
-    return {
-        "frontier": f"{R}/frontier/{cell.slug}.json",
-        "baseline": f"{R}/baseline/{cell.setup.slug}.json",
-        "images": f"{R}/baseline/{cell.setup.slug}",
-    }
-
-
-def get_answer_flags(wildcards, input):
-    return " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items())
+def get_found(wildcards):
+    return f"{R}/search/{TASKS[wildcards.task].cell.setup.slug}.json"
 
 
 def get_task_baseline(wildcards):
-    return get_task_records(wildcards).get("baseline", [])
-
-
-def get_task_proof(wildcards):
-    records = get_task_records(wildcards)
-    return {
-        "answer": f"{R}/answers/{wildcards.task}.json",
-        "script": f"{R}/code/{wildcards.task}.py",
-        "baseline": records["baseline"],
-        "images": records["images"],
-    }
-
-
-def get_task_journal(wildcards):
-    cell = TASKS[wildcards.task].cell
-    return f"{R}/journal/{cell.slug if cell else 'none'}.jsonl"
+    return f"{R}/baseline/{TASKS[wildcards.task].cell.setup.slug}.json"
 
 
 def get_asked(wildcards):
@@ -124,18 +90,27 @@ def get_met():
         return [line.strip() for line in file]
 
 
-def get_verdicts(wildcards):
-    return [f"{R}/verify/{task}.json" for task in get_met()]
+def get_scripts(wildcards):
+    mine = [
+        task for task in get_met() if TASKS[task].cell.setup.slug == wildcards.setup
+    ]
+    return [f"{R}/code/{task}.py" for task in mine]
+
+
+def get_proofs(wildcards):
+    proven = {TASKS[task].cell.setup.slug for task in get_met()}
+    return [
+        f"{R}/verify/{setup}.json" for setup in EXPERIMENT.setups if setup in proven
+    ]
 
 
 def get_results(wildcards):
     """Every result by name: Snakemake would not miss a deleted file that is only on the way."""
     return [
         *(f"{R}/baseline/{setup}.json" for setup in EXPERIMENT.setups),
-        *(f"{R}/frontier/{cell}.json" for cell in EXPERIMENT.cells),
-        *(f"{R}/answers/{task}.json" for task in TASKS),
+        *SEARCHES,
         *(f"{R}/code/{task}.py" for task in get_met()),
-        *get_verdicts(wildcards),
+        *get_proofs(wildcards),
         *(f"{R}/speed/{setup}.json" for setup in EXPERIMENT.speeds),
     ]
 

@@ -5,9 +5,8 @@ localrules:
 
 rule summary:
     input:
-        frontiers=expand(f"{R}/frontier/{{cell}}.json", cell=EXPERIMENT.cells),
-        answers=expand(f"{R}/answers/{{task}}.json", task=TASKS),
-        verdicts=get_verdicts,
+        searches=SEARCHES,
+        proofs=get_proofs,
     output:
         f"{R}/summary.csv",
     log:
@@ -15,4 +14,4 @@ rule summary:
     message:
         "summary"
     run:
-        collect.write_summary(input.frontiers, input.answers, input.verdicts, output[0])
+        collect.write_summary(input.searches, input.proofs, output[0])

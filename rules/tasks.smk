@@ -1,12 +1,13 @@
-# Tasks made from the bounds and given by the user, and the answer to each.
+# Tasks made from the bounds and given by the user, and which of them can be met.
 localrules:
     tasks,
+    misunderstood,
     feasible,
 
 
 rule tasks:
     input:
-        expand(f"{R}/frontier/{{cell}}.json", cell=EXPERIMENT.cells),
+        SEARCHES,
     output:
         f"{R}/tasks/tasks.json",
     log:
@@ -19,41 +20,30 @@ rule tasks:
         collect.tasks(EXPERIMENT.scripted, input, output[0])
 
 
-rule answer:
-    input:
-        unpack(get_task_records),
+rule misunderstood:
     output:
-        f"{R}/answers/{{task}}.json",
+        f"{R}/search/misunderstood.json",
     log:
-        f"{R}/logs/answers/{{task}}.log",
-    conda:
-        "../envs/diffaccel.yaml"
-    threads: get_threads
-    resources:
-        gpu=TIMED_GPUS,
+        f"{R}/logs/misunderstood.log",
     params:
-        job=get_answer_job,
-        records=get_answer_flags,
-        journal=get_task_journal,
+        asked=get_asked,
     message:
-        "answer to {wildcards.task}"
-    shell:
-        "python -m diffaccel answer --job {params.job:q} {params.records}"
-        " --journal {params.journal:q} --out {output:q} --log {log:q}"
+        "sentences that were not understood"
+    run:
+        collect.misunderstood(EXPERIMENT.misunderstood, output[0])
 
 
 # Which tasks have a script is known only when all are answered: the one checkpoint there is.
 checkpoint feasible:
     input:
-        expand(
-            f"{R}/answers/{{task}}.json",
-            task=[task.id for task in EXPERIMENT.scripted],
-        ),
+        SEARCHES,
     output:
         f"{R}/tasks/feasible.txt",
     log:
         f"{R}/logs/feasible.log",
+    params:
+        asked=get_asked,
     message:
         "which tasks can be met"
     run:
-        collect.feasible(input, output[0])
+        collect.feasible(EXPERIMENT.scripted, input, output[0])

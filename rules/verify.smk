@@ -1,19 +1,25 @@
-# Proof: the script itself is run and measured again.
+# Proof: the scripts of a (model, scheduler, steps) are run and measured again. What is proven is kept
+# in the journal, so that a script that did not change is not run once more.
 rule verify:
     input:
-        unpack(get_task_proof),
+        unpack(get_baseline),
+        found=f"{R}/search/{{setup}}.json",
+        scripts=get_scripts,
     output:
-        f"{R}/verify/{{task}}.json",
+        f"{R}/verify/{{setup}}.json",
     log:
-        f"{R}/logs/verify/{{task}}.log",
+        f"{R}/logs/verify/{{setup}}.log",
     conda:
         "../envs/diffaccel.yaml"
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
         timed=1,
+    params:
+        journal=f"{R}/journal/verify/{{setup}}.jsonl",
     message:
-        "verify {wildcards.task}"
+        "verify the scripts of {wildcards.setup}"
     shell:
-        "python -m diffaccel verify --answer {input.answer:q} --baseline {input.baseline:q}"
-        " --images {input.images:q} --script {input.script:q} --out {output:q} --log {log:q}"
+        "python -m diffaccel verify --found {input.found:q} --baseline {input.baseline:q}"
+        " --images {input.images:q} --scripts {input.scripts:q} --journal {params.journal:q}"
+        " --out {output:q} --log {log:q}"

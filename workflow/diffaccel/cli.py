@@ -15,11 +15,10 @@ from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.jsonio import parse, read_record, write_record, write_text
 from diffaccel.records import (
-    Answer,
     Baseline,
-    Frontier,
     MeasureOptions,
     ModelSpec,
+    Search,
     SearchOptions,
     Setup,
     Task,
@@ -55,52 +54,38 @@ def _baseline(args: argparse.Namespace) -> None:
     )
 
 
-def _frontier(args: argparse.Namespace) -> None:
-    job = args.job
-    cell = parse(search.Cell, job["cell"], "cell")
-    with search.opened(
-        cell,
-        read_record(Baseline, args.baseline),
-        args.images,
-        args.journal,
-        parse(SearchOptions, job["search"], "search"),
-    ) as opened:
-        write_record(args.out, search.frontier(opened, job["targets"], job["loss_limit"]))
-    say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_CELLS", "0")))
-
-
-def _answer(args: argparse.Namespace) -> None:
-    task = parse(Task, args.job["task"], "task")
-    if task.cell is None:
-        write_record(args.out, search.unparsed(task))
-        return
-    with search.opened(
-        task.cell,
-        read_record(Baseline, args.baseline),
-        args.images,
-        args.journal,
-        parse(SearchOptions, args.job["search"], "search"),
-    ) as opened:
-        write_record(args.out, search.answer(task, read_record(Frontier, args.frontier), opened))
+def _search(args: argparse.Namespace) -> None:
+    job, baseline = args.job, read_record(Baseline, args.baseline)
+    cells = [parse(search.Cell, cell, "cell") for cell in job["cells"]]
+    options = parse(SearchOptions, job["search"], "search")
+    asked = [parse(Task, task, "task") for task in job["tasks"]]
+    with search.opened(cells, baseline, args.images, args.journals, options) as (opened, measure):
+        known = search.frontiers(opened, measure, job["targets"], job["loss_limit"])
+        answers = search.answers(asked, known, opened, measure)
+    write_record(args.out, Search(baseline.setup, known, answers))
+    say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_SETUPS", "0")))
 
 
 def _code(args: argparse.Namespace) -> None:
     from diffaccel.stages import code
 
-    answer = read_record(Answer, args.answer)
+    answer = read_record(Search, args.found).answer(args.task)
+    if answer is None:
+        raise InputError(f"{args.found} has no answer to a task {args.task!r}")
     write_text(args.out, code.script(answer, read_record(Baseline, args.baseline)))
 
 
 def _verify(args: argparse.Namespace) -> None:
     from diffaccel.stages import verify
 
-    verdict = verify.run(
-        read_record(Answer, args.answer),
+    proof = verify.run(
+        read_record(Search, args.found),
         read_record(Baseline, args.baseline),
         args.images,
-        args.script,
+        args.scripts,
+        args.journal,
     )
-    write_record(args.out, verdict)
+    write_record(args.out, proof)
 
 
 def _speed(args: argparse.Namespace) -> None:
@@ -137,34 +122,30 @@ def _results(args: argparse.Namespace) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffaccel", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    inputs = {
-        "--job": "what to do, as JSON",
-        "--model": "record of the model, its weights fetched",
-        "--baseline": "record of the baseline",
-        "--images": "folder of the baseline's images",
-        "--frontier": "record of the cell's frontier",
-        "--answer": "record of the answered task",
-        "--script": "the generated script",
-        "--journal": "the cell's journal; it is appended to",
+    inputs: dict[str, dict[str, Any]] = {
+        "--job": {"type": _json, "help": "what to do, as JSON"},
+        "--model": {"type": Path, "help": "record of the model, its weights fetched"},
+        "--baseline": {"type": Path, "help": "record of the baseline"},
+        "--images": {"type": Path, "help": "folder of the baseline's images"},
+        "--found": {"type": Path, "help": "record of the search"},
+        "--task": {"help": "id of the task"},
+        "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
+        "--journal": {"type": Path, "help": "the journal; it is appended to"},
+        "--journals": {"type": Path, "help": "folder of the cells' journals; they are appended to"},
     }
     stages = {
         "model": (_model, ("--job",), "check a model and fetch it where it is on a hub"),
         "baseline": (_baseline, ("--job", "--model", "--images"), "measure the plain pipeline"),
-        "frontier": (
-            _frontier,
-            ("--job", "--baseline", "--images", "--journal"),
-            "decide the bound and the targets of a cell",
+        "search": (
+            _search,
+            ("--job", "--baseline", "--images", "--journals"),
+            "decide the bound and the tasks of every cell of a setup",
         ),
-        "answer": (
-            _answer,
-            ("--job",),
-            "answer one task, measuring where the frontier left it open",
-        ),
-        "code": (_code, ("--answer", "--baseline"), "render the script of an answered task"),
+        "code": (_code, ("--found", "--task", "--baseline"), "render the script of a task"),
         "verify": (
             _verify,
-            ("--answer", "--baseline", "--images", "--script"),
-            "run a script and measure it again",
+            ("--found", "--baseline", "--images", "--scripts", "--journal"),
+            "run scripts and measure them again",
         ),
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),
     }
@@ -182,10 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     draw.set_defaults(function=_picture, log=None)
     for name, (function, required, text) in stages.items():
         command = commands.add_parser(name, help=text, description=text)
-        optional = ("--frontier", "--baseline", "--images", "--journal") if name == "answer" else ()
-        for flag in (*required, *optional):
-            kind = _json if flag == "--job" else Path
-            command.add_argument(flag, type=kind, required=flag in required, help=inputs[flag])
+        for flag in required:
+            command.add_argument(flag, required=True, **inputs[flag])
         command.add_argument("--out", type=Path, required=True, help="the file to write")
         command.add_argument("--log", type=Path, help="file that gets what is logged")
         command.set_defaults(function=function)

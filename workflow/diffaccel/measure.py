@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -232,30 +232,149 @@ def timing_of(pairs: Sequence[tuple[float, float]]) -> Timing:
     )
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A setting, and what puts it on."""
+
+    setting: SettingDict
+    applied: Applied
+
+
+@dataclass
+class _Trial:
+    """A candidate while it is measured.
+
+    Args:
+        first: seconds of its first call, untimed otherwise, in which it prepares what it needs
+            once (compiles, say).
+        pairs: seconds of the baseline and of the candidate, a round each.
+        images: by the first prompt of the batch.
+    """
+
+    candidate: Candidate
+    first: float | None = None
+    pairs: list[tuple[float, float]] = field(default_factory=list)
+    images: dict[int, Images] = field(default_factory=dict)
+    failure: str | None = None
+
+    def call(self, bench: Bench, batch: slice) -> float | None:
+        """Seconds of one call, or None where it failed: that is a result, not an error. An error
+        of the device itself is raised."""
+        try:
+            (images, seconds), whole = timed(
+                lambda: bench.call(self.candidate.applied, batch), bench.device
+            )
+        except Exception as error:
+            self.failure = _failure(error)
+            log.warning("failed: %s: %s", self.candidate.setting, self.failure)
+            return None
+        self.images[batch.start] = images
+        if self.first is None:
+            self.first = whole
+        return seconds
+
+    def wants_more(self, options: MeasureOptions) -> bool:
+        """Whether its pairs are too few, or differ too much."""
+        if self.failure is not None:
+            return False
+        if len(self.pairs) < options.pairs:
+            return True
+        return len(self.pairs) < options.max_pairs and timing_of(self.pairs).spread > options.spread
+
+
+def _failure(error: Exception) -> str:
+    """What to say of a call that raised, memory that it left behind given back.
+
+    Raises:
+        Exception: it is the device itself that failed.
+    """
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return f"out of memory: {str(error).splitlines()[0]}"
+    if "CUDA" in str(error):
+        raise error
+    return f"{type(error).__name__}: {error}"
+
+
 def measure(
-    bench: Bench, baseline: Baseline, references: Images, applied: Applied, setting: SettingDict
-) -> Measurement:
-    """Measures one candidate against the baseline: time in pairs, images of the whole prompt set.
+    bench: Bench, baseline: Baseline, references: Images, candidates: Sequence[Candidate]
+) -> list[Measurement]:
+    """Measures candidates against the baseline: time in pairs, images of the whole prompt set.
+
+    They are timed in rounds: each has one call of the baseline and one of each candidate, so that
+    several candidates share a baseline that was timed right beside them.
 
     Args:
         references: the baseline's images, in the order of the prompts.
-        applied: puts the candidate on.
 
-    A candidate that raises is a result, not an error: it is recorded with its message. An error of
-    the device itself is raised.
+    Returns:
+        A row for each candidate, in their order; one that raised is recorded with its message.
     """
     start = time.perf_counter()
-    try:
-        images, timing, warnings = _run(bench, references, applied)
-    except Exception as error:
-        if "CUDA" in str(error):
-            raise
-        log.warning("failed: %s: %s", setting, error)
-        failure = f"{type(error).__name__}: {error}"
-        return _crashed(setting, failure, time.perf_counter() - start)
+    batches = bench.batches()
+    full = [batch for batch in batches if len(references[batch]) == len(references[batches[0]])]
+    paired = full[-bench.options.pairs :]
+    trials = [_Trial(candidate) for candidate in candidates]
+    # What is not needed for pairs comes first, where it serves as warm-up.
+    for trial in trials:
+        for batch in [batch for batch in batches if batch not in paired] or paired[:1]:
+            if trial.failure is None:
+                trial.call(bench, batch)
+    again = _rounds(bench, trials, paired)
+    changed = any(not np.array_equal(images, references[batch]) for batch, images in again)
+    spent = (time.perf_counter() - start) / len(trials)
+    return [_measurement(bench, baseline, references, trial, spent, changed) for trial in trials]
+
+
+def _rounds(
+    bench: Bench, trials: Sequence[_Trial], batches: Sequence[slice]
+) -> list[tuple[slice, Images]]:
+    """Times rounds until every trial has enough pairs that agree; the clock is held meanwhile.
+
+    Every other round goes backwards. Gives the first images of the baseline of each batch.
+    """
+    plain: dict[int, tuple[slice, Images]] = {}
+    number = 0
+    with devices.hold_clock(bench.device):
+        while active := [trial for trial in trials if trial.wants_more(bench.options)]:
+            batch = batches[number % len(batches)]
+            seconds: dict[int, float] = {}
+            # The first place is the baseline's.
+            for place in range(len(active) + 1)[:: -1 if number % 2 else 1]:
+                if place:
+                    took = active[place - 1].call(bench, batch)
+                else:
+                    images, took = bench.call(bench.plain, batch)
+                    plain.setdefault(batch.start, (batch, images))
+                if took is not None:
+                    seconds[place] = took
+            for place in seconds:
+                if place:
+                    active[place - 1].pairs.append((seconds[0], seconds[place]))
+            number += 1
+    return list(plain.values())
+
+
+def _measurement(
+    bench: Bench,
+    baseline: Baseline,
+    references: Images,
+    trial: _Trial,
+    spent: float,
+    changed: bool,
+) -> Measurement:
+    setting = trial.candidate.setting
+    if trial.failure is not None:
+        return _crashed(setting, trial.failure, spent)
+    images = np.concatenate([trial.images[batch.start] for batch in bench.batches()])
+    timing = timing_of(trial.pairs)
     scores = bench.score(images, references)
     before, after = baseline.scores[SCORE], scores[SCORE]
     blank = _blank(images)
+    warnings = ["the baseline's images were not the same when made again"] if changed else []
     return Measurement(
         setting=setting,
         speedup=timing.speedup,
@@ -264,10 +383,11 @@ def measure(
         timing=timing,
         scores=scores,
         means={name: float(np.mean(values)) for name, values in scores.items()},
-        spent=time.perf_counter() - start,
+        spent=spent,
         date=today(),
         failure=f"{blank} of {len(images)} images are blank" if blank else None,
-        warnings=warnings,
+        warnings=warnings + _noise(timing, bench.options),
+        first_call=trial.first,
     )
 
 
@@ -286,40 +406,27 @@ def _crashed(setting: SettingDict, failure: str, spent: float) -> Measurement:
     )
 
 
-def _run(bench: Bench, references: Images, applied: Applied) -> tuple[Images, Timing, list[str]]:
-    """All batches once; those that are not needed for pairs first, where they serve as warm-up."""
-    batches = bench.batches()
-    full = [batch for batch in batches if len(references[batch]) == len(references[batches[0]])]
-    paired = full[-bench.options.pairs :]
-    images: dict[int, Images] = {}
-    for batch in [batch for batch in batches if batch not in paired] or paired[:1]:
-        images[batch.start], _ = bench.call(applied, batch)
-    pairs: list[tuple[float, float]] = []
-    warnings: list[str] = []
-    for pair in _pairs(bench, applied, paired):
-        pairs.append(pair.seconds)
-        images[pair.batch.start] = pair.made
-        if not warnings and not np.array_equal(pair.plain, references[pair.batch]):
-            warnings.append("the baseline's images were not the same when made again")
-    timing = timing_of(pairs)
-    warnings += _noise(timing, bench.options)
-    return np.concatenate([images[batch.start] for batch in batches]), timing, warnings
-
-
 def time_alone(bench: Bench, applied: Applied) -> tuple[float, Timing, list[str]]:
     """Times one candidate on the first batch in pairs, as `measure` does, and scores nothing.
 
     Returns:
         The seconds of putting it on and calling it for the first time, where what it prepares
         once is made (compiled, say); the pairs that follow; what a reader should know of them.
+
+    Raises:
+        MeasureError: it failed.
     """
     batch = bench.batches()[0]
-    (images, _), first = timed(lambda: bench.call(applied, batch), bench.device)
-    timing = timing_of([pair.seconds for pair in _pairs(bench, applied, [batch])])
+    trial = _Trial(Candidate({}, applied))
+    if trial.call(bench, batch) is not None:
+        _rounds(bench, [trial], [batch])
+    if trial.failure is not None or trial.first is None:
+        raise MeasureError(trial.failure)
+    timing = timing_of(trial.pairs)
     warnings = _noise(timing, bench.options)
-    if blank := _blank(images):
-        warnings.append(f"{blank} of {len(images)} images are blank: its numbers overflowed")
-    return first, timing, warnings
+    if blank := _blank(trial.images[batch.start]):
+        warnings.append(f"{blank} images are blank: the numbers overflowed")
+    return trial.first, timing, warnings
 
 
 def _noise(timing: Timing, options: MeasureOptions) -> list[str]:
@@ -331,40 +438,3 @@ def _noise(timing: Timing, options: MeasureOptions) -> list[str]:
 def _blank(images: Images) -> int:
     """How many images are of one colour."""
     return int(np.sum(images.std(axis=(1, 2, 3)) == 0))
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Baseline and candidate on the same batch, called one after the other."""
-
-    batch: slice
-    plain: Images
-    made: Images
-    seconds: tuple[float, float]
-
-
-def _pairs(bench: Bench, applied: Applied, batches: Sequence[slice]) -> Iterator[_Pair]:
-    """Timed pairs until they are enough and agree; the clock is held in between."""
-    seconds: list[tuple[float, float]] = []
-    with devices.hold_clock(bench.device):
-        while _wants_more(seconds, bench.options):
-            batch = batches[len(seconds) % len(batches)]
-            pair = _pair(bench, applied, batch, candidate_first=len(seconds) % 2 == 1)
-            seconds.append(pair.seconds)
-            yield pair
-
-
-def _pair(bench: Bench, applied: Applied, batch: slice, *, candidate_first: bool) -> _Pair:
-    if candidate_first:
-        made, after = bench.call(applied, batch)
-        plain, before = bench.call(bench.plain, batch)
-    else:
-        plain, before = bench.call(bench.plain, batch)
-        made, after = bench.call(applied, batch)
-    return _Pair(batch, plain, made, (before, after))
-
-
-def _wants_more(pairs: Sequence[tuple[float, float]], options: MeasureOptions) -> bool:
-    if len(pairs) < options.pairs:
-        return True
-    return len(pairs) < options.max_pairs and timing_of(pairs).spread > options.spread

@@ -12,6 +12,7 @@ from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.jsonio import read_record
 from diffaccel.records import Answer, Baseline
+from diffaccel.stages.collect import read
 from diffaccel.stages.verify import load_script
 
 GAP, LABEL, CAPTION, FONT = 8, 170, 44, 13
@@ -29,7 +30,10 @@ def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
     Raises:
         InputError: a task has no script, or the tasks are not of one setup.
     """
-    answers = [read_record(Answer, results / "answers" / f"{name}.json") for name in ids]
+    found = {answer.task.id: answer for answer in read(results.glob("search/*.json"))[1]}
+    if missing := [name for name in ids if name not in found]:
+        raise InputError(f"no such tasks in {results}: {missing}")
+    answers = [found[name] for name in ids]
     setups = {answer.task.cell.setup for answer in answers if answer.task.cell is not None}
     if len(setups) != 1:
         raise InputError(f"tasks of one (model, scheduler, steps) are needed; got {list(ids)}")

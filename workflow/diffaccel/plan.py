@@ -141,6 +141,22 @@ class Experiment:
         """Everything that is asked, by id."""
         return {task.id: task for task in (*self.targets, *self.bound_tasks, *self.user_tasks)}
 
+    @cached_property
+    def _by_setup(self) -> dict[str, tuple[list[Cell], list[Task]]]:
+        """Cells and tasks of each setup."""
+        parts: dict[str, tuple[list[Cell], list[Task]]] = {slug: ([], []) for slug in self.setups}
+        for cell in self.cells.values():
+            parts[cell.setup.slug][0].append(cell)
+        for task in self.tasks.values():
+            if task.cell is not None:
+                parts[task.cell.setup.slug][1].append(task)
+        return parts
+
+    @property
+    def misunderstood(self) -> list[Task]:
+        """The user's sentences that name no cell."""
+        return [task for task in self.user_tasks if task.cell is None]
+
     @property
     def scripted(self) -> list[Task]:
         """The tasks that a script is made for without being asked for by name."""
@@ -168,10 +184,12 @@ class Experiment:
             "platform": self.platform,
         }
 
-    def frontier_job(self, slug: str) -> dict[str, Any]:
-        """What `diffaccel frontier` is told."""
+    def search_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel search` is told."""
+        cells, tasks = self._by_setup[slug]
         return {
-            "cell": to_json(self.cells[slug]),
+            "cells": [to_json(cell) for cell in cells],
+            "tasks": [to_json(task) for task in tasks],
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,
             "search": self.config.search.model_dump(),
@@ -189,11 +207,4 @@ class Experiment:
                 "settings": self.config.speed.settings,
                 "accelerators": [list(names) for names in self._names],
             },
-        }
-
-    def answer_job(self, name: str) -> dict[str, Any]:
-        """What `diffaccel answer` is told."""
-        return {
-            "task": to_json(self.tasks[name]),
-            "search": self.config.search.model_dump(),
         }

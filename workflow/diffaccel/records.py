@@ -164,7 +164,9 @@ class Measurement:
         means: mean per metric.
         failure: why it can never be chosen (crash, blank images), else None. A crashed setting
             has speedup 0 and loss 1.
-        spent: seconds that the whole measurement took.
+        spent: seconds that the whole measurement took; where several were measured together, its
+            share.
+        first_call: seconds of the first, untimed call; compiling is part of it.
         warnings: what a reader should know, e.g. a noisy clock.
     """
 
@@ -178,6 +180,7 @@ class Measurement:
     spent: float
     date: str
     failure: str | None = None
+    first_call: float | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -261,9 +264,11 @@ class Verdict:
         speedup, loss, loss_interval: of the script itself.
         same_scores: whether every image scores exactly as it did in the search.
         reason: what is wrong where ``ok`` is false.
+        script: hash of its source.
     """
 
     id: str
+    script: str
     ok: bool
     reason: str
     required: float
@@ -277,6 +282,33 @@ class Verdict:
     means: dict[str, float]
     same_scores: bool | None
     date: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything that was found of one setup: a file of its own.
+
+    Args:
+        setup: None for the sentences that were not understood.
+        cells: one an accelerator or combination.
+        answers: to the tasks of these cells.
+    """
+
+    setup: Setup | None
+    cells: list[Frontier]
+    answers: list[Answer]
+
+    def answer(self, name: str) -> Answer | None:
+        """The answer to a task, by id."""
+        return next((each for each in self.answers if each.task.id == name), None)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The verdicts on all scripts of one setup: a file of its own."""
+
+    setup: Setup
+    verdicts: list[Verdict]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from diffaccel.jsonio import RecordError, read_record
-from diffaccel.records import Frontier, SpeedRecord
+from diffaccel.records import Search, SpeedRecord
 from diffaccel.space import flatten
 from diffaccel.stages.collect import summary
 
@@ -23,8 +23,7 @@ log = logging.getLogger(__name__)
 def load(folder: Path) -> pd.DataFrame:
     """The summary of whatever lies in a results folder."""
     return summary(
-        sorted(folder.glob("frontier/*.json")),
-        sorted(folder.glob("answers/*.json")),
+        sorted(folder.glob("search/*.json")),
         sorted(folder.glob("verify/*.json")),
     )
 
@@ -163,27 +162,25 @@ def show_failures(results: str, log: str) -> None:
 
 def failures(folder: Path) -> Iterable[tuple[Path, str]]:
     """Logs of jobs whose output is missing, each with its last line."""
-    outputs = {"verify": "json", "frontier": "json", "answers": "json", "code": "py"}
-    outputs["baseline"] = "json"
     for path in sorted(folder.glob("logs/*/*.log")):
         kind = path.parent.name
-        made = folder / kind / f"{path.stem}.{outputs.get(kind, 'json')}"
+        made = folder / kind / f"{path.stem}.{'py' if kind == 'code' else 'json'}"
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if not made.exists() and lines:
             yield path, lines[-1]
 
 
 def say_progress(done: Path, total: int) -> None:
-    """Logs how many cells are decided, and about how long the others will take."""
+    """Logs how many (model, scheduler, steps) are decided, and about how long the others take."""
     known = []
     for path in sorted(done.glob("*.json")):
         # What another job left broken is that job's failure, not this one's.
         with contextlib.suppress(RecordError):
-            known.append(read_record(Frontier, path))
+            known.append(read_record(Search, path).cells)
     left = max(0, total - len(known))
-    seconds = left * sum(record.seconds for record in known) / max(1, len(known))
+    seconds = left * sum(cell.seconds for cells in known for cell in cells) / max(1, len(known))
     log.info(
-        "%d of %d cells decided%s",
+        "%d of %d searched%s",
         len(known),
         total,
         f", about {seconds / 60:.0f} min of searching left" if left else "",

@@ -11,18 +11,32 @@ import pandas as pd
 
 from diffaccel.accelerators import combination
 from diffaccel.grid import Cell
-from diffaccel.jsonio import SCHEMA, read_record, to_json, write_json, write_text
-from diffaccel.records import Answer, Frontier, Measurement, Task, Verdict
+from diffaccel.jsonio import (
+    SCHEMA,
+    read_record,
+    to_json,
+    write_json,
+    write_record,
+    write_text,
+)
+from diffaccel.records import Answer, Frontier, Measurement, Proof, Search, Task, Verdict
 from diffaccel.space import flatten
-from diffaccel.stages.search import resolved, stored_bound
+from diffaccel.stages.search import resolved, stored_bound, unparsed
 
 PathLike = str | OsPathLike[str]
 
 
-def bounds(frontiers: Iterable[PathLike], out: PathLike) -> None:
+def read(searches: Iterable[PathLike]) -> tuple[list[Frontier], list[Answer]]:
+    """Everything that was found, of all setups."""
+    found = [read_record(Search, Path(path)) for path in searches]
+    cells = [cell for search in found for cell in search.cells]
+    return cells, [answer for search in found for answer in search.answers]
+
+
+def bounds(searches: Iterable[PathLike], out: PathLike) -> None:
     """`speedup_bounds.json`: the largest speedup of every cell that has one."""
     stored: dict[str, Any] = {}
-    for known in (read_record(Frontier, Path(path)) for path in frontiers):
+    for known in read(searches)[0]:
         if known.bound is None:
             continue
         key = known.cell.key("upbound_speedup", known.loss_limit)
@@ -34,13 +48,14 @@ def bounds(frontiers: Iterable[PathLike], out: PathLike) -> None:
     write_json(Path(out), stored)
 
 
-def params(frontiers: Iterable[PathLike], answers: Iterable[PathLike], out: PathLike) -> None:
+def params(searches: Iterable[PathLike], out: PathLike) -> None:
     """`search_params.json`: every setting that was found, under its measured speedup."""
     stored: dict[str, Any] = {}
-    for known in (read_record(Frontier, Path(path)) for path in frontiers):
+    cells, answers = read(searches)
+    for known in cells:
         if known.bound is not None:
             _add(stored, known.cell, known.loss_limit, known.bound)
-    for found in (read_record(Answer, Path(path)) for path in answers):
+    for found in answers:
         if found.chosen is not None and found.task.cell is not None:
             _add(stored, found.task.cell, found.task.max_loss, found.chosen)
     write_json(Path(out), stored)
@@ -65,32 +80,35 @@ def _entry(cell: Cell, row: Measurement) -> dict[str, Any]:
     }
 
 
-def tasks(made: Iterable[Task], frontiers: Iterable[PathLike], out: PathLike) -> None:
+def tasks(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) -> None:
     """`tasks.json`: the tasks made from the bounds, then the user's own."""
-    known = {record.cell: record for record in (read_record(Frontier, Path(p)) for p in frontiers)}
+    known = {record.cell: record for record in read(searches)[0]}
     listed = [resolved(task, known[task.cell]) if task.cell else task for task in made]
     kept = [task for task in listed if task.required is not None or task.problem is not None]
     write_json(Path(out), {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
 
 
-def feasible(answers: Iterable[PathLike], out: PathLike) -> None:
-    """The ids of the tasks that were met, one a line."""
-    records = [read_record(Answer, Path(path)) for path in answers]
-    met = [record.task.id for record in records if record.status == "met"]
-    write_text(Path(out), "".join(f"{name}\n" for name in met))
+def misunderstood(made: Iterable[Task], out: PathLike) -> None:
+    """The answers to the sentences that were not understood."""
+    write_record(Path(out), Search(None, [], [unparsed(task) for task in made]))
 
 
-def summary(
-    frontiers: Iterable[PathLike], answers: Iterable[PathLike], verdicts: Iterable[PathLike]
-) -> pd.DataFrame:
+def feasible(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) -> None:
+    """The ids of those tasks that were met, one a line."""
+    met = {found.task.id for found in read(searches)[1] if found.status == "met"}
+    write_text(Path(out), "".join(f"{task.id}\n" for task in made if task.id in met))
+
+
+def summary(searches: Iterable[PathLike], proofs: Iterable[PathLike]) -> pd.DataFrame:
     """One row a task, with its cell's bound; what is missing is empty."""
-    known = {record.cell: record for record in (read_record(Frontier, Path(p)) for p in frontiers)}
-    proven = {record.id: record for record in (read_record(Verdict, Path(p)) for p in verdicts)}
-    rows = [
-        _row(found, known, proven.get(found.task.id))
-        for found in (read_record(Answer, Path(path)) for path in answers)
-    ]
-    return pd.DataFrame(rows)
+    cells, answers = read(searches)
+    known = {record.cell: record for record in cells}
+    proven = {
+        verdict.id: verdict
+        for path in proofs
+        for verdict in read_record(Proof, Path(path)).verdicts
+    }
+    return pd.DataFrame([_row(found, known, proven.get(found.task.id)) for found in answers])
 
 
 def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) -> dict[str, Any]:
@@ -125,12 +143,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
     return row
 
 
-def write_summary(
-    frontiers: Iterable[PathLike],
-    answers: Iterable[PathLike],
-    verdicts: Iterable[PathLike],
-    out: PathLike,
-) -> None:
+def write_summary(searches: Iterable[PathLike], proofs: Iterable[PathLike], out: PathLike) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
-    table = summary(frontiers, answers, verdicts)
+    table = summary(searches, proofs)
     write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))

@@ -1,7 +1,7 @@
-"""Deciding a cell: measure what the strategy asks for until it asks no more.
+"""Deciding the cells of a setup: measure what the strategy asks for until it asks no more.
 
-Used by two stages. `frontier` decides the bound and all configured targets of a cell together;
-`answer` decides one task, and measures only where the frontier left it open.
+All cells of a (model, scheduler, steps) are decided in one process, side by side: the model is
+loaded once, and what they want measured next is timed in the same rounds, beside one baseline.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ from diffaccel.space import Space, flatten, nest
 from diffaccel.strategies import STRATEGIES, Observation, Problem
 
 if TYPE_CHECKING:
-    from diffaccel.measure import Bench, Generate
+    from diffaccel.measure import Bench, Candidate, Generate
     from diffaccel.metrics.base import Images
 
 log = logging.getLogger(__name__)
@@ -43,28 +43,34 @@ log = logging.getLogger(__name__)
 BOUND_MARGIN = 1.1
 """Stored bound over measured: a wrongly accepted request costs a search, a wrongly rejected one
 is lost."""
+TOGETHER = 8
+"""Settings at most that are timed in the same rounds."""
 
-Measure = Callable[[SettingDict], Measurement]
+Wants = Iterator[list[SettingDict]]
+"""What a cell wants measured, again and again until it is decided."""
+Measure = Callable[[Sequence[tuple[Cell, SettingDict]]], list[Measurement]]
+"""Measures settings of cells together."""
 
 
 @dataclass(frozen=True)
 class CellSearch:
-    """A cell with all that was measured of it.
-
-    Args:
-        measure: measures a setting; called only when there is something to measure.
-    """
+    """A cell with all that was measured of it."""
 
     cell: Cell
     baseline: Baseline
     journal: Journal[Measurement]
-    measure: Measure
     options: SearchOptions
     known: list[Measurement] = field(default_factory=list)
 
     @property
     def combination(self) -> Combination:
         return combination(self.cell.accelerators)
+
+    @functools.cached_property
+    def refused(self) -> str | None:
+        """Why nothing can be measured here, or None."""
+        ok, reason = self.combination.supports(self.baseline.facts)
+        return check_baseline(self.baseline) if ok else reason
 
     @functools.cached_property
     def space(self) -> Space:
@@ -80,8 +86,9 @@ class CellSearch:
         """The measurements that may be chosen."""
         return [row for row in self.rows() if row.failure is None]
 
-    def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> None:
-        """Measures until the strategy has decided the targets and, if asked for, the bound."""
+    def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
+        """What must be measured until the strategy has decided the targets and, if asked for, the
+        bound. Each list must have been added when the next is asked for."""
         problem = Problem(
             space=self.space,
             loss_limit=loss_limit,
@@ -90,8 +97,7 @@ class CellSearch:
             seed=self.options.seed,
         )
         while settings := self._ask(problem) or (self._unconfirmed(loss_limit) if bound else []):
-            for setting in settings:
-                self._add(setting, loss_limit)
+            yield settings
 
     def _ask(self, problem: Problem) -> list[SettingDict]:
         """What the strategy wants, told of everything that was measured in this space."""
@@ -110,23 +116,18 @@ class CellSearch:
             return []
         return [best.setting]
 
-    def _add(self, setting: SettingDict, loss_limit: float) -> None:
-        row = self.measure(setting)
+    def add(self, row: Measurement) -> None:
+        """Keeps a measurement, on disk first."""
         self.journal.append(row)
         self.known.append(row)
-        self._say(row, loss_limit)
-
-    def _say(self, row: Measurement, loss_limit: float) -> None:
-        best = pareto.bound(self.usable(), loss_limit)
         log.info(
-            "%s: %d measured, %s -> %.2fx, loss %+.4f%s; best %s",
+            "%s: %d measured, %s -> %.2fx, loss %+.4f%s",
             self.cell.slug,
             len(self.rows()),
             ", ".join(f"{name}={value}" for name, value in flatten(row.setting).items()),
             row.speedup,
             row.loss,
             f" ({row.failure})" if row.failure else "",
-            f"{best.speedup:.2f}x" if best else "none",
         )
 
 
@@ -135,30 +136,62 @@ def _observation(row: Measurement) -> Observation:
     return Observation(flatten(row.setting), row.speedup, loss)
 
 
+def settle(wanting: Sequence[tuple[CellSearch, Wants]], measure: Measure) -> None:
+    """Measures what the cells want, side by side, until none wants more."""
+    queues: dict[Cell, list[SettingDict]] = {search.cell: [] for search, _ in wanting}
+    searches = {search.cell: search for search, _ in wanting}
+    while True:
+        for search, wants in wanting:
+            queues[search.cell] = queues[search.cell] or next(wants, [])
+        # The first of each cell, then the second of each, as many as are timed together.
+        rounds = itertools.zip_longest(*([(cell, s) for s in q] for cell, q in queues.items()))
+        batch = [each for group in rounds for each in group if each is not None][:TOGETHER]
+        if not batch:
+            return
+        for (cell, setting), row in zip(batch, measure(batch), strict=True):
+            searches[cell].add(row)
+            queues[cell] = [other for other in queues[cell] if other is not setting]
+
+
 @contextlib.contextmanager
 def opened(
-    cell: Cell, baseline: Baseline, images: Path, journal: Path, options: SearchOptions
-) -> Iterator[CellSearch]:
-    """A cell ready to be searched. The device is taken and the model loaded only when the first
-    setting must be measured, and both are kept until the end."""
-    rows = Journal(journal, baseline.digest, Measurement)
+    cells: Sequence[Cell], baseline: Baseline, images: Path, journals: Path, options: SearchOptions
+) -> Iterator[tuple[list[CellSearch], Measure]]:
+    """The cells of a setup with what is known of them, and what measures more. The device is taken
+    and the model loaded only when the first setting must be measured, and both are kept until
+    the end.
+
+    Args:
+        journals: folder of the cells' journals.
+    """
+    searches = []
+    for cell in cells:
+        journal = Journal(journals / f"{cell.slug}.jsonl", baseline.digest, Measurement)
+        searches.append(CellSearch(cell, baseline, journal, options, journal.rows()))
     with contextlib.ExitStack() as stack:
         bench = functools.cache(lambda: _open(stack, baseline, images))
 
-        def measure(setting: SettingDict) -> Measurement:
-            from diffaccel.measure import measure as measure_one
+        def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
+            from diffaccel.measure import measure as measure_all
 
-            opened_bench, references = bench()
-            combined = combination(cell.accelerators)
+            made, references = bench()
+            candidates = [_candidate(made, cell, setting) for cell, setting in batch]
+            return measure_all(made, baseline, references, candidates)
 
-            @contextlib.contextmanager
-            def applied() -> Iterator[Generate]:
-                with combined.applied(opened_bench.pipe, setting) as call:
-                    yield opened_bench.calling(call)
+        yield searches, measure
 
-            return measure_one(opened_bench, baseline, references, applied, setting)
 
-        yield CellSearch(cell, baseline, rows, measure, options, rows.rows())
+def _candidate(bench: Bench, cell: Cell, setting: SettingDict) -> Candidate:
+    from diffaccel.measure import Candidate
+
+    combined = combination(cell.accelerators)
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[Generate]:
+        with combined.applied(bench.pipe, setting) as call:
+            yield bench.calling(call)
+
+    return Candidate(setting, applied)
 
 
 def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tuple[Bench, Images]:
@@ -172,27 +205,38 @@ def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tupl
     return made, references
 
 
-def frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -> Frontier:
-    """Decides the bound and the targets of a cell."""
-    ok, reason = search.combination.supports(search.baseline.facts)
-    refused = reason if not ok else check_baseline(search.baseline)
-    start = time.perf_counter()
-    if refused is None:
-        search.decide(targets, loss_limit, bound=True)
-    else:
-        log.warning("%s: %s", search.cell.slug, refused)
+def frontiers(
+    searches: Sequence[CellSearch], measure: Measure, targets: Sequence[float], loss_limit: float
+) -> list[Frontier]:
+    """Decides the bound and the targets of each cell."""
+    before = [len(search.known) for search in searches]
+    wanting = []
+    for search in searches:
+        if search.refused is None:
+            wanting.append((search, search.decide(targets, loss_limit, bound=True)))
+        else:
+            log.warning("%s: %s", search.cell.slug, search.refused)
+    settle(wanting, measure)
+    return [
+        _frontier(search, sum(row.spent for row in search.known[first:]), loss_limit)
+        for search, first in zip(searches, before, strict=True)
+    ]
+
+
+def _frontier(search: CellSearch, seconds: float, loss_limit: float) -> Frontier:
+    supported, _ = search.combination.supports(search.baseline.facts)
     return Frontier(
         cell=search.cell,
-        status="measured" if refused is None else "refused",
-        reason=refused or "",
+        status="measured" if search.refused is None else "refused",
+        reason=search.refused or "",
         loss_limit=loss_limit,
         search=search.options,
         baseline=search.baseline.digest,
         bound=pareto.bound(search.usable(), loss_limit),
         front=pareto.front(search.usable()),
         measured=len(search.rows()),
-        seconds=time.perf_counter() - start,
-        candidates=search.space.size if ok else 0,
+        seconds=seconds,
+        candidates=search.space.size if supported else 0,
     )
 
 
@@ -201,30 +245,57 @@ def stored_bound(known: Frontier) -> float | None:
     return round(known.bound.speedup * BOUND_MARGIN, 2) if known.bound else None
 
 
-def answer(task: Task, known: Frontier, search: CellSearch) -> Answer:
-    """Answers one task from what is known of its cell, measuring more where that is open."""
+def answers(
+    made: Sequence[Task],
+    known: Sequence[Frontier],
+    searches: Sequence[CellSearch],
+    measure: Measure,
+) -> list[Answer]:
+    """Answers tasks from what is known of their cells, measuring more where that is open."""
+    found: dict[str, Answer] = {}
+    settle(
+        [
+            (search, _answering([t for t in made if t.cell == search.cell], cell, search, found))
+            for cell, search in zip(known, searches, strict=True)
+        ],
+        measure,
+    )
+    return [found[task.id] for task in made]
+
+
+def _answering(
+    made: Sequence[Task], known: Frontier, search: CellSearch, found: dict[str, Answer]
+) -> Wants:
+    """Answers a cell's tasks one after the other into ``found``."""
+    for task in made:
+        reason = _hopeless(task, known)
+        task = resolved(task, known)
+        if reason is None and task.required is not None:
+            chosen = pareto.meet(search.usable(), task.required, task.max_loss)
+            if chosen is None:
+                yield from search.decide([task.required], task.max_loss, bound=False)
+                chosen = pareto.meet(search.usable(), task.required, task.max_loss)
+            if chosen is not None:
+                found[task.id] = Answer(task, "met", "", chosen, None, search.baseline.environment)
+                continue
+            count = len(search.rows())
+            reason = f"no setting of {count} measured reaches {task.required}x within the loss"
+        found[task.id] = _infeasible(task, reason or "", search)
+
+
+def _hopeless(task: Task, known: Frontier) -> str | None:
+    """Why a task cannot be met whatever is measured, or None."""
     if known.status == "refused":
-        return _infeasible(task, known.reason, search)
+        return known.reason
     required = _required(task, known)
     if required is None:
-        reason = f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
-        return _infeasible(task, reason, search)
+        return f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
     if required <= 1:
-        reason = f"{required}x is no speedup: the bound of {stored_bound(known)}x leaves none"
-        return _infeasible(task, reason, search)
-    task = resolved(task, known)
+        return f"{required}x is no speedup: the bound of {stored_bound(known)}x leaves none"
     limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
     if limit is not None and required > limit:
-        reason = f"{required}x is above the bound of {limit}x"
-        return _infeasible(task, reason, search)
-    chosen = pareto.meet(search.usable(), required, task.max_loss)
-    if chosen is None:
-        search.decide([required], task.max_loss, bound=False)
-        chosen = pareto.meet(search.usable(), required, task.max_loss)
-    if chosen is None:
-        reason = f"no setting of {len(search.rows())} measured reaches {required}x within the loss"
-        return _infeasible(task, reason, search)
-    return Answer(task, "met", "", chosen, None, search.baseline.environment)
+        return f"{required}x is above the bound of {limit}x"
+    return None
 
 
 def _required(task: Task, known: Frontier) -> float | None:

@@ -1,18 +1,21 @@
-"""Proving a generated script: it is loaded in this process of its own, run, and measured again."""
+"""Proving the generated scripts: each is loaded, run, and measured again."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from diffaccel import bench as benches
 from diffaccel import devices
-from diffaccel.measure import Generate, MeasureError, measure, today
-from diffaccel.records import Answer, Baseline, Measurement, Verdict
+from diffaccel.journal import Journal
+from diffaccel.jsonio import digest, to_json
+from diffaccel.measure import Candidate, Generate, MeasureError, measure, today
+from diffaccel.records import Answer, Baseline, Measurement, Proof, Search, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -20,27 +23,73 @@ TOLERANCE = 0.05
 """Share of the required speedup that the clock may cost a script."""
 
 
-def run(answer: Answer, baseline: Baseline, images: Path, script: Path) -> Verdict:
-    """Measures a script against the plain pipeline by the same rules as the search did.
+def run(
+    found: Search, baseline: Baseline, images: Path, scripts: Sequence[Path], journal: Path
+) -> Proof:
+    """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
+    did. What the journal has of the same script and the same answer is not measured again.
 
-    The script loads its own pipeline; the baseline of the pairs is that same pipeline, outside of
-    what the script puts on.
+    Args:
+        scripts: generated files, each named by its task.
+
+    Raises:
+        InputError: a script's task was not met.
     """
-    with devices.hold_device() as device:
-        benches.be_quiet()
-        benches.use_threads(baseline.spec.threads)
-        module = load_script(script)
-        pipe = module.load_pipeline(device=device)
-        own = benches.open_bench(baseline.setup, baseline.spec, baseline.options, device, pipe=pipe)
-        benches.check_same(own, baseline)
+    kept = {verdict.id: verdict for verdict in _journal(journal, baseline).rows()}
+    verdicts = []
+    with contextlib.ExitStack() as stack:
+        # Taken when the first script must be measured, and kept until the end.
+        held = functools.cache(lambda: stack.enter_context(devices.hold_device()))
+        for path in scripts:
+            answer, source = _answer(found, path), _hash(found, path)
+            verdict = kept.get(path.stem)
+            if verdict is None or verdict.script != source:
+                again = _measured(answer, baseline, images, path, held())
+                verdict = _verdict(answer, source, again)
+                _journal(journal, baseline).append(verdict)
+            _say(verdict)
+            verdicts.append(verdict)
+    return Proof(baseline.setup, verdicts)
 
-        @contextlib.contextmanager
-        def applied() -> Iterator[Generate]:
-            yield lambda prompts, seeds: module.generate(own.pipe, prompts, seeds)
 
-        references = benches.load_images(images, baseline)
-        setting = answer.chosen.setting if answer.chosen else {}
-        verdict = _verdict(answer, measure(own, baseline, references, applied, setting))
+def _journal(path: Path, baseline: Baseline) -> Journal[Verdict]:
+    return Journal(path, baseline.digest, Verdict)
+
+
+def _answer(found: Search, script: Path) -> Answer:
+    answer = found.answer(script.stem)
+    if answer is None or answer.chosen is None:
+        raise MeasureError(f"{script}: the task was not met, so there is nothing to verify")
+    return answer
+
+
+def _hash(found: Search, script: Path) -> str:
+    """Of a script and of what it was made from."""
+    return digest([script.read_text(encoding="utf-8"), to_json(_answer(found, script))])
+
+
+def _measured(
+    answer: Answer, baseline: Baseline, images: Path, script: Path, device: str
+) -> Measurement:
+    """A script, measured. It loads its own pipeline; the baseline of the pairs is that same
+    pipeline, outside of what the script puts on."""
+    benches.be_quiet()
+    benches.use_threads(baseline.spec.threads)
+    module = load_script(script)
+    pipe = module.load_pipeline(device=device)
+    own = benches.open_bench(baseline.setup, baseline.spec, baseline.options, device, pipe=pipe)
+    benches.check_same(own, baseline)
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[Generate]:
+        yield lambda prompts, seeds: module.generate(own.pipe, prompts, seeds)
+
+    setting = answer.chosen.setting if answer.chosen else {}
+    references = benches.load_images(images, baseline)
+    return measure(own, baseline, references, [Candidate(setting, applied)])[0]
+
+
+def _say(verdict: Verdict) -> None:
     log.info(
         "%s: %.2fx (required %sx), loss %+.4f: %s",
         verdict.id,
@@ -49,7 +98,6 @@ def run(answer: Answer, baseline: Baseline, images: Path, script: Path) -> Verdi
         verdict.loss,
         "ok" if verdict.ok else verdict.reason,
     )
-    return verdict
 
 
 def load_script(script: Path) -> ModuleType:
@@ -62,7 +110,7 @@ def load_script(script: Path) -> ModuleType:
     return module
 
 
-def _verdict(answer: Answer, again: Measurement) -> Verdict:
+def _verdict(answer: Answer, script: str, again: Measurement) -> Verdict:
     task, chosen = answer.task, answer.chosen
     if chosen is None or task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
@@ -77,6 +125,7 @@ def _verdict(answer: Answer, again: Measurement) -> Verdict:
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return Verdict(
         id=task.id,
+        script=script,
         ok=not reasons,
         reason="; ".join(reasons),
         required=task.required,

@@ -1,0 +1,24 @@
+# How far the cells of a (model, scheduler, steps) can go, and what meets each of its tasks: one job,
+# which loads the model once and times what the cells want next side by side. Measurements are kept
+# in the journals, outside the outputs, so that a killed job loses at most those in flight.
+rule search:
+    input:
+        unpack(get_baseline),
+    output:
+        f"{R}/search/{{setup}}.json",
+    log:
+        f"{R}/logs/search/{{setup}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
+    threads: get_threads
+    resources:
+        gpu=TIMED_GPUS,
+        timed=1,
+    params:
+        job=get_search_job,
+        journals=f"{R}/journal",
+    message:
+        "search of {wildcards.setup}"
+    shell:
+        "python -m diffaccel search --job {params.job:q} --baseline {input.baseline:q}"
+        " --images {input.images:q} --journals {params.journals:q} --out {output:q} --log {log:q}"
