@@ -107,6 +107,7 @@ def get_proofs(wildcards):
 def get_results(wildcards):
     """Every result by name: Snakemake would not miss a deleted file that is only on the way."""
     return [
+        *(f"{R}/models/{setup.model}.json" for setup in EXPERIMENT.setups.values()),
         *(f"{R}/baseline/{setup}.json" for setup in EXPERIMENT.setups),
         *SEARCHES,
         *(f"{R}/code/{task}.py" for task in get_met()),

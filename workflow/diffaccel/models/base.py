@@ -100,18 +100,20 @@ class Family(ABC):
             ModelError: no such folder or file, not a pipeline, another pipeline class, or weights
                 that are pickled, missing or not whole.
         """
-        where = f"model {spec.name!r}: "
         try:
             if spec.untrained:
                 self._check_index(Path(spec.source))
-            elif sources.is_single_file(spec.source):
+                return
+            if sources.is_single_file(spec.source):
                 _check_single_file(Path(spec.source))
             elif sources.is_local(spec.source):
                 self._check_folder(spec)
-            if spec.vae is not None and sources.is_local(spec.vae):
-                _check_vae(Path(spec.vae))
+            for field in ("vae", "scorer"):
+                source = vars(spec)[field]
+                if source is not None and sources.is_local(source):
+                    _check_network(field, Path(source))
         except ModelError as error:
-            raise ModelError(f"{where}{error}") from None
+            raise ModelError(f"model {spec.name!r}: {error}") from None
 
     def _check_index(self, folder: Path) -> None:
         index = folder / INDEX
@@ -158,8 +160,9 @@ class Family(ABC):
             field: _hub.get(there, labels[field], wanted[field].download)
             for field, there in found.items()
         }
+        pins: dict[str, Any] = {field: there.source for field, there in found.items()}
         return Fetched(
-            spec=replace(spec, **{field: there.source for field, there in found.items()}),
+            spec=replace(spec, **pins),
             source=folders["source"],
             config=folders.get("config"),
             vae=folders.get("vae"),
@@ -279,14 +282,14 @@ def _check_single_file(path: Path) -> None:
     read_header(path)
 
 
-def _check_vae(folder: Path) -> None:
+def _check_network(field: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"vae: {folder} is not a folder of a VAE in diffusers' format (it has no config.json); "
-            "in a pipeline's folder it is the subfolder vae"
+            f"{field}: {folder} has no config.json: give the folder of a model as save_pretrained "
+            "writes it; of a part of a pipeline, its subfolder"
         )
     names = [path.name for path in folder.iterdir()]
-    for name in check_weights(f"vae: {folder}", names, [""], None):
+    for name in check_weights(f"{field}: {folder}", names, [""], None):
         read_header(folder / name)
 
 
@@ -329,12 +332,9 @@ def fetch_scorer(scorer: str) -> Path:
     """
     found = _hub.find(scorer, "config.json", "scorer")
     if found.files:
-        check_weights(found.source, found.files, [""], None)
+        check_weights(f"scorer: {found.source}", found.files, [""], None)
     folder = _hub.get(found, "scorer", _download_network)
-    if not folder.is_dir():
-        raise ModelError(f"scorer: there is no folder {folder}; give that of a CLIP model")
-    for name in check_weights(str(folder), [path.name for path in folder.iterdir()], [""], None):
-        read_header(folder / name)
+    _check_network("scorer", folder)
     return folder
 
 

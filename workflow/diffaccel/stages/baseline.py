@@ -22,7 +22,8 @@ def run(
     """Writes the record and the images of a baseline.
 
     Raises:
-        InputError: this is other hardware than the results are for, or the model is untrained.
+        InputError: this is other hardware than the results are for, the model is untrained, or its images
+            do not fit.
     """
     if spec.untrained:
         raise ModelError(
@@ -31,9 +32,17 @@ def run(
         )
     with devices.hold_device() as device:
         devices.check_platform(platform)
+        import torch
+
         from diffaccel import bench
 
-        record, made = bench.run_baseline(bench.open_bench(setup, spec, options, device))
+        try:
+            record, made = bench.run_baseline(bench.open_bench(setup, spec, options, device))
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"model {spec.name!r}: {spec.batch_size} images of {spec.height}x{spec.width} at "
+                f"once do not fit on {device}: lower batch_size. {str(error).splitlines()[0]}"
+            ) from None
         log.info(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",
             setup.slug,
