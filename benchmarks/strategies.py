@@ -87,10 +87,10 @@ def truth(experiment: Experiment, slug: str, folder: Path) -> tuple[Baseline, li
         spec = experiment.spec(cell.setup)
         baseline.run(cell.setup, spec, experiment.options, experiment.platform, record, images)
     measured = read_record(Baseline, record)
-    journal = folder / f"{slug}.jsonl"
-    with search.opened(cell, measured, images, journal, SearchOptions(EXACT)) as opened:
-        search.frontier(opened, experiment.config.speedups, experiment.config.loss_limit)
-        return measured, opened.rows()
+    with search.opened([cell], measured, images, folder, SearchOptions(EXACT)) as (cells, measure):
+        config = experiment.config
+        search.frontiers(cells, measure, config.speedups, config.loss_limit)
+        return measured, cells[0].rows()
 
 
 def observation(row: Measurement) -> Observation:

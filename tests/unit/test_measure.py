@@ -14,7 +14,9 @@ from PIL import Image
 from diffaccel.accelerators import PipelineFacts
 from diffaccel.grid import Setup
 from diffaccel.measure import (
+    Applied,
     Bench,
+    Candidate,
     Generate,
     check_baseline,
     image_digests,
@@ -25,7 +27,14 @@ from diffaccel.measure import (
     timing_of,
 )
 from diffaccel.metrics import METRICS
-from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
+from diffaccel.records import (
+    Baseline,
+    Environment,
+    Measurement,
+    MeasureOptions,
+    ModelSpec,
+    SettingDict,
+)
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
@@ -93,10 +102,17 @@ def putting_on(made: Bench, pipe: Recorder, enter_seconds: float = 0.0):  # type
     return applied
 
 
+def alone(
+    made: Bench, record: Baseline, images: np.ndarray, applied: Applied, setting: SettingDict
+) -> Measurement:
+    (row,) = measure(made, record, images, [Candidate(setting, applied)])
+    return row
+
+
 def test_the_same_images_lose_nothing() -> None:
     made = bench(Recorder())
     record, images = baseline_of(made)
-    row = measure(made, record, images, putting_on(made, Recorder()), {})
+    row = alone(made, record, images, putting_on(made, Recorder()), {})
     assert row.loss == 0 and row.loss_interval == (0, 0)
     assert row.means["ssim"] == pytest.approx(1) and row.means["psnr"] == 100
     assert row.failure is None
@@ -105,7 +121,7 @@ def test_the_same_images_lose_nothing() -> None:
 def test_loss_has_the_sign_of_the_contract() -> None:
     made = bench(Recorder())
     record, images = baseline_of(made)
-    brighter = measure(made, record, images, putting_on(made, Recorder(shift=10)), {})
+    brighter = alone(made, record, images, putting_on(made, Recorder(shift=10)), {})
     assert brighter.loss == pytest.approx(-10 / np.mean(record.scores["clip_score"]))
     assert brighter.means["psnr"] < 40
 
@@ -115,7 +131,7 @@ def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:
     made = bench(pipe)
     record, images = baseline_of(made)
     pipe.calls.clear()
-    row = measure(made, record, images, putting_on(made, candidate), {})
+    row = alone(made, record, images, putting_on(made, candidate), {})
     assert row.timing is not None
     assert len(row.scores["clip_score"]) == len(PROMPTS)
     assert len(row.timing.baseline) == len(row.timing.accelerated) == len(pipe.calls)
@@ -123,11 +139,38 @@ def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:
     assert candidate.calls[-len(pipe.calls) :] == pipe.calls
 
 
+def test_candidates_measured_together_share_the_baseline_and_one_may_fail() -> None:
+    def broken(**kwargs: object) -> Result:
+        raise RuntimeError("no such block")
+
+    pipe = Recorder(seconds=0.02)
+    made = bench(pipe)
+    record, images = baseline_of(made)
+    pipe.calls.clear()
+    made_of = [Recorder(seconds=0.1), broken, Recorder(shift=10)]
+    rows = measure(
+        made,
+        record,
+        images,
+        [Candidate({"a": {"n": n}}, putting_on(made, each)) for n, each in enumerate(made_of)],  # type: ignore[arg-type]
+    )
+    assert [row.setting["a"]["n"] for row in rows] == [0, 1, 2]
+    slow, failed, bright = rows
+    assert failed.failure == "RuntimeError: no such block" and failed.timing is None
+    assert slow.timing is not None and bright.timing is not None
+    assert slow.loss == 0 and bright.loss < 0
+    shared = min(len(slow.timing.baseline), len(bright.timing.baseline))
+    assert shared >= OPTIONS.pairs
+    assert slow.timing.baseline[:shared] == bright.timing.baseline[:shared]
+    assert len(pipe.calls) == max(len(slow.timing.baseline), len(bright.timing.baseline))
+    assert slow.speedup < bright.speedup
+
+
 def test_the_clock_holds_only_the_call() -> None:
     made = bench(Recorder(seconds=0.02))
     record, images = baseline_of(made)
     applied = putting_on(made, Recorder(seconds=0.02), enter_seconds=0.2)
-    row = measure(made, record, images, applied, {})
+    row = alone(made, record, images, applied, {})
     assert row.timing is not None
     # Putting on takes ten times the call: inside the clock it would make this 0.1.
     assert row.speedup > 0.5
@@ -139,7 +182,7 @@ def test_a_crash_is_a_result() -> None:
 
     made = bench(Recorder())
     record, images = baseline_of(made)
-    row = measure(made, record, images, putting_on(made, broken), {"a": {"b": 1}})  # type: ignore[arg-type]
+    row = alone(made, record, images, putting_on(made, broken), {"a": {"b": 1}})  # type: ignore[arg-type]
     assert row.failure == "RuntimeError: no such block"
     assert row.setting == {"a": {"b": 1}} and row.speedup == 0
 
@@ -150,14 +193,14 @@ def test_blank_images_are_a_failure() -> None:
 
     made = bench(Recorder())
     record, images = baseline_of(made)
-    row = measure(made, record, images, putting_on(made, blank), {})  # type: ignore[arg-type]
+    row = alone(made, record, images, putting_on(made, blank), {})  # type: ignore[arg-type]
     assert row.failure == "8 of 8 images are blank"
 
 
 def test_another_baseline_is_noticed() -> None:
     made = bench(Recorder())
     record, images = baseline_of(made)
-    row = measure(made, record, images + 1, putting_on(made, Recorder()), {})
+    row = alone(made, record, images + 1, putting_on(made, Recorder()), {})
     assert any("not the same" in warning for warning in row.warnings)
 
 

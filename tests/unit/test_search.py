@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from diffaccel.records import (
     Answer,
     Baseline,
     Environment,
+    Frontier,
     Measurement,
     MeasureOptions,
     ModelSpec,
@@ -50,51 +52,68 @@ def response(setting: SettingDict) -> tuple[float, float]:
     return 1 / (1 - depth * (1 - 1 / interval)), 0.004 * (interval - 1) * depth**2 - 0.001
 
 
-def noisy(seed: int, noise: float) -> Callable[[SettingDict], Measurement]:
+def noisy(seed: int, noise: float) -> search.Measure:
     random = np.random.default_rng(seed)
 
-    def measure(setting: SettingDict) -> Measurement:
-        speedup, loss = response(setting)
-        return Measurement(
-            setting=setting,
-            speedup=speedup * float(np.exp(random.normal(0, noise))),
-            loss=loss,
-            loss_interval=(loss, loss),
-            timing=None,
-            scores={},
-            means={},
-            spent=1.0,
-            date="",
-        )
+    def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
+        return [row(setting, float(np.exp(random.normal(0, noise)))) for _, setting in batch]
 
     return measure
 
 
+def row(setting: SettingDict, luck: float) -> Measurement:
+    speedup, loss = response(setting)
+    return Measurement(
+        setting=setting,
+        speedup=speedup * luck,
+        loss=loss,
+        loss_interval=(loss, loss),
+        timing=None,
+        scores={},
+        means={},
+        spent=1.0,
+        date="",
+    )
+
+
+def forbidden(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
+    raise AssertionError(f"measured again: {batch}")
+
+
 def cell_search(
-    folder: Path,
-    measure: Callable[[SettingDict], Measurement],
-    options: SearchOptions | None = None,
+    folder: Path, options: SearchOptions | None = None, cell: Cell = CELL
 ) -> search.CellSearch:
-    journal = Journal(folder / "j", "d", Measurement)
+    journal = Journal(folder / cell.slug, "d", Measurement)
     options = options or SearchOptions("frontier")
-    return search.CellSearch(CELL, BASELINE, journal, measure, options, journal.rows())
+    return search.CellSearch(cell, BASELINE, journal, options, journal.rows())
 
 
-def forbidden(setting: SettingDict) -> Measurement:
-    raise AssertionError(f"measured again: {setting}")
+def frontier(
+    opened: search.CellSearch, measure: search.Measure, targets: Sequence[float] = ()
+) -> Frontier:
+    (known,) = search.frontiers([opened], measure, targets, 0.02)
+    return known
+
+
+def answer(
+    task: Task, known: Frontier, opened: search.CellSearch, measure: search.Measure
+) -> Answer:
+    (found,) = search.answers([task], [known], [opened], measure)
+    return found
 
 
 def test_what_was_decided_is_decided_again_without_measuring(tmp_path: Path) -> None:
     for seed in range(5):
         folder = tmp_path / str(seed)
-        first = search.frontier(cell_search(folder, noisy(seed, 0.03)), [1.5, 2.0], 0.02)
-        again = search.frontier(cell_search(folder, forbidden), [1.5, 2.0], 0.02)
+        first = frontier(cell_search(folder), noisy(seed, 0.03), [1.5, 2.0])
+        again = frontier(cell_search(folder), forbidden, [1.5, 2.0])
         assert (again.bound, again.front) == (first.bound, first.front)
+        assert first.seconds == len(cell_search(folder).known) and again.seconds == 0
 
 
 def test_the_bound_was_measured_twice_and_the_second_counts(tmp_path: Path) -> None:
-    opened = cell_search(tmp_path, noisy(0, 0.05))
-    known = search.frontier(opened, [], 0.02)
+    opened = cell_search(tmp_path)
+    known = frontier(opened, noisy(0, 0.05))
     same = [row for row in opened.known if known.bound and row.setting == known.bound.setting]
     assert len(same) == 2 and known.bound == same[-1]
 
@@ -103,9 +122,8 @@ def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
     """Over many searches the bound is, on average, not faster than its setting really is."""
     excess = []
     for seed in range(30):
-        options = SearchOptions("exhaustive")
-        opened = cell_search(tmp_path / str(seed), noisy(seed, 0.05), options)
-        bound = search.frontier(opened, [], 0.02).bound
+        opened = cell_search(tmp_path / str(seed), SearchOptions("exhaustive"))
+        bound = frontier(opened, noisy(seed, 0.05)).bound
         assert bound is not None
         excess.append(np.log(bound.speedup / response(bound.setting)[0]))
     # Unconfirmed, the fastest of the grid reads 5% too fast here.
@@ -113,10 +131,28 @@ def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_space_do_no_harm(tmp_path: Path) -> None:
-    search.frontier(cell_search(tmp_path, noisy(0, 0), SearchOptions("frontier", "full")), [], 0.02)
-    grid = cell_search(tmp_path, noisy(0, 0))
-    known = search.frontier(grid, [], 0.02)
+    frontier(cell_search(tmp_path, SearchOptions("frontier", "full")), noisy(0, 0))
+    known = frontier(cell_search(tmp_path), noisy(0, 0))
     assert known.bound is not None and known.candidates == 42
+
+
+def test_cells_side_by_side_find_what_each_finds_alone(tmp_path: Path) -> None:
+    """They share rounds, at most so many settings in one, and no cell waits for another."""
+    steps = (10, 20, 25, 50)
+    cells = [Cell(Setup("m", "DDIM", count), ("deepcache",)) for count in steps]
+    batches: list[list[Cell]] = []
+
+    def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
+        batches.append([cell for cell, _ in batch])
+        return [row(setting, 1.0) for _, setting in batch]
+
+    together = [cell_search(tmp_path / "together", cell=cell) for cell in cells]
+    known = search.frontiers(together, measure, [1.5], 0.02)
+    for cell, found in zip(cells, known, strict=True):
+        alone = frontier(cell_search(tmp_path / "alone", cell=cell), noisy(0, 0), [1.5])
+        assert (found.cell, found.bound, found.front) == (cell, alone.bound, alone.front)
+    assert set(batches[0]) == set(cells)
+    assert max(map(len, batches)) <= search.TOGETHER
 
 
 @pytest.mark.parametrize(
@@ -129,10 +165,10 @@ def test_rows_of_another_space_do_no_harm(tmp_path: Path) -> None:
     ],
 )
 def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, says: str) -> None:
-    opened = cell_search(tmp_path, noisy(0, 0))
-    known = search.frontier(opened, [1.5], 0.02)
+    opened = cell_search(tmp_path)
+    known = frontier(opened, noisy(0, 0), [1.5])
     task = Task("t", "user", CELL, required, None, max_loss, "a sentence")
-    found: Answer = search.answer(task, known, opened)
+    found = answer(task, known, opened, noisy(0, 0))
     assert found.status == status and says in found.reason
     if status == "met":
         assert found.chosen is not None and found.chosen.speedup >= required
@@ -141,8 +177,7 @@ def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, 
 
 
 def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
-    opened = cell_search(tmp_path, noisy(0, 0))
-    known = search.frontier(opened, [], 0.02)
+    known = frontier(cell_search(tmp_path), noisy(0, 0))
     stored = search.stored_bound(known)
     assert known.bound is not None and stored == round(known.bound.speedup * 1.1, 2)
     task = search.resolved(Task("t", "bound", CELL, None, 0.8, 0.02, None), known)
@@ -151,12 +186,8 @@ def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
 
 
 def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    opened = replace(
-        cell_search(tmp_path, forbidden), baseline=replace(BASELINE, shuffled_score=80.0)
-    )
-    known = search.frontier(opened, [1.5], 0.02)
+    opened = replace(cell_search(tmp_path), baseline=replace(BASELINE, shuffled_score=80.0))
+    known = frontier(opened, forbidden, [1.5])
     assert known.status == "refused" and known.bound is None
     task = Task("t", "target", CELL, 1.5, None, 0.02, None)
-    assert "80.50" in search.answer(task, known, opened).reason
+    assert "80.50" in answer(task, known, opened, forbidden).reason

@@ -6,37 +6,39 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 from diffaccel.jsonio import read_record
-from diffaccel.records import Frontier
+from diffaccel.records import Search
 from tests.workflow.conftest import Project
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
+SEARCH = "search/mini-SD1.5_DDIM_8.json"
 
 
 def test_only_what_a_script_needs_is_planned(project: Project) -> None:
     output = project.run("--dry-run", "--quiet", "reason", "--", f"results/cpu/code/{CELL}_1.1x.py")
     counted = [line.split() for line in output.splitlines() if line.endswith(" 1")]
-    assert sorted({job for job, _ in counted}) == ["answer", "baseline", "code", "frontier"]
+    assert sorted({job for job, _ in counted}) == ["baseline", "code", "model", "search"]
 
 
 def test_a_deleted_result_is_rebuilt_without_measuring(project: Project) -> None:
     project.run()
     before = project.journal_lines()
-    frontier = project.results / "frontier" / f"{CELL}.json"
-    answer = project.results / "answers" / f"{CELL}_1.1x.json"
-    first, answered = read_record(Frontier, frontier), answer.stat().st_mtime_ns
-    frontier.unlink()
+    found, bounds = project.results / SEARCH, project.results / "speedup_bounds.json"
+    first, gathered = read_record(Search, found), bounds.stat().st_mtime_ns
+    found.unlink()
     project.run()
     assert project.journal_lines() == before
-    again = read_record(Frontier, frontier)
-    assert (again.bound, again.front) == (first.bound, first.front)
-    assert answer.stat().st_mtime_ns > answered  # what depends on it is made again
+    again = read_record(Search, found)
+    assert again.answers == first.answers
+    assert [(cell.bound, cell.front) for cell in again.cells] == [
+        (cell.bound, cell.front) for cell in first.cells
+    ]
+    assert bounds.stat().st_mtime_ns > gathered  # what depends on it is made again
 
 
 def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
-    target = f"results/cpu/frontier/{CELL}.json"
+    target = f"results/cpu/{SEARCH}"
     process = project.start(target)
     try:
         kept = _wait_for_rows(project, 2, process)
@@ -49,7 +51,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
     assert rows[: len(kept)] == kept
     settings = [json.dumps(json.loads(row)["measurement"]["setting"]) for row in rows]
     assert len(set(settings[: len(kept)])) == len(kept)
-    assert read_record(Frontier, project.folder / target).measured == len(set(settings))
+    assert read_record(Search, project.folder / target).cells[0].measured == len(set(settings))
 
 
 def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:
@@ -73,6 +75,6 @@ def test_one_failing_cell_does_not_stop_the_others(project: Project) -> None:
     broken = {"name": "broken", "family": "SD1.5", "source": "resources/models/broken"}
     project.configure(models=["mini-SD1.5", broken])
     output = project.run(ok=False)
-    assert "broken_DDIM_8: " in output and "model_index.json" in output
-    assert (project.results / "verify" / f"{CELL}_bound80.json").exists() is False
-    assert Path(project.results / "frontier" / f"{CELL}.json").exists()
+    assert "broken: model 'broken': " in output and "model_index.json" in output
+    assert not list(project.results.glob("verify/*"))  # what can be met is not known of all
+    assert (project.results / SEARCH).exists()

@@ -11,7 +11,7 @@ import pytest
 from diffaccel import bench as benches
 from diffaccel.accelerators import combination
 from diffaccel.grid import Setup
-from diffaccel.measure import Generate, measure
+from diffaccel.measure import Candidate, Generate, measure
 from diffaccel.models import known_models
 from diffaccel.records import MeasureOptions
 
@@ -29,8 +29,8 @@ def test_skipping_most_of_the_work_reads_faster_than_skipping_none() -> None:
         with combination(["deepcache"]).applied(bench.pipe, setting) as call:
             yield bench.calling(call)
 
-    same = measure(bench, baseline, images, bench.plain, {})
-    faster = measure(bench, baseline, images, skipping, setting)
+    both = [Candidate({}, bench.plain), Candidate(setting, skipping)]
+    same, faster = measure(bench, baseline, images, both)
     assert same.loss == 0 and same.means["psnr"] == 100
     # Four of five steps leave out nearly all of the network.
     assert faster.speedup > 1.2 * same.speedup
