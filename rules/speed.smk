@@ -1,5 +1,5 @@
 # How fast an untrained model of full size is: all settings of a (model, scheduler, steps) in one job,
-# which loads it once. Rows are kept in the journal: a killed job loses at most the setting in flight.
+# which loads it once. Rows are kept in the journal: a killed job loses at most those in flight.
 rule speed:
     input:
         get_model_files,

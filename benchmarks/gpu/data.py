@@ -21,7 +21,8 @@ from diffaccel.jsonio import (
     write_text,
 )
 from diffaccel.measure import today
-from diffaccel.records import Baseline, Environment, Frontier, SpeedRecord
+from diffaccel.records import Baseline, Environment, SpeedRecord
+from diffaccel.stages import collect
 
 SPEED, GRID, NOTES = "speed.jsonl", "grid.json", "notes.md"
 USE = "use.csv"
@@ -138,10 +139,10 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
         RecordError: there are no results.
     """
     table = report.load(results)
-    frontiers = [read_record(Frontier, path) for path in sorted(results.glob("frontier/*.json"))]
+    frontiers, _ = collect.read(sorted(results.glob("search/*.json")))
     baselines = sorted(results.glob("baseline/*.json"))
     if table.empty or not frontiers or not baselines:
-        raise RecordError(f"{results}: no answers, frontiers or baselines; run the grid first")
+        raise RecordError(f"{results}: no baselines or searches; run the grid first")
     baseline, use = read_record(Baseline, baselines[0]), used(results / USE)
     made = table[table["origin"] == "bound"]
     proven = made["verified"].dropna().astype(bool)

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.gpu.data import NOTES, GridRecord, read_grid, read_speeds
 from diffaccel.accelerators import ACCELERATORS, combination
 from diffaccel.records import Environment, SettingDict, Setup, SpeedRecord, SpeedRow
+from diffaccel.stages.speed import TOGETHER
 
 PREPARED = 1.0
 """Seconds beyond a usual call from which a first call has prepared something worth telling."""
@@ -69,11 +70,12 @@ def speed_part(records: Sequence[SpeedRecord]) -> str:
         "products reaches on the same device."
     )
     timed = (
-        f"Speedups over the plain pipeline: medians over {counted} interleaved pairs. *Nothing* is "
-        "the plain pipeline beside itself: as far as it is from 1, the clock is wrong. In brackets "
-        "are the parameters in the order of [accelerators.md](accelerators.md). *Once* is how much "
-        "longer the first call took than a usual one, where it prepares something (compiles, say); "
-        "it is not in the speedups."
+        f"Speedups over the plain pipeline: medians over {counted} rounds, each with a call of the "
+        f"plain pipeline beside one of up to {TOGETHER} settings. *Nothing* is the plain pipeline "
+        "beside itself: as far as it is from 1, the clock is wrong. In brackets are the parameters "
+        "in the order of [accelerators.md](accelerators.md). *Once* is how much longer the first "
+        "call took than a usual one, where it prepares something (compiles, say); it is not in the "
+        "speedups."
     )
     parts = [told, _setups(records), timed, _speedups(records)]
     if failed := _failed(records):

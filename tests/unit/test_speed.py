@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from diffaccel.errors import InputError
 from diffaccel.flops import call_flops, flops, matmul_ceiling
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
-from diffaccel.measure import Bench
+from diffaccel.measure import Bench, Candidate, time_alone
 from diffaccel.models import FAMILIES
 from diffaccel.plan import Experiment
 from diffaccel.records import MeasureOptions, SpeedRow
@@ -138,24 +139,32 @@ def test_a_trained_model_is_not_timed_alone(tmp_path: Path) -> None:
 
 
 def failing(error: Exception) -> Callable[..., Any]:
-    def pipe(**arguments: Any) -> Any:
+    def pipe(*prompts: Any, **arguments: Any) -> Any:
         raise error
 
     return pipe
 
 
-def test_too_little_memory_is_a_row_that_says_so(tmp_path: Path) -> None:
-    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
-    row = speed._row(bench(failing(error)), speed.PLAIN)
-    assert row.failure == "out of memory: CUDA out of memory. Tried to allocate 2 GiB."
-    assert row.timing is None and row.speedup is None and row.first_call is None
-
-
 def test_any_failure_is_a_row_but_that_of_the_device() -> None:
-    row = speed._row(bench(failing(RuntimeError("shapes differ"))), speed.PLAIN)
-    assert row.failure == "RuntimeError: shapes differ"
+    """The others of the same rounds are timed all the same."""
+    own = bench(tiny.sd15())
+
+    def rows(error: Exception) -> list[SpeedRow]:
+        @contextlib.contextmanager
+        def applied() -> Iterator[Callable[..., Any]]:
+            yield failing(error)
+
+        good = Candidate(speed.PLAIN, own.plain)
+        return time_alone(own, [good, Candidate({"bad": {}}, applied), good])
+
+    before, bad, after = rows(torch.OutOfMemoryError("CUDA out of memory. 2 GiB.\nMore."))
+    assert bad.failure == "out of memory: CUDA out of memory. 2 GiB."
+    assert bad.timing is None and bad.speedup is None and bad.first_call is None
+    assert before.timing is not None and after.timing is not None
+    assert before.timing.baseline == after.timing.baseline
+    assert rows(RuntimeError("shapes differ"))[1].failure == "RuntimeError: shapes differ"
     with pytest.raises(RuntimeError, match="illegal"):
-        speed._row(bench(failing(RuntimeError("CUDA error: illegal access"))), speed.PLAIN)
+        rows(RuntimeError("CUDA error: illegal access"))
 
 
 def test_what_was_timed_stays_and_what_failed_is_tried_again(tmp_path: Path) -> None:
@@ -173,9 +182,8 @@ def test_what_was_timed_stays_and_what_failed_is_tried_again(tmp_path: Path) -> 
 
 def test_a_plain_pipeline_that_fails_ends_the_job(tmp_path: Path) -> None:
     own = bench(failing(torch.OutOfMemoryError("CUDA out of memory.")))
-    rows = speed._rows(own, speed.Order([{}], []), Journal(tmp_path / "j", "d", SpeedRow))
     with pytest.raises(InputError, match=r"out of memory.*Lower batch_size \(now 2\)"):
-        speed._plain_seconds(own, rows)
+        speed._plain(own, Journal(tmp_path / "j", "d", SpeedRow))
 
 
 def test_the_images_of_untrained_models_are_not_scored() -> None:

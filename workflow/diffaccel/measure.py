@@ -32,6 +32,7 @@ from diffaccel.records import (
     ModelSpec,
     SettingDict,
     Setup,
+    SpeedRow,
     Timing,
 )
 
@@ -406,27 +407,31 @@ def _crashed(setting: SettingDict, failure: str, spent: float) -> Measurement:
     )
 
 
-def time_alone(bench: Bench, applied: Applied) -> tuple[float, Timing, list[str]]:
-    """Times one candidate on the first batch in pairs, as `measure` does, and scores nothing.
+def time_alone(bench: Bench, candidates: Sequence[Candidate]) -> list[SpeedRow]:
+    """Times candidates on the first batch, in rounds as `measure` does, and scores nothing.
 
     Returns:
-        The seconds of putting it on and calling it for the first time, where what it prepares
-        once is made (compiled, say); the pairs that follow; what a reader should know of them.
-
-    Raises:
-        MeasureError: it failed.
+        A row for each candidate, in their order; one that raised is recorded with its message.
     """
-    batch = bench.batches()[0]
-    trial = _Trial(Candidate({}, applied))
-    if trial.call(bench, batch) is not None:
-        _rounds(bench, [trial], [batch])
-    if trial.failure is not None or trial.first is None:
-        raise MeasureError(trial.failure)
+    start, batch = time.perf_counter(), bench.batches()[0]
+    trials = [_Trial(candidate) for candidate in candidates]
+    for trial in trials:
+        trial.call(bench, batch)
+    _rounds(bench, trials, [batch])
+    spent = (time.perf_counter() - start) / len(trials)
+    return [_speed_row(bench, trial, spent) for trial in trials]
+
+
+def _speed_row(bench: Bench, trial: _Trial, spent: float) -> SpeedRow:
+    setting, first = trial.candidate.setting, trial.first
+    if trial.failure is not None:
+        return SpeedRow(setting, None, first, spent, today(), trial.failure)
     timing = timing_of(trial.pairs)
     warnings = _noise(timing, bench.options)
-    if blank := _blank(trial.images[batch.start]):
-        warnings.append(f"{blank} images are blank: the numbers overflowed")
-    return trial.first, timing, warnings
+    (images,) = trial.images.values()
+    if blank := _blank(images):
+        warnings.append(f"{blank} of {len(images)} images are blank: the numbers overflowed")
+    return SpeedRow(setting, timing, first, spent, today(), warnings=warnings)
 
 
 def _noise(timing: Timing, options: MeasureOptions) -> list[str]:

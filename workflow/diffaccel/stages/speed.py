@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,8 @@ LEVELS = (0.0, 0.5, 1.0)
 """Where the settings lie that are timed when none are named: mild, middle, aggressive."""
 PLAIN: SettingDict = {}
 """The setting that changes nothing."""
+TOGETHER = 5
+"""Settings at most that are timed in the same rounds; a killed job loses so many."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
     weights = content_hash(bench.spec.source)
     key = digest([*identity, weights, to_json(environment)])
     rows = _rows(bench, order, Journal(path, key, SpeedRow))
-    seconds = _plain_seconds(bench, rows)
+    seconds = statistics.median(s for row in rows if row.timing for s in row.timing.baseline)
     tflop = call_flops(bench) / 1e12
     record = SpeedRecord(
         setup=bench.setup,
@@ -116,30 +118,55 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
     return record
 
 
-def _plain_seconds(bench: Bench, rows: Sequence[SpeedRow]) -> float:
-    """Median over all plain calls that were timed."""
-    calls = [second for row in rows if row.timing for second in row.timing.baseline]
-    if not calls:
+def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedRow]:
+    """Every setting's row, the plain pipeline's first: from the journal, or timed now. What failed
+    before is tried again."""
+    known = {digest(row.setting): row for row in journal.rows() if row.failure is None}
+    settings = _settings(bench, order)
+    missing = [setting for setting in settings if digest(setting) not in known]
+    log.info(
+        "%s: %d settings, %d of them timed before",
+        bench.setup.slug,
+        len(settings),
+        len(settings) - len(missing),
+    )
+    if digest(PLAIN) not in known:
+        known[digest(PLAIN)] = _plain(bench, journal)
+    for start in range(0, len(missing), TOGETHER):
+        for row in _together(bench, missing[start : start + TOGETHER]):
+            journal.append(row)
+            known[digest(row.setting)] = row
+            _say(bench.setup, row)
+    return [known[digest(setting)] for setting in (PLAIN, *settings)]
+
+
+def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
+    (row,) = _together(bench, [PLAIN])
+    if row.failure is not None:
         raise InputError(
-            f"{bench.setup.slug}: not even the plain pipeline could be timed: {rows[0].failure}. "
+            f"{bench.setup.slug}: not even the plain pipeline could be timed: {row.failure}. "
             f"Lower batch_size (now {bench.spec.batch_size}), or the image's height and width"
         )
-    return statistics.median(calls)
+    journal.append(row)
+    _say(bench.setup, row)
+    return row
 
 
-def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedRow]:
-    """Every setting's row: from the journal, or timed now. What failed before is tried again."""
-    known = {digest(row.setting): row for row in journal.rows() if row.failure is None}
-    rows = []
-    settings = [PLAIN, *_settings(bench, order)]
-    for number, setting in enumerate(settings):
-        row = known.get(digest(setting))
-        if row is None:
-            row = _row(bench, setting)
-            journal.append(row)
-        rows.append(row)
-        _say(bench.setup, row, f"{number} of {len(settings) - 1}")
-    return rows
+def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
+    """Times settings side by side. What cannot work is a row that says so, and costs no time."""
+    from diffaccel.measure import Candidate, time_alone, today
+
+    against = {digest(setting): _reason_against(bench, setting) for setting in settings}
+    candidates = [
+        Candidate(setting, functools.partial(_applied, bench, setting))
+        for setting in settings
+        if against[digest(setting)] is None
+    ]
+    rows = {digest(row.setting): row for row in time_alone(bench, candidates)} if candidates else {}
+    for setting in settings:
+        if (reason := against[digest(setting)]) is not None:
+            rows[digest(setting)] = SpeedRow(setting, None, None, 0.0, today(), reason)
+    return [rows[digest(setting)] for setting in settings]
 
 
 def _settings(bench: Bench, order: Order) -> list[SettingDict]:
@@ -176,34 +203,6 @@ def representative(space: Space) -> list[SettingDict]:
     return found
 
 
-def _row(bench: Bench, setting: SettingDict) -> SpeedRow:
-    """Times one setting. What cannot work, fails or needs too much memory is a row that says so; an
-    error of the device itself is raised."""
-    import torch
-
-    from diffaccel.measure import time_alone, today
-
-    start = time.perf_counter()
-    first = timing = failure = None
-    warnings: list[str] = []
-    try:
-        if reason := _reason_against(bench, setting):
-            raise InputError(reason)
-        first, timing, warnings = time_alone(bench, lambda: _applied(bench, setting))
-    except InputError as error:
-        failure = str(error)
-    except torch.OutOfMemoryError as error:
-        failure = f"out of memory: {str(error).splitlines()[0]}"
-    except Exception as error:
-        if "CUDA" in str(error):
-            raise
-        failure = f"{type(error).__name__}: {error}"
-    if failure is not None and bench.device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    spent = time.perf_counter() - start
-    return SpeedRow(setting, timing, first, spent, today(), failure, warnings)
-
-
 def _reason_against(bench: Bench, setting: SettingDict) -> str | None:
     """Why a setting cannot work here or does nothing, or None."""
     if not setting:
@@ -222,15 +221,14 @@ def _applied(bench: Bench, setting: SettingDict) -> Iterator[Generate]:
         yield bench.calling(call)
 
 
-def _say(setup: Setup, row: SpeedRow, place: str) -> None:
+def _say(setup: Setup, row: SpeedRow) -> None:
     named = " ".join(f"{name}={value}" for name, value in flatten(row.setting).items()) or "plain"
     if row.timing is None:
-        log.warning("%s: %s: %s: failed: %s", setup.slug, place, named, row.failure)
+        log.warning("%s: %s: failed: %s", setup.slug, named, row.failure)
         return
     log.info(
-        "%s: %s: %s: %.2fx, %.3f s (spread %.1f%%, first call %.1f s)",
+        "%s: %s: %.2fx, %.3f s (spread %.1f%%, first call %.1f s)",
         setup.slug,
-        place,
         named,
         row.timing.speedup,
         statistics.median(row.timing.accelerated),
@@ -238,4 +236,4 @@ def _say(setup: Setup, row: SpeedRow, place: str) -> None:
         row.first_call,
     )
     for warning in row.warnings:
-        log.warning("%s: %s: %s: %s", setup.slug, place, named, warning)
+        log.warning("%s: %s: %s", setup.slug, named, warning)
