@@ -183,11 +183,18 @@ def test_what_is_refused(
     hub.repositories["me/old"] = Repository(tmp_path / "old")
     withdrawn = next(iter(MIRRORS))
     expected = {
-        spec_of(source="me/nothing"): ["there is no 'me/nothing'", "HF_TOKEN is not set", hub.url],
+        spec_of(source="me/nothing"): [
+            "there is no 'me/nothing'",
+            "asked without a token",
+            hub.url,
+        ],
         spec_of(source=withdrawn): [withdrawn, f"copy is {MIRRORS[withdrawn]!r}"],
         spec_of(source="me/sd@old"): ["'me/sd' has no branch, tag or commit 'old'"],
-        spec_of(source="me/gated"): ["'me/gated' is gated: accept its licence", "now not set"],
+        spec_of(source="me/gated"): [
+            "'me/gated' is gated (asked without a token): accept its licence"
+        ],
         spec_of(source="me/old"): ["me/old", "unet has only pickled weights", "Convert them"],
+        spec_of(family="SDXL"): ["is of a StableDiffusionPipeline, and the family 'SDXL' needs"],
         spec_of(variant="int8"): ["no weights of the variant 'int8'; it has: fp16"],
         spec_of(vae="me/nothing"): ["vae: there is no 'me/nothing'"],
         spec_of(vae="me/sd"): ["vae: 'me/sd' is of another kind"],
@@ -205,8 +212,8 @@ def test_what_is_refused(
     gated, missing = client.messages(
         spec_of(source="me/gated"), spec_of(source="me/nothing"), HF_TOKEN="hf_x"
     )
-    assert "is gated" in gated and "now set" in gated
-    assert "there is no 'me/nothing'" in missing and "HF_TOKEN is set" in missing
+    assert "is gated (asked with a token)" in gated
+    assert "there is no 'me/nothing'" in missing and "asked with a token" in missing
 
 
 def test_an_empty_cache_and_no_network(client: Client) -> None:

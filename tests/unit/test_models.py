@@ -261,11 +261,11 @@ def test_what_does_not_fit_is_not_loaded() -> None:
 
 
 def test_what_the_disk_has_no_room_for_is_not_downloaded() -> None:
-    found = _hub.Found(f"me/huge@{'0' * 40}", None, {"model.safetensors": 10**18})
+    found = _hub.Found(f"me/huge@{'0' * 40}", Path(), {"model.safetensors": 10**18})
     with pytest.raises(
         ModelError, match=r"'me/huge' has 1000000000\.0 GB to download and .* GB free"
     ):
-        _hub.check_space(found, ["model.safetensors"], "model 'x'")
+        _hub.check_space(found, ["model.safetensors"])
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffaccel import sources
@@ -37,13 +36,13 @@ class Found:
 
     Args:
         source: as given, with the commit where it is on a hub.
-        folder: the local folder or file; of what is on a hub, where the cache has it, or None.
-        files: on a hub: size in bytes by path.
+        folder: the local folder or file; of what is on a hub, where the cache has or will have it.
+        files: size in bytes by path, where the hub was asked.
     """
 
     source: str
-    folder: Path | None
-    files: dict[str, int]
+    folder: Path
+    files: dict[str, int] = field(default_factory=dict)
 
     @property
     def local(self) -> bool:
@@ -62,10 +61,10 @@ def find(source: str, probe: str, what: str) -> Found:
         ModelError: it is not there, or may not be read.
     """
     if sources.is_local(source):
-        return Found(source, Path(source), {})
+        return Found(source, Path(source))
     name, revision = sources.split(source)
     if revision and _COMMIT.fullmatch(revision) and (folder := _cached(name, revision, probe)):
-        return Found(source, folder, {})
+        return Found(source, folder)
     from huggingface_hub import HfApi, errors, hf_hub_download
 
     answers = (
@@ -77,15 +76,15 @@ def find(source: str, probe: str, what: str) -> Found:
         try:
             info = HfApi().model_info(name, revision=revision, files_metadata=True)
             # What is gated can be looked at, but not read. The cache notes the revision's commit.
-            commit = Path(hf_hub_download(name, probe, revision=revision)).parent.name
+            folder = Path(hf_hub_download(name, probe, revision=revision)).parent
         except Exception as error:
-            folder = _cached(name, revision, probe)
-            if folder is None or isinstance(error, answers):
+            cached = _cached(name, revision, probe)
+            if cached is None or isinstance(error, answers):
                 raise
             log.warning("%s: the hub cannot be reached; taken from the cache", source)
-            return Found(f"{name}@{folder.name}", folder, {})
+            return Found(f"{name}@{cached.name}", cached)
     files = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    return Found(f"{name}@{commit}", None, files)
+    return Found(f"{name}@{folder.name}", folder, files)
 
 
 def _cached(name: str, revision: str | None, probe: str) -> Path | None:
@@ -105,14 +104,14 @@ def get(found: Found, what: str, download: Download) -> Path:
         return Path(found.source)
     name, commit = sources.split(found.source)
     assert commit is not None  # `find` names it
-    if found.folder is not None:
+    if not found.files:
         with contextlib.suppress(OSError):
             return Path(download(name, commit, True))
     with _clearly(found.source, what):
         return Path(download(name, commit, False))
 
 
-def check_space(found: Found, names: Collection[str], what: str) -> None:
+def check_space(found: Found, names: Collection[str]) -> None:
     """Refuses a download that the disk has no room for.
 
     Raises:
@@ -131,7 +130,7 @@ def check_space(found: Found, names: Collection[str], what: str) -> None:
     free = shutil.disk_usage(there).free
     if sum(missing) > free:
         raise ModelError(
-            f"{what}: {name!r} has {sum(missing) / 1e9:.1f} GB to download and {cache} has "
+            f"{name!r} has {sum(missing) / 1e9:.1f} GB to download and {cache} has "
             f"{free / 1e9:.1f} GB free: make room, or set HF_HOME to another disk"
         )
 
@@ -149,7 +148,7 @@ def _clearly(source: str, what: str) -> Iterator[None]:
 
 
 def _explain(source: str, error: Exception) -> str:
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors, get_token
 
     name, revision = sources.split(source)
     chain = list(_causes(error))
@@ -157,17 +156,17 @@ def _explain(source: str, error: Exception) -> str:
     def is_a(*kinds: type[Exception]) -> bool:
         return any(isinstance(one, kinds) for one in chain)
 
-    token = "set" if os.environ.get("HF_TOKEN") else "not set"
+    asked = f"asked {'with' if get_token() else 'without'} a token"
     mirror = f" Its maintained copy is {MIRRORS[name]!r}." if name in MIRRORS else ""
     if is_a(errors.GatedRepoError):
         return (
-            f"{name!r} is gated: accept its licence at {constants.ENDPOINT}/{name} and set "
-            f"HF_TOKEN (now {token}) to a token of that account, or give a local folder.{mirror}"
+            f"{name!r} is gated ({asked}): accept its licence at {constants.ENDPOINT}/{name} and "
+            f"set HF_TOKEN to a token of that account, or give a local folder.{mirror}"
         )
     if is_a(errors.RepositoryNotFoundError):
         return (
-            f"there is no {name!r} at {constants.ENDPOINT}, or it is private (HF_TOKEN is "
-            f"{token}), and no such folder here. Check the spelling.{mirror}"
+            f"there is no {name!r} at {constants.ENDPOINT}, or it is private ({asked}), and no "
+            f"such folder here. Check the spelling, or set HF_TOKEN.{mirror}"
         )
     if is_a(errors.RevisionNotFoundError):
         return f"{name!r} has no branch, tag or commit {revision!r}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,13 +56,13 @@ class _Want:
     """What is needed of a folder or of a repository.
 
     Args:
-        probe: a small file that it must have.
+        probe: a small file that a folder must have.
         parts: subfolders that must have weights.
         variant: of these.
     """
 
     source: str
-    probe: str
+    probe: str | None
     download: _hub.Download
     parts: Sequence[str]
     variant: str | None = None
@@ -100,7 +101,7 @@ class Family(ABC):
             ModelError: no such folder or file, not a pipeline, another pipeline class, or weights
                 that are pickled, missing or not whole.
         """
-        try:
+        with _naming(f"model {spec.name!r}"):
             if spec.untrained:
                 self._check_index(Path(spec.source))
                 return
@@ -112,8 +113,6 @@ class Family(ABC):
                 source = vars(spec)[field]
                 if source is not None and sources.is_local(source):
                     _check_network(field, Path(source))
-        except ModelError as error:
-            raise ModelError(f"model {spec.name!r}: {error}") from None
 
     def _check_index(self, folder: Path) -> None:
         index = folder / INDEX
@@ -148,14 +147,17 @@ class Family(ABC):
         labels = {field: f"model {spec.name!r}: {field}" for field in wanted}
         labels["source"] = f"model {spec.name!r}"
         found = {
-            field: _hub.find(want.source, want.probe, labels[field])
+            field: _hub.find(want.source, want.probe or "", labels[field])
             for field, want in wanted.items()
         }
         for field, there in found.items():
-            if there.files:
-                want, where = wanted[field], f"{labels[field]}: {there.source}"
-                names = check_weights(where, there.files, want.parts, want.variant)
-                _hub.check_space(there, names, labels[field])
+            want = wanted[field]
+            with _naming(labels[field]):
+                if want.probe == INDEX:
+                    self._check_index(there.folder)
+                if there.files:
+                    names = check_weights(there.source, there.files, want.parts, want.variant)
+                    _hub.check_space(there, names)
         folders = {
             field: _hub.get(there, labels[field], wanted[field].download)
             for field, there in found.items()
@@ -172,7 +174,11 @@ class Family(ABC):
         """What a model consists of, by field of its spec."""
         wanted = {
             "source": _Want(
-                spec.source, INDEX, partial(self._download, spec), self.parts(spec), spec.variant
+                spec.source,
+                None if sources.is_single_file(spec.source) else INDEX,
+                partial(self._download, spec),
+                self.parts(spec),
+                spec.variant,
             ),
             "scorer": _Want(spec.scorer, "config.json", _download_network, [""]),
         }
@@ -269,6 +275,15 @@ class StableDiffusion(Family):
 
     def load_arguments(self) -> dict[str, Any]:
         return {"safety_checker": None, "requires_safety_checker": False}
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Says of which model or part an error is."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{what}: {error}") from error.__cause__
 
 
 def _check_single_file(path: Path) -> None:

@@ -22,8 +22,8 @@ def run(
     """Writes the record and the images of a baseline.
 
     Raises:
-        InputError: this is other hardware than the results are for, the model is untrained, or its images
-            do not fit.
+        InputError: this is other hardware than the results are for, the model is untrained, or its
+            images do not fit.
     """
     if spec.untrained:
         raise ModelError(
