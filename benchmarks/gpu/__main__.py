@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.gpu import page
-from benchmarks.gpu.data import USE, add_speeds, collect_grid
+from benchmarks.gpu.data import USE, add_speeds, collect_grid, read_speeds
 from benchmarks.gpu.watch import watched
 from diffaccel.config import load
 from diffaccel.errors import InputError
@@ -58,7 +58,8 @@ def run(experiment: Path, cores: str, targets: Sequence[str] = ()) -> bool:
 def speed(args: argparse.Namespace) -> bool:
     """Times the setups one after the other, in the order in which they are named, so that what is
     named first is there when the time is up."""
-    experiment, results = opened(args.experiment or EXPERIMENTS / "bench-gpu.yaml")
+    path = args.experiment or EXPERIMENTS / "bench-gpu.yaml"
+    experiment, results = opened(path)
     check_gpu(experiment, cpu=args.cpu)
     unknown = sorted(set(args.setups) - set(experiment.speeds))
     if unknown:
@@ -66,10 +67,10 @@ def speed(args: argparse.Namespace) -> bool:
     folder, good = args.data / experiment.platform, True
     for slug in args.setups or experiment.speeds:
         record = results / "speed" / f"{slug}.json"
-        good &= run(args.experiment or EXPERIMENTS / "bench-gpu.yaml", args.cores, [str(record)])
+        good &= run(path, args.cores, [str(record)])
         if record.exists():
-            kept = add_speeds(folder, [read_record(SpeedRecord, record)])
-    if good:
+            add_speeds(folder, [read_record(SpeedRecord, record)])
+    if kept := read_speeds(folder):
         print(page.speed_part(kept))
     return good
 
