@@ -26,6 +26,8 @@ from diffaccel.records import (
 from diffaccel.report import say_progress, show_summary
 from diffaccel.stages import search
 
+log = logging.getLogger(__package__)
+
 
 def _json(text: str) -> Any:
     try:
@@ -106,7 +108,7 @@ def _run(args: argparse.Namespace) -> None:
     from diffaccel.run import run
 
     if not run(args.arguments):
-        logging.info("Nothing to be done: all results are there and up to date.")
+        log.info("Nothing to be done: all results are there and up to date.")
 
 
 def _picture(args: argparse.Namespace) -> None:
@@ -182,8 +184,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.log is not None:
         args.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(args.log, mode="w"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    logging.basicConfig(format="%(message)s", handlers=handlers)
+    logging.getLogger("diffaccel").setLevel(logging.INFO)
     logging.captureWarnings(True)
+    if args.function in (_baseline, _search, _verify):
+        # All is fetched by then; measuring neither waits for a network nor needs one.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         args.function(args)
     except InputError as error:
