@@ -7,10 +7,11 @@ for seeing what an accelerator does to a layout without its weights.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from diffaccel.models._untrained import END, START, byte_tokenizer, byte_vocabulary
 
 if TYPE_CHECKING:
     from diffusers import (
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         StableDiffusionXLPipeline,
         UNet2DConditionModel,
     )
-    from transformers import CLIPTextConfig, CLIPTokenizer
+    from transformers import CLIPTextConfig
 
 WIDTH = 16
 """Channels of the text encoders and of the U-Net's first level."""
@@ -63,8 +64,8 @@ def sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config()),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(projection_dim=WIDTH)),
-        tokenizer=_tokenizer(),
-        tokenizer_2=_tokenizer(),
+        tokenizer=byte_tokenizer(TOKENS),
+        tokenizer_2=byte_tokenizer(TOKENS),
         unet=_unet(
             block_out_channels=(WIDTH, 2 * WIDTH, 4 * WIDTH),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -129,7 +130,7 @@ def _stable_diffusion(
     pipe = StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config()),
-        tokenizer=_tokenizer(),
+        tokenizer=byte_tokenizer(TOKENS),
         unet=unet,
         scheduler=_scheduler(prediction),
         safety_checker=None,
@@ -191,37 +192,16 @@ def _scheduler(prediction: str, **more: Any) -> DDIMScheduler:
 def _text_config(**more: Any) -> CLIPTextConfig:
     from transformers import CLIPTextConfig
 
-    vocabulary = _vocabulary()
+    ids = byte_vocabulary()
     return CLIPTextConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(ids),
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
-        bos_token_id=vocabulary["<|startoftext|>"],
-        eos_token_id=vocabulary["<|endoftext|>"],
-        pad_token_id=vocabulary["<|endoftext|>"],
+        bos_token_id=ids[START],
+        eos_token_id=ids[END],
+        pad_token_id=ids[END],
         **more,
     )
-
-
-def _vocabulary() -> dict[str, int]:
-    """Every byte as a token, inside a word and at its end, and CLIP's two marks."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    letters = sorted(ByteLevel.alphabet())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    return {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-
-
-def _tokenizer() -> CLIPTokenizer:
-    from transformers import CLIPTokenizer
-
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
-        vocabulary.write_text(json.dumps(_vocabulary()), encoding="utf-8")
-        merges.write_text("#version: 0.2\n", encoding="utf-8")
-        settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": TOKENS}
-        Path(folder, "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-        return CLIPTokenizer.from_pretrained(folder)
