@@ -13,11 +13,7 @@ SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 def is_local(source: str) -> bool:
     """Whether it names a folder or a file, be it there or not."""
-    return not _ID.fullmatch(source) or is_single_file(source) or (source != "" and _exists(source))
-
-
-def _exists(source: str) -> bool:
-    return Path(source).exists()
+    return not _ID.fullmatch(source) or is_single_file(source) or Path(source).exists()
 
 
 def is_single_file(source: str) -> bool:
