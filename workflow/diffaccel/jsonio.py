@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,14 +58,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Building one takes longer than using it, and a graph of jobs asks for thousands."""
     return TypeAdapter(kind)
 
 
 def to_json(record: Any) -> Any:
     """A dataclass record as a JSON value, without a schema version."""
-    return _adapter(type(record)).dump_python(record, mode="json")
+    kind: Any = type(record)
+    return _adapter(kind).dump_python(record, mode="json")
 
 
 def write_record(path: Path, record: Any) -> None:
@@ -79,8 +80,9 @@ def parse(kind: type[R], value: Any, where: str) -> R:
     Raises:
         RecordError: a field is missing, unknown or of another type.
     """
+    record: Any = kind
     try:
-        found: R = _adapter(kind).validate_python(value)
+        found: R = _adapter(record).validate_python(value)
         return found
     except ValidationError as error:
         first = error.errors()[0]
