@@ -7,7 +7,7 @@ rule train:
     log:
         f"{EXPERIMENT.config.results}/training/{{family}}.log",
     wildcard_constraints:
-        family="sd15",
+        family="sd15|sd21|sdxl",
     conda:
         "../envs/diffaccel.yaml"
     threads: workflow.cores

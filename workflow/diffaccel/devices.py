@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import logging
 import os
 import platform as host
@@ -110,6 +111,8 @@ def hold_device() -> Iterator[str]:
     if not found or "SLURM_JOB_ID" in os.environ:
         yield "cuda" if found else "cpu"
         return
+    if len(found) == 1:
+        _import_libraries()
     which, handle = _take([_locks() / f"gpu-{slug(index)}.lock" for index in found])
     try:
         os.environ["CUDA_VISIBLE_DEVICES"] = found[which]
@@ -133,6 +136,13 @@ def hold_clock(device: str) -> Iterator[None]:
         yield
     finally:
         handle.close()
+
+
+def _import_libraries() -> None:
+    """Imports what every measurement needs, which takes seconds, before a GPU is waited for: where
+    there is but one, none of it depends on which, and another job can use it meanwhile."""
+    for name in ("diffusers.pipelines.stable_diffusion_xl", "torchmetrics.multimodal"):
+        importlib.import_module(name)
 
 
 def _locks() -> Path:
