@@ -38,7 +38,7 @@ bench: install
 # On a machine with a GPU: minutes of it. What was measured is kept in benchmarks/gpu.
 bench-gpu: install
 	python -m benchmarks.gpu speed
-	python -m benchmarks.gpu speed --experiment resources/experiments/bench-compile.yaml
+	python -m benchmarks.gpu speed --experiment resources/experiments/bench-lossless.yaml
 	python -m benchmarks.gpu grid
 	python -m benchmarks.gpu report
 

@@ -37,15 +37,23 @@ SETTINGS: dict[str, Setting] = {
     "deepcache": {"deepcache": DEEPCACHE},
     "tgate": {"tgate": {**TGATE, "sp_interval": 5, "fi_interval": 2, "warm_up": 2}},
     "tome": {"tome": TOME},
+    "compile": {"compile": {"channels_last": True}},
+    "graphs": {"graphs": {"decoder": True}},
     "deepcache+tgate": {"deepcache": DEEPCACHE, "tgate": TGATE},
     "deepcache+tome": {"deepcache": DEEPCACHE, "tome": TOME},
     "deepcache+tgate+tome": {"deepcache": DEEPCACHE, "tgate": TGATE, "tome": TOME},
+    "compile+deepcache+graphs": {
+        "compile": {"channels_last": True},
+        "deepcache": DEEPCACHE,
+        "graphs": {"decoder": True},
+    },
 }
 GOLDEN = {
     "sd_plain": ("sd", "plain", "DDIMScheduler"),
     "sd_deepcache": ("sd", "deepcache", "DPMSolverMultistepScheduler"),
     "sd_tome": ("sd", "tome", "DDIMScheduler"),
     "sd_deepcache+tgate": ("sd", "deepcache+tgate", "DDIMScheduler"),
+    "sd_compile+deepcache+graphs": ("sd", "compile+deepcache+graphs", "DDIMScheduler"),
     "sdxl_tgate": ("sdxl", "tgate", "UniPCMultistepScheduler"),
     "sdxl_deepcache+tgate+tome": ("sdxl", "deepcache+tgate+tome", "DDIMScheduler"),
 }

@@ -39,6 +39,7 @@ class PipelineFacts:
             that have transformer blocks, ascending; SD1.5 has ``(1, 2, 4, 8)``.
         guided: whether classifier-free guidance runs (guidance scale above 1).
         latent_size: height and width of the latents that the U-Net is made for.
+        device: torch's name of the kind of device that it is on.
     """
 
     pipeline_class: str
@@ -47,15 +48,17 @@ class PipelineFacts:
     transformer_downsamples: tuple[int, ...]
     guided: bool = True
     latent_size: int = 64
+    device: str = "cpu"
 
     @classmethod
     def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineFacts:
         """The facts of a loaded pipeline; of one without a U-Net, that it has no blocks."""
         unet = getattr(pipe, "unet", None)
         config = {} if unet is None else unet.config
-        return cls.of_config(
+        facts = cls.of_config(
             type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
         )
+        return dataclasses.replace(facts, device=pipe.device.type)
 
     @classmethod
     def of_config(
@@ -94,6 +97,8 @@ class Emitted:
         call: the expression to call instead of ``pipe``.
         arguments: keyword arguments that this call takes on top, as source, e.g.
             ``(("gate_step", "10"),)``.
+        last: lines that come after all that apply the others.
+        definitions: classes that the lines use, for the top of the script.
     """
 
     imports: tuple[str, ...]
@@ -101,6 +106,8 @@ class Emitted:
     leave: tuple[str, ...]
     call: str = "pipe"
     arguments: tuple[tuple[str, str], ...] = ()
+    last: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
 
 
 class Accelerator(ABC):
@@ -152,6 +159,13 @@ class Accelerator(ABC):
         Raises:
             UnsupportedError: this pipeline has nothing that these parameters work on.
         """
+
+    def finish(
+        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts, call: Call
+    ) -> Call:
+        """What is left to do once all accelerators are applied; gives what to call, mostly
+        ``call``."""
+        return call
 
     @abstractmethod
     def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
@@ -288,6 +302,9 @@ class Combination:
                 others = {name: part for name, part in setting.items() if name != member.name}
                 entered = member.apply(pipe, setting[member.name], others)
                 call = entered if entered is not pipe else call
+            for member in self._applying():
+                others = {name: part for name, part in setting.items() if name != member.name}
+                call = member.finish(pipe, setting[member.name], others, call)
             yield call
 
     def emit(self, setting: Setting, facts: PipelineFacts) -> tuple[Emitted, ...]:

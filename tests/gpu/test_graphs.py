@@ -1,0 +1,112 @@
+"""CUDA graphs on a CUDA device: the same images in every bit, however often and with what else."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffaccel import tiny
+from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.codegen import Script, render
+
+pytestmark = pytest.mark.gpu
+
+STEPS = 6
+PROMPTS = ["a dot", "two dots"]
+CACHE = {"cache_interval": 3, "cache_branch_id": 0}
+GATE = {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}
+OTHERS: list[dict[str, dict[str, Any]]] = [
+    {},
+    {"deepcache": CACHE},
+    {"tgate": GATE},
+    {"deepcache": CACHE, "tgate": GATE},
+]
+
+
+def generate(call: Any, prompts: list[str] = PROMPTS) -> np.ndarray:
+    generators = [torch.Generator().manual_seed(number) for number in range(len(prompts))]
+    side = 2 * tiny.LATENT_SIZE
+    images = call(
+        prompts,
+        generator=generators,
+        num_inference_steps=STEPS,
+        guidance_scale=5.0,
+        height=side,
+        width=side,
+        output_type="np",
+    ).images
+    return np.asarray(images)
+
+
+@pytest.fixture(params=list(tiny.FAMILIES))
+def pipe(request: pytest.FixtureRequest) -> Any:
+    made = tiny.FAMILIES[request.param](0).to("cuda")
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def images_of(pipe: Any, setting: dict[str, dict[str, Any]], prompts: list[str] = PROMPTS) -> Any:
+    if not setting:
+        return generate(pipe, prompts)
+    with combination(tuple(setting)).applied(pipe, setting) as call:
+        return generate(call, prompts)
+
+
+@pytest.mark.parametrize("others", OTHERS, ids=lambda setting: "+".join(setting) or "alone")
+@pytest.mark.parametrize("decoder", [False, True])
+def test_replayed_steps_compute_the_same(pipe: Any, others: Any, decoder: bool) -> None:
+    plain = images_of(pipe, {})
+    wanted, three = images_of(pipe, others), images_of(pipe, others, ["a", "b", "c"])
+    setting = {"graphs": {"decoder": decoder}, **others}
+    for _ in range(3):  # recorded, then replayed
+        np.testing.assert_array_equal(images_of(pipe, setting), wanted)
+        np.testing.assert_array_equal(images_of(pipe, setting, ["a", "b", "c"]), three)
+    np.testing.assert_array_equal(images_of(pipe, {}), plain)
+
+
+def test_a_compiled_network_is_recorded(pipe: Any) -> None:
+    compiled = {"compile": {"channels_last": True}, "deepcache": CACHE}
+    wanted = images_of(pipe, compiled)
+    assert np.abs(wanted - images_of(pipe, {"deepcache": CACHE})).max() < 0.02
+    setting = {**compiled, "graphs": {"decoder": True}}
+    for _ in range(3):
+        np.testing.assert_array_equal(images_of(pipe, setting), wanted)
+
+
+def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
+    made = tiny.FAMILIES["SD1.5"](0)
+    made.save_pretrained(tmp_path)
+    setting = {"deepcache": CACHE, "graphs": {"decoder": True}}
+    joined = combination(tuple(setting))
+    facts = PipelineFacts.of(made.to("cuda"), steps=STEPS, guidance_scale=5.0)
+    assert joined.supports(facts) == (True, "")
+    source = render(
+        Script(
+            description="a test",
+            model=str(tmp_path),
+            pipeline_class="StableDiffusionPipeline",
+            scheduler_class="DDIMScheduler",
+            steps=STEPS,
+            guidance_scale=5.0,
+            height=2 * tiny.LATENT_SIZE,
+            width=2 * tiny.LATENT_SIZE,
+            dtype="float32",
+            title=joined.title,
+            setting=setting,
+            parts=joined.emit(setting, facts),
+        )
+    )
+    module = types.ModuleType("script")
+    exec(compile(source, "script.py", "exec"), vars(module))
+    pipe = module.load_pipeline(device="cuda")
+    pipe.set_progress_bar_config(disable=True)
+    first, second = (module.generate(pipe, PROMPTS, [0, 1]) for _ in range(2))
+    wanted = images_of(pipe, {"deepcache": CACHE})
+    for one, two, image in zip(first, second, wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+        np.testing.assert_array_equal(np.asarray(one), (image * 255).round().astype(np.uint8))
