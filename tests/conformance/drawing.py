@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-STEPS = 6
+STEPS = 5
 GUIDANCE = 7.5
 PROMPTS = ("a red ring", "two blue dots")
 

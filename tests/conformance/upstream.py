@@ -11,40 +11,36 @@ from typing import Any
 
 from .drawing import Images, Setting, generate
 
-Draw = Callable[..., Images]
+Call = Callable[..., Any]
 
 
-def documented(pipe: Any, scheduler: str, setting: Setting, draw: Draw = generate) -> Images:
-    """Images with these accelerators on a new pipeline, which is not put back after it."""
+def documented(
+    pipe: Any, scheduler: str, setting: Setting, draw: Callable[[Call], Images] = generate
+) -> Images:
+    """Images with these accelerators on a new pipeline, which is not put back after it.
+
+    An accelerator whose usage is not here is left out: it has to give the images without it.
+    """
     import diffusers
 
-    sampler = getattr(diffusers, scheduler)
-    if "tgate" in setting:
-        return _tgate(pipe, sampler, setting, draw)
-    pipe.scheduler = sampler.from_config(pipe.scheduler.config)
+    call: Call = pipe
     for name in EACH:
         if name in setting:
-            EACH[name](pipe, setting[name])
-    return draw(pipe)
+            call = EACH[name](pipe, setting) or call
+    pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    return draw(call)
 
 
-def _deepcache(pipe: Any, parameters: Any) -> None:
+def _deepcache(pipe: Any, setting: Setting) -> None:
     from DeepCache import DeepCacheSDHelper
 
-    helper = DeepCacheSDHelper(pipe=pipe)
-    helper.set_params(**parameters)
-    helper.enable()
+    if "tgate" not in setting:
+        helper = DeepCacheSDHelper(pipe=pipe)
+        helper.set_params(**setting["deepcache"])
+        helper.enable()
 
 
-def _tome(pipe: Any, parameters: Any) -> None:
-    import tomesd
-    import torch
-
-    tomesd.apply_patch(pipe, **parameters)
-    torch.manual_seed(0)  # "you might need to set the seed every batch"
-
-
-def _tgate(pipe: Any, sampler: Any, setting: Setting, draw: Draw) -> Images:
+def _tgate(pipe: Any, setting: Setting) -> Call:
     import diffusers
     from tgate import (
         TgateSDDeepCacheLoader,
@@ -59,13 +55,20 @@ def _tgate(pipe: Any, sampler: Any, setting: Setting, draw: Draw) -> Images:
         pipe = load(pipe, **setting["deepcache"])
     else:
         pipe = TgateSDXLLoader(pipe) if large else TgateSDLoader(pipe)
-    pipe.scheduler = sampler.from_config(pipe.scheduler.config)
-    for name in EACH:
-        if name in setting and name != "deepcache":
-            EACH[name](pipe, setting[name])
-    return draw(lambda *args, **kwargs: pipe.tgate(*args, **setting["tgate"], **kwargs))
+    return lambda *args, **kwargs: pipe.tgate(*args, **setting["tgate"], **kwargs)
 
 
-EACH: dict[str, Callable[[Any, Any], None]] = {"deepcache": _deepcache, "tome": _tome}
-"""How each accelerator that keeps the call ``pipe(...)`` is put on, in the order of application."""
-DOCUMENTED = {"tgate", *EACH}
+def _tome(pipe: Any, setting: Setting) -> None:
+    import tomesd
+    import torch
+
+    tomesd.apply_patch(pipe, **setting["tome"])
+    torch.manual_seed(0)  # "you might need to set the seed every batch"
+
+
+EACH: dict[str, Callable[[Any, Setting], Call | None]] = {
+    "deepcache": _deepcache,
+    "tgate": _tgate,
+    "tome": _tome,
+}
+"""How each accelerator is put on, in the order of application; gives what to call, if not that."""

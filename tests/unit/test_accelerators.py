@@ -232,12 +232,13 @@ def test_branch_ids_beyond_skip_the_middle_alone() -> None:
         assert skipped == {name for name in once if name.startswith("mid_block")}
 
 
-def test_a_branch_that_is_not_there_is_refused(pipe: Any) -> None:
-    setting = {"deepcache": {"cache_interval": 3, "cache_branch_id": 11}}
+@pytest.mark.parametrize(("family", "beyond"), [("SD1.5", 11), ("SD2.1", 11), ("SDXL", 8)])
+def test_a_branch_that_is_not_there_is_refused(family: str, beyond: int) -> None:
+    setting = {"deepcache": {"cache_interval": 3, "cache_branch_id": beyond}}
     chosen = combination(["deepcache"])
     with (
-        pytest.raises(UnsupportedError, match="branch_id 11 names no layer"),
-        chosen.applied(pipe, setting),
+        pytest.raises(UnsupportedError, match=f"branch_id {beyond} names no layer"),
+        chosen.applied(tiny.FAMILIES[family](0), setting),
     ):
         pass
 
