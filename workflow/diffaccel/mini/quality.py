@@ -1,4 +1,4 @@
-"""How good a mini model is: scenes read back from its images, captions picked by its scorer.
+"""How good the mini models are: scenes read back from their images, captions picked by the scorer.
 
 `python -m diffaccel.mini.quality` prints every figure; see docs/mini-models.md.
 """
@@ -22,7 +22,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from diffaccel.mini.models import GUIDANCE, Pipeline, encode_captions
+from diffaccel.mini.models import FAMILIES, GUIDANCE, Pipeline, encode_captions
 from diffaccel.mini.prompts import prompt_sets
 from diffaccel.mini.reading import Verdict, judge, read_scenes
 from diffaccel.mini.scenes import draw_scenes, parse_caption
@@ -207,26 +207,32 @@ def table(figures: Sequence[Figures]) -> str:
 
 
 def main() -> None:
+    root = Path("resources/models")
+    shipped = [root / family.name for family in FAMILIES.values()]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("resources/models/mini-SD1.5"))
-    parser.add_argument("--scorer", type=Path, default=Path("resources/models/mini-clip"))
+    parser.add_argument("models", type=Path, nargs="*", default=shipped, help="pipeline folders")
+    parser.add_argument("--scorer", type=Path, default=root / "mini-clip")
     parser.add_argument("--captions", type=int, default=256, help="how many, at most 256")
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets (PNG)")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", type=Path, help="file for the figures, by model")
     args = parser.parse_args()
     device = pick_device(args.device)
-    pipe = DiffusionPipeline.from_pretrained(args.model).to(device)
-    pipe.set_progress_bar_config(disable=True)
     scorer = CLIPModel.from_pretrained(args.scorer, dtype=torch.float32).to(device).eval()
     captions = [caption for name in prompt_sets().values() for caption in name][: args.captions]
-    figures = all_figures(pipe, scorer, captions, args.guidance, sheets=args.sheets)
-    print(f"{args.model}, {len(captions)} held-out captions, guidance {args.guidance}, {device}")
     print("shares in percent; score: 100 x cosine with the true and with another's caption")
-    print(table(figures))
+    found = {}
+    for model in args.models:
+        pipe = DiffusionPipeline.from_pretrained(model).to(device)
+        pipe.set_progress_bar_config(disable=True)
+        sheets = args.sheets and args.sheets / model.name
+        figures = all_figures(pipe, scorer, captions, args.guidance, sheets=sheets)
+        print(f"\n{model}, {len(captions)} held-out captions, guidance {args.guidance}, {device}")
+        print(table(figures), flush=True)
+        found[model.name] = [asdict(row) for row in figures]
     if args.json:
-        args.json.write_text(json.dumps([asdict(f) for f in figures], indent=2) + "\n", "utf-8")
+        args.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
