@@ -73,8 +73,7 @@ class StepGraphs:
         self.pool: Any = None
 
     def replay(self, module: torch.nn.Module) -> None:
-        """Replays what is recorded, in place of the module's ``forward``."""
-        forward = module.forward
+        """Replays what is recorded, whatever becomes of the module's ``forward`` meanwhile."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = self.tensors(args, kwargs)
@@ -86,11 +85,12 @@ class StepGraphs:
                 graph.replay()
                 out = self.replaced(out, iter([each.clone() for each in self.tensors(out)]))
             else:
-                out = forward(*args, **kwargs)
+                out = module._call_impl(*args, **kwargs)
             self.number += 1
             return out
 
-        module.forward = call
+        # Where torch looks first when a module is called: for a compiled module, as a rule.
+        module._compiled_call_impl = call
 
     def record(self, module: torch.nn.Module) -> None:
         """Records the module's ``forward`` whenever it runs."""
@@ -168,6 +168,7 @@ def accelerated(pipe: StableDiffusionPipeline) -> Iterator[None]:
         helper.disable()
         for module, _ in pipe.graphs:
             vars(module).pop("forward", None)
+            vars(module).pop("_compiled_call_impl", None)
         for module in [*pipe.unet.modules(), pipe.vae.decoder]:
             if isinstance(module, compiled) or module is pipe.vae.decoder:
                 vars(module).pop("forward", None)

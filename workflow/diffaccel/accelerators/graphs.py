@@ -135,7 +135,11 @@ class Graphs(Accelerator):
                 "    graphs.record(module)",
             ),
             last=("for module, graphs in pipe.graphs:", "    graphs.replay(module)"),
-            leave=("for module, _ in pipe.graphs:", '    vars(module).pop("forward", None)'),
+            leave=(
+                "for module, _ in pipe.graphs:",
+                '    vars(module).pop("forward", None)',
+                '    vars(module).pop("_compiled_call_impl", None)',
+            ),
         )
 
 
