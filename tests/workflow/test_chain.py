@@ -10,12 +10,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.gpu.data import read_grid
+from benchmarks.gpu.page import page
 from diffaccel.jsonio import read_record
-from diffaccel.records import Answer, Baseline, Frontier, Verdict
+from diffaccel.records import Answer, Baseline, Frontier, Proof, Search
 from tests.workflow.conftest import Project
+from tests.workflow.test_speed import bench
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
+SETUP = "mini-SD1.5_DDIM_8"
 Finished = tuple[Project, str]
+
+
+def searched(results: Path) -> Search:
+    return read_record(Search, results / "search" / f"{SETUP}.json")
+
+
+def frontier_of(results: Path) -> Frontier:
+    return next(known for known in searched(results).cells if known.cell.slug == CELL)
 
 
 def test_bounds_have_the_contracts_format(finished: Finished) -> None:
@@ -40,7 +52,7 @@ def test_parameters_are_stored_under_the_measured_speedup(finished: Finished) ->
 
 def test_tasks_are_shares_of_the_bound_and_the_users(finished: Finished) -> None:
     results = finished[0].results
-    bound = read_record(Frontier, results / "frontier" / f"{CELL}.json").bound
+    bound = frontier_of(results).bound
     assert bound is not None
     listed = json.loads((results / "tasks" / "tasks.json").read_text())["tasks"]
     made = {task["id"]: task for task in listed}
@@ -59,13 +71,16 @@ def test_each_kind_of_answer(finished: Finished) -> None:
     results = finished[0].results
 
     def answer(name: str) -> Answer:
-        return read_record(Answer, results / "answers" / f"{name}.json")
+        found = searched(results).answer(name)
+        assert found is not None
+        return found
 
     assert answer("user-001").status == "met"
     too_fast = answer("user-002")
     assert too_fast.status == "infeasible" and "above the bound" in too_fast.reason
     assert too_fast.nearest is not None
-    assert answer("user-003").status == "unparsed"
+    misunderstood = read_record(Search, results / "search" / "misunderstood.json").answers
+    assert [(each.task.id, each.status) for each in misunderstood] == [("user-003", "unparsed")]
     assert answer(f"{CELL}_1.1x").status == "met"
     assert answer(f"{CELL}_50.0x").status == "infeasible"
 
@@ -73,12 +88,12 @@ def test_each_kind_of_answer(finished: Finished) -> None:
 def test_scripts_are_there_for_what_was_met_and_were_verified(finished: Finished) -> None:
     results = finished[0].results
     scripts = {path.stem for path in results.glob("code/*.py")}
-    answers = [read_record(Answer, path) for path in results.glob("answers/*.json")]
+    answers = searched(results).answers
     met = {a.task.id for a in answers if a.status == "met" and a.task.origin != "target"}
-    assert scripts == met == {path.stem for path in results.glob("verify/*.json")}
+    verdicts = read_record(Proof, results / "verify" / f"{SETUP}.json").verdicts
+    assert scripts == met == {verdict.id for verdict in verdicts}
     assert f"{CELL}_bound80" in scripts and "user-001" in scripts
-    for name in scripts:
-        verdict = read_record(Verdict, results / "verify" / f"{name}.json")
+    for verdict in verdicts:
         # The same images as in the search: the script does exactly what was measured.
         assert verdict.same_scores
         assert verdict.loss == verdict.promised_loss < verdict.max_loss
@@ -100,7 +115,7 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert {"model", "scorer", "prompts", "environment"} <= set(baseline.identity)
     assert {"torch", "diffusers", "DeepCache"} <= set(baseline.environment.versions)
     assert len(list((results / "baseline" / "mini-SD1.5_DDIM_8").glob("*.png"))) == 4
-    known = read_record(Frontier, results / "frontier" / f"{CELL}.json")
+    known = frontier_of(results)
     assert known.bound is not None and known.baseline == baseline.digest
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
@@ -118,6 +133,30 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     assert set(table["status"]) == {"met", "infeasible", "unparsed"}
     assert len(table) == 2 + 3 + 3
     assert "MagicCache" in output and "60.0x is above the bound" in output
+
+
+def test_the_benchmark_of_a_grid_counts_what_there_is(finished: Finished, tmp_path: Path) -> None:
+    project, kept = finished[0], tmp_path / "data"
+    command = ["grid", "--cpu", "--experiment", "config.yaml", "--cores", "2"]
+    done = bench(project.folder, *command, "--data", str(kept))
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = read_grid(kept / "cpu")
+    assert record is not None
+    met = [a.task.origin for a in searched(project.results).answers if a.status == "met"]
+    assert (record.targets, record.met) == (2, met.count("target"))
+    assert (record.tasks, record.scripts) == (3, met.count("bound"))
+    known = frontier_of(project.results)
+    assert known.bound is not None and record.measured == known.measured
+    (row,) = record.bounds
+    assert (row.model, row.accelerators, row.cells) == ("mini-SD1.5", "DeepCache", 1)
+    assert row.bounds == [round(known.bound.speedup, 3)]
+    assert record.failures == [] and record.share is None and record.seconds > 0
+    spent = {stage.rule: stage for stage in record.stages}
+    # The time of a job is that of its process, so it is more than what was measured in it.
+    assert spent["search"].jobs == 1 and spent["search"].seconds > record.searching
+    assert spent["code"].jobs == met.count("bound") + met.count("user")
+    text = page(kept / "cpu")
+    assert text is not None and f"| mini-SD1.5 | DeepCache | 1 | {known.bound.speedup:.2f}x" in text
 
 
 def test_a_second_run_does_nothing(finished: Finished) -> None:
