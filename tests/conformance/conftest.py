@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffaccel import tiny
 
@@ -26,3 +27,10 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], S
         return Subject.of(family, scheduler, folder(family))
 
     return subject
+
+
+@pytest.fixture(autouse=True)
+def no_code_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled is traced and run as torch would, but not turned into C++: that takes
+    minutes on a CPU, and is torch's own business. `tests/gpu` compiles for real."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
