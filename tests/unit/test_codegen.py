@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import json
@@ -19,6 +20,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
@@ -222,9 +224,17 @@ def pixels(images: list[Any]) -> list[bytes]:
 @pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
 @pytest.mark.parametrize("accelerators", [name for name in GOLDEN.SETTINGS if name != "plain"])
 def test_runs_again_and_again_and_leaves_no_trace(
-    family: str, accelerators: str, models: dict[str, Path], tmp_path: Path
+    family: str,
+    accelerators: str,
+    models: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     setting = {name: dict(part) for name, part in GOLDEN.SETTINGS[accelerators].items()}
+    if "graphs" in setting and not torch.cuda.is_available():
+        pytest.skip("CUDA graphs need a CUDA device")
+    # Traced for real; generating C++ from the trace takes minutes, and is torch's own business.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     if "tgate" in setting:
         setting["tgate"]["gate_step"] = 3
     script = tiny_script(family, models[family], setting)
@@ -236,7 +246,8 @@ def test_runs_again_and_again_and_leaves_no_trace(
     before = pixels(plain.generate(pipe, prompts, seeds))
     first = pixels(fast.generate(pipe, prompts, seeds))
     assert len(first) == len(prompts)
-    assert first != before, "the accelerators change nothing"
+    lossless = set(setting) <= {"compile", "graphs"}
+    assert (first != before) is not lossless, "what changes the images, and what does not"
     alone = pixels(fast.generate(pipe, prompts[:1], seeds[:1]))
     assert len(alone) == 1
     assert pixels(fast.generate(pipe, prompts, seeds)) == first

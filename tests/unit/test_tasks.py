@@ -193,7 +193,7 @@ def test_a_missing_part_is_named(field: str) -> None:
         ("model", "Generate a SD1.4 pipeline", "unknown model 'SD1.4': did you mean 'SD1.5'?"),
         ("scheduler", "using the DDIN sampler", "unknown scheduler 'DDIN': did you mean 'DDIM'?"),
         ("scheduler", "using the Euler sampler", "Known: DDIM, DPM-Solver++, UniPCMultistep"),
-        ("accelerators", "accelerated by DeepCash", "did you mean 'DeepCache'? Known: DeepCache"),
+        ("accelerators", "accelerated by DeepCash", "did you mean 'DeepCache'? Known: torch.comp"),
         ("accelerators", "accelerated by ToMe and ToMe", "several different ones"),
         ("accelerators", "accelerated by ,", "one accelerator or several"),
         ("steps", "with 0 steps", "between 1 and 1000, not 0"),
