@@ -156,6 +156,9 @@ class Frontier(Strategy):
         fresh = self._fresh(problem, known, pool)
         if not len(fresh):
             return []
+        few = problem.bound and len(problem.space.axes) <= BATCH
+        if few and (flips := self._without_one(known, fresh)):
+            return flips[:left]
         chosen: dict[Row, None] = {}
         for worth in self._worths(problem, known, fresh):
             best = int(np.argmax(worth))
@@ -166,8 +169,9 @@ class Frontier(Strategy):
         return list(chosen)[: min(left, BATCH)]
 
     def _without_one(self, known: Known, fresh: candidates.Indices) -> list[Row]:
-        """The most aggressive corner with one axis at its mildest: where all together gain nothing,
-        one of them may cost what another gains."""
+        """The most aggressive corner with one axis at its mildest: which of them costs the loss,
+        and which the speed. The first points lie on the diagonal and cannot tell; of few axes it is
+        asked at once, of many where all together gain nothing."""
         corner, _ = known[0]
         flips = {(*corner[:axis], 0, *corner[axis + 1 :]) for axis in range(len(corner))}
         return [row for row in map(tuple, fresh.tolist()) if row in flips]
