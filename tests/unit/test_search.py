@@ -25,6 +25,7 @@ from diffaccel.records import (
     Task,
 )
 from diffaccel.stages import search
+from diffaccel.strategies import frontier as strategy
 
 CELL = Cell(Setup("m", "DDIM", 20), ("deepcache",))
 BASELINE = Baseline(
@@ -108,7 +109,7 @@ def test_what_was_decided_is_decided_again_without_measuring(tmp_path: Path) -> 
         first = frontier(cell_search(folder), noisy(seed, 0.03), [1.5, 2.0])
         again = frontier(cell_search(folder), forbidden, [1.5, 2.0])
         assert (again.bound, again.front) == (first.bound, first.front)
-        assert first.seconds == len(cell_search(folder).known) and again.seconds == 0
+        assert first.seconds == len(cell_search(folder).known) == again.seconds
 
 
 def test_the_bound_was_measured_twice_and_the_second_counts(tmp_path: Path) -> None:
@@ -134,6 +135,23 @@ def test_rows_of_another_space_do_no_harm(tmp_path: Path) -> None:
     frontier(cell_search(tmp_path, SearchOptions("frontier", "full")), noisy(0, 0))
     known = frontier(cell_search(tmp_path), noisy(0, 0))
     assert known.bound is not None and known.candidates == 42
+
+
+def test_the_bound_is_no_slower_than_what_answering_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for the bound that ends early, and a user's task that looks further."""
+    monkeypatch.setattr(strategy, "_cap", lambda problem: 3 if problem.bound else 20)
+    opened = cell_search(tmp_path)
+    early = frontier(cell_search(tmp_path / "early"), noisy(0, 0)).bound
+    task = Task("t", "user", CELL, 2.7, None, 0.03, "a sentence")
+    ((known,), (found,)) = search.decide_all([opened], noisy(0, 0), [task], [], 0.02)
+    fastest = max(row.speedup for row in opened.usable() if row.loss < 0.02)
+    assert known.bound is not None and known.bound.speedup == fastest
+    assert early is None or early.speedup < fastest
+    assert found.status == "met"
+    settings = [row.setting for row in opened.known]
+    assert settings.count(known.bound.setting) == 2
 
 
 def test_cells_side_by_side_find_what_each_finds_alone(tmp_path: Path) -> None:

@@ -62,8 +62,9 @@ def _search(args: argparse.Namespace) -> None:
     options = parse(SearchOptions, job["search"], "search")
     asked = [parse(Task, task, "task") for task in job["tasks"]]
     with search.opened(cells, baseline, args.images, args.journals, options) as (opened, measure):
-        known = search.frontiers(opened, measure, job["targets"], job["loss_limit"])
-        answers = search.answers(asked, known, opened, measure)
+        known, answers = search.decide_all(
+            opened, measure, asked, job["targets"], job["loss_limit"]
+        )
     write_record(args.out, Search(baseline.setup, known, answers))
     say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_SETUPS", "0")))
 

@@ -194,7 +194,7 @@ class Frontier:
         bound: the fastest measurement with a loss below the limit, if any.
         front: the settings that no other beats in both speedup and loss, mildest first.
         measured: how many settings were measured; they are in the journal.
-        seconds: that this took, without what was measured before.
+        seconds: that measuring them took.
         candidates: how many settings the space has, before any is forbidden.
     """
 

@@ -205,11 +205,27 @@ def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tupl
     return made, references
 
 
+def decide_all(
+    searches: Sequence[CellSearch],
+    measure: Measure,
+    asked: Sequence[Task],
+    targets: Sequence[float],
+    loss_limit: float,
+) -> tuple[list[Frontier], list[Answer]]:
+    """Decides the cells and answers the tasks. Where answering met something faster than a bound,
+    the bounds are decided again, and so are the tasks that are made from them."""
+    while True:
+        known = frontiers(searches, measure, targets, loss_limit)
+        found = answers(asked, known, searches, measure)
+        now = [pareto.bound(search.usable(), loss_limit) for search in searches]
+        if now == [frontier.bound for frontier in known]:
+            return known, found
+
+
 def frontiers(
     searches: Sequence[CellSearch], measure: Measure, targets: Sequence[float], loss_limit: float
 ) -> list[Frontier]:
     """Decides the bound and the targets of each cell."""
-    before = [len(search.known) for search in searches]
     wanting = []
     for search in searches:
         if search.refused is None:
@@ -217,13 +233,10 @@ def frontiers(
         else:
             log.warning("%s: %s", search.cell.slug, search.refused)
     settle(wanting, measure)
-    return [
-        _frontier(search, sum(row.spent for row in search.known[first:]), loss_limit)
-        for search, first in zip(searches, before, strict=True)
-    ]
+    return [_frontier(search, loss_limit) for search in searches]
 
 
-def _frontier(search: CellSearch, seconds: float, loss_limit: float) -> Frontier:
+def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
     supported, _ = search.combination.supports(search.baseline.facts)
     return Frontier(
         cell=search.cell,
@@ -235,7 +248,7 @@ def _frontier(search: CellSearch, seconds: float, loss_limit: float) -> Frontier
         bound=pareto.bound(search.usable(), loss_limit),
         front=pareto.front(search.usable()),
         measured=len(search.rows()),
-        seconds=seconds,
+        seconds=sum(row.spent for row in search.known),
         candidates=search.space.size if supported else 0,
     )
 
