@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffaccel import __version__, devices
-from diffaccel.accelerators import ACCELERATORS, PipelineFacts
+from diffaccel.accelerators import ACCELERATORS
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, to_json
@@ -131,9 +131,7 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
         identity=determined_by,
         digest=digest(determined_by),
         environment=where,
-        facts=PipelineFacts.of(
-            bench.pipe, steps=bench.setup.steps, guidance_scale=bench.spec.guidance_scale
-        ),
+        facts=bench.facts,
         prompts=bench.prompts,
         scores=run.scores,
         shuffled_score=run.shuffled_score,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from diffaccel import devices
+from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.errors import InputError
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
@@ -88,6 +89,12 @@ class Bench:
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         }
 
+    @property
+    def facts(self) -> PipelineFacts:
+        """What search spaces and emitted code depend on."""
+        scale = self.spec.guidance_scale
+        return PipelineFacts.of(self.pipe, steps=self.setup.steps, guidance_scale=scale)
+
     def calling(self, call: Callable[..., Any]) -> Generate:
         """What generates images through ``call``, the pipeline or what stands in its place."""
         return lambda prompts, seeds: call(**self.arguments(prompts, seeds)).images
@@ -96,6 +103,12 @@ class Bench:
     def plain(self) -> Iterator[Generate]:
         """The unaccelerated pipeline."""
         yield self.calling(self.pipe)
+
+    @contextlib.contextmanager
+    def accelerated(self, setting: SettingDict) -> Iterator[Generate]:
+        """The pipeline with the accelerators that a setting names."""
+        with combination(sorted(setting)).applied(self.pipe, setting) as call:
+            yield self.calling(call)
 
     def batches(self) -> list[slice]:
         """The prompt set in batches; the last may be short."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from diffaccel.jsonio import RecordError, read_record
 from diffaccel.records import Search, SpeedRecord
-from diffaccel.space import flatten
+from diffaccel.space import in_words
 from diffaccel.stages.collect import summary
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _show_speeds(console: Console, folder: Path) -> bool:
         view.add_column("speedup", justify="right")
         view.add_column("setting")
         for row in record.rows:
-            setting = " ".join(f"{key}={value}" for key, value in flatten(row.setting).items())
+            setting = in_words(row.setting)
             speedup = "[yellow]-[/]" if row.speedup is None else f"{row.speedup:.2f}x"
             view.add_row(speedup, f"{setting or 'none'}{f': {row.failure}' if row.failure else ''}")
         console.print(
@@ -176,7 +176,9 @@ def say_progress(done: Path, total: int) -> None:
     for path in sorted(done.glob("*.json")):
         # What another job left broken is that job's failure, not this one's.
         with contextlib.suppress(RecordError):
-            known.append(read_record(Search, path).cells)
+            found = read_record(Search, path)
+            if found.setup is not None:
+                known.append(found.cells)
     left = max(0, total - len(known))
     seconds = left * sum(cell.seconds for cells in known for cell in cells) / max(1, len(known))
     log.info(

@@ -86,6 +86,11 @@ def flatten(setting: Setting) -> dict[str, Value]:
     }
 
 
+def in_words(setting: Setting) -> str:
+    """A setting on a line: ``deepcache.cache_interval=3 deepcache.cache_branch_id=0``."""
+    return " ".join(f"{name}={value}" for name, value in flatten(setting).items())
+
+
 def nest(point: Point) -> dict[str, dict[str, Value]]:
     """A point as a nested setting."""
     setting: dict[str, dict[str, Value]] = {}

@@ -268,6 +268,23 @@ class Family(ABC):
         return build(self.sizes, dtype, device)
 
 
+def embedded(family: str) -> ModelSpec:
+    """The small model of a family that the repository carries."""
+    return ModelSpec(
+        name=f"mini-{family}",
+        family=family,
+        source=f"resources/models/mini-{family}",
+        height=128,
+        width=128,
+        guidance_scale=3.0,
+        batch_size=4,
+        scorer="resources/models/mini-clip",
+        prompts="resources/prompts/mini.txt",
+        # So small a network is hardly faster on two threads, and times far less steadily.
+        threads=1,
+    )
+
+
 class StableDiffusion(Family):
     """The families of one text encoder."""
 

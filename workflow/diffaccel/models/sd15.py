@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffaccel.models._layout import Layout
 from diffaccel.models._untrained import CLIP_L, Sizes
-from diffaccel.models.base import StableDiffusion
+from diffaccel.models.base import StableDiffusion, embedded
 from diffaccel.records import ModelSpec
 
 
@@ -24,19 +24,7 @@ class SD15(StableDiffusion):
             scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
         ),
-        ModelSpec(
-            name="mini-SD1.5",
-            family="SD1.5",
-            source="resources/models/mini-SD1.5",
-            height=128,
-            width=128,
-            guidance_scale=3.0,
-            batch_size=4,
-            scorer="resources/models/mini-clip",
-            prompts="resources/prompts/mini.txt",
-            # So small a network is hardly faster on two threads, and times far less steadily.
-            threads=1,
-        ),
+        embedded("SD1.5"),
     )
     sizes = Sizes(
         unet={

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from diffaccel.models._layout import Layout
 from diffaccel.models._untrained import Sizes
-from diffaccel.models.base import StableDiffusion
+from diffaccel.models.base import StableDiffusion, embedded
 from diffaccel.records import ModelSpec
 
 
@@ -27,18 +27,7 @@ class SD21(StableDiffusion):
             scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
         ),
-        ModelSpec(
-            name="mini-SD2.1",
-            family="SD2.1",
-            source="resources/models/mini-SD2.1",
-            height=128,
-            width=128,
-            guidance_scale=3.0,
-            batch_size=4,
-            scorer="resources/models/mini-clip",
-            prompts="resources/prompts/mini.txt",
-            threads=1,
-        ),
+        embedded("SD2.1"),
     )
     sizes = Sizes(
         unet={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffaccel.models._untrained import CLIP_L, Sizes
-from diffaccel.models.base import Family
+from diffaccel.models.base import Family, embedded
 from diffaccel.records import ModelSpec
 
 
@@ -29,18 +29,7 @@ class SDXL(Family):
             # The original one overflows in float16, so that diffusers decodes in float32.
             vae="madebyollin/sdxl-vae-fp16-fix",
         ),
-        ModelSpec(
-            name="mini-SDXL",
-            family="SDXL",
-            source="resources/models/mini-SDXL",
-            height=128,
-            width=128,
-            guidance_scale=3.0,
-            batch_size=4,
-            scorer="resources/models/mini-clip",
-            prompts="resources/prompts/mini.txt",
-            threads=1,
-        ),
+        embedded("SDXL"),
     )
     sizes = Sizes(
         unet={

@@ -20,7 +20,7 @@ from diffaccel.jsonio import (
     write_text,
 )
 from diffaccel.records import Answer, Frontier, Measurement, Proof, Search, Task, Verdict
-from diffaccel.space import flatten
+from diffaccel.space import in_words
 from diffaccel.stages.search import resolved, stored_bound, unparsed
 
 PathLike = str | OsPathLike[str]
@@ -134,8 +134,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
         row[f"{prefix}loss"] = measured.loss if measured else None
         row[f"{prefix}loss_low"] = measured.loss_interval[0] if measured else None
         row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
-        setting = flatten(measured.setting) if measured else {}
-        row[f"{prefix}setting"] = " ".join(f"{name}={value}" for name, value in setting.items())
+        row[f"{prefix}setting"] = in_words(measured.setting) if measured else ""
     row["verified"] = verdict.ok if verdict else None
     row["verified_speedup"] = verdict.speedup if verdict else None
     row["verified_loss"] = verdict.loss if verdict else None

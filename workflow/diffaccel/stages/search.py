@@ -35,7 +35,7 @@ from diffaccel.space import Space, flatten, nest
 from diffaccel.strategies import STRATEGIES, Observation, Problem
 
 if TYPE_CHECKING:
-    from diffaccel.measure import Bench, Candidate, Generate
+    from diffaccel.measure import Bench
     from diffaccel.metrics.base import Images
 
 log = logging.getLogger(__name__)
@@ -172,26 +172,14 @@ def opened(
         bench = functools.cache(lambda: _open(stack, baseline, images))
 
         def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
+            from diffaccel.measure import Candidate
             from diffaccel.measure import measure as measure_all
 
             made, references = bench()
-            candidates = [_candidate(made, cell, setting) for cell, setting in batch]
+            candidates = [Candidate(s, functools.partial(made.accelerated, s)) for _, s in batch]
             return measure_all(made, baseline, references, candidates)
 
         yield searches, measure
-
-
-def _candidate(bench: Bench, cell: Cell, setting: SettingDict) -> Candidate:
-    from diffaccel.measure import Candidate
-
-    combined = combination(cell.accelerators)
-
-    @contextlib.contextmanager
-    def applied() -> Iterator[Generate]:
-        with combined.applied(bench.pipe, setting) as call:
-            yield bench.calling(call)
-
-    return Candidate(setting, applied)
 
 
 def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tuple[Bench, Images]:

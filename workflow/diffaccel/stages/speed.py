@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffaccel import devices
-from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
 from diffaccel.models import content_hash
 from diffaccel.records import MeasureOptions, ModelSpec, SettingDict, SpeedRecord, SpeedRow
-from diffaccel.space import Space, flatten, nest
+from diffaccel.space import Space, flatten, in_words, nest
 
 if TYPE_CHECKING:
-    from diffaccel.measure import Bench, Generate
+    from diffaccel.measure import Bench
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +157,7 @@ def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
 
     against = {digest(setting): _reason_against(bench, setting) for setting in settings}
     candidates = [
-        Candidate(setting, functools.partial(_applied, bench, setting))
+        Candidate(setting, partial(bench.accelerated, setting) if setting else bench.plain)
         for setting in settings
         if against[digest(setting)] is None
     ]
@@ -172,19 +171,13 @@ def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
 def _settings(bench: Bench, order: Order) -> list[SettingDict]:
     if order.settings:
         return order.settings
-    facts = _facts(bench)
+    facts = bench.facts
     return [
         setting
         for names in order.accelerators
         if combination(names).supports(facts)[0]
         for setting in representative(combination(names).space(facts))
     ]
-
-
-def _facts(bench: Bench) -> PipelineFacts:
-    return PipelineFacts.of(
-        bench.pipe, steps=bench.setup.steps, guidance_scale=bench.spec.guidance_scale
-    )
 
 
 def representative(space: Space) -> list[SettingDict]:
@@ -207,22 +200,13 @@ def _reason_against(bench: Bench, setting: SettingDict) -> str | None:
     """Why a setting cannot work here or does nothing, or None."""
     if not setting:
         return None
-    combined, facts = combination(sorted(setting)), _facts(bench)
+    combined, facts = combination(sorted(setting)), bench.facts
     ok, reason = combined.supports(facts)
     return combined.space(facts).forbids(flatten(setting)) if ok else reason
 
 
-@contextlib.contextmanager
-def _applied(bench: Bench, setting: SettingDict) -> Iterator[Generate]:
-    if not setting:
-        yield bench.calling(bench.pipe)
-        return
-    with combination(sorted(setting)).applied(bench.pipe, setting) as call:
-        yield bench.calling(call)
-
-
 def _say(setup: Setup, row: SpeedRow) -> None:
-    named = " ".join(f"{name}={value}" for name, value in flatten(row.setting).items()) or "plain"
+    named = in_words(row.setting) or "plain"
     if row.timing is None:
         log.warning("%s: %s: failed: %s", setup.slug, named, row.failure)
         return

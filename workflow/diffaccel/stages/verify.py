@@ -15,6 +15,7 @@ from diffaccel import devices
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import Candidate, Generate, MeasureError, measure, today
+from diffaccel.metrics.base import Images
 from diffaccel.records import Answer, Baseline, Measurement, Proof, Search, Verdict
 
 log = logging.getLogger(__name__)
@@ -35,25 +36,25 @@ def run(
     Raises:
         InputError: a script's task was not met.
     """
-    kept = {verdict.id: verdict for verdict in _journal(journal, baseline).rows()}
+    rows = Journal(journal, baseline.digest, Verdict)
+    kept = {verdict.id: verdict for verdict in rows.rows()}
     verdicts = []
     with contextlib.ExitStack() as stack:
         # Taken when the first script must be measured, and kept until the end.
         held = functools.cache(lambda: stack.enter_context(devices.hold_device()))
+        references = functools.cache(lambda: benches.load_images(images, baseline))
         for path in scripts:
-            answer, source = _answer(found, path), _hash(found, path)
+            answer = _answer(found, path)
+            # Of a script and of what it was made from.
+            source = digest([path.read_text(encoding="utf-8"), to_json(answer)])
             verdict = kept.get(path.stem)
             if verdict is None or verdict.script != source:
-                again = _measured(answer, baseline, images, path, held())
+                again = _measured(answer, baseline, references(), path, held())
                 verdict = _verdict(answer, source, again)
-                _journal(journal, baseline).append(verdict)
+                rows.append(verdict)
             _say(verdict)
             verdicts.append(verdict)
     return Proof(baseline.setup, verdicts)
-
-
-def _journal(path: Path, baseline: Baseline) -> Journal[Verdict]:
-    return Journal(path, baseline.digest, Verdict)
 
 
 def _answer(found: Search, script: Path) -> Answer:
@@ -63,13 +64,8 @@ def _answer(found: Search, script: Path) -> Answer:
     return answer
 
 
-def _hash(found: Search, script: Path) -> str:
-    """Of a script and of what it was made from."""
-    return digest([script.read_text(encoding="utf-8"), to_json(_answer(found, script))])
-
-
 def _measured(
-    answer: Answer, baseline: Baseline, images: Path, script: Path, device: str
+    answer: Answer, baseline: Baseline, references: Images, script: Path, device: str
 ) -> Measurement:
     """A script, measured. It loads its own pipeline; the baseline of the pairs is that same
     pipeline, outside of what the script puts on."""
@@ -85,7 +81,6 @@ def _measured(
         yield lambda prompts, seeds: module.generate(own.pipe, prompts, seeds)
 
     setting = answer.chosen.setting if answer.chosen else {}
-    references = benches.load_images(images, baseline)
     return measure(own, baseline, references, [Candidate(setting, applied)])[0]
 
 
