@@ -110,6 +110,23 @@ class Emitted:
     definitions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What an accelerator makes of a step: equal phases cost equally.
+
+    Args:
+        label: what kind of step it is; phases of one label with near levels cost nearly the same.
+        levels: how much of it, each number on a scale on which 1 is a large difference.
+        share: what it is expected to leave of the time of a plain step, before any is timed.
+        spread: how far off that may be: standard deviation of the logarithm of the share.
+    """
+
+    label: str
+    levels: tuple[float, ...] = ()
+    share: float = 0.75
+    spread: float = 0.7
+
+
 class Accelerator(ABC):
     """One technique. Subclasses are stateless; the instance ``PLUGIN`` of a file is the plugin."""
 
@@ -147,6 +164,20 @@ class Accelerator(ABC):
         """Why a search on such a pipeline leaves these parameters out, or None: they cannot work
         there, or do exactly what milder ones do."""
         return None
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """What these parameters make of each of ``facts.steps`` steps, from the first on; None: it
+        is as in the plain pipeline. From these, `diffaccel.speeds` predicts speeds.
+
+        Unless an accelerator knows better, all steps are alike, and settings are as far apart as
+        their values are on the axes.
+        """
+        ranges = {axis.name: max(axis.values) - min(axis.values) or 1 for axis in self.axes(facts)}
+        values = dataclasses.asdict(self.Params(**own))
+        levels = tuple(float(value) / ranges.get(name, 1) for name, value in values.items())
+        return (Phase(self.name, levels),) * facts.steps
 
     @abstractmethod
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, PipelineFacts
+from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts
 from diffaccel.space import Axis, Value
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ class Compile(Accelerator):
         if not facts.block_layers:
             return False, f"needs a U-Net with down and up blocks; {facts.pipeline_class} has none"
         return True, ""
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """The same at every step; it depends on the others what is compiled."""
+        levels = (float(own["channels_last"]), float(regions(others) == regions({})))
+        return (Phase("compiled", levels, share=0.75, spread=0.3),) * facts.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import torch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from diffaccel.accelerators.base import (
@@ -15,6 +16,7 @@ from diffaccel.accelerators.base import (
     Call,
     Emitted,
     Parts,
+    Phase,
     PipelineFacts,
     UnsupportedError,
 )
@@ -91,6 +93,25 @@ class DeepCache(Accelerator):
                 f"cache_interval {params.cache_interval} is no other than {facts.steps}, the steps"
             )
         return _missing_branch(params.cache_branch_id, facts.block_layers)
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """Between the steps that run in full, cached ones; the level is how deep they go, 0 to 1.
+
+        The package's helper counts from the step at which it was enabled. T-Gate's loaders enable
+        it again at the step before the gate and at the gate, so that both run in full.
+        """
+        params, ids = Params(**own), branch_ids(facts.block_layers)  # type: ignore[arg-type]
+        depth = ids.index(params.cache_branch_id) / max(1, len(ids) - 1)
+        cached = Phase("cached", (depth,), share=0.2 + 0.7 * depth, spread=0.5)
+        gate = int(others["tgate"]["gate_step"]) if "tgate" in others else facts.steps + 1
+        starts = [0, *(step for step in (gate - 1, gate) if 0 < step < facts.steps), facts.steps]
+        return tuple(
+            cached if (step - start) % params.cache_interval else None
+            for start, end in pairwise(starts)
+            for step in range(start, end)
+        )
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         from DeepCache import DeepCacheSDHelper

@@ -21,6 +21,7 @@ from diffaccel.accelerators.base import (
     Call,
     Emitted,
     Parts,
+    Phase,
     PipelineFacts,
     UnsupportedError,
 )
@@ -76,6 +77,12 @@ class Graphs(Accelerator):
         if "tome" in others:
             return "ToMe draws random numbers at each step, and replayed steps would draw no others"
         return None
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """The same at every step, whether or not the decoder is recorded."""
+        return (Phase("recorded", share=0.8, spread=0.4),) * facts.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         if pipe.device.type != "cuda":

@@ -15,6 +15,7 @@ from diffaccel.accelerators.base import (
     Call,
     Emitted,
     Parts,
+    Phase,
     PipelineFacts,
     UnsupportedError,
 )
@@ -137,6 +138,22 @@ class TGate(Accelerator):
                 if replace(params, **{name: value}).reuses(steps) == reuses:
                     return f"{name} {getattr(params, name)} does the same as {value}"
         return None
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """From the gate on gated; on both sides of it with self-attention reused or not."""
+        params = Params(**own)  # type: ignore[arg-type]
+        reuses = set(params.reuses(facts.steps))
+
+        def phase(step: int) -> Phase | None:
+            if step >= params.gate_step:
+                # Half the batch: half of the time where the device computes, none where it waits.
+                share = 0.55 if step in reuses else 0.6
+                return Phase("gated", (float(step in reuses),), share=share, spread=0.3)
+            return Phase("reused", share=0.9, spread=0.15) if step in reuses else None
+
+        return tuple(map(phase, range(facts.steps)))
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tgate

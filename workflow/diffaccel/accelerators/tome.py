@@ -6,6 +6,7 @@ arXiv:2303.17604; applied through its own package, tomesd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +16,7 @@ from diffaccel.accelerators.base import (
     Call,
     Emitted,
     Parts,
+    Phase,
     PipelineFacts,
     UnsupportedError,
 )
@@ -116,6 +118,19 @@ class ToMe(Accelerator):
         if max(params.sx, params.sy) > side:
             return f"sx {params.sx}, sy {params.sy} do not fit into {side} by {side} tokens"
         return None
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """Merged at every step; whether that saves more than finding what to merge costs is open."""
+        params = Params(**own)  # type: ignore[arg-type]
+        levels = (
+            params.ratio,
+            math.log2(params.max_downsample) / 3,
+            math.log2(params.sx * params.sy) / 4,
+            *(float(on) for on in (params.merge_attn, params.merge_crossattn, params.merge_mlp)),
+        )
+        return (Phase("merged", levels, share=1.0, spread=0.2),) * facts.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tomesd
