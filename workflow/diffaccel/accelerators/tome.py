@@ -122,7 +122,7 @@ class ToMe(Accelerator):
     def phases(
         self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
     ) -> tuple[Phase | None, ...]:
-        """Merged at every step; whether that saves more than finding what to merge costs is open."""
+        """Merged at every step; finding what to merge may cost more time than it saves."""
         params = Params(**own)  # type: ignore[arg-type]
         levels = (
             params.ratio,
