@@ -38,7 +38,15 @@ rule all:
     default_target: True
     input:
         get_stores(),
+        get_summary(),
         get_results,
+
+
+# The same without running the scripts again to prove them.
+rule scripts:
+    input:
+        get_stores(),
+        get_made,
 
 
 onsuccess:

@@ -13,7 +13,7 @@ rule baseline:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=1,
+        timed=get_places,
     params:
         job=get_baseline_job,
     message:

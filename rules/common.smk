@@ -24,6 +24,7 @@ os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
+PLACES = 12
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
@@ -38,6 +39,12 @@ def get_threads(wildcards):
     if ON_GPU:
         return 1
     return EXPERIMENT.spec(setup).threads or workflow.cores or 1
+
+
+def get_places(wildcards):
+    """Of PLACES, what a job takes: small networks share a GPU, on the clock one at a time."""
+    jobs = EXPERIMENT.spec(get_setup(wildcards)).jobs_per_gpu if ON_GPU else 1
+    return max(1, PLACES // jobs)
 
 
 def get_model_files(wildcards):
@@ -104,13 +111,20 @@ def get_proofs(wildcards):
     ]
 
 
-def get_results(wildcards):
-    """Every result by name: Snakemake would not miss a deleted file that is only on the way."""
+def get_made(wildcards):
+    """Every result that is made before scripts are proven, by name: Snakemake would not miss a
+    deleted file that is only on the way."""
     return [
         *(f"{R}/models/{setup.model}.json" for setup in EXPERIMENT.setups.values()),
         *(f"{R}/baseline/{setup}.json" for setup in EXPERIMENT.setups),
         *SEARCHES,
         *(f"{R}/code/{task}.py" for task in get_met()),
+    ]
+
+
+def get_results(wildcards):
+    return [
+        *get_made(wildcards),
         *get_proofs(wildcards),
         *(f"{R}/speed/{setup}.json" for setup in EXPERIMENT.speeds),
     ]
@@ -118,10 +132,9 @@ def get_results(wildcards):
 
 def get_stores():
     """What is gathered of all cells and tasks; nothing where models are only timed."""
-    names = (
-        "summary.csv",
-        "speedup_bounds.json",
-        "search_params.json",
-        "tasks/tasks.json",
-    )
+    names = ("speedup_bounds.json", "search_params.json", "tasks/tasks.json")
     return [f"{R}/{name}" for name in names] if TASKS else []
+
+
+def get_summary():
+    return [f"{R}/summary.csv"] if TASKS else []

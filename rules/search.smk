@@ -13,7 +13,7 @@ rule search:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=1,
+        timed=get_places,
     params:
         job=get_search_job,
         journals=f"{R}/journal",

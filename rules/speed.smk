@@ -12,7 +12,7 @@ rule speed:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=1,
+        timed=get_places,
     params:
         job=get_speed_job,
         journal=f"{R}/journal/speed/{{setup}}.jsonl",

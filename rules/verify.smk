@@ -14,7 +14,7 @@ rule verify:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=1,
+        timed=get_places,
     params:
         journal=f"{R}/journal/verify/{{setup}}.jsonl",
     message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -65,11 +66,11 @@ def test_different_gpus_are_not_mixed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 HOLD = """
 import time
-from diffaccel.devices import hold_clock, hold_device
-with hold_device() as device, hold_clock(device):
+from diffaccel.devices import hold_device
+with hold_device() as device, device.alone():
     start = time.monotonic()
     time.sleep(0.3)
-    print(device, start, time.monotonic())
+    print(device.name, start, time.monotonic())
 """
 
 
@@ -107,3 +108,67 @@ def test_a_killed_holder_frees_the_device(tmp_path: Path, monkeypatch: pytest.Mo
     process.kill()
     process.wait()
     assert [row[0] for row in holders(1, tmp_path)] == ["cpu"]
+
+
+SHARE = """
+import sys, time
+from pathlib import Path
+from diffaccel.devices import Device
+device = Device("cuda", Path(sys.argv[1]))
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    with getattr(device, sys.argv[2])():
+        start = time.monotonic()
+        time.sleep(0.05)
+        print(start, time.monotonic())
+"""
+
+
+def test_on_a_gpu_many_draw_at_once_and_nobody_while_one_is_on_the_clock(tmp_path: Path) -> None:
+    """Workers that never rest do not keep the clock from anybody."""
+    how = ["beside", "beside", "beside", "alone"]
+    command = [sys.executable, "-c", SHARE, str(tmp_path / "gpu-0.lock")]
+    started = [
+        subprocess.Popen([*command, each], stdout=subprocess.PIPE, text=True) for each in how
+    ]
+    spans = [
+        [
+            tuple(map(float, line.split()))
+            for line in process.communicate(timeout=60)[0].splitlines()
+        ]
+        for process in started
+    ]
+    *drawing, timing = spans
+    assert len(timing) > 3 and all(len(each) > 3 for each in drawing)
+    for start, end in timing:
+        assert not [span for each in drawing for span in each if span[0] < end and start < span[1]]
+    first, second = drawing[:2]
+    assert any(a[0] < b[1] and b[0] < a[1] for a in first for b in second)
+
+
+def test_work_within_work_takes_nothing_twice(tmp_path: Path) -> None:
+    device = devices.Device("cuda", tmp_path / "gpu-0.lock")
+    with device.alone(), device.beside(), device.alone():
+        pass
+    with device.beside(), device.beside(), pytest.raises(RuntimeError, match="alone"):
+        device.alone().__enter__()
+
+
+def test_jobs_of_small_networks_spread_over_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two may be on each of two GPUs; the third comes beside the first, the fifth waits."""
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(devices.tempfile, "tempdir", None)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    chosen = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(devices.hold_device(2))
+            chosen.append(os.environ.pop("CUDA_VISIBLE_DEVICES"))
+        assert chosen == ["0", "1", "0", "1"]
+        code = "from diffaccel.devices import hold_device; hold_device(2).__enter__()"
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([sys.executable, "-c", code], timeout=3)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from diffaccel.accelerators import PipelineFacts
+from diffaccel.devices import Device
 from diffaccel.grid import Setup
 from diffaccel.measure import (
     Applied,
@@ -70,7 +71,7 @@ def brightness(images: np.ndarray, prompts: object, references: object) -> list[
 def bench(pipe: Recorder, options: MeasureOptions = OPTIONS) -> Bench:
     metrics = {name: METRICS[name].prepare("", "cpu") for name in ("ssim", "psnr")}
     metrics["clip_score"] = brightness
-    return Bench(pipe, Setup("m", "DDIM", 4), SPEC, options, PROMPTS, "cpu", metrics)  # type: ignore[arg-type]
+    return Bench(pipe, Setup("m", "DDIM", 4), SPEC, options, PROMPTS, Device("cpu"), metrics)  # type: ignore[arg-type]
 
 
 def baseline_of(made: Bench) -> tuple[Baseline, np.ndarray]:
@@ -137,6 +138,8 @@ def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:
     assert len(row.timing.baseline) == len(row.timing.accelerated) == len(pipe.calls)
     assert {prompt for call in candidate.calls for prompt in call} == set(PROMPTS)
     assert candidate.calls[-len(pipe.calls) :] == pipe.calls
+    # Drawn once; the timed calls need no warm-up after that.
+    assert len(candidate.calls) == len(PROMPTS) / SPEC.batch_size + len(pipe.calls)
 
 
 def test_candidates_measured_together_share_the_baseline_and_one_may_fail() -> None:

@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from diffaccel import bench, sources, tiny
 from diffaccel.codegen import Script, render
 from diffaccel.config import ConfigError, load, model_spec
+from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.models import FAMILIES, ModelError, _hub
@@ -292,7 +293,9 @@ def test_ids_and_paths(source: str, local: bool, parts: tuple[str, str | None]) 
 def test_a_baseline_is_of_one_model_only(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(folders["SD1.5"], tmp_path / "model")
     spec = own(folder, batch_size=2)
-    opened = bench.open_bench(Setup("mine", "DDIM", 2), spec, MeasureOptions(prompts=2), "cpu")
+    opened = bench.open_bench(
+        Setup("mine", "DDIM", 2), spec, MeasureOptions(prompts=2), Device("cpu")
+    )
     record, _ = bench.run_baseline(opened)
     bench.check_same(opened, record)
     save_file(tiny.sd15(1).vae.state_dict(), folder / "vae/diffusion_pytorch_model.safetensors")

@@ -9,22 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffaccel import pareto
 from diffaccel.accelerators import PipelineFacts
 from diffaccel.grid import Cell, Setup
 from diffaccel.journal import Journal
+from diffaccel.jsonio import digest
+from diffaccel.measure import timing_of
 from diffaccel.records import (
     Answer,
     Baseline,
+    Drawing,
     Environment,
     Frontier,
-    Measurement,
     MeasureOptions,
     ModelSpec,
     SearchOptions,
     SettingDict,
+    SpeedRow,
     Task,
 )
 from diffaccel.stages import search
+from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Measurer, Wanted
 from diffaccel.strategies import frontier as strategy
 
 CELL = Cell(Setup("m", "DDIM", 20), ("deepcache",))
@@ -53,70 +58,85 @@ def response(setting: SettingDict) -> tuple[float, float]:
     return 1 / (1 - depth * (1 - 1 / interval)), 0.004 * (interval - 1) * depth**2 - 0.001
 
 
-def noisy(seed: int, noise: float) -> search.Measure:
-    random = np.random.default_rng(seed)
+class Noisy:
+    """Measures `response`, times with noise, and notes what it was asked for."""
 
-    def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
-        return [row(setting, float(np.exp(random.normal(0, noise)))) for _, setting in batch]
+    def __init__(self, seed: int = 0, noise: float = 0.0) -> None:
+        self.random, self.noise = np.random.default_rng(seed), noise
+        self.drawn: list[SettingDict] = []
+        self.rounds: list[list[Cell]] = []
 
-    return measure
+    def draw(self, wanted: Wanted) -> list[Drawing]:
+        self.drawn += [setting for _, setting in wanted]
+        return [drawing(setting) for _, setting in wanted]
 
+    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        self.rounds.append([cell for cell, _ in wanted])
+        return [self._timing(setting) for _, setting in wanted]
 
-def row(setting: SettingDict, luck: float) -> Measurement:
-    speedup, loss = response(setting)
-    return Measurement(
-        setting=setting,
-        speedup=speedup * luck,
-        loss=loss,
-        loss_interval=(loss, loss),
-        timing=None,
-        scores={},
-        means={},
-        spent=1.0,
-        date="",
-    )
+    def _timing(self, setting: SettingDict) -> SpeedRow:
+        speedup = response(setting)[0] * float(np.exp(self.random.normal(0, self.noise)))
+        return SpeedRow(setting, timing_of([(speedup, 1.0)]), None, 1.0, "")
 
 
-def forbidden(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
-    raise AssertionError(f"measured again: {batch}")
+def drawing(setting: SettingDict) -> Drawing:
+    loss = response(setting)[1]
+    return Drawing(setting, loss, (loss, loss), {"clip_score": []}, {}, None, 1.0, "")
+
+
+class Forbidden:
+    """Nothing may be measured."""
+
+    def draw(self, wanted: Wanted) -> list[Drawing]:
+        raise AssertionError(f"drawn again: {wanted}")
+
+    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        raise AssertionError(f"timed again: {wanted}")
 
 
 def cell_search(
     folder: Path, options: SearchOptions | None = None, cell: Cell = CELL
-) -> search.CellSearch:
-    journal = Journal(folder / cell.slug, "d", Measurement)
-    options = options or SearchOptions("frontier")
-    return search.CellSearch(cell, BASELINE, journal, options, journal.rows())
+) -> CellSearch:
+    facts = replace(BASELINE.facts, steps=cell.setup.steps)
+    return CellSearch(
+        cell,
+        replace(BASELINE, facts=facts),
+        Journal(folder / f"{cell.slug}.drawn", "d", Drawing),
+        Journal(folder / f"{cell.slug}.timed", "d", SpeedRow),
+        Clocked(facts),
+        options or SearchOptions("frontier"),
+    )
 
 
-def frontier(
-    opened: search.CellSearch, measure: search.Measure, targets: Sequence[float] = ()
-) -> Frontier:
-    (known,) = search.frontiers([opened], measure, targets, 0.02)
+def frontier(opened: CellSearch, measurer: Measurer, targets: Sequence[float] = ()) -> Frontier:
+    (known,) = search.frontiers([opened], measurer, targets, 0.02)
     return known
 
 
-def answer(
-    task: Task, known: Frontier, opened: search.CellSearch, measure: search.Measure
-) -> Answer:
-    (found,) = search.answers([task], [known], [opened], measure)
+def answer(task: Task, known: Frontier, opened: CellSearch, measurer: Measurer) -> Answer:
+    (found,) = search.answers([task], [known], [opened], measurer, 0.02)
     return found
 
 
 def test_what_was_decided_is_decided_again_without_measuring(tmp_path: Path) -> None:
     for seed in range(5):
         folder = tmp_path / str(seed)
-        first = frontier(cell_search(folder), noisy(seed, 0.03), [1.5, 2.0])
-        again = frontier(cell_search(folder), forbidden, [1.5, 2.0])
+        first = frontier(cell_search(folder), Noisy(seed, 0.03), [1.5, 2.0])
+        again = frontier(cell_search(folder), Forbidden(), [1.5, 2.0])
         assert (again.bound, again.front) == (first.bound, first.front)
-        assert first.seconds == len(cell_search(folder).known) == again.seconds
+        assert (again.measured, again.timed, again.seconds) == (
+            first.measured,
+            first.timed,
+            first.seconds,
+        )
 
 
 def test_the_bound_was_measured_twice_and_the_second_counts(tmp_path: Path) -> None:
     opened = cell_search(tmp_path)
-    known = frontier(opened, noisy(0, 0.05))
-    same = [row for row in opened.known if known.bound and row.setting == known.bound.setting]
-    assert len(same) == 2 and known.bound == same[-1]
+    known = frontier(opened, Noisy(0, 0.05))
+    assert known.bound is not None
+    same = opened.timings[digest(known.bound.setting)]
+    assert len(same) == 2 and known.bound.timing == same[-1].timing
 
 
 def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
@@ -124,7 +144,7 @@ def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
     excess = []
     for seed in range(30):
         opened = cell_search(tmp_path / str(seed), SearchOptions("exhaustive"))
-        bound = frontier(opened, noisy(seed, 0.05)).bound
+        bound = frontier(opened, Noisy(seed, 0.05)).bound
         assert bound is not None
         excess.append(np.log(bound.speedup / response(bound.setting)[0]))
     # Unconfirmed, the fastest of the grid reads 5% too fast here.
@@ -132,8 +152,8 @@ def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_space_do_no_harm(tmp_path: Path) -> None:
-    frontier(cell_search(tmp_path, SearchOptions("frontier", "full")), noisy(0, 0))
-    known = frontier(cell_search(tmp_path), noisy(0, 0))
+    frontier(cell_search(tmp_path, SearchOptions("frontier", "full")), Noisy())
+    known = frontier(cell_search(tmp_path), Noisy())
     assert known.bound is not None and known.candidates == 42
 
 
@@ -143,34 +163,65 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     """A search for the bound that ends early, and a user's task that looks further."""
     monkeypatch.setattr(strategy, "_cap", lambda problem: 3 if problem.bound else 20)
     opened = cell_search(tmp_path)
-    early = frontier(cell_search(tmp_path / "early"), noisy(0, 0)).bound
+    early = frontier(cell_search(tmp_path / "early"), Noisy()).bound
     task = Task("t", "user", CELL, 2.7, None, 0.03, "a sentence")
-    ((known,), (found,)) = search.decide_all([opened], noisy(0, 0), [task], [], 0.02)
+    ((known,), (found,)) = search.decide_all([opened], Noisy(), [task], [], 0.02)
     fastest = max(row.speedup for row in opened.usable() if row.loss < 0.02)
     assert known.bound is not None and known.bound.speedup == fastest
     assert early is None or early.speedup < fastest
     assert found.status == "met"
-    settings = [row.setting for row in opened.known]
-    assert settings.count(known.bound.setting) == 2
+    assert len(opened.timings[digest(known.bound.setting)]) == 2
 
 
-def test_cells_side_by_side_find_what_each_finds_alone(tmp_path: Path) -> None:
-    """They share rounds, at most so many settings in one, and no cell waits for another."""
-    steps = (10, 20, 25, 50)
-    cells = [Cell(Setup("m", "DDIM", count), ("deepcache",)) for count in steps]
-    batches: list[list[Cell]] = []
+def test_few_of_those_drawn_are_timed(tmp_path: Path) -> None:
+    """The speed of the others is predicted: their losses alone are measured."""
+    measurer = Noisy()
+    known = frontier(cell_search(tmp_path), measurer, [1.5, 2.0])
+    assert known.measured == len(measurer.drawn)
+    assert known.timed <= sum(map(len, measurer.rounds)) < known.measured
 
-    def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
-        batches.append([cell for cell, _ in batch])
-        return [row(setting, 1.0) for _, setting in batch]
 
+def test_every_answer_was_timed(tmp_path: Path) -> None:
+    """Whatever is predicted, what is chosen has a time of its own."""
+    opened, targets = cell_search(tmp_path), [1.2, 1.5, 2.0, 9.0]
+    frontier(opened, Noisy(3, 0.03), targets)
+    for target in targets:
+        best = pareto.nearest(opened.estimates(), target, 0.02)
+        assert best is not None and best.timed
+
+
+def test_the_exhaustive_search_times_everything(tmp_path: Path) -> None:
+    known = frontier(cell_search(tmp_path, SearchOptions("exhaustive")), Noisy())
+    assert known.measured == known.timed == known.candidates == 42
+
+
+def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:
+    class Broken(Noisy):
+        """The most aggressive settings draw, and fail on the clock."""
+
+        def _timing(self, setting: SettingDict) -> SpeedRow:
+            if int(setting["deepcache"]["cache_interval"]) > 3:
+                return SpeedRow(setting, None, None, 1.0, "", "out of memory")
+            return super()._timing(setting)
+
+    opened = cell_search(tmp_path)
+    known = frontier(opened, Broken(), [1.5])
+    assert known.bound is not None
+    assert known.bound.setting["deepcache"]["cache_interval"] <= 3
+
+
+def test_cells_side_by_side_draw_together_and_share_rounds(tmp_path: Path) -> None:
+    """At most so many settings in one, and no cell waits for another."""
+    cells = [Cell(Setup("m", "DDIM", count), ("deepcache",)) for count in (10, 20, 25, 50)]
+    measurer = Noisy()
     together = [cell_search(tmp_path / "together", cell=cell) for cell in cells]
-    known = search.frontiers(together, measure, [1.5], 0.02)
+    known = search.frontiers(together, measurer, [1.5], 0.02)
     for cell, found in zip(cells, known, strict=True):
-        alone = frontier(cell_search(tmp_path / "alone", cell=cell), noisy(0, 0), [1.5])
-        assert (found.cell, found.bound, found.front) == (cell, alone.bound, alone.front)
-    assert set(batches[0]) == set(cells)
-    assert max(map(len, batches)) <= search.TOGETHER
+        alone = frontier(cell_search(tmp_path / "alone", cell=cell), Noisy(), [1.5])
+        assert found.bound is not None and alone.bound is not None
+        assert found.bound.speedup == pytest.approx(alone.bound.speedup, rel=0.02)
+    assert max(map(len, measurer.rounds)) <= TOGETHER
+    assert any(len(set(cells)) > 1 for cells in measurer.rounds)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +235,9 @@ def test_cells_side_by_side_find_what_each_finds_alone(tmp_path: Path) -> None:
 )
 def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, says: str) -> None:
     opened = cell_search(tmp_path)
-    known = frontier(opened, noisy(0, 0), [1.5])
+    known = frontier(opened, Noisy(), [1.5])
     task = Task("t", "user", CELL, required, None, max_loss, "a sentence")
-    found = answer(task, known, opened, noisy(0, 0))
+    found = answer(task, known, opened, Noisy())
     assert found.status == status and says in found.reason
     if status == "met":
         assert found.chosen is not None and found.chosen.speedup >= required
@@ -195,7 +246,7 @@ def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, 
 
 
 def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
-    known = frontier(cell_search(tmp_path), noisy(0, 0))
+    known = frontier(cell_search(tmp_path), Noisy())
     stored = search.stored_bound(known)
     assert known.bound is not None and stored == round(known.bound.speedup * 1.1, 2)
     task = search.resolved(Task("t", "bound", CELL, None, 0.8, 0.02, None), known)
@@ -205,7 +256,7 @@ def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
 
 def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
     opened = replace(cell_search(tmp_path), baseline=replace(BASELINE, shuffled_score=80.0))
-    known = frontier(opened, forbidden, [1.5])
+    known = frontier(opened, Forbidden(), [1.5])
     assert known.status == "refused" and known.bound is None
     task = Task("t", "target", CELL, 1.5, None, 0.02, None)
-    assert "80.50" in answer(task, known, opened, forbidden).reason
+    assert "80.50" in answer(task, known, opened, Forbidden()).reason

@@ -15,11 +15,12 @@ from torch import nn
 from diffaccel import tiny
 from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
 from diffaccel.config import ConfigError, load, model_spec
+from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.flops import call_flops, flops, matmul_ceiling
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
-from diffaccel.measure import Bench, Candidate, time_alone
+from diffaccel.measure import Bench, Candidate, clock
 from diffaccel.models import FAMILIES
 from diffaccel.plan import Experiment
 from diffaccel.records import MeasureOptions, SpeedRow
@@ -33,7 +34,7 @@ OPTIONS = MeasureOptions(prompts=2, pairs=2, max_pairs=2)
 def bench(pipe: Any, steps: int = 4) -> Bench:
     spec = replace(model_spec(load({"models": [BARE]}).models[0]), height=32, width=32)
     prompts = ["a red square", "a blue ring"]
-    return Bench(pipe, Setup("bare", "DDIM", steps), spec, OPTIONS, prompts, "cpu", {})
+    return Bench(pipe, Setup("bare", "DDIM", steps), spec, OPTIONS, prompts, Device("cpu"), {})
 
 
 # Work
@@ -155,7 +156,7 @@ def test_any_failure_is_a_row_but_that_of_the_device() -> None:
             yield failing(error)
 
         good = Candidate(speed.PLAIN, own.plain)
-        return time_alone(own, [good, Candidate({"bad": {}}, applied), good])
+        return clock(own, [good, Candidate({"bad": {}}, applied), good])
 
     before, bad, after = rows(torch.OutOfMemoryError("CUDA out of memory. 2 GiB.\nMore."))
     assert bad.failure == "out of memory: CUDA out of memory. 2 GiB."
@@ -192,4 +193,4 @@ def test_the_images_of_untrained_models_are_not_scored() -> None:
     spec = model_spec(
         load({"models": [BARE | {"source": "resources/models/mini-SD1.5"}]}).models[0]
     )
-    assert benches.open_bench(Setup("bare", "DDIM", 4), spec, OPTIONS, "cpu").metrics == {}
+    assert benches.open_bench(Setup("bare", "DDIM", 4), spec, OPTIONS, Device("cpu")).metrics == {}

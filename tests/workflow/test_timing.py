@@ -10,6 +10,7 @@ import pytest
 
 from diffaccel import bench as benches
 from diffaccel.accelerators import combination
+from diffaccel.devices import Device
 from diffaccel.grid import Setup
 from diffaccel.measure import Candidate, Generate, measure
 from diffaccel.models import known_models
@@ -20,7 +21,7 @@ from diffaccel.records import MeasureOptions
 def test_skipping_most_of_the_work_reads_faster_than_skipping_none() -> None:
     spec = replace(known_models()["mini-SD1.5"], batch_size=2)
     options = MeasureOptions(prompts=4, pairs=3, max_pairs=5)
-    bench = benches.open_bench(Setup("mini-SD1.5", "DDIM", 10), spec, options, "cpu")
+    bench = benches.open_bench(Setup("mini-SD1.5", "DDIM", 10), spec, options, Device("cpu"))
     baseline, images = benches.run_baseline(bench)
     setting = {"deepcache": {"cache_interval": 5, "cache_branch_id": 0}}
 

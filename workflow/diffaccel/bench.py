@@ -36,7 +36,7 @@ def open_bench(
     setup: Setup,
     spec: ModelSpec,
     options: MeasureOptions,
-    device: str,
+    device: devices.Device,
     pipe: DiffusionPipeline | None = None,
 ) -> Bench:
     """Loads everything that measuring a setup needs; no metrics for an untrained model, which draws
@@ -52,11 +52,12 @@ def open_bench(
     prompts = read_prompts(Path(spec.prompts), options.prompts)
     be_quiet()
     use_threads(spec.threads)
-    if pipe is None:
-        pipe = _load(setup, spec, device)
+    with device.beside():
+        if pipe is None:
+            pipe = _load(setup, spec, device.name)
+        scored = {} if spec.untrained else METRICS
+        metrics = {name: each.prepare(spec.scorer, device.name) for name, each in scored.items()}
     pipe.set_progress_bar_config(disable=True)
-    scored = {} if spec.untrained else METRICS
-    metrics = {name: metric.prepare(spec.scorer, device) for name, metric in scored.items()}
     return Bench(pipe, setup, spec, options, prompts, device, metrics)
 
 

@@ -50,6 +50,7 @@ class ModelEntry(_Strict):
     prompts: Place | None = None
     dtype: Dtype | None = None
     threads: Annotated[int, Field(ge=0)] | None = None
+    jobs_per_gpu: Annotated[int, Field(ge=1)] | None = None
     variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     config: Place | None = None
     vae: Place | None = None

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from diffaccel.errors import InputError
 
@@ -99,41 +99,93 @@ def _cpu_name() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+class Device:
+    """What a job computes on: beside other jobs, or alone while it is on the clock.
+
+    Not for several threads.
+
+    Args:
+        name: torch's, ``cuda`` or ``cpu``.
+        lock: file that stands for it; None where nobody else can be on it.
+    """
+
+    def __init__(self, name: str, lock: Path | None = None) -> None:
+        self.name = name
+        self._lock = lock
+        self._held: Literal["beside", "alone"] | None = None
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Work that is not timed. On a GPU it waits while another job is on the clock; on a CPU,
+        whose cores jobs share, it does not."""
+        if self._lock is None or self._held or self.name == "cpu":
+            yield
+            return
+        with self._lock.open("w") as room:
+            # Who waits for the clock holds the gate, so that newcomers do not starve it.
+            with _locked(self._lock.with_suffix(".gate")):
+                fcntl.flock(room, fcntl.LOCK_SH)
+            yield from self._holding("beside")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The time in which this job times, and no other on this device does; on a GPU no other
+        works at all.
+
+        Raises:
+            RuntimeError: called within `beside`, where it would wait for itself.
+        """
+        if self._held == "beside":
+            raise RuntimeError("a job that works beside others must end that before it is alone")
+        if self._lock is None or self._held:
+            yield
+            return
+        with _locked(self._lock.with_suffix(".gate")), _locked(self._lock):
+            yield from self._holding("alone")
+
+    def _holding(self, how: Literal["beside", "alone"]) -> Iterator[None]:
+        self._held = how
+        try:
+            yield
+        finally:
+            self._held = None
+
+
 @contextmanager
-def hold_device() -> Iterator[str]:
-    """Takes a GPU for this process's work, waiting until one is free; gives torch's name for it,
-    ``cuda``, or ``cpu`` where there is none.
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def hold_device(jobs: int = 1) -> Iterator[Device]:
+    """Takes a place on a GPU for this process's work, waiting until one is free; gives the CPU
+    where there is no GPU.
 
     Call it before torch is imported: the chosen GPU is put into ``CUDA_VISIBLE_DEVICES``. Under
     Slurm the allocation already says which one.
+
+    Args:
+        jobs: how many such jobs may be on one GPU at once.
     """
     found = [index for index, _ in gpus()]
-    if not found or "SLURM_JOB_ID" in os.environ:
-        yield "cuda" if found else "cpu"
+    if not found:
+        yield Device("cpu", _locks() / "cpu.lock")
+        return
+    if "SLURM_JOB_ID" in os.environ:
+        yield Device("cuda")
         return
     if len(found) == 1:
         _import_libraries()
-    which, handle = _take([_locks() / f"gpu-{slug(index)}.lock" for index in found])
+    # The first place of every GPU before the second of any: work spreads.
+    places = [(index, number) for number in range(jobs) for index in found]
+    locks = [_locks() / f"gpu-{slug(index)}-{number}.lock" for index, number in places]
+    which, handle = _take(locks)
+    chosen = places[which][0]
     try:
-        os.environ["CUDA_VISIBLE_DEVICES"] = found[which]
-        yield "cuda"
-    finally:
-        handle.close()
-
-
-@contextmanager
-def hold_clock(device: str) -> Iterator[None]:
-    """The time in which this process times, and no other on this device does.
-
-    A GPU is held for the whole job by `hold_device`. A CPU is not: jobs may load, draw and score
-    beside each other, but only one at a time is on the clock.
-    """
-    if device != "cpu":
-        yield
-        return
-    _, handle = _take([_locks() / "cpu.lock"])
-    try:
-        yield
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+        yield Device("cuda", _locks() / f"gpu-{slug(chosen)}.lock")
     finally:
         handle.close()
 

@@ -1,33 +1,36 @@
 """The only place that times, and the only one that compares images.
 
-Rules: the clock holds one whole pipeline call and nothing else (not the loading, the putting on of
-an accelerator, the scoring); the device is synchronised on both sides; baseline and candidate are
-timed in interleaved pairs on the same prompts, the order within a pair alternating; the speedup is
-the median of the pairs' ratios. Candidate and baseline have the same prompts, seeds and noise.
+A setting is drawn (images of the whole prompt set, scored) beside other jobs, and timed alone.
+Rules of the clock: it holds one whole pipeline call and nothing else (not the loading, the putting
+on of an accelerator, the scoring); the device is synchronised on both sides; baseline and candidate
+are timed in interleaved pairs on the same prompts, the order within a pair alternating; the speedup
+is the median of the pairs' ratios. Candidate and baseline have the same prompts, seeds and noise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from diffaccel import devices
 from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
 from diffaccel.records import (
     Baseline,
+    Drawing,
     Measurement,
     MeasureOptions,
     ModelSpec,
@@ -64,6 +67,7 @@ class Bench:
     Args:
         pipe: the plain pipeline with its scheduler set.
         prompts: of the whole prompt set; prompt i is generated with seed ``options.seed + i``.
+        device: all work on it is done within its ``beside`` or ``alone``.
         metrics: by name.
     """
 
@@ -72,7 +76,7 @@ class Bench:
     spec: ModelSpec
     options: MeasureOptions
     prompts: list[str]
-    device: str
+    device: Device
     metrics: dict[str, Compute]
 
     def arguments(self, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
@@ -119,17 +123,18 @@ class Bench:
         """Images of one batch, and the seconds of the call."""
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
-        with applied() as generate:
-            images, seconds = timed(lambda: generate(prompts, seeds), self.device)
+        with self.device.beside(), applied() as generate:
+            images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
         return np.stack([np.asarray(image.convert("RGB")) for image in images]), seconds
 
     def score(self, images: Images, references: Images | None) -> dict[str, list[float]]:
         """Every metric that can be computed, per image."""
-        return {
-            name: self.metrics[name](images, self.prompts, references)
-            for name, metric in METRICS.items()
-            if references is not None or not metric.needs_reference
-        }
+        with self.device.beside():
+            return {
+                name: self.metrics[name](images, self.prompts, references)
+                for name, metric in METRICS.items()
+                if references is not None or not metric.needs_reference
+            }
 
 
 def today() -> str:
@@ -173,7 +178,7 @@ def measure_baseline(bench: Bench) -> BaselineRun:
     batches = bench.batches()
     bench.call(bench.plain, batches[0])
     images, seconds = [], []
-    with devices.hold_clock(bench.device):
+    with bench.device.alone():
         for batch in batches:
             made, took = bench.call(bench.plain, batch)
             images.append(made)
@@ -187,7 +192,8 @@ def measure_baseline(bench: Bench) -> BaselineRun:
 def _shuffled_score(bench: Bench, images: Images) -> float:
     """Mean score of each image with the prompt of the image before it."""
     others = bench.prompts[-1:] + bench.prompts[:-1]
-    return float(np.mean(bench.metrics[SCORE](images, others, None)))
+    with bench.device.beside():
+        return float(np.mean(bench.metrics[SCORE](images, others, None)))
 
 
 def check_baseline(baseline: Baseline) -> str | None:
@@ -248,43 +254,90 @@ def timing_of(pairs: Sequence[tuple[float, float]]) -> Timing:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, and what puts it on."""
+    """A setting, and what puts it on.
+
+    Args:
+        warm: whether this process called it before, so that nothing is left to prepare.
+    """
 
     setting: SettingDict
     applied: Applied
+    warm: bool = False
+
+
+def draw(bench: Bench, baseline: Baseline, references: Images, candidate: Candidate) -> Drawing:
+    """Draws and scores the whole prompt set.
+
+    Args:
+        references: the baseline's images, in the order of the prompts.
+
+    Returns:
+        What came out; of a candidate that raised, its message.
+    """
+    start = time.perf_counter()
+    made, first = [], None
+    try:
+        for batch in bench.batches():
+            with bench.device.beside():
+                call = functools.partial(bench.call, candidate.applied, batch)
+                (images, _), whole = timed(call, bench.device.name)
+            made.append(images)
+            first = whole if first is None else first
+    except Exception as error:
+        failure = _failure(error)
+        log.warning("failed: %s: %s", candidate.setting, failure)
+        spent = time.perf_counter() - start
+        return Drawing(candidate.setting, 1, (1, 1), {}, {}, first, spent, today(), failure)
+    images = np.concatenate(made)
+    scores = bench.score(images, references)
+    before, after = baseline.scores[SCORE], scores[SCORE]
+    blank = _blank(images)
+    return Drawing(
+        setting=candidate.setting,
+        loss=loss_of(before, after),
+        loss_interval=loss_interval(before, after, bench.options.confidence),
+        scores=scores,
+        means={name: float(np.mean(values)) for name, values in scores.items()},
+        first_call=first,
+        spent=time.perf_counter() - start,
+        date=today(),
+        failure=f"{blank} of {len(images)} images are blank" if blank else None,
+    )
 
 
 @dataclass
 class _Trial:
-    """A candidate while it is measured.
+    """A candidate while it is timed.
 
     Args:
         first: seconds of its first call, untimed otherwise, in which it prepares what it needs
             once (compiles, say).
         pairs: seconds of the baseline and of the candidate, a round each.
-        images: by the first prompt of the batch.
+        images: of the last call.
     """
 
     candidate: Candidate
     first: float | None = None
     pairs: list[tuple[float, float]] = field(default_factory=list)
-    images: dict[int, Images] = field(default_factory=dict)
+    images: Images | None = None
     failure: str | None = None
+
+    def prepare(self, bench: Bench, batch: slice) -> None:
+        """Calls it once, untimed, unless it was called before."""
+        if not self.candidate.warm:
+            with bench.device.beside():
+                _, first = timed(lambda: self.call(bench, batch), bench.device.name)
+            self.first = None if self.failure else first
 
     def call(self, bench: Bench, batch: slice) -> float | None:
         """Seconds of one call, or None where it failed: that is a result, not an error. An error
         of the device itself is raised."""
         try:
-            (images, seconds), whole = timed(
-                lambda: bench.call(self.candidate.applied, batch), bench.device
-            )
+            self.images, seconds = bench.call(self.candidate.applied, batch)
         except Exception as error:
             self.failure = _failure(error)
             log.warning("failed: %s: %s", self.candidate.setting, self.failure)
             return None
-        self.images[batch.start] = images
-        if self.first is None:
-            self.first = whole
         return seconds
 
     def wants_more(self, options: MeasureOptions) -> bool:
@@ -313,46 +366,46 @@ def _failure(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def measure(
-    bench: Bench, baseline: Baseline, references: Images, candidates: Sequence[Candidate]
-) -> list[Measurement]:
-    """Measures candidates against the baseline: time in pairs, images of the whole prompt set.
+def clock(
+    bench: Bench, candidates: Sequence[Candidate], references: Images | None = None
+) -> list[SpeedRow]:
+    """Times candidates in pairs with the plain pipeline, alone on the device.
 
-    They are timed in rounds: each has one call of the baseline and one of each candidate, so that
-    several candidates share a baseline that was timed right beside them.
+    They are timed in rounds: each has one call of the plain pipeline and one of each candidate, so
+    that several candidates share a baseline that was timed right beside them.
 
     Args:
-        references: the baseline's images, in the order of the prompts.
+        references: the baseline's images, in the order of the prompts, to notice where it has
+            changed.
 
     Returns:
         A row for each candidate, in their order; one that raised is recorded with its message.
     """
     start = time.perf_counter()
     batches = bench.batches()
-    full = [batch for batch in batches if len(references[batch]) == len(references[batches[0]])]
-    paired = full[-bench.options.pairs :]
+    full = [batch for batch in batches if len(bench.prompts[batch]) == bench.spec.batch_size]
+    paired = (full or batches[:1])[-bench.options.pairs :]
     trials = [_Trial(candidate) for candidate in candidates]
-    # What is not needed for pairs comes first, where it serves as warm-up.
     for trial in trials:
-        for batch in [batch for batch in batches if batch not in paired] or paired[:1]:
-            if trial.failure is None:
-                trial.call(bench, batch)
+        trial.prepare(bench, paired[0])
     again = _rounds(bench, trials, paired)
-    changed = any(not np.array_equal(images, references[batch]) for batch, images in again)
+    changed = references is not None and any(
+        not np.array_equal(images, references[batch]) for batch, images in again
+    )
     spent = (time.perf_counter() - start) / len(trials)
-    return [_measurement(bench, baseline, references, trial, spent, changed) for trial in trials]
+    return [_speed_row(bench, trial, spent, changed) for trial in trials]
 
 
 def _rounds(
     bench: Bench, trials: Sequence[_Trial], batches: Sequence[slice]
 ) -> list[tuple[slice, Images]]:
-    """Times rounds until every trial has enough pairs that agree; the clock is held meanwhile.
+    """Times rounds until every trial has enough pairs that agree; nobody else is on the device.
 
     Every other round goes backwards. Gives the first images of the baseline of each batch.
     """
     plain: dict[int, tuple[slice, Images]] = {}
     number = 0
-    with devices.hold_clock(bench.device):
+    with bench.device.alone():
         while active := [trial for trial in trials if trial.wants_more(bench.options)]:
             batch = batches[number % len(batches)]
             seconds: dict[int, float] = {}
@@ -372,85 +425,38 @@ def _rounds(
     return list(plain.values())
 
 
-def _measurement(
-    bench: Bench,
-    baseline: Baseline,
-    references: Images,
-    trial: _Trial,
-    spent: float,
-    changed: bool,
-) -> Measurement:
-    setting = trial.candidate.setting
-    if trial.failure is not None:
-        return _crashed(setting, trial.failure, spent)
-    images = np.concatenate([trial.images[batch.start] for batch in bench.batches()])
-    timing = timing_of(trial.pairs)
-    scores = bench.score(images, references)
-    before, after = baseline.scores[SCORE], scores[SCORE]
-    blank = _blank(images)
-    warnings = ["the baseline's images were not the same when made again"] if changed else []
-    return Measurement(
-        setting=setting,
-        speedup=timing.speedup,
-        loss=loss_of(before, after),
-        loss_interval=loss_interval(before, after, bench.options.confidence),
-        timing=timing,
-        scores=scores,
-        means={name: float(np.mean(values)) for name, values in scores.items()},
-        spent=spent,
-        date=today(),
-        failure=f"{blank} of {len(images)} images are blank" if blank else None,
-        warnings=warnings + _noise(timing, bench.options),
-        first_call=trial.first,
-    )
-
-
-def _crashed(setting: SettingDict, failure: str, spent: float) -> Measurement:
-    return Measurement(
-        setting=setting,
-        speedup=0.0,
-        loss=1.0,
-        loss_interval=(1.0, 1.0),
-        timing=None,
-        scores={},
-        means={},
-        spent=spent,
-        date=today(),
-        failure=failure,
-    )
-
-
-def time_alone(bench: Bench, candidates: Sequence[Candidate]) -> list[SpeedRow]:
-    """Times candidates on the first batch, in rounds as `measure` does, and scores nothing.
-
-    Returns:
-        A row for each candidate, in their order; one that raised is recorded with its message.
-    """
-    start, batch = time.perf_counter(), bench.batches()[0]
-    trials = [_Trial(candidate) for candidate in candidates]
-    for trial in trials:
-        trial.call(bench, batch)
-    _rounds(bench, trials, [batch])
-    spent = (time.perf_counter() - start) / len(trials)
-    return [_speed_row(bench, trial, spent) for trial in trials]
-
-
-def _speed_row(bench: Bench, trial: _Trial, spent: float) -> SpeedRow:
+def _speed_row(bench: Bench, trial: _Trial, spent: float, changed: bool) -> SpeedRow:
     setting, first = trial.candidate.setting, trial.first
-    if trial.failure is not None:
+    if trial.failure is not None or trial.images is None:
         return SpeedRow(setting, None, first, spent, today(), trial.failure)
-    timing = timing_of(trial.pairs)
-    warnings = _noise(timing, bench.options)
-    (images,) = trial.images.values()
-    if blank := _blank(images):
-        warnings.append(f"{blank} of {len(images)} images are blank: the numbers overflowed")
+    timing, options = timing_of(trial.pairs), bench.options
+    warnings = ["the baseline's images were not the same when made again"] if changed else []
+    if timing.spread > options.spread:
+        count = len(timing.baseline)
+        warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")
+    if blank := _blank(trial.images):
+        count = len(trial.images)
+        warnings.append(f"{blank} of {count} images are blank: the numbers overflowed")
     return SpeedRow(setting, timing, first, spent, today(), warnings=warnings)
 
 
-def _noise(timing: Timing, options: MeasureOptions) -> list[str]:
-    if timing.spread <= options.spread:
-        return []
-    return [f"the clock was noisy: spread {timing.spread:.1%} after {len(timing.baseline)} pairs"]
+def measure(
+    bench: Bench, baseline: Baseline, references: Images, candidates: Sequence[Candidate]
+) -> list[Measurement]:
+    """Draws candidates one after the other, then times together those that can be."""
+    drawn = [draw(bench, baseline, references, candidate) for candidate in candidates]
+    warm = [replace(candidate, warm=True) for candidate in candidates]
+    good = [each for each, made in zip(warm, drawn, strict=True) if made.scores]
+    rows = iter(clock(bench, good, references) if good else [])
+    return [
+        Measurement.of(
+            made,
+            next(rows)
+            if made.scores
+            else SpeedRow(made.setting, None, None, 0.0, made.date, made.failure),
+        )
+        for made in drawn
+    ]
 
 
 def _blank(images: Images) -> int:

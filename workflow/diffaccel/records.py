@@ -31,6 +31,8 @@ class ModelSpec:
         prompts: file of prompts, one a line.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
         threads: CPU threads that a job computes on; 0 is all that it is given.
+        jobs_per_gpu: how many jobs may draw with it on one GPU at once; more than 1 for networks
+            too small to fill it. Only one is ever on the clock, alone.
         variant: of the weight files, as in ``unet/diffusion_pytorch_model.fp16.safetensors``.
         config: folder or hub id of the configuration that a single file is loaded with; the
             family's own where it is None.
@@ -51,6 +53,7 @@ class ModelSpec:
     prompts: str
     dtype: str = "auto"
     threads: int = 0
+    jobs_per_gpu: int = 1
     variant: str | None = None
     config: str | None = None
     vae: str | None = None
@@ -154,19 +157,67 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One setting, measured against its baseline.
+class Drawing:
+    """What one setting draws, compared with its baseline; nothing of its speed.
 
     Args:
         loss: relative loss of the mean score; negative where the accelerated one scores higher.
         loss_interval: bootstrap interval of the loss over the prompts.
         scores: per prompt, by metric name.
         means: mean per metric.
-        failure: why it can never be chosen (crash, blank images), else None. A crashed setting
-            has speedup 0 and loss 1.
-        spent: seconds that the whole measurement took; where several were measured together, its
-            share.
-        first_call: seconds of the first, untimed call; compiling is part of it.
+        first_call: seconds of putting it on and calling it once; compiling is part of it.
+        spent: seconds that all of it took.
+        failure: why it can never be chosen (crash, blank images), else None. A crashed setting has
+            loss 1 and no scores.
+    """
+
+    setting: SettingDict
+    loss: float
+    loss_interval: tuple[float, float]
+    scores: dict[str, list[float]]
+    means: dict[str, float]
+    first_call: float | None
+    spent: float
+    date: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """How fast one setting is; nothing of its loss.
+
+    Args:
+        setting: by accelerator; empty for the plain pipeline beside itself, which shows how far
+            the clock can be trusted.
+        timing: None where it failed.
+        first_call: seconds of putting it on and calling it once, before any timing: what it
+            prepares (compiles, say) is in here. None where it was called before.
+        spent: seconds that it took; where several were timed together, its share.
+        failure: why there is no timing, e.g. too little memory.
+        warnings: what a reader should know, e.g. a noisy clock.
+    """
+
+    setting: SettingDict
+    timing: Timing | None
+    first_call: float | None
+    spent: float
+    date: str
+    failure: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def speedup(self) -> float | None:
+        """None where it failed."""
+        return self.timing.speedup if self.timing else None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One setting, drawn and timed: see `Drawing` and `SpeedRow`.
+
+    Args:
+        speedup: that of ``timing``; 0 where it failed.
+        failure: why it can never be chosen, else None.
         warnings: what a reader should know, e.g. a noisy clock.
     """
 
@@ -183,6 +234,24 @@ class Measurement:
     first_call: float | None = None
     warnings: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, drawing: Drawing, timed: SpeedRow) -> Measurement:
+        """What was drawn and what was timed of the same setting, together."""
+        return cls(
+            setting=drawing.setting,
+            speedup=timed.speedup or 0.0,
+            loss=drawing.loss,
+            loss_interval=drawing.loss_interval,
+            timing=timed.timing,
+            scores=drawing.scores,
+            means=drawing.means,
+            spent=drawing.spent + timed.spent,
+            date=timed.date,
+            failure=drawing.failure or timed.failure,
+            first_call=drawing.first_call,
+            warnings=timed.warnings,
+        )
+
 
 @dataclass(frozen=True)
 class Frontier:
@@ -193,8 +262,9 @@ class Frontier:
             or its baseline cannot carry a relative loss; ``reason`` says which.
         bound: the fastest measurement with a loss below the limit, if any.
         front: the settings that no other beats in both speedup and loss, mildest first.
-        measured: how many settings were measured; they are in the journal.
-        seconds: that measuring them took.
+        measured: how many settings were drawn and scored; they are in the journal.
+        timed: how many of these were timed; of the others the speed was only predicted.
+        seconds: that drawing and timing them took.
         candidates: how many settings the space has, before any is forbidden.
     """
 
@@ -207,6 +277,7 @@ class Frontier:
     bound: Measurement | None
     front: list[Measurement]
     measured: int
+    timed: int
     seconds: float
     candidates: int
 
@@ -309,35 +380,6 @@ class Proof:
 
     setup: Setup
     verdicts: list[Verdict]
-
-
-@dataclass(frozen=True)
-class SpeedRow:
-    """One setting on an untrained model: its speed, and nothing of its loss.
-
-    Args:
-        setting: by accelerator; empty for the plain pipeline beside itself, which shows how far
-            the clock can be trusted.
-        timing: None where it failed.
-        first_call: seconds of putting it on and calling it once, before any timing: what it
-            prepares (compiles, say) is in here.
-        spent: seconds that the whole measurement took.
-        failure: why there is no timing, e.g. too little memory.
-        warnings: what a reader should know, e.g. a noisy clock.
-    """
-
-    setting: SettingDict
-    timing: Timing | None
-    first_call: float | None
-    spent: float
-    date: str
-    failure: str | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def speedup(self) -> float | None:
-        """None where it failed."""
-        return self.timing.speedup if self.timing else None
 
 
 @dataclass(frozen=True)

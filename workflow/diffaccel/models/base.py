@@ -280,8 +280,10 @@ def embedded(family: str) -> ModelSpec:
         batch_size=4,
         scorer="resources/models/mini-clip",
         prompts="resources/prompts/mini.txt",
-        # So small a network is hardly faster on two threads, and times far less steadily.
+        # So small a network is hardly faster on two threads, and times far less steadily. A GPU
+        # mostly waits for the processor to launch the next of its kernels.
         threads=1,
+        jobs_per_gpu=12,
     )
 
 

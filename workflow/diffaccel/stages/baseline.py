@@ -30,7 +30,7 @@ def run(
             f"model {spec.name!r} is untrained: it draws noise, whose score means nothing, so it "
             "has no baseline and no bound; `diffaccel speed` times it"
         )
-    with devices.hold_device() as device:
+    with devices.hold_device(spec.jobs_per_gpu) as device:
         devices.check_platform(platform)
         import torch
 
@@ -41,7 +41,7 @@ def run(
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"model {spec.name!r}: {spec.batch_size} images of {spec.height}x{spec.width} at "
-                f"once do not fit on {device}: lower batch_size. {str(error).splitlines()[0]}"
+                f"once do not fit on {device.name}: lower batch_size. {str(error).splitlines()[0]}"
             ) from None
         log.info(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",

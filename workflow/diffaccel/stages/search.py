@@ -1,201 +1,110 @@
-"""Deciding the cells of a setup: measure what the strategy asks for until it asks no more.
-
-All cells of a (model, scheduler, steps) are decided in one process, side by side: the model is
-loaded once, and what they want measured next is timed in the same rounds, beside one baseline.
-"""
+"""Deciding the cells of a setup and answering their tasks, in one process: the model is loaded
+once, and what the cells want timed shares rounds beside one baseline."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
-import itertools
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel import pareto, tasks
-from diffaccel.accelerators import Combination, combination
+from diffaccel import devices, pareto, tasks
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
-from diffaccel.measure import check_baseline
 from diffaccel.records import (
     Answer,
     Baseline,
+    Drawing,
     Frontier,
-    Measurement,
     SearchOptions,
-    SettingDict,
+    SpeedRow,
     Task,
 )
-from diffaccel.space import Space, flatten, nest
-from diffaccel.strategies import STRATEGIES, Observation, Problem
+from diffaccel.stages.cell import CellSearch, Clocked, Measurer, Wanted, Wants, log, settle
 
 if TYPE_CHECKING:
-    from diffaccel.measure import Bench
+    from diffaccel.measure import Bench, Candidate
     from diffaccel.metrics.base import Images
-
-log = logging.getLogger(__name__)
 
 BOUND_MARGIN = 1.1
 """Stored bound over measured: a wrongly accepted request costs a search, a wrongly rejected one
 is lost."""
-TOGETHER = 8
-"""Settings at most that are timed in the same rounds."""
-
-Wants = Iterator[list[SettingDict]]
-"""What a cell wants measured, again and again until it is decided."""
-Measure = Callable[[Sequence[tuple[Cell, SettingDict]]], list[Measurement]]
-"""Measures settings of cells together."""
 
 
-@dataclass(frozen=True)
-class CellSearch:
-    """A cell with all that was measured of it."""
+class Live:
+    """Measures on the device, which is taken, and the model loaded, when the first setting must be
+    measured; both are kept until the stack is closed."""
 
-    cell: Cell
-    baseline: Baseline
-    journal: Journal[Measurement]
-    options: SearchOptions
-    known: list[Measurement] = field(default_factory=list)
-
-    @property
-    def combination(self) -> Combination:
-        return combination(self.cell.accelerators)
+    def __init__(self, stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> None:
+        self._stack, self._baseline, self._folder = stack, baseline, images
+        self._warm: set[str] = set()
 
     @functools.cached_property
-    def refused(self) -> str | None:
-        """Why nothing can be measured here, or None."""
-        ok, reason = self.combination.supports(self.baseline.facts)
-        return check_baseline(self.baseline) if ok else reason
+    def _opened(self) -> tuple[Bench, Images]:
+        from diffaccel import bench
 
-    @functools.cached_property
-    def space(self) -> Space:
-        """The settings that may be tried."""
-        full = self.combination.space(self.baseline.facts)
-        return full.on_grid() if self.options.space == "grid" else full
+        baseline = self._baseline
+        device = self._stack.enter_context(devices.hold_device(baseline.spec.jobs_per_gpu))
+        made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
+        bench.check_same(made, baseline)
+        made.call(made.plain, made.batches()[0])  # warm-up
+        return made, bench.load_images(self._folder, baseline)
 
-    def rows(self) -> list[Measurement]:
-        """One measurement a setting: where it was measured again, the last."""
-        return list({digest(row.setting): row for row in self.known}.values())
+    def _candidates(self, wanted: Wanted) -> list[Candidate]:
+        from diffaccel.measure import Candidate
 
-    def usable(self) -> list[Measurement]:
-        """The measurements that may be chosen."""
-        return [row for row in self.rows() if row.failure is None]
+        made, _ = self._opened
+        return [
+            Candidate(s, functools.partial(made.accelerated, s), digest(s) in self._warm)
+            for _, s in wanted
+        ]
 
-    def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
-        """What must be measured until the strategy has decided the targets and, if asked for, the
-        bound. Each list must have been added when the next is asked for."""
-        problem = Problem(
-            space=self.space,
-            loss_limit=loss_limit,
-            targets=tuple(targets),
-            bound=bound,
-            seed=self.options.seed,
-        )
-        while settings := self._ask(problem) or (self._unconfirmed(loss_limit) if bound else []):
-            yield settings
+    def draw(self, wanted: Wanted) -> list[Drawing]:
+        from diffaccel.measure import draw
 
-    def _ask(self, problem: Problem) -> list[SettingDict]:
-        """What the strategy wants, told of everything that was measured in this space."""
-        seen = [_observation(row) for row in self.rows()]
-        history = [one for one in seen if problem.space.holds(one.point)]
-        return [nest(point) for point in STRATEGIES[self.options.strategy].ask(problem, history)]
+        made, references = self._opened
+        candidates = self._candidates(wanted)
+        self._warm.update(digest(setting) for _, setting in wanted)
+        return [draw(made, self._baseline, references, candidate) for candidate in candidates]
 
-    def _unconfirmed(self, loss_limit: float) -> list[SettingDict]:
-        """The fastest setting, unless it was measured twice.
+    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        from diffaccel.measure import clock
 
-        The largest of many noisy speedups is too large on average (the winner's curse). The second
-        measurement was not chosen for being large, and is the one that counts.
-        """
-        best = pareto.bound(self.usable(), loss_limit)
-        if best is None or [row.setting for row in self.known].count(best.setting) > 1:
-            return []
-        return [best.setting]
-
-    def add(self, row: Measurement) -> None:
-        """Keeps a measurement, on disk first."""
-        self.journal.append(row)
-        self.known.append(row)
-        log.info(
-            "%s: %d measured, %s -> %.2fx, loss %+.4f%s",
-            self.cell.slug,
-            len(self.rows()),
-            ", ".join(f"{name}={value}" for name, value in flatten(row.setting).items()),
-            row.speedup,
-            row.loss,
-            f" ({row.failure})" if row.failure else "",
-        )
-
-
-def _observation(row: Measurement) -> Observation:
-    loss = float("inf") if row.failure else row.loss
-    return Observation(flatten(row.setting), row.speedup, loss)
-
-
-def settle(wanting: Sequence[tuple[CellSearch, Wants]], measure: Measure) -> None:
-    """Measures what the cells want, side by side, until none wants more."""
-    queues: dict[Cell, list[SettingDict]] = {search.cell: [] for search, _ in wanting}
-    searches = {search.cell: search for search, _ in wanting}
-    while True:
-        for search, wants in wanting:
-            queues[search.cell] = queues[search.cell] or next(wants, [])
-        # The first of each cell, then the second of each, as many as are timed together.
-        rounds = itertools.zip_longest(*([(cell, s) for s in q] for cell, q in queues.items()))
-        batch = [each for group in rounds for each in group if each is not None][:TOGETHER]
-        if not batch:
-            return
-        for (cell, setting), row in zip(batch, measure(batch), strict=True):
-            searches[cell].add(row)
-            queues[cell] = [other for other in queues[cell] if other is not setting]
+        made, references = self._opened
+        return clock(made, self._candidates(wanted), references)
 
 
 @contextlib.contextmanager
 def opened(
     cells: Sequence[Cell], baseline: Baseline, images: Path, journals: Path, options: SearchOptions
-) -> Iterator[tuple[list[CellSearch], Measure]]:
-    """The cells of a setup with what is known of them, and what measures more. The device is taken
-    and the model loaded only when the first setting must be measured, and both are kept until
-    the end.
+) -> Iterator[tuple[list[CellSearch], Measurer]]:
+    """The cells of a setup with what is known of them, and what measures more.
 
     Args:
         journals: folder of the cells' journals.
     """
-    searches = []
-    for cell in cells:
-        journal = Journal(journals / f"{cell.slug}.jsonl", baseline.digest, Measurement)
-        searches.append(CellSearch(cell, baseline, journal, options, journal.rows()))
+    clocked = Clocked(baseline.facts)
+    searches = [
+        CellSearch(
+            cell,
+            baseline,
+            Journal(journals / "drawn" / f"{cell.slug}.jsonl", baseline.digest, Drawing),
+            Journal(journals / "timed" / f"{cell.slug}.jsonl", baseline.digest, SpeedRow),
+            clocked,
+            options,
+        )
+        for cell in cells
+    ]
     with contextlib.ExitStack() as stack:
-        bench = functools.cache(lambda: _open(stack, baseline, images))
-
-        def measure(batch: Sequence[tuple[Cell, SettingDict]]) -> list[Measurement]:
-            from diffaccel.measure import Candidate
-            from diffaccel.measure import measure as measure_all
-
-            made, references = bench()
-            candidates = [Candidate(s, functools.partial(made.accelerated, s)) for _, s in batch]
-            return measure_all(made, baseline, references, candidates)
-
-        yield searches, measure
-
-
-def _open(stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> tuple[Bench, Images]:
-    from diffaccel import bench, devices
-
-    device = stack.enter_context(devices.hold_device())
-    made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
-    bench.check_same(made, baseline)
-    references = bench.load_images(images, baseline)
-    made.call(made.plain, made.batches()[0])  # warm-up
-    return made, references
+        yield searches, Live(stack, baseline, images)
 
 
 def decide_all(
     searches: Sequence[CellSearch],
-    measure: Measure,
+    measurer: Measurer,
     asked: Sequence[Task],
     targets: Sequence[float],
     loss_limit: float,
@@ -203,15 +112,15 @@ def decide_all(
     """Decides the cells and answers the tasks. Where answering met something faster than a bound,
     the bounds are decided again, and so are the tasks that are made from them."""
     while True:
-        known = frontiers(searches, measure, targets, loss_limit)
-        found = answers(asked, known, searches, measure)
+        known = frontiers(searches, measurer, targets, loss_limit)
+        found = answers(asked, known, searches, measurer, loss_limit)
         now = [pareto.bound(search.usable(), loss_limit) for search in searches]
         if now == [frontier.bound for frontier in known]:
             return known, found
 
 
 def frontiers(
-    searches: Sequence[CellSearch], measure: Measure, targets: Sequence[float], loss_limit: float
+    searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
 ) -> list[Frontier]:
     """Decides the bound and the targets of each cell."""
     wanting = []
@@ -220,7 +129,7 @@ def frontiers(
             wanting.append((search, search.decide(targets, loss_limit, bound=True)))
         else:
             log.warning("%s: %s", search.cell.slug, search.refused)
-    settle(wanting, measure)
+    settle(wanting, measurer, loss_limit)
     return [_frontier(search, loss_limit) for search in searches]
 
 
@@ -235,8 +144,9 @@ def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
         baseline=search.baseline.digest,
         bound=pareto.bound(search.usable(), loss_limit),
         front=pareto.front(search.usable()),
-        measured=len(search.rows()),
-        seconds=sum(row.spent for row in search.known),
+        measured=len(search.drawings),
+        timed=len(search.timings),
+        seconds=search.seconds,
         candidates=search.space.size if supported else 0,
     )
 
@@ -250,7 +160,8 @@ def answers(
     made: Sequence[Task],
     known: Sequence[Frontier],
     searches: Sequence[CellSearch],
-    measure: Measure,
+    measurer: Measurer,
+    loss_limit: float,
 ) -> list[Answer]:
     """Answers tasks from what is known of their cells, measuring more where that is open."""
     found: dict[str, Answer] = {}
@@ -259,7 +170,8 @@ def answers(
             (search, _answering([t for t in made if t.cell == search.cell], cell, search, found))
             for cell, search in zip(known, searches, strict=True)
         ],
-        measure,
+        measurer,
+        loss_limit,
     )
     return [found[task.id] for task in made]
 
@@ -272,6 +184,7 @@ def _answering(
         reason = _hopeless(task, known)
         task = resolved(task, known)
         if reason is None and task.required is not None:
+            yield from search.meeting(task.required, task.max_loss)
             chosen = pareto.meet(search.usable(), task.required, task.max_loss)
             if chosen is None:
                 yield from search.decide([task.required], task.max_loss, bound=False)
@@ -279,7 +192,7 @@ def _answering(
             if chosen is not None:
                 found[task.id] = Answer(task, "met", "", chosen, None, search.baseline.environment)
                 continue
-            count = len(search.rows())
+            count = len(search.drawings)
             reason = f"no setting of {count} measured reaches {task.required}x within the loss"
         found[task.id] = _infeasible(task, reason or "", search)
 

@@ -83,7 +83,7 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
     from diffaccel.measure import today
 
     environment = benches.environment(bench.pipe)
-    ceiling = matmul_ceiling(bench.device, environment.dtype)
+    ceiling = matmul_ceiling(bench.device.name, environment.dtype)
     identity = [to_json(bench.spec), to_json(bench.setup), to_json(bench.options)]
     weights = content_hash(bench.spec.source)
     key = digest([*identity, weights, to_json(environment)])
@@ -153,7 +153,7 @@ def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
 
 def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
     """Times settings side by side. What cannot work is a row that says so, and costs no time."""
-    from diffaccel.measure import Candidate, time_alone, today
+    from diffaccel.measure import Candidate, clock, today
 
     against = {digest(setting): _reason_against(bench, setting) for setting in settings}
     candidates = [
@@ -161,7 +161,7 @@ def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
         for setting in settings
         if against[digest(setting)] is None
     ]
-    rows = {digest(row.setting): row for row in time_alone(bench, candidates)} if candidates else {}
+    rows = {digest(row.setting): row for row in clock(bench, candidates)} if candidates else {}
     for setting in settings:
         if (reason := against[digest(setting)]) is not None:
             rows[digest(setting)] = SpeedRow(setting, None, None, 0.0, today(), reason)

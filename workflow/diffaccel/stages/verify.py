@@ -12,6 +12,7 @@ from types import ModuleType
 
 from diffaccel import bench as benches
 from diffaccel import devices
+from diffaccel.devices import Device
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import Candidate, Generate, MeasureError, measure, today
@@ -41,7 +42,8 @@ def run(
     verdicts = []
     with contextlib.ExitStack() as stack:
         # Taken when the first script must be measured, and kept until the end.
-        held = functools.cache(lambda: stack.enter_context(devices.hold_device()))
+        jobs = baseline.spec.jobs_per_gpu
+        held = functools.cache(lambda: stack.enter_context(devices.hold_device(jobs)))
         references = functools.cache(lambda: benches.load_images(images, baseline))
         for path in scripts:
             answer = _answer(found, path)
@@ -65,14 +67,15 @@ def _answer(found: Search, script: Path) -> Answer:
 
 
 def _measured(
-    answer: Answer, baseline: Baseline, references: Images, script: Path, device: str
+    answer: Answer, baseline: Baseline, references: Images, script: Path, device: Device
 ) -> Measurement:
     """A script, measured. It loads its own pipeline; the baseline of the pairs is that same
     pipeline, outside of what the script puts on."""
     benches.be_quiet()
     benches.use_threads(baseline.spec.threads)
     module = load_script(script)
-    pipe = module.load_pipeline(device=device)
+    with device.beside():
+        pipe = module.load_pipeline(device=device.name)
     own = benches.open_bench(baseline.setup, baseline.spec, baseline.options, device, pipe=pipe)
     benches.check_same(own, baseline)
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diffaccel.space import Point, Space
+
+Floats = NDArray[np.float64]
+Speeds = Callable[[Sequence[Point]], tuple[Floats, Floats]]
+"""Mean and standard deviation of the log-speedup of points."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A measured point: speedup (ratio, 1.0 is the baseline) and relative loss of the score.
+    """A point whose loss was measured: speedup (ratio, 1.0 is the baseline), measured or else
+    predicted, and relative loss of the score.
 
     A candidate that failed (crash, NaN images) is an observation with ``loss = inf``.
     """
@@ -33,6 +41,7 @@ class Problem:
         targets: required speedups, each to be met with the least loss.
         bound: whether the largest speedup within the limit is asked for too.
         seed: for strategies that draw.
+        speeds: predicts the speedup of any point; None: the strategy has nothing but the history.
         max_measurements: no more than this many in all, the history's included; None: as many as
             the strategy thinks fit.
     """
@@ -42,6 +51,7 @@ class Problem:
     targets: tuple[float, ...] = ()
     bound: bool = True
     seed: int = 0
+    speeds: Speeds | None = None
     max_measurements: int | None = None
 
     def room(self, measured: int) -> int:
@@ -55,6 +65,8 @@ class Strategy(ABC):
     """One way to search; the instance ``PLUGIN`` of a file is the plugin. Stateless, no torch."""
 
     name: ClassVar[str]
+    times_all: ClassVar[bool] = False
+    """Whether every point that it asks for is timed, rather than those that may be chosen."""
 
     @abstractmethod
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:

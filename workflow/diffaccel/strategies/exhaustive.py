@@ -16,6 +16,7 @@ class Exhaustive(Strategy):
     """Measures the whole grid whatever the targets; nothing outside it."""
 
     name: ClassVar[str] = "exhaustive"
+    times_all: ClassVar[bool] = True
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         names = [axis.name for axis in problem.space.axes]

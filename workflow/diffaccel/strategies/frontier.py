@@ -92,17 +92,28 @@ def _scaled(loss: float, limit: float) -> float:
     return max(-WORST, min(math.asinh(loss / max(limit, SMALLEST_SCALE)), WORST))
 
 
-def _forecast(problem: Problem, seen: Floats, history: list[Observation], at: Floats) -> Forecast:
-    timed = [i for i, o in enumerate(history) if math.isfinite(o.speedup) and o.speedup > 0]
-    speeds = np.array([math.log(history[i].speedup) for i in timed])
-    losses = np.array([_scaled(o.loss, problem.loss_limit) for o in history])
-    if timed:
-        speed, speed_std = predict(LOG_SPEEDUP, seen[timed], speeds, at)
-    else:
-        speed, speed_std = np.zeros(len(at)), np.full(len(at), LOG_SPEEDUP.rise[1])
+def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forecast:
+    """What measuring some points would give."""
+    done = np.array([row for row, _ in known], dtype=np.intp)
+    seen, at = (candidates.levels(problem.space, each) for each in (done, rows))
+    losses = np.array([_scaled(o.loss, problem.loss_limit) for _, o in known])
     loss, loss_std = predict(LOSS, seen, losses, at)
     limit = _scaled(problem.loss_limit, problem.loss_limit)
+    if problem.speeds is None:
+        speed, speed_std = _speeds(known, seen, at)
+    else:
+        points = [candidates.point_of(problem.space, row) for row in rows]
+        speed, speed_std = problem.speeds(points)
     return Forecast(speed, speed_std, loss, loss_std, limit)
+
+
+def _speeds(known: Known, seen: Floats, at: Floats) -> tuple[Floats, Floats]:
+    """Log-speedups as far as the measured ones tell; nothing where all of them failed."""
+    speeds = np.array([o.speedup for _, o in known])
+    timed = np.isfinite(speeds) & (speeds > 0)
+    if not timed.any():
+        return np.zeros(len(at)), np.full(len(at), LOG_SPEEDUP.rise[1])
+    return predict(LOG_SPEEDUP, seen[timed], np.log(speeds[timed]), at)
 
 
 def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Floats]:
@@ -198,10 +209,7 @@ class Frontier(Strategy):
         return candidates.without(np.concatenate([fresh, more]), done)
 
     def _worths(self, problem: Problem, known: Known, rows: candidates.Indices) -> list[Floats]:
-        history = [o for _, o in known]
-        done = np.array([row for row, _ in known], dtype=np.intp)
-        seen, at = (candidates.levels(problem.space, r) for r in (done, rows))
-        return _worth(problem, history, _forecast(problem, seen, history, at))
+        return _worth(problem, [o for _, o in known], _forecast(problem, known, rows))
 
 
 def _known(space: Space, history: Sequence[Observation]) -> Known:

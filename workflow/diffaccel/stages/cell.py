@@ -1,0 +1,341 @@
+"""What a cell wants measured, and measuring the cells of a setup side by side.
+
+A setting is drawn and scored first, which other jobs on the same device do not disturb, and timed
+only where its speed must be known: where it may be chosen, or where timing it teaches what others
+cost. Of all others the speed is predicted.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from diffaccel import pareto
+from diffaccel.accelerators import Combination, PipelineFacts, combination
+from diffaccel.grid import Cell
+from diffaccel.journal import Journal
+from diffaccel.jsonio import digest
+from diffaccel.measure import check_baseline
+from diffaccel.records import (
+    Baseline,
+    Drawing,
+    Measurement,
+    SearchOptions,
+    SettingDict,
+    SpeedRow,
+)
+from diffaccel.space import Point, Space, flatten, in_words, nest
+from diffaccel.speeds import Floats, SpeedModel
+from diffaccel.strategies import STRATEGIES, Observation, Problem
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 8
+"""Settings at most that are timed in the same rounds."""
+UNSURE = 0.05
+"""Standard deviation of a predicted log-speedup above which what may be chosen is timed."""
+
+Wanted = Sequence[tuple[Cell, SettingDict]]
+
+
+class Measurer(Protocol):
+    """What draws and times settings of the cells of one setup."""
+
+    def draw(self, wanted: Wanted) -> list[Drawing]:
+        """One drawing a setting, in order."""
+
+    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        """One timing a setting, in order, all timed in the same rounds."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """What must be done next about a setting."""
+
+    what: Literal["draw", "time"]
+    setting: SettingDict
+
+
+Wants = Iterator[list[Want]]
+"""What a cell wants, again and again until it is decided. Each list must have been done when the
+next is asked for."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A setting that was drawn, with its speedup as far as it is known."""
+
+    setting: SettingDict
+    speedup: float
+    loss: float
+    timed: bool
+
+
+class Clocked:
+    """All that was timed of a setup, whichever its cells, and what it says of other settings."""
+
+    def __init__(self, facts: PipelineFacts) -> None:
+        self.facts = facts
+        self.rows: list[tuple[SettingDict, float]] = []
+        self._model: SpeedModel | None = None
+
+    def add(self, row: SpeedRow) -> None:
+        if row.speedup is not None:
+            self.rows.append((row.setting, row.speedup))
+            self._model = None
+
+    @property
+    def model(self) -> SpeedModel:
+        if self._model is None:
+            self._model = SpeedModel.fit(self.rows, self.facts)
+        return self._model
+
+    def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the log-speedup of points."""
+        return self.model.predict([nest(point) for point in points])
+
+    def teaching(self, settings: Sequence[SettingDict]) -> list[SettingDict]:
+        """Those of the settings to time, `TOGETHER` at most, so that the others are known well
+        enough: the least sure one, then the least sure given that one, and so on."""
+        chosen: list[SettingDict] = []
+        supposed, model, rest = list(self.rows), self.model, list(settings)
+        while rest and len(chosen) < TOGETHER:
+            means, spreads = model.predict(rest)
+            least = int(spreads.argmax())
+            if spreads[least] <= UNSURE:
+                break
+            supposed.append((rest[least], math.exp(means[least])))
+            chosen.append(rest.pop(least))
+            model = SpeedModel.fit(supposed, self.facts)
+        return chosen
+
+
+@dataclass
+class CellSearch:
+    """A cell with all that was measured of it.
+
+    Args:
+        drawn: journal of drawings.
+        timed: journal of timings.
+        clocked: what was timed of the whole setup; shared by its cells.
+    """
+
+    cell: Cell
+    baseline: Baseline
+    drawn: Journal[Drawing]
+    timed: Journal[SpeedRow]
+    clocked: Clocked
+    options: SearchOptions
+    drawings: dict[str, Drawing] = field(default_factory=dict)
+    timings: dict[str, list[SpeedRow]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for drawing in self.drawn.rows():
+            self.drawings[digest(drawing.setting)] = drawing
+        for row in self.timed.rows():
+            self._note(row)
+
+    @property
+    def combination(self) -> Combination:
+        return combination(self.cell.accelerators)
+
+    @functools.cached_property
+    def refused(self) -> str | None:
+        """Why nothing can be measured here, or None."""
+        ok, reason = self.combination.supports(self.baseline.facts)
+        return check_baseline(self.baseline) if ok else reason
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The settings that may be tried."""
+        full = self.combination.space(self.baseline.facts)
+        return full.on_grid() if self.options.space == "grid" else full
+
+    @property
+    def seconds(self) -> float:
+        """That all of it took."""
+        timings = itertools.chain.from_iterable(self.timings.values())
+        drawing = sum(row.spent for row in self.drawings.values())
+        return drawing + sum(row.spent for row in timings)
+
+    def usable(self) -> list[Measurement]:
+        """What was drawn and timed and may be chosen; where it was timed again, the last counts."""
+        rows = [
+            Measurement.of(drawing, self.timings[key][-1])
+            for key, drawing in self.drawings.items()
+            if key in self.timings
+        ]
+        return [row for row in rows if row.failure is None]
+
+    def estimates(self) -> list[Estimate]:
+        """What was drawn and may be chosen, with the speedup that was measured or is predicted."""
+        good = {key: each for key, each in self.drawings.items() if each.failure is None}
+        means, _ = self.clocked.model.predict([each.setting for each in good.values()])
+        found = []
+        for (key, drawing), mean in zip(good.items(), means, strict=True):
+            timed = self.timings.get(key)
+            speedup = timed[-1].speedup if timed else math.exp(mean)
+            if speedup is not None:
+                found.append(Estimate(drawing.setting, speedup, drawing.loss, bool(timed)))
+        return found
+
+    def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
+        """What must be done until the strategy has decided the targets and, if asked for, the
+        bound, and what answers them is timed."""
+        problem = Problem(
+            space=self.space,
+            loss_limit=loss_limit,
+            targets=tuple(targets),
+            bound=bound,
+            seed=self.options.seed,
+            speeds=self.clocked.predict,
+        )
+        while wants := (
+            [Want("draw", setting) for setting in self._ask(problem)]
+            or [Want("time", setting) for setting in self._untimed(problem)]
+        ):
+            yield wants
+
+    def _ask(self, problem: Problem) -> list[SettingDict]:
+        """What the strategy wants, told of everything that was drawn in this space."""
+        known = {digest(each.setting): each.speedup for each in self.estimates()}
+        seen = [
+            Observation(
+                flatten(drawing.setting),
+                known.get(key, 0.0),
+                math.inf if key not in known else drawing.loss,
+            )
+            for key, drawing in self.drawings.items()
+        ]
+        history = [one for one in seen if problem.space.holds(one.point)]
+        return [nest(point) for point in STRATEGIES[self.options.strategy].ask(problem, history)]
+
+    def _untimed(self, problem: Problem) -> list[SettingDict]:
+        """What has to be timed before it can be an answer."""
+        found = self.estimates()
+        if STRATEGIES[self.options.strategy].times_all:
+            answers = list(found)
+        else:
+            limit = problem.loss_limit
+            nearest = [pareto.nearest(found, target, limit) for target in problem.targets]
+            if problem.bound:
+                nearest.append(pareto.nearest(found, math.inf, limit))
+            answers = [each for each in nearest if each is not None]
+        missing = {digest(each.setting): each.setting for each in answers if not each.timed}
+        return list(missing.values()) or self._unconfirmed(problem)
+
+    def _unconfirmed(self, problem: Problem) -> list[SettingDict]:
+        """The fastest setting, unless it was timed twice.
+
+        The largest of many noisy speedups is too large on average (the winner's curse). The second
+        timing was not chosen for being large, and is the one that counts.
+        """
+        best = pareto.bound(self.estimates(), problem.loss_limit) if problem.bound else None
+        if best is None or len(self.timings.get(digest(best.setting), [])) > 1:
+            return []
+        return [best.setting]
+
+    def meeting(self, required: float, loss_limit: float) -> Wants:
+        """What must be timed until one that was drawn is known to meet a target, or none is."""
+        while True:
+            best = pareto.meet(self.estimates(), required, loss_limit)
+            if best is None or best.timed:
+                return
+            yield [Want("time", best.setting)]
+
+    def unsure(self, loss_limit: float) -> list[SettingDict]:
+        """What may be chosen and was not timed."""
+        return [
+            each.setting for each in self.estimates() if not each.timed and each.loss < loss_limit
+        ]
+
+    def add_drawing(self, row: Drawing) -> None:
+        """Keeps a drawing, on disk first."""
+        self.drawn.append(row)
+        self.drawings[digest(row.setting)] = row
+        what = f" ({row.failure})" if row.failure else ""
+        log.info("%s: %s: loss %+.4f%s", self.cell.slug, in_words(row.setting), row.loss, what)
+
+    def add_timing(self, row: SpeedRow) -> None:
+        """Keeps a timing, on disk first."""
+        (mean,), (spread,) = self.clocked.model.predict([row.setting])
+        self.timed.append(row)
+        self._note(row)
+        log.info(
+            "%s: %s -> %s (%.2fx +-%.0f%% predicted)",
+            self.cell.slug,
+            in_words(row.setting),
+            row.failure if row.speedup is None else f"{row.speedup:.2f}x",
+            math.exp(mean),
+            100 * spread,
+        )
+
+    def _note(self, row: SpeedRow) -> None:
+        self.timings.setdefault(digest(row.setting), []).append(row)
+        self.clocked.add(row)
+
+
+def settle(
+    wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer, loss_limit: float
+) -> None:
+    """Does what the cells want, side by side, until none wants more.
+
+    All cells draw before any is timed, so that the device is asked for as seldom as can be, and
+    what is timed shares rounds.
+    """
+    queues: dict[Cell, list[Want]] = {search.cell: [] for search, _ in wanting}
+    searches = {search.cell: search for search, _ in wanting}
+    while True:
+        for search, wants in wanting:
+            queues[search.cell] = queues[search.cell] or next(wants, [])
+        if drawn := _all(queues, "draw"):
+            for (cell, _), drawing in zip(drawn, measurer.draw(drawn), strict=True):
+                searches[cell].add_drawing(drawing)
+            queues = {
+                cell: [want for want in queue if want.what != "draw"]
+                for cell, queue in queues.items()
+            }
+            _learn(searches, measurer, loss_limit)
+        elif timed := _all(queues, "time")[:TOGETHER]:
+            _time(searches, timed, measurer)
+            for cell, setting in timed:
+                queues[cell].remove(Want("time", setting))
+        else:
+            return
+
+
+def _all(queues: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDict]]:
+    """The first of each cell, then the second of each, and so on."""
+    wanted = [
+        [(cell, want.setting) for want in queue if want.what == what]
+        for cell, queue in queues.items()
+    ]
+    rounds = itertools.zip_longest(*wanted)
+    return [each for group in rounds for each in group if each is not None]
+
+
+def _learn(searches: dict[Cell, CellSearch], measurer: Measurer, loss_limit: float) -> None:
+    """Times what teaches most about what may be chosen, if that is not known well enough."""
+    unsure = {
+        digest(setting): (cell, setting)
+        for cell, search in searches.items()
+        for setting in search.unsure(loss_limit)
+    }
+    if not unsure:
+        return
+    clocked = next(iter(searches.values())).clocked
+    teaching = clocked.teaching([setting for _, setting in unsure.values()])
+    if teaching:
+        _time(searches, [unsure[digest(setting)] for setting in teaching], measurer)
+
+
+def _time(
+    searches: dict[Cell, CellSearch], wanted: list[tuple[Cell, SettingDict]], measurer: Measurer
+) -> None:
+    for (cell, _), row in zip(wanted, measurer.clock(wanted), strict=True):
+        searches[cell].add_timing(row)
