@@ -104,7 +104,10 @@ class DeepCache(Accelerator):
         """
         params, ids = Params(**own), branch_ids(facts.block_layers)  # type: ignore[arg-type]
         depth = ids.index(params.cache_branch_id) / max(1, len(ids) - 1)
-        cached = Phase("cached", (depth,), share=0.2 + 0.7 * depth, spread=0.5)
+        # Most of the time goes to the outer layers, which see the most pixels; but to the inner
+        # ones where the outer have no transformer blocks.
+        shape = 0.6 if 1 in facts.transformer_downsamples else 2.0
+        cached = Phase("cached", (5 * depth,), share=0.15 + 0.8 * depth**shape, spread=0.45)
         gate = int(others["tgate"]["gate_step"]) if "tgate" in others else facts.steps + 1
         starts = [0, *(step for step in (gate - 1, gate) if 0 < step < facts.steps), facts.steps]
         return tuple(

@@ -149,9 +149,9 @@ class TGate(Accelerator):
         def phase(step: int) -> Phase | None:
             if step >= params.gate_step:
                 # Half the batch: half of the time where the device computes, none where it waits.
-                share = 0.55 if step in reuses else 0.6
-                return Phase("gated", (float(step in reuses),), share=share, spread=0.3)
-            return Phase("reused", share=0.9, spread=0.15) if step in reuses else None
+                share = 0.5 if step in reuses else 0.6
+                return Phase("gated", (float(step in reuses),), share=share, spread=0.35)
+            return Phase("reused", share=0.85, spread=0.25) if step in reuses else None
 
         return tuple(map(phase, range(facts.steps)))
 

@@ -130,7 +130,7 @@ class ToMe(Accelerator):
             math.log2(params.sx * params.sy) / 4,
             *(float(on) for on in (params.merge_attn, params.merge_crossattn, params.merge_mlp)),
         )
-        return (Phase("merged", levels, share=1.0, spread=0.2),) * facts.steps
+        return (Phase("merged", levels, share=1.0, spread=0.3),) * facts.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tomesd
