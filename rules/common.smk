@@ -24,7 +24,7 @@ os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
-PLACES = 12
+PLACES = 8
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")

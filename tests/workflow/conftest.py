@@ -69,10 +69,11 @@ class Project:
         assert (process.returncode == 0) is ok, output
         return output
 
-    def journal_lines(self) -> list[str]:
+    def journal_lines(self, kind: str = "*") -> list[str]:
+        """Of the drawings, the timings, or both."""
         return [
             line
-            for path in sorted(self.results.glob("journal/*.jsonl"))
+            for path in sorted(self.results.glob(f"journal/{kind}/*_*.jsonl"))
             for line in path.read_text().splitlines()
         ]
 

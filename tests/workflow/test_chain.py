@@ -14,6 +14,7 @@ from benchmarks.gpu.data import read_grid
 from benchmarks.gpu.page import page
 from diffaccel.jsonio import read_record
 from diffaccel.records import Answer, Baseline, Frontier, Proof, Search
+from diffaccel.stages import verify
 from tests.workflow.conftest import Project
 from tests.workflow.test_speed import bench
 
@@ -119,12 +120,39 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert known.bound is not None and known.baseline == baseline.digest
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
-    rows = [json.loads(line) for line in finished[0].journal_lines()]
-    settings = [json.dumps(row["measurement"]["setting"], sort_keys=True) for row in rows]
-    # Nothing is measured twice but the bound, which is confirmed, and what was it before.
-    assert len(set(settings)) >= known.measured
-    assert settings.count(json.dumps(known.bound.setting, sort_keys=True)) == 2
-    assert len(settings) - len(set(settings)) <= 3
+    drawn, timed = (settings(finished[0], kind) for kind in ("drawn", "timed"))
+    assert len(set(drawn)) == len(drawn) == known.measured
+    assert set(timed) <= set(drawn) and len(set(timed)) == known.timed
+    # Nothing is timed twice but the bound, which is confirmed, and what was it before.
+    assert timed.count(json.dumps(known.bound.setting, sort_keys=True)) == 2
+    assert len(timed) - len(set(timed)) <= 3
+
+
+def settings(project: Project, kind: str) -> list[str]:
+    """Of all journal lines of a kind."""
+    rows = [json.loads(line) for line in project.journal_lines(kind)]
+    return [json.dumps(row["measurement"]["setting"], sort_keys=True) for row in rows]
+
+
+def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path: Path) -> None:
+    """Its verdict says why; what is measured beside it is not touched."""
+    project = finished[0]
+    good = project.results / "code" / "user-001.py"
+    broken = tmp_path / f"{CELL}_bound80.py"
+    source = (project.results / "code" / broken.name).read_text()
+    line = "def load_pipeline("
+    assert line in source
+    broken.write_text(source.replace(line, "raise OSError('no such disk')\n" + line))
+    proof = verify.run(
+        searched(project.results),
+        read_record(Baseline, project.results / "baseline" / f"{SETUP}.json"),
+        (project.results / "baseline" / SETUP).absolute(),
+        [broken, good],
+        tmp_path / "journal.jsonl",
+    )
+    first, second = proof.verdicts
+    assert not first.ok and "OSError: no such disk" in first.reason
+    assert second.same_scores
 
 
 def test_the_summary_lists_every_task(finished: Finished) -> None:

@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
         process.communicate()
     assert not (project.folder / target).exists()
     project.run(target)
-    rows = project.journal_lines()
+    rows = project.journal_lines("drawn")
     assert rows[: len(kept)] == kept
     settings = [json.dumps(json.loads(row)["measurement"]["setting"]) for row in rows]
     assert len(set(settings[: len(kept)])) == len(kept)
@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
 def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:
     deadline = time.perf_counter() + 300
     while time.perf_counter() < deadline:
-        rows = project.journal_lines()
+        rows = project.journal_lines("drawn")
         if len(rows) >= count:
             return rows
         assert process.poll() is None, process.communicate()[0]  # type: ignore[attr-defined]

@@ -286,8 +286,7 @@ def draw(bench: Bench, baseline: Baseline, references: Images, candidate: Candid
     except Exception as error:
         failure = _failure(error)
         log.warning("failed: %s: %s", candidate.setting, failure)
-        spent = time.perf_counter() - start
-        return Drawing(candidate.setting, 1, (1, 1), {}, {}, first, spent, today(), failure)
+        return _failed(candidate.setting, failure, time.perf_counter() - start)
     images = np.concatenate(made)
     scores = bench.score(images, references)
     before, after = baseline.scores[SCORE], scores[SCORE]
@@ -303,6 +302,20 @@ def draw(bench: Bench, baseline: Baseline, references: Images, candidate: Candid
         date=today(),
         failure=f"{blank} of {len(images)} images are blank" if blank else None,
     )
+
+
+def _failed(setting: SettingDict, failure: str, spent: float) -> Drawing:
+    return Drawing(setting, 1.0, (1.0, 1.0), {}, {}, None, spent, today(), failure)
+
+
+def crashed(setting: SettingDict, failure: str) -> Measurement:
+    """What is to be said of a setting that could not even be called."""
+    return _whole(_failed(setting, failure, 0.0), None)
+
+
+def _whole(drawing: Drawing, timed: SpeedRow | None) -> Measurement:
+    untimed = SpeedRow(drawing.setting, None, None, 0.0, drawing.date, drawing.failure)
+    return Measurement.of(drawing, timed or untimed)
 
 
 @dataclass
@@ -448,15 +461,7 @@ def measure(
     warm = [replace(candidate, warm=True) for candidate in candidates]
     good = [each for each, made in zip(warm, drawn, strict=True) if made.scores]
     rows = iter(clock(bench, good, references) if good else [])
-    return [
-        Measurement.of(
-            made,
-            next(rows)
-            if made.scores
-            else SpeedRow(made.setting, None, None, 0.0, made.date, made.failure),
-        )
-        for made in drawn
-    ]
+    return [_whole(made, next(rows) if made.scores else None) for made in drawn]
 
 
 def _blank(images: Images) -> int:

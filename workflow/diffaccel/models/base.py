@@ -283,7 +283,7 @@ def embedded(family: str) -> ModelSpec:
         # So small a network is hardly faster on two threads, and times far less steadily. A GPU
         # mostly waits for the processor to launch the next of its kernels.
         threads=1,
-        jobs_per_gpu=12,
+        jobs_per_gpu=8,
     )
 
 

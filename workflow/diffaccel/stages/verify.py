@@ -7,22 +7,44 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from diffaccel import bench as benches
 from diffaccel import devices
-from diffaccel.devices import Device
+from diffaccel.errors import InputError
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
-from diffaccel.measure import Candidate, Generate, MeasureError, measure, today
-from diffaccel.metrics.base import Images
-from diffaccel.records import Answer, Baseline, Measurement, Proof, Search, Verdict
+from diffaccel.measure import Bench, Candidate, Generate, MeasureError, crashed, measure, today
+from diffaccel.records import Answer, Baseline, Measurement, Proof, Search, SettingDict, Verdict
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 0.05
 """Share of the required speedup that the clock may cost a script."""
+TOGETHER = 8
+"""Scripts at most that are timed in the same rounds; each has its own pipeline in memory."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script and what it was made from; ``digest`` is of both."""
+
+    path: Path
+    answer: Answer
+    digest: str
+
+    @classmethod
+    def read(cls, path: Path, found: Search) -> Script:
+        answer = found.answer(path.stem)
+        if answer is None or answer.chosen is None:
+            raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
+        return cls(path, answer, digest([path.read_text(encoding="utf-8"), to_json(answer)]))
+
+    @property
+    def setting(self) -> SettingDict:
+        return self.answer.chosen.setting if self.answer.chosen else {}
 
 
 def run(
@@ -35,56 +57,84 @@ def run(
         scripts: generated files, each named by its task.
 
     Raises:
-        InputError: a script's task was not met.
+        InputError: a script's task was not met, or the baseline was measured otherwise than now.
     """
     rows = Journal(journal, baseline.digest, Verdict)
-    kept = {verdict.id: verdict for verdict in rows.rows()}
-    verdicts = []
+    known = {verdict.id: verdict for verdict in rows.rows()}
+    read = [Script.read(path, found) for path in scripts]
+    missing = [
+        script
+        for script in read
+        if script.path.stem not in known or known[script.path.stem].script != script.digest
+    ]
+    together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     with contextlib.ExitStack() as stack:
-        # Taken when the first script must be measured, and kept until the end.
-        jobs = baseline.spec.jobs_per_gpu
-        held = functools.cache(lambda: stack.enter_context(devices.hold_device(jobs)))
-        references = functools.cache(lambda: benches.load_images(images, baseline))
-        for path in scripts:
-            answer = _answer(found, path)
-            # Of a script and of what it was made from.
-            source = digest([path.read_text(encoding="utf-8"), to_json(answer)])
-            verdict = kept.get(path.stem)
-            if verdict is None or verdict.script != source:
-                again = _measured(answer, baseline, references(), path, held())
-                verdict = _verdict(answer, source, again)
+        prover = Prover(stack, baseline, images)
+        for start in range(0, len(missing), together):
+            group = missing[start : start + together]
+            for script, again in zip(group, prover.measure(group), strict=True):
+                verdict = _verdict(script, again)
                 rows.append(verdict)
-            _say(verdict)
-            verdicts.append(verdict)
-    return Proof(baseline.setup, verdicts)
+                known[verdict.id] = verdict
+                _say(verdict)
+    return Proof(baseline.setup, [known[script.path.stem] for script in read])
 
 
-def _answer(found: Search, script: Path) -> Answer:
-    answer = found.answer(script.stem)
-    if answer is None or answer.chosen is None:
-        raise MeasureError(f"{script}: the task was not met, so there is nothing to verify")
-    return answer
+class Prover:
+    """Loads scripts and measures them. Device and metrics are taken with the first, and kept
+    until the stack is closed."""
 
+    def __init__(self, stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> None:
+        self._stack, self._baseline, self._folder = stack, baseline, images
+        self._bench: Bench | None = None
 
-def _measured(
-    answer: Answer, baseline: Baseline, references: Images, script: Path, device: Device
-) -> Measurement:
-    """A script, measured. It loads its own pipeline; the baseline of the pairs is that same
-    pipeline, outside of what the script puts on."""
-    benches.be_quiet()
-    benches.use_threads(baseline.spec.threads)
-    module = load_script(script)
-    with device.beside():
-        pipe = module.load_pipeline(device=device.name)
-    own = benches.open_bench(baseline.setup, baseline.spec, baseline.options, device, pipe=pipe)
-    benches.check_same(own, baseline)
+    @functools.cached_property
+    def _device(self) -> devices.Device:
+        return self._stack.enter_context(devices.hold_device(self._baseline.spec.jobs_per_gpu))
 
-    @contextlib.contextmanager
-    def applied() -> Iterator[Generate]:
-        yield lambda prompts, seeds: module.generate(own.pipe, prompts, seeds)
+    def measure(self, scripts: Sequence[Script]) -> list[Measurement]:
+        """Scripts, measured in the same rounds; of one that cannot be loaded, why."""
+        loaded, failed = [], {}
+        for script in scripts:
+            try:
+                loaded.append(self._load(script))
+            except InputError:
+                raise
+            except Exception as error:
+                log.exception("%s", script.path)
+                reason = f"{type(error).__name__}: {error}"
+                failed[script.digest] = crashed(script.setting, reason)
+        rows = iter(self._measured(loaded) if loaded else [])
+        return [failed.get(script.digest) or next(rows) for script in scripts]
 
-    setting = answer.chosen.setting if answer.chosen else {}
-    return measure(own, baseline, references, [Candidate(setting, applied)])[0]
+    def _load(self, script: Script) -> tuple[Bench, Candidate]:
+        """A script's own pipeline, and the script as it is called."""
+        baseline, device = self._baseline, self._device
+        benches.be_quiet()
+        benches.use_threads(baseline.spec.threads)
+        module = load_script(script.path)
+        with device.beside():
+            pipe = module.load_pipeline(device=device.name)
+        if self._bench is None:
+            self._bench = benches.open_bench(
+                baseline.setup, baseline.spec, baseline.options, device, pipe=pipe
+            )
+        pipe.set_progress_bar_config(disable=True)
+        own = replace(self._bench, pipe=pipe)
+        benches.check_same(own, baseline)
+
+        @contextlib.contextmanager
+        def applied() -> Iterator[Generate]:
+            yield lambda prompts, seeds: module.generate(pipe, prompts, seeds)
+
+        return own, Candidate(script.setting, applied)
+
+    def _measured(self, loaded: Sequence[tuple[Bench, Candidate]]) -> list[Measurement]:
+        """The baseline of the pairs is the first script's pipeline, outside of what the script puts
+        on."""
+        own, _ = loaded[0]
+        references = benches.load_images(self._folder, self._baseline)
+        return measure(own, self._baseline, references, [candidate for _, candidate in loaded])
 
 
 def _say(verdict: Verdict) -> None:
@@ -108,8 +158,8 @@ def load_script(script: Path) -> ModuleType:
     return module
 
 
-def _verdict(answer: Answer, script: str, again: Measurement) -> Verdict:
-    task, chosen = answer.task, answer.chosen
+def _verdict(script: Script, again: Measurement) -> Verdict:
+    task, chosen = script.answer.task, script.answer.chosen
     if chosen is None or task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
     reasons = []
@@ -123,7 +173,7 @@ def _verdict(answer: Answer, script: str, again: Measurement) -> Verdict:
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return Verdict(
         id=task.id,
-        script=script,
+        script=script.digest,
         ok=not reasons,
         reason="; ".join(reasons),
         required=task.required,

@@ -1,0 +1,325 @@
+"""Speeds predicted from what each step is; what each step is, from what really runs."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from diffaccel import speeds, tiny
+from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.accelerators.base import Accelerator, Phase
+from diffaccel.grid import SCHEDULERS
+from diffaccel.registry import UnknownNameError
+from diffaccel.space import Setting, Value, nest
+from diffaccel.speeds import Floats, SpeedModel, signature
+
+FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+STEPS = 10
+
+
+def cached(interval: int, branch: int) -> dict[str, dict[str, Value]]:
+    return {"deepcache": {"cache_interval": interval, "cache_branch_id": branch}}
+
+
+def gated(gate: int, sp: int = 1, fi: int = 1, warm_up: int = 0) -> dict[str, dict[str, Value]]:
+    own = {"gate_step": gate, "sp_interval": sp, "fi_interval": fi, "warm_up": warm_up}
+    return {"tgate": dict(own)}
+
+
+def merged(ratio: float, down: int = 1, attn: bool = True) -> dict[str, dict[str, Value]]:
+    mlp = not attn
+    own = {"ratio": ratio, "max_downsample": down, "merge_attn": attn, "merge_mlp": mlp}
+    return {"tome": dict(own)}
+
+
+# ---- phases: what they say of a step is what runs ------------------------------------------------
+
+
+def phases(setting: Setting, facts: PipelineFacts) -> list[tuple[Phase | None, ...]]:
+    """For each step, the phases of the setting's accelerators in alphabetic order."""
+    columns = []
+    for name in sorted(setting):
+        others = {other: part for other, part in setting.items() if other != name}
+        columns.append(ACCELERATORS[name].phases(setting[name], others, facts))
+    return list(zip(*columns, strict=True))
+
+
+def work(pipe: Any, setting: Setting, steps: int) -> list[tuple[tuple[str, tuple[int, ...]], ...]]:
+    """For each step, which of the U-Net's layers run, on inputs of which shapes."""
+    log: list[list[tuple[str, tuple[int, ...]]]] = []
+    leaves = [
+        (name, module)
+        for name, module in pipe.unet.named_modules()
+        if name and not any(module.children()) and "time" not in name and "add_" not in name
+    ]
+
+    def seen(name: str) -> Any:
+        return lambda module, inputs, out: log[-1].append((name, tuple(inputs[0].shape)))
+
+    hooks = [module.register_forward_hook(seen(name)) for name, module in leaves]
+    # The first layer of all runs at every step.
+    hooks.append(pipe.unet.conv_in.register_forward_pre_hook(lambda *_: log.append([])))
+    try:
+        with combination(list(setting)).applied(pipe, setting) as call:
+            generator = torch.Generator().manual_seed(0)
+            call("a", num_inference_steps=steps, generator=generator, output_type="latent")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [tuple(sorted(step)) for step in log]
+
+
+PARTS: dict[str, list[dict[str, dict[str, Value]]]] = {
+    "deepcache": [cached(n, b) for n, b in ((2, 0), (3, 1), (4, 4), (9, 0), (10, 6))],
+    "tgate": [gated(1, 1, 2), gated(4, 3), gated(6, 2, 3, 3), gated(10, 3), gated(9, 5, 1, 2)],
+    "tome": [merged(0.5, 2), merged(0.25, 4), merged(0.75, 2), merged(0.5, 2, attn=False)],
+    "deepcache+tgate": [
+        cached(3, 0) | gated(5, 2, 2),
+        cached(4, 4) | gated(7, 1, 3),
+        cached(2, 1) | gated(1),
+        cached(5, 0) | gated(10, 3),
+    ],
+    "deepcache+tgate+tome": [
+        cached(3, 0) | gated(4) | merged(0.5, 2),
+        cached(2, 4) | gated(7) | merged(0.5, 2),
+    ],
+}
+
+
+@pytest.mark.parametrize(("family", "scheduler"), [("SD1.5", "DDIM"), ("SDXL", "DPM-Solver++")])
+@pytest.mark.parametrize("cell", PARTS)
+def test_steps_of_equal_phases_run_the_same_layers(family: str, scheduler: str, cell: str) -> None:
+    pipe = tiny.FAMILIES[family](0)
+    pipe.scheduler = getattr(diffusers, SCHEDULERS[scheduler]).from_config(pipe.scheduler.config)
+    facts = PipelineFacts.of(pipe, steps=STEPS, guidance_scale=7.5)
+    ran: dict[tuple[Phase | None, ...], Any] = {}
+    for setting in PARTS[cell]:
+        told, found = phases(setting, facts), work(pipe, setting, STEPS)
+        assert len(told) == len(found) == STEPS
+        for step, (kind, layers) in enumerate(zip(told, found, strict=True)):
+            assert ran.setdefault(kind, layers) == layers, (setting, step, kind)
+    if family == "SD1.5" and "+" not in cell:
+        assert len(set(ran.values())) == len(ran), "phases that differ in name alone"
+
+
+@pytest.mark.parametrize("name", sorted(ACCELERATORS))
+@pytest.mark.parametrize("steps", [2, 20, 50])
+def test_every_accelerator_says_what_it_makes_of_each_step(name: str, steps: int) -> None:
+    facts = replace(FACTS, steps=steps, device="cuda")
+    points = list(combination([name]).space(facts).points(grid=True))
+    found = [phases(nest(point), facts) for point in points]
+    assert all(len(each) == steps for each in found)
+    if steps > 2:  # settings that do different things differ
+        assert len({tuple(each) for each in found}) >= len(points) / 2
+    for phase in {phase for each in found for step in each for phase in step} - {None}:
+        assert 0 < phase.share <= 1.5 and phase.spread > 0
+
+
+def test_what_says_nothing_of_its_steps_has_one_phase_that_its_values_place() -> None:
+    tome = ACCELERATORS["tome"]
+    a, b, far = (
+        Accelerator.phases(tome, merged(ratio)["tome"], {}, FACTS) for ratio in (0.5, 0.55, 0.75)
+    )
+    assert len(a) == FACTS.steps and len(set(a)) == 1 and a[0] is not None
+    distances = [
+        abs(np.subtract(a[0].levels, other[0].levels)).max() for other in (b, far) if other[0]
+    ]
+    assert 0 < distances[0] < distances[1] <= 1
+
+
+# ---- the model: on made-up machines whose times follow from what runs -----------------------------
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Seconds of a call, from the blocks that run: nothing of it is in the model's own form.
+
+    Args:
+        levels: seconds of the network's blocks, outermost first.
+        attention: share of each that is self-attention.
+        halved: what half the batch leaves of the time.
+        patching: seconds that T-Gate takes at each step.
+        rest: seconds outside the steps.
+        steps: number of steps.
+    """
+
+    levels: tuple[float, ...] = (0.35, 0.25, 0.2, 0.2)
+    attention: float = 0.25
+    halved: float = 0.55
+    patching: float = 0.02
+    rest: float = 1.5
+    steps: int = 20
+
+    def speedup(self, setting: Setting) -> float:
+        time = self.rest
+        for step in phases(setting, replace(FACTS, steps=self.steps)):
+            labels = {phase.label: phase for phase in step if phase is not None}
+            deep = labels["cached"].levels[0] / 5 if "cached" in labels else 1.0
+            layers = 0.1 + sum(
+                np.clip(deep * 4 - i, 0.2 * (i == 0), 1) * t for i, t in enumerate(self.levels)
+            )
+            reused = "reused" in labels or ("gated" in labels and labels["gated"].levels[0] == 1)
+            attention = 0 if reused else self.attention
+            if "merged" in labels:
+                attention *= 1.2 - labels["merged"].levels[0]
+            seconds = layers * (1 - self.attention + attention)
+            time += seconds * (self.halved if "gated" in labels else 1)
+            time += self.patching * ("tgate" in setting)
+        return float((self.rest + self.steps * (0.1 + sum(self.levels))) / time)
+
+
+SINGLES = [
+    *(cached(n, b) for n in (2, 3, 4, 5, 6, 8, 10) for b in (0, 1, 2, 3, 6, 9)),
+    *(gated(g, sp, fi) for g in (2, 4, 6, 8, 10, 15) for sp in (1, 3, 5) for fi in (1, 3)),
+    *(merged(r) for r in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)),
+]
+PAIRS = [
+    cached(n, b) | gated(g, sp, fi)
+    for n, b, g, sp, fi in itertools.product((2, 5, 10), (0, 3, 9), (4, 8, 15), (1, 3), (1, 3))
+]
+
+
+def timed(
+    settings: Sequence[Setting], noise: float, seed: int = 0, machine: Machine = Machine()
+) -> list[tuple[Setting, float]]:
+    rng = np.random.default_rng(seed)
+    return [(s, machine.speedup(s) * float(np.exp(rng.normal(0, noise)))) for s in settings]
+
+
+def drawn(settings: Sequence[Setting], n: int, seed: int = 0) -> list[Setting]:
+    return [settings[i] for i in np.random.default_rng(seed).permutation(len(settings))[:n]]
+
+
+def errors(
+    model: SpeedModel, settings: Sequence[Setting], machine: Machine = Machine()
+) -> tuple[Floats, Floats]:
+    """Errors of the predicted log-speedups, and their predicted standard deviations."""
+    mean, std = model.predict(settings)
+    return mean - np.log([machine.speedup(setting) for setting in settings]), std
+
+
+MACHINES = {
+    "as expected": Machine(),
+    "waits for its host": Machine(halved=1.0, patching=0.15, rest=0.2),
+    "slow decoder": Machine(rest=6.0, attention=0.5),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_a_few_timings_tell_the_others(machine: Machine) -> None:
+    everything = [*SINGLES, *PAIRS]
+    scaled = []
+    for seed in range(4):
+        model = SpeedModel.fit(timed(drawn(everything, 16, seed), 0.01, seed, machine), FACTS)
+        error, std = errors(model, everything, machine)
+        assert np.median(abs(error)) < 0.03
+        assert np.quantile(abs(error), 0.9) < 0.1
+        scaled.append(error / std)
+    within = abs(np.concatenate(scaled))
+    assert 0.6 < (within < 1).mean() and (within < 2).mean() > 0.9
+
+
+def test_before_any_timing_it_says_what_is_expected_and_how_little_is_known() -> None:
+    everything = [*SINGLES, *PAIRS]
+    error, std = errors(SpeedModel.fit([], FACTS), everything)
+    assert (abs(error) < 2 * std).mean() > 0.9
+    assert np.median(std) > 0.1
+    known = errors(SpeedModel.fit(timed(everything[::8], 0.01), FACTS), everything)[1]
+    assert np.median(known) < np.median(std) / 5
+    mean, std = SpeedModel.fit([], FACTS).predict([{}])  # the plain pipeline
+    assert mean[0] == 0 and std[0] < 0.02
+
+
+def test_timings_of_accelerators_alone_tell_of_them_together() -> None:
+    alone = timed(drawn(SINGLES[:42], 8) + drawn(SINGLES[42:-7], 8), 0.01)
+    prior, prior_std = errors(SpeedModel.fit([], FACTS), PAIRS)
+    error, std = errors(SpeedModel.fit(alone, FACTS), PAIRS)
+    assert np.median(abs(error)) < np.median(abs(prior)) / 2
+    assert np.median(std) < np.median(prior_std) / 2
+
+
+def test_an_outlier_wrecks_nothing() -> None:
+    rows = timed(drawn(PAIRS, 16), 0.01)
+    good, _ = errors(SpeedModel.fit(rows, FACTS), PAIRS)
+    rows[3] = (rows[3][0], rows[3][1] * 1.5)
+    bad, _ = errors(SpeedModel.fit(rows, FACTS), PAIRS)
+    assert np.median(abs(bad)) < np.median(abs(good)) + 0.02
+    assert abs(bad).max() < 0.25
+
+
+def test_the_clock_is_judged_by_the_timings() -> None:
+    steady, shaky = (
+        SpeedModel.fit(timed(drawn(PAIRS, 30), noise), FACTS).noise for noise in (0.005, 0.08)
+    )
+    assert steady < 0.02 < 0.04 < shaky
+
+
+def test_timings_at_other_step_counts_help() -> None:
+    there, here = Machine(steps=50), Machine()
+    facts = replace(FACTS, steps=50)
+    rows = [(*row, facts) for row in timed(drawn(PAIRS, 24), 0.01, machine=there)]
+    error, std = errors(SpeedModel.fit([], FACTS, rows), PAIRS, here)
+    assert np.median(abs(error)) < 0.03
+    assert (abs(error) < 2 * std).mean() > 0.9
+
+
+def test_the_order_of_timings_does_not_matter_and_crashes_tell_nothing() -> None:
+    rows = timed(drawn(PAIRS, 12), 0.01)
+    first = SpeedModel.fit(rows, FACTS).predict(PAIRS)
+    again = SpeedModel.fit(rows, FACTS).predict(PAIRS)
+    turned = SpeedModel.fit([*rows[::-1], (SINGLES[0], 0.0)], FACTS).predict(PAIRS)
+    for a, b, c in zip(first, again, turned, strict=True):
+        assert np.array_equal(a, b)
+        assert np.allclose(a, c, atol=2e-3)
+
+
+def test_settings_that_run_the_same_cost_the_same() -> None:
+    # From the gate on at every step: what fi_interval says matters, what sp_interval says does not.
+    assert signature(gated(1, 2, 2), FACTS) == signature(gated(1, 5, 2), FACTS)
+    assert signature(gated(1, 2, 2), FACTS) != signature(gated(1, 2, 3), FACTS)
+    model = SpeedModel.fit([(gated(1, 2, 2), 1.7)], FACTS)
+    mean, std = model.predict([gated(1, 2, 2), gated(1, 5, 2), gated(10)])
+    assert mean[0] == mean[1] and std[0] == std[1] < std[2]
+
+
+def test_what_cannot_be_predicted() -> None:
+    model = SpeedModel.fit([], FACTS)
+    assert [array.shape for array in model.predict([])] == [(0,), (0,)]
+    with pytest.raises(UnknownNameError, match="did you mean 'tome'"):
+        model.predict([{"tom": {"ratio": 0.5}}])
+
+
+def test_an_accelerator_that_says_nothing_of_its_steps_is_learnt_too(
+    monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setattr(type(ACCELERATORS["tome"]), "phases", Accelerator.phases)
+    truth = {ratio: 1.1 - 0.5 * ratio for ratio in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)}
+    rows = [(merged(ratio), 1 / time) for ratio, time in truth.items() if ratio not in (0.3, 0.6)]
+    mean, std = SpeedModel.fit(rows, FACTS).predict([merged(0.3), merged(0.6)])
+    assert np.allclose(mean, -np.log([truth[0.3], truth[0.6]]), atol=0.03)
+    assert (std < 0.1).all()
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Phases are remembered: not those of a test."""
+    speeds._signature.cache_clear()
+    yield
+    speeds._signature.cache_clear()
+
+
+def test_no_torch_is_needed() -> None:
+    code = (
+        "import sys, diffaccel.speeds as s; s.SpeedModel.fit([], s.PipelineFacts('P', 2, (), ()))"
+    )
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
