@@ -136,7 +136,7 @@ def test_what_says_nothing_of_its_steps_has_one_phase_that_its_values_place() ->
     assert 0 < distances[0] < distances[1] <= 1
 
 
-# ---- the model: on made-up machines whose times follow from what runs -----------------------------
+# ---- the model: on made-up machines whose times follow from what runs ----------------------------
 
 
 @dataclass(frozen=True)
@@ -217,15 +217,15 @@ MACHINES = {
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_a_few_timings_tell_the_others(machine: Machine) -> None:
     everything = [*SINGLES, *PAIRS]
-    scaled = []
+    found = []
     for seed in range(4):
         model = SpeedModel.fit(timed(drawn(everything, 16, seed), 0.01, seed, machine), FACTS)
-        error, std = errors(model, everything, machine)
-        assert np.median(abs(error)) < 0.03
-        assert np.quantile(abs(error), 0.9) < 0.1
-        scaled.append(error / std)
-    within = abs(np.concatenate(scaled))
-    assert 0.6 < (within < 1).mean() and (within < 2).mean() > 0.9
+        found.append(errors(model, everything, machine))
+    error, std = np.hstack(found)
+    assert np.median(abs(error)) < 0.03
+    assert np.quantile(abs(error), 0.9) < 0.1
+    assert (abs(error) < std).mean() > 0.6
+    assert (abs(error) < 2 * std).mean() > 0.9
 
 
 def test_before_any_timing_it_says_what_is_expected_and_how_little_is_known() -> None:
