@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.gpu import page
-from benchmarks.gpu.data import USE, add_speeds, collect_grid, read_speeds
+from benchmarks.gpu.data import PROOF_USE, USE, add_speeds, collect_grid, read_speeds
 from benchmarks.gpu.watch import watched
 from diffaccel.config import load
 from diffaccel.errors import InputError
@@ -76,12 +76,15 @@ def speed(args: argparse.Namespace) -> bool:
 
 
 def grid(args: argparse.Namespace) -> bool:
-    """Runs the grid; what failed is in the record."""
+    """Runs the grid up to the scripts, then proves them; what failed is in the record."""
     path = args.experiment or EXPERIMENTS / "mini.yaml"
     experiment, results = opened(path)
     check_gpu(experiment, cpu=args.cpu)
     with watched(results / USE):
-        good = run(path, args.cores)
+        good = run(path, args.cores, ["scripts"])
+    if not args.unproven:
+        with watched(results / PROOF_USE):
+            good &= run(path, args.cores)
     record = collect_grid(results, Path(".snakemake/metadata"), args.data / experiment.platform)
     print(page.grid_part(record))
     return good
@@ -111,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.add_argument("--experiment", type=Path, help="another than the shipped one")
         command.add_argument("--cores", default="all", help="CPU cores (%(default)s)")
         command.add_argument("--cpu", action="store_true", help="run without a GPU, too")
+        if function is grid:
+            command.add_argument("--unproven", action="store_true", help="stop at the scripts")
         if function is speed:
             command.add_argument("setups", nargs="*", help="only these, in this order")
     args = parser.parse_args(argv)

@@ -25,8 +25,9 @@ from diffaccel.records import Baseline, Environment, SpeedRecord
 from diffaccel.stages import collect
 
 SPEED, GRID, NOTES = "speed.jsonl", "grid.json", "notes.md"
-USE = "use.csv"
-"""Beside the results of a grid: when it ran, and how far the GPU was used."""
+USE, PROOF_USE = "use.csv", "use-proof.csv"
+"""Beside the results of a grid: when it ran, up to the scripts and for proving them, and how far
+the GPU was used."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,15 @@ class GridRecord:
     """A run of a whole grid of cells.
 
     Args:
-        seconds: from start to end, all runs together where it was stopped and went on.
+        seconds: from start to the last script, all runs together where it was stopped and went on.
         share: of that time in which the GPU worked; None where nothing could tell.
-        measured: settings measured over all cells.
-        searching: seconds of it that measuring them took.
-        tasks, scripts, verified: made from the bounds; of those with a script; of those whose
-            script kept what it promises.
+        measured: settings drawn and scored over all cells.
+        timed: how many of them were timed, too.
+        searching: seconds of all jobs together that drawing and timing took.
+        tasks, scripts: made from the bounds; of those with a script.
+        proven, verified: scripts that were run and measured again; of these, those that kept what
+            they promise.
+        proving: seconds that proving took, as far as it went.
         failures: last lines of what failed, each with its job.
     """
 
@@ -78,12 +82,15 @@ class GridRecord:
     seconds: float
     share: float | None
     measured: int
+    timed: int
     searching: float
     stages: list[Stage]
     bounds: list[Bounds]
     tasks: int
     scripts: int
+    proven: int
     verified: int
+    proving: float
     failures: list[str]
     date: str
 
@@ -153,12 +160,15 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
         seconds=round(use.seconds, 1),
         share=None if use.share is None else round(use.share, 4),
         measured=sum(known.measured for known in frontiers),
+        timed=sum(known.timed for known in frontiers),
         searching=round(sum(known.seconds for known in frontiers), 1),
         stages=stages(metadata, results),
         bounds=_bounds(table),
         tasks=len(made),
-        scripts=len(proven),
+        scripts=int((made["status"] == "met").sum()),
+        proven=len(proven),
         verified=int(proven.sum()),
+        proving=round(used(results / PROOF_USE).seconds, 1),
         failures=[
             f"{path.parent.name} {path.stem}: {line}" for path, line in report.failures(results)
         ],

@@ -182,9 +182,9 @@ def grid_part(grid: GridRecord) -> str:
         f"From empty results, {cells} cells and {grid.targets} targets took "
         f"**{grid.seconds / 60:.1f} minutes**{share}. {grid.met} targets can be met, with a loss "
         f"of CLIP score below {grid.loss_limit:.0%} over {grid.prompts} prompts. {grid.measured} "
-        f"settings were measured, which took {grid.searching / 60:.1f} minutes. Of {grid.tasks} "
-        f"tasks made from the bounds {grid.scripts} have a script, and {grid.verified} of these "
-        "kept its promise when it was run and measured again."
+        f"settings were drawn and scored, many jobs at once, and {grid.timed} of them timed, one "
+        f"job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} have a script."
+        + _proof(grid)
     )
     spent = _table(
         ["job", "jobs", "minutes", "s a job"],
@@ -208,6 +208,15 @@ def grid_part(grid: GridRecord) -> str:
             _bounds(grid),
             "Failed jobs: none." if not failures else "Failed jobs:\n\n" + "\n".join(failures),
         ]
+    )
+
+
+def _proof(grid: GridRecord) -> str:
+    if not grid.proven:
+        return ""
+    return (
+        f" {grid.proven} of these were run and measured again, in {grid.proving / 60:.1f} minutes "
+        f"more; {grid.verified} kept what they promise."
     )
 
 

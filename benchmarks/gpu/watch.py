@@ -80,7 +80,9 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def used(path: Path) -> Use:
-    """What `watched` noted, over all runs of a file."""
+    """What `watched` noted, over all runs of a file; nothing where there is none."""
+    if not path.exists():
+        return Use(0.0, None)
     lengths: dict[str, float] = defaultdict(float)
     samples = []
     for line in path.read_text(encoding="utf-8").splitlines():
