@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from diffaccel.measure import timing_of
 from diffaccel.records import (
     Answer,
     Baseline,
+    Clocking,
     Drawing,
     Environment,
     Frontier,
@@ -50,12 +52,13 @@ BASELINE = Baseline(
 )
 
 
-def response(setting: SettingDict) -> tuple[float, float]:
+def response(setting: SettingDict, steps: int = 20) -> tuple[float, float]:
     """Speedup and loss of a setting: more aggressive is faster and lossier."""
     interval = int(setting["deepcache"]["cache_interval"])
     branch = int(setting["deepcache"]["cache_branch_id"])
     depth = 1 - branch / 12
-    return 1 / (1 - depth * (1 - 1 / interval)), 0.004 * (interval - 1) * depth**2 - 0.001
+    left_out = 1 - math.ceil(steps / interval) / steps
+    return 1 / (1 - depth * left_out), 0.004 * (interval - 1) * depth**2 - 0.001
 
 
 class Noisy:
@@ -68,19 +71,21 @@ class Noisy:
 
     def draw(self, wanted: Wanted) -> list[Drawing]:
         self.drawn += [setting for _, setting in wanted]
-        return [drawing(setting) for _, setting in wanted]
+        return [drawing(cell, setting) for cell, setting in wanted]
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
-        return [self._timing(setting) for _, setting in wanted]
+        return [self._timing(cell, setting) for cell, setting in wanted]
 
-    def _timing(self, setting: SettingDict) -> SpeedRow:
-        speedup = response(setting)[0] * float(np.exp(self.random.normal(0, self.noise)))
+    def _timing(self, cell: Cell, setting: SettingDict) -> SpeedRow:
+        speedup = response(setting, cell.setup.steps)[0] * float(
+            np.exp(self.random.normal(0, self.noise))
+        )
         return SpeedRow(setting, timing_of([(speedup, 1.0)]), None, 1.0, "")
 
 
-def drawing(setting: SettingDict) -> Drawing:
-    loss = response(setting)[1]
+def drawing(cell: Cell, setting: SettingDict) -> Drawing:
+    _, loss = response(setting, cell.setup.steps)
     return Drawing(setting, loss, (loss, loss), {"clip_score": []}, {}, None, 1.0, "")
 
 
@@ -98,12 +103,12 @@ def cell_search(
     folder: Path, options: SearchOptions | None = None, cell: Cell = CELL
 ) -> CellSearch:
     facts = replace(BASELINE.facts, steps=cell.setup.steps)
+    baseline = replace(BASELINE, facts=facts, digest=cell.setup.slug)
     return CellSearch(
         cell,
-        replace(BASELINE, facts=facts),
+        baseline,
         Journal(folder / f"{cell.slug}.drawn", "d", Drawing),
-        Journal(folder / f"{cell.slug}.timed", "d", SpeedRow),
-        Clocked(facts),
+        Clocked(baseline, Journal(folder / "timed", "d", Clocking)),
         options or SearchOptions("frontier"),
     )
 
@@ -199,10 +204,10 @@ def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:
     class Broken(Noisy):
         """The most aggressive settings draw, and fail on the clock."""
 
-        def _timing(self, setting: SettingDict) -> SpeedRow:
+        def _timing(self, cell: Cell, setting: SettingDict) -> SpeedRow:
             if int(setting["deepcache"]["cache_interval"]) > 3:
                 return SpeedRow(setting, None, None, 1.0, "", "out of memory")
-            return super()._timing(setting)
+            return super()._timing(cell, setting)
 
     opened = cell_search(tmp_path)
     known = frontier(opened, Broken(), [1.5])
@@ -260,3 +265,14 @@ def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
     assert known.status == "refused" and known.bound is None
     task = Task("t", "target", CELL, 1.5, None, 0.02, None)
     assert "80.50" in answer(task, known, opened, Forbidden()).reason
+
+
+def test_what_another_setup_timed_is_learnt_from(tmp_path: Path) -> None:
+    """The steps of a model cost the same there: fewer settings have to be timed here."""
+    here = Cell(Setup("m", "DPM-Solver++", 25), ("deepcache",))
+    alone = frontier(cell_search(tmp_path / "alone", cell=here), Noisy(), [1.5, 2.0])
+    frontier(cell_search(tmp_path / "both"), Noisy(), [1.5, 2.0])
+    after = frontier(cell_search(tmp_path / "both", cell=here), Noisy(), [1.5, 2.0])
+    assert after.bound is not None and alone.bound is not None
+    assert after.bound.speedup == pytest.approx(alone.bound.speedup, rel=0.02)
+    assert after.timed < alone.timed

@@ -212,6 +212,20 @@ class SpeedRow:
 
 
 @dataclass(frozen=True)
+class Clocking:
+    """A timing, and of what: the steps of one model take the same time in other setups of it, so
+    that what was timed there tells something here.
+
+    Args:
+        baseline: digest of the baseline that it was timed beside.
+    """
+
+    baseline: str
+    facts: PipelineFacts
+    row: SpeedRow
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One setting, drawn and timed: see `Drawing` and `SpeedRow`.
 

@@ -23,6 +23,7 @@ from diffaccel.jsonio import digest
 from diffaccel.measure import check_baseline
 from diffaccel.records import (
     Baseline,
+    Clocking,
     Drawing,
     Measurement,
     SearchOptions,
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 TOGETHER = 8
 """Settings at most that are timed in the same rounds."""
+ELSEWHERE = 40
+"""Settings timed in other setups of the model, at most, that are learnt from: the newest."""
 UNSURE = 0.05
 """Standard deviation of a predicted log-speedup above which what may be chosen is timed."""
 
@@ -77,23 +80,51 @@ class Estimate:
 
 
 class Clocked:
-    """All that was timed of a setup, whichever its cells, and what it says of other settings."""
+    """All that was timed of a setup, whichever its cells, and what that says of other settings.
 
-    def __init__(self, facts: PipelineFacts) -> None:
-        self.facts = facts
-        self.rows: list[tuple[SettingDict, float]] = []
+    Args:
+        journal: of everything that was timed of the model, in this setup and in others.
+    """
+
+    def __init__(self, baseline: Baseline, journal: Journal[Clocking]) -> None:
+        self.baseline, self.journal = baseline, journal
+        self.timings: dict[str, list[SpeedRow]] = {}
+        self._elsewhere: list[tuple[SettingDict, float, PipelineFacts]] = []
         self._model: SpeedModel | None = None
+        for each in journal.rows():
+            if each.baseline == baseline.digest:
+                self._note(each.row)
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Takes in what other jobs have timed in other setups meanwhile."""
+        others: dict[str, tuple[SettingDict, float, PipelineFacts]] = {}
+        for each in self.journal.rows():
+            if each.baseline != self.baseline.digest and each.row.speedup is not None:
+                row = each.row
+                others[digest(row.setting)] = (row.setting, each.row.speedup, each.facts)
+        if list(others.values())[-ELSEWHERE:] != self._elsewhere:
+            self._elsewhere, self._model = list(others.values())[-ELSEWHERE:], None
 
     def add(self, row: SpeedRow) -> None:
-        if row.speedup is not None:
-            self.rows.append((row.setting, row.speedup))
-            self._model = None
+        """Keeps a timing, on disk first."""
+        self.journal.append(Clocking(self.baseline.digest, self.baseline.facts, row))
+        self._note(row)
+
+    def _note(self, row: SpeedRow) -> None:
+        self.timings.setdefault(digest(row.setting), []).append(row)
+        self._model = None
 
     @property
     def model(self) -> SpeedModel:
         if self._model is None:
-            self._model = SpeedModel.fit(self.rows, self.facts)
+            self._model = self._fit([])
         return self._model
+
+    def _fit(self, supposed: list[tuple[SettingDict, float]]) -> SpeedModel:
+        rows = itertools.chain.from_iterable(self.timings.values())
+        known = [(row.setting, row.speedup) for row in rows if row.speedup is not None]
+        return SpeedModel.fit([*known, *supposed], self.baseline.facts, self._elsewhere)
 
     def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the log-speedup of points."""
@@ -103,7 +134,7 @@ class Clocked:
         """Those of the settings to time, `TOGETHER` at most, so that the others are known well
         enough: the least sure one, then the least sure given that one, and so on."""
         chosen: list[SettingDict] = []
-        supposed, model, rest = list(self.rows), self.model, list(settings)
+        supposed, model, rest = [], self.model, list(settings)
         while rest and len(chosen) < TOGETHER:
             means, spreads = model.predict(rest)
             least = int(spreads.argmax())
@@ -111,7 +142,7 @@ class Clocked:
                 break
             supposed.append((rest[least], math.exp(means[least])))
             chosen.append(rest.pop(least))
-            model = SpeedModel.fit(supposed, self.facts)
+            model = self._fit(supposed)
         return chosen
 
 
@@ -121,24 +152,19 @@ class CellSearch:
 
     Args:
         drawn: journal of drawings.
-        timed: journal of timings.
         clocked: what was timed of the whole setup; shared by its cells.
     """
 
     cell: Cell
     baseline: Baseline
     drawn: Journal[Drawing]
-    timed: Journal[SpeedRow]
     clocked: Clocked
     options: SearchOptions
     drawings: dict[str, Drawing] = field(default_factory=dict)
-    timings: dict[str, list[SpeedRow]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
             self.drawings[digest(drawing.setting)] = drawing
-        for row in self.timed.rows():
-            self._note(row)
 
     @property
     def combination(self) -> Combination:
@@ -155,6 +181,12 @@ class CellSearch:
         """The settings that may be tried."""
         full = self.combination.space(self.baseline.facts)
         return full.on_grid() if self.options.space == "grid" else full
+
+    @property
+    def timings(self) -> dict[str, list[SpeedRow]]:
+        """Of what was drawn, by digest of the setting."""
+        timed = self.clocked.timings
+        return {key: timed[key] for key in self.drawings if key in timed}
 
     @property
     def seconds(self) -> float:
@@ -264,8 +296,7 @@ class CellSearch:
     def add_timing(self, row: SpeedRow) -> None:
         """Keeps a timing, on disk first."""
         (mean,), (spread,) = self.clocked.model.predict([row.setting])
-        self.timed.append(row)
-        self._note(row)
+        self.clocked.add(row)
         log.info(
             "%s: %s -> %s (%.2fx +-%.0f%% predicted)",
             self.cell.slug,
@@ -274,10 +305,6 @@ class CellSearch:
             math.exp(mean),
             100 * spread,
         )
-
-    def _note(self, row: SpeedRow) -> None:
-        self.timings.setdefault(digest(row.setting), []).append(row)
-        self.clocked.add(row)
 
 
 def settle(
@@ -329,6 +356,7 @@ def _learn(searches: dict[Cell, CellSearch], measurer: Measurer, loss_limit: flo
     if not unsure:
         return
     clocked = next(iter(searches.values())).clocked
+    clocked.look_around()
     teaching = clocked.teaching([setting for _, setting in unsure.values()])
     if teaching:
         _time(searches, [unsure[digest(setting)] for setting in teaching], measurer)

@@ -17,6 +17,7 @@ from diffaccel.jsonio import digest
 from diffaccel.records import (
     Answer,
     Baseline,
+    Clocking,
     Drawing,
     Frontier,
     SearchOptions,
@@ -86,13 +87,15 @@ def opened(
     Args:
         journals: folder of the cells' journals.
     """
-    clocked = Clocked(baseline.facts)
+    # The times of a model's steps are the same whatever its sampler and however many they are.
+    kin = digest({name: value for name, value in baseline.identity.items() if name != "setup"})
+    timed = Journal(journals / "timed" / f"{baseline.setup.model}.jsonl", kin, Clocking)
+    clocked = Clocked(baseline, timed)
     searches = [
         CellSearch(
             cell,
             baseline,
             Journal(journals / "drawn" / f"{cell.slug}.jsonl", baseline.digest, Drawing),
-            Journal(journals / "timed" / f"{cell.slug}.jsonl", baseline.digest, SpeedRow),
             clocked,
             options,
         )
