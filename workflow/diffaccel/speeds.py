@@ -37,7 +37,9 @@ REST = (1.0, 1.0)
 """What is not in the steps, in units of a plain step: median, spread of the logarithm."""
 CHANGE = 0.2
 """By how much an accelerator changes that: standard deviation of the logarithm."""
-OVERHEAD = (0.015, 1.3)
+SLOWER = 0.04
+"""By how much it changes steps that are as in the plain pipeline: the same."""
+OVERHEAD = (0.005, 1.5)
 """What an accelerator adds, of a plain call's time: median, spread of the logarithm."""
 ALIKE = 0.75
 """Share of a phase's variance that all phases of its label have in common."""
@@ -250,21 +252,25 @@ def _priors() -> tuple[Floats, Floats]:
     """Means and variances of what all settings have in common: the rest, its changes by each
     accelerator, the overhead of each."""
     m = len(ACCELERATORS)
-    means = np.array([np.log(REST[0]), *[0.0] * m, *[np.log(OVERHEAD[0])] * m])
-    return means, np.array([REST[1], *[CHANGE] * m, *[OVERHEAD[1]] * m]) ** 2
+    means = [np.log(REST[0]), *[0.0] * 2 * m, *[np.log(OVERHEAD[0])] * m]
+    spreads = [REST[1], *[CHANGE] * m, *[SLOWER] * m, *[OVERHEAD[1]] * m]
+    return np.array(means), np.array(spreads) ** 2
 
 
 def _speedups(terms: _Terms, common: Floats, shares: Floats) -> tuple[Floats, Floats, Floats]:
     """Log-speedups (n,), and their derivatives by what is in common (n, C) and by the log shares
     of each setting's kinds of steps (n, p)."""
-    m = terms.present.shape[1]
+    changes, slower, over = common[1:].reshape(3, -1)
     rest = 1 / (1 + terms.length * np.exp(-common[0]))
-    changed = rest * np.exp(terms.present @ common[1 : m + 1])
-    overheads = terms.present * np.exp(common[m + 1 :])
-    steps = (1 - rest)[:, None] * terms.share * np.exp(shares[terms.index])
-    time = changed + steps.sum(1) + overheads.sum(1)
-    by_rest = (1 - rest) * changed - rest * steps.sum(1)
-    by_common = np.column_stack([by_rest, changed[:, None] * terms.present, overheads])
+    changed = rest * np.exp(terms.present @ changes)
+    overheads = terms.present * np.exp(over)
+    scale = (1 - rest) * np.exp(terms.present @ slower)
+    steps = scale[:, None] * terms.share * np.exp(shares[terms.index])
+    stepping = steps.sum(1)
+    time = changed + stepping + overheads.sum(1)
+    by_rest = (1 - rest) * changed - rest * stepping
+    by_member = [part[:, None] * terms.present for part in (changed, stepping)]
+    by_common = np.column_stack([by_rest, *by_member, overheads])
     return -np.log(time), -by_common / time[:, None], -steps / time[:, None]
 
 
@@ -411,10 +417,9 @@ class SpeedModel:
     @property
     def noise(self) -> float:
         """Standard deviation of the error of one timing's log-speedup, as the timings show it."""
-        square = sum(
-            chance * fit.noise**2 for chance, fit in zip(self.chances, self.fits, strict=True)
-        )
-        return float(np.sqrt(square))
+        heavy = FREEDOM / (FREEDOM - 2)
+        fits = zip(self.chances, self.fits, strict=True)
+        return float(np.sqrt(heavy * sum(chance * fit.noise**2 for chance, fit in fits)))
 
     def predict(self, settings: Sequence[Setting]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the log-speedups, (n,) each. They are about the true
