@@ -33,7 +33,7 @@ from diffaccel.space import Setting, Value
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-REST = (1.0, 1.0)
+REST = (1.0, 1.5)
 """What is not in the steps, in units of a plain step: median, spread of the logarithm."""
 CHANGE = 0.2
 """By how much an accelerator changes that: standard deviation of the logarithm."""
@@ -45,13 +45,15 @@ ALIKE = 0.75
 """Share of a phase's variance that all phases of its label have in common."""
 JOINT = 0.5
 """Spread of what two phases do to each other, of the root of the product of their spreads."""
+ELSEWHERE = 0.98
+"""Correlation of the log shares of a step and of the same one elsewhere."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's t distribution of a timing's error."""
 NOISES = (0.128, 0.064, 0.032, 0.016, 0.008, 0.004)
-ROUGH = (0.003, 0.01)
+ROUGH = (0.003, 0.01, 0.03)
 """Assumed standard deviations: of a timing, and of what the model does not know of a setting."""
-CLOCK = 0.012
-"""The noise that is expected; one e times as large or small is that of one standard deviation."""
+EXPECTED = (0.012, 0.005)
+"""Those that are expected; e times as large or small is one standard deviation off."""
 ROUNDS = 12
 UNLIKELY = 0.02
 """Assumptions with less than this chance are left out."""
@@ -69,22 +71,24 @@ class Signature:
         members: short names of its accelerators, sorted.
         length: number of steps.
         steps: each kind of step, one phase a member, with its share of the steps.
+        away: whether it is not of the pipeline whose speeds are predicted.
     """
 
     members: tuple[str, ...]
     length: int
     steps: tuple[tuple[Step, float], ...]
+    away: bool
 
     @functools.cached_property
     def _hash(self) -> int:
-        return hash((self.members, self.length, self.steps))
+        return hash((self.members, self.length, self.steps, self.away))
 
     def __hash__(self) -> int:
         return self._hash  # asked for often, and long to compute
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _signature(parts: tuple[Part, ...], facts: PipelineFacts) -> Signature:
+def _signature(parts: tuple[Part, ...], facts: PipelineFacts, away: bool) -> Signature:
     setting = {name: dict(values) for name, values in parts}
     columns = [
         ACCELERATORS[name].phases(
@@ -94,17 +98,17 @@ def _signature(parts: tuple[Part, ...], facts: PipelineFacts) -> Signature:
     ]
     counts = Counter(zip(*columns, strict=True)) if columns else {(): facts.steps}
     steps = sorted(((step, n / facts.steps) for step, n in counts.items()), key=repr)
-    return Signature(tuple(setting), facts.steps, tuple(steps))
+    return Signature(tuple(setting), facts.steps, tuple(steps), away)
 
 
-def signature(setting: Setting, facts: PipelineFacts) -> Signature:
+def signature(setting: Setting, facts: PipelineFacts, *, away: bool = False) -> Signature:
     """What a setting makes of the steps of a pipeline call.
 
     Raises:
         UnknownNameError: it names an accelerator that does not exist.
     """
     parts = tuple((name, tuple(setting[name].items())) for name in sorted(setting))
-    return _signature(parts, facts)
+    return _signature(parts, facts, away)
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,7 @@ class _Terms:
     Args:
         phases: for each accelerator that is registered the phases that occur.
         kinds: (S, M), which phase of each.
+        place: (S,), the same for kinds of steps of one pipeline.
         index, share: (n, p), the kinds of each setting's steps and their share of them; padded
             with share 0.
         present: (n, M), 1 where a setting has the accelerator.
@@ -171,6 +176,7 @@ class _Terms:
 
     phases: tuple[_Phases, ...]
     kinds: Ints
+    place: Ints
     index: Ints
     share: Floats
     present: Floats
@@ -207,21 +213,24 @@ def _terms(signatures: tuple[Signature, ...]) -> _Terms:
     kinds: dict[tuple[int, ...], int] = {}
     rows: list[list[tuple[int, float]]] = []
     for each in signatures:
-        places = [names.index(name) for name in each.members]
+        columns = [names.index(name) for name in each.members]
         row = []
         for step, share in each.steps:
             kind = [0] * len(names)
-            for place, phase in zip(places, step, strict=True):
-                kind[place] = phases[place].setdefault(phase, len(phases[place]))
-            row.append((kinds.setdefault(tuple(kind), len(kinds)), share))
+            for m, phase in zip(columns, step, strict=True):
+                kind[m] = phases[m].setdefault(phase, len(phases[m]))
+            place = -each.length if each.away else each.length
+            row.append((kinds.setdefault((*kind, place), len(kinds)), share))
         rows.append(row)
     n, width = len(rows), max(map(len, rows), default=1)
+    numbers = np.array(list(kinds), dtype=np.intp).reshape(len(kinds), len(names) + 1)
     table = np.array([row + [(0, 0.0)] * (width - len(row)) for row in rows], dtype=float)
     table = table.reshape(n, width, 2)
     present = [[name in each.members for name in names] for each in signatures]
     return _Terms(
         tuple(_Phases.of(list(each)) for each in phases),
-        np.array(list(kinds), dtype=np.intp).reshape(len(kinds), len(names)),
+        numbers[:, :-1],
+        numbers[:, -1],
         table[..., 0].astype(np.intp),
         table[..., 1],
         np.array(present, dtype=float).reshape(n, len(names)),
@@ -238,7 +247,7 @@ def _between(a: _Terms, b: _Terms) -> Floats:
             at = np.ix_(a.kinds[:, m], b.kinds[:, m])
             table = _correlation(one.take(np.arange(len(one.label))[:, None]), other)
             members.append((table[at], np.multiply.outer(one.spread, other.spread)[at]))
-    return np.broadcast_to(_covariance(members), (len(a.kinds), len(b.kinds)))
+    return _covariance(members) * np.where(np.equal.outer(a.place, b.place), 1.0, ELSEWHERE)
 
 
 def _same(a: Sequence[Signature], b: Sequence[Signature]) -> Floats:
@@ -362,7 +371,8 @@ def _fit(timed: _Timed, noise: float, rough: float, start: Pulls) -> _Fit:
         if before.cost - best.cost < 1e-3:
             break
     volume = np.linalg.slogdet(best.gram)[1] + np.log(best.trust).sum()
-    evidence = -best.cost - volume / 2 - np.log(noise / CLOCK) ** 2 / 2
+    expected = np.sum(np.log(np.divide((noise, rough), EXPECTED)) ** 2)
+    evidence = -best.cost - volume / 2 - expected / 2
     return _Fit(noise, rough, best, np.linalg.inv(best.gram).astype(float), float(evidence))
 
 
@@ -393,15 +403,16 @@ class SpeedModel:
         Args:
             timed: on this pipeline, of whichever accelerators.
             facts: of this pipeline.
-            elsewhere: the same on the same hardware and model with another scheduler or number of
-                steps: its steps take the same time.
+            elsewhere: the same with another scheduler or number of steps, on the same hardware
+                and model: its steps take nearly the same time.
 
         Raises:
             UnknownNameError: a setting names an accelerator that does not exist.
         """
-        rows = [*((*row, facts) for row in timed), *elsewhere]
+        rows = [(signature(setting, facts), speedup) for setting, speedup in timed]
+        rows += [(signature(s, there, away=True), speedup) for s, speedup, there in elsewhere]
         rows = [row for row in rows if row[1] > 0]
-        given = _Timed.of([signature(s, there) for s, _, there in rows], [v for _, v, _ in rows])
+        given = _Timed.of([each for each, _ in rows], [speedup for _, speedup in rows])
         nothing = (len(_priors()[0]), len(given.terms.kinds), len(rows))
         a, b, c = (np.zeros(n) for n in nothing)
         fits: list[_Fit] = []
