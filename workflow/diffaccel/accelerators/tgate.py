@@ -145,15 +145,13 @@ class TGate(Accelerator):
         """From the gate on gated; on both sides of it with self-attention reused or not."""
         params = Params(**own)  # type: ignore[arg-type]
         reuses = set(params.reuses(facts.steps))
-
-        def phase(step: int) -> Phase | None:
-            if step >= params.gate_step:
-                # Half the batch: half of the time where the device computes, none where it waits.
-                share = 0.5 if step in reuses else 0.6
-                return Phase("gated", (float(step in reuses),), share=share, spread=0.35)
-            return Phase("reused", share=0.85, spread=0.25) if step in reuses else None
-
-        return tuple(map(phase, range(facts.steps)))
+        plain = (None, Phase("reused", share=0.85, spread=0.25))
+        # Half the batch: half of the time where the device computes, all of it where it waits.
+        gated = [Phase("gated", (float(on),), share=0.6 - 0.1 * on, spread=0.35) for on in (0, 1)]
+        return tuple(
+            (gated if step >= params.gate_step else plain)[step in reuses]
+            for step in range(facts.steps)
+        )
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tgate
