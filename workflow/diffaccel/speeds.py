@@ -33,7 +33,7 @@ from diffaccel.space import Setting, Value
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-REST = (1.0, 1.5)
+REST = (1.5, 1.2)
 """What is not in the steps, in units of a plain step: median, spread of the logarithm."""
 CHANGE = 0.2
 """By how much an accelerator changes that: standard deviation of the logarithm."""
@@ -43,7 +43,7 @@ OVERHEAD = (0.005, 1.5)
 """What an accelerator adds, of a plain call's time: median, spread of the logarithm."""
 ALIKE = 0.75
 """Share of a phase's variance that all phases of its label have in common."""
-JOINT = 0.5
+JOINT = 0.7
 """Spread of what two phases do to each other, of the root of the product of their spreads."""
 ELSEWHERE = 0.98
 """Correlation of the log shares of a step and of the same one elsewhere."""

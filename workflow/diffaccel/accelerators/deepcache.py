@@ -106,8 +106,9 @@ class DeepCache(Accelerator):
         depth = ids.index(params.cache_branch_id) / max(1, len(ids) - 1)
         # Most of the time goes to the outer layers, which see the most pixels; but to the inner
         # ones where the outer have no transformer blocks.
-        shape = 0.6 if 1 in facts.transformer_downsamples else 2.0
-        cached = Phase("cached", (5 * depth,), share=0.15 + 0.8 * depth**shape, spread=0.45)
+        dear = 1 in facts.transformer_downsamples
+        share = 0.13 + 0.82 * depth**0.6 if dear else 0.06 + 0.9 * depth**2
+        cached = Phase("cached", (5 * depth,), share=share, spread=0.45)
         gate = int(others["tgate"]["gate_step"]) if "tgate" in others else facts.steps + 1
         starts = [0, *(step for step in (gate - 1, gate) if 0 < step < facts.steps), facts.steps]
         return tuple(
