@@ -81,8 +81,8 @@ class Graphs(Accelerator):
     def phases(
         self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
     ) -> tuple[Phase | None, ...]:
-        """The same at every step, whether or not the decoder is recorded."""
-        return (Phase("recorded", share=0.8, spread=0.4),) * facts.steps
+        """The same at every step; nearly the same whether or not the decoder is recorded, too."""
+        return (Phase("recorded", (own["decoder"] / 4,), share=0.8, spread=0.4),) * facts.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         if pipe.device.type != "cuda":
