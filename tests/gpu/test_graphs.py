@@ -28,7 +28,7 @@ OTHERS: list[dict[str, dict[str, Any]]] = [
 ]
 
 
-def generate(call: Any, prompts: list[str] = PROMPTS) -> np.ndarray:
+def generate(call: Any, prompts: list[str] = PROMPTS, output_type: str = "np") -> np.ndarray:
     generators = [torch.Generator().manual_seed(number) for number in range(len(prompts))]
     side = 2 * tiny.LATENT_SIZE
     images = call(
@@ -38,9 +38,9 @@ def generate(call: Any, prompts: list[str] = PROMPTS) -> np.ndarray:
         guidance_scale=5.0,
         height=side,
         width=side,
-        output_type="np",
+        output_type=output_type,
     ).images
-    return np.asarray(images)
+    return np.stack([np.asarray(image) for image in images])
 
 
 @pytest.fixture(params=list(tiny.FAMILIES))

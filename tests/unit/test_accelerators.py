@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from diffaccel import tiny
 from diffaccel.accelerators import PipelineFacts, UnsupportedError, combination
 from diffaccel.accelerators.deepcache import branch_ids
+from diffaccel.grid import SCHEDULERS
 from diffaccel.registry import UnknownNameError
 
 SD = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
@@ -359,6 +361,39 @@ def test_tome_does_not_depend_on_what_ran_before(pipe: Any) -> None:
         with combination(["tome"]).applied(pipe, {"tome": {"ratio": 0.5}}) as call:
             images.append(generate(call))
     np.testing.assert_equal(images[0], images[1])
+
+
+# ---- transfers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", list(SCHEDULERS.values()))
+def test_lean_times_stay_with_the_processor(scheduler: str) -> None:
+    pipe = tiny.sd15()
+    pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    with combination(["transfers"]).applied(pipe, {"transfers": {"images": False}}):
+        pipe.scheduler.set_timesteps(STEPS, device="meta")
+        assert pipe.scheduler.timesteps.device.type == "cpu"
+    pipe.scheduler.set_timesteps(STEPS, device="meta")
+    assert pipe.scheduler.timesteps.device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_lean_images_have_the_same_bytes(
+    dtype: torch.dtype, layout: torch.memory_format, channels: int
+) -> None:
+    """From -1.1 to 1.1, which is beyond black and white."""
+    pipe = tiny.sd15()
+    every = torch.linspace(-1.1, 1.1, 2 * channels * 96 * 96).to(dtype)
+    drawn = every.reshape(2, channels, 96, 96).contiguous(memory_format=layout)
+    wanted = pipe.image_processor.postprocess(drawn)
+    with combination(["transfers"]).applied(pipe, {"transfers": {"images": True}}):
+        images = pipe.image_processor.postprocess(drawn, output_type="pil")
+        numbers = pipe.image_processor.postprocess(drawn, output_type="np")
+    assert [image.tobytes() for image in images] == [image.tobytes() for image in wanted]
+    assert [image.mode for image in images] == [image.mode for image in wanted]
+    np.testing.assert_array_equal(numbers, pipe.image_processor.postprocess(drawn, "np"))
 
 
 # ---- combinations ---------------------------------------------------------------------------

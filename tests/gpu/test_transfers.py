@@ -1,0 +1,75 @@
+"""Lean transfers on a CUDA device: the same images in every bit, and fewer waits."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from diffaccel import tiny
+from diffaccel.accelerators import combination
+from diffaccel.grid import SCHEDULERS
+
+from .test_graphs import CACHE, GATE, OTHERS, STEPS, generate
+
+pytestmark = pytest.mark.gpu
+
+LEAN: dict[str, dict[str, Any]] = {"transfers": {"images": True}}
+
+
+@pytest.fixture
+def pipe(family: str, scheduler: str) -> Any:
+    made = tiny.FAMILIES[family](0).to("cuda", torch.float16)
+    kind = getattr(diffusers, SCHEDULERS[scheduler])
+    made.scheduler = kind.from_config(made.scheduler.config)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def images_of(pipe: Any, setting: dict[str, dict[str, Any]]) -> np.ndarray:
+    """Eight bits a colour, as they leave the pipeline."""
+    if not setting:
+        return generate(pipe, output_type="pil")
+    with combination(tuple(setting)).applied(pipe, setting) as call:
+        return generate(call, output_type="pil")
+
+
+@pytest.mark.parametrize("family", list(tiny.FAMILIES))
+@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+def test_images_are_the_same(pipe: Any) -> None:
+    for others in OTHERS:
+        wanted = images_of(pipe, others)
+        np.testing.assert_array_equal(images_of(pipe, LEAN | others), wanted)
+        np.testing.assert_array_equal(images_of(pipe, others), wanted)
+
+
+@pytest.mark.parametrize("family", ["SD1.5"])
+@pytest.mark.parametrize("scheduler", ["DDIM"])
+def test_replayed_steps_take_times_from_the_processor(pipe: Any) -> None:
+    for others in ({"deepcache": CACHE}, {"tgate": GATE}):
+        wanted = images_of(pipe, others)
+        setting = {"graphs": {"decoder": True}} | LEAN | others
+        for _ in range(3):  # recorded, then replayed
+            np.testing.assert_array_equal(images_of(pipe, setting), wanted)
+
+
+@pytest.mark.parametrize("family", ["SD1.5"])
+@pytest.mark.parametrize("scheduler", ["DDIM"])
+def test_the_processor_waits_less(pipe: Any) -> None:
+    def waits(setting: dict[str, dict[str, Any]]) -> int:
+        images_of(pipe, setting)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                images_of(pipe, setting)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(warning.message) for warning in seen)
+
+    assert waits(LEAN) <= waits({}) - STEPS
+    assert waits(LEAN | {"deepcache": CACHE}) <= waits({"deepcache": CACHE}) - 2 * STEPS
