@@ -3,7 +3,8 @@
 Takes folders of exhaustive measurements, as ``make bench`` leaves them: baseline records
 ``<setup>.json`` and journals ``<setup>_<accelerators>.jsonl``. Of each table k settings are taken
 as timed, one after the other: the one whose predicted speed is least sure among 20 drawn. The
-others are predicted and compared with their measurements. Run by
+others are predicted and compared with their measurements. Of the files ``speed.jsonl`` that
+``make bench-gpu`` keeps, about ten settings a setup, each is predicted from the others. Run by
 ``python -m benchmarks.prediction FOLDER...``.
 """
 
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from rich.table import Table
 
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.jsonio import parse
+from diffaccel.models import FAMILIES
+from diffaccel.records import SpeedRecord
 from diffaccel.space import Setting, flatten
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.strategies import _surrogate
@@ -92,14 +95,26 @@ def over_levels(cell: str, setup: Setup, timed: list[Row], asked: list[Row]) -> 
 
 
 def trial(
-    setup: Setup, pool: list[Row], asked: list[Row] | None, seed: int, cell: str | None = None
+    setup: Setup,
+    pool: list[Row],
+    seed: int,
+    *,
+    asked: list[Row] | None = None,
+    cell: str | None = None,
+    away: bool = False,
 ) -> dict[int, Outcome]:
-    """Outcomes after each number of timings, all taken from ``pool``; of ``asked``, or of what is
-    left of the pool."""
+    """Outcomes by the number of timings, which are all taken from ``pool``.
+
+    Args:
+        asked: what is predicted; what is left of the pool, unless given.
+        cell: where all are of this cell, the levels are asked, too.
+        away: the timings are of another setup.
+    """
     rng = np.random.default_rng(seed)
-    left, timed, outcomes = list(pool), list[Row](), {}
+    facts, left, timed, outcomes = setup.facts, list(pool), list[Row](), {}
     while True:
-        model = SpeedModel.fit(timed, setup.facts)
+        elsewhere = [(*row, facts) for row in timed] if away else []
+        model = SpeedModel.fit([] if away else timed, facts, elsewhere)
         if len(timed) in TIMED:
             rows = left if asked is None else asked
             mean, std = model.predict([setting for setting, _ in rows])
@@ -112,6 +127,66 @@ def trial(
         timed.append(left.pop(draw[int(np.argmax(unsure)) if timed else 0]))
 
 
+def full_size(folder: Path) -> Iterator[tuple[str, Setup]]:
+    """Every untrained pipeline of which a folder has timings; all of a setup's are one cell."""
+    for path in sorted(folder.rglob("speed.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = parse(SpeedRecord, json.loads(line), str(path))
+            spec = record.spec
+            pipe = FAMILIES[spec.family].load(spec, spec.dtype, "meta")
+            facts = PipelineFacts.of(
+                pipe, steps=record.setup.steps, guidance_scale=spec.guidance_scale
+            )
+            rows = [(row.setting, row.speedup) for row in record.rows if row.setting]
+            timed = [(setting, speedup) for setting, speedup in rows if speedup]
+            yield record.setup.slug, Setup(replace(facts, device="cuda"), {"": timed})
+
+
+def one_by_one(setup: Setup) -> Outcome:
+    """Each setting predicted from all others of its setup."""
+    rows = setup.rows
+    found = [
+        SpeedModel.fit(rows[:i] + rows[i + 1 :], setup.facts).predict([rows[i][0]])
+        for i in range(len(rows))
+    ]
+    mean, std = np.concatenate(found, axis=1)
+    return Outcome(mean - _logs(rows), std, np.array([]))
+
+
+def from_elsewhere(setup: Setup, others: list[Setup]) -> Outcome:
+    """All settings of a setup, of which none is timed, from what is timed of others."""
+    rows = [(*row, other.facts) for other in others for row in other.rows]
+    mean, std = SpeedModel.fit([], setup.facts, rows).predict([s for s, _ in setup.rows])
+    return Outcome(mean - _logs(setup.rows), std, np.array([]))
+
+
+def show_full_size(known: dict[str, Setup]) -> Table:
+    """The table of errors at full size."""
+    view = Table(title="Speeds predicted at full size", title_justify="left", box=None)
+    view.add_column("setup", no_wrap=True)
+    for name in ("settings", "from", "median\nerror", "worst", "within\n1 std", "2 std"):
+        view.add_column(name, justify="right")
+    for slug, setup in known.items():
+        kin = [s for name, s in known.items() if name != slug and _model(name) == _model(slug)]
+        outcomes = {"the others": one_by_one(setup)}
+        if kin:
+            outcomes["other steps"] = from_elsewhere(setup, kin)
+        for source, outcome in outcomes.items():
+            error, std = abs(outcome.error), outcome.std
+            view.add_row(
+                slug,
+                str(len(error)),
+                source,
+                *(f"{value:.1%}" for value in (np.median(error), error.max())),
+                *(f"{(error < n * std).mean():.0%}" for n in (1, 2)),
+            )
+    return view
+
+
+def _model(slug: str) -> str:
+    return slug.split("_")[0]
+
+
 def _logs(rows: Sequence[Row]) -> Floats:
     return np.log([speedup for _, speedup in rows])
 
@@ -119,35 +194,36 @@ def _logs(rows: Sequence[Row]) -> Floats:
 def trials(known: dict[str, Setup]) -> Iterator[tuple[str, list[dict[int, Outcome]]]]:
     """Each question, with its outcomes on every setup that can answer it."""
 
-    def ask(run: Callable[[Setup, int], dict[int, Outcome]], among: list[Setup]) -> list[dict]:
-        return [run(setup, seed) for setup in among for seed in range(SEEDS)]
-
-    cells = dict.fromkeys(cell for setup in known.values() for cell in setup.cells)
-    for cell in cells:
+    seeds = range(SEEDS)
+    for cell in dict.fromkeys(cell for setup in known.values() for cell in setup.cells):
         have = [setup for setup in known.values() if cell in setup.cells]
-        yield cell, ask(lambda s, i, c=cell: trial(s, s.cells[c], None, i, c), have)
-    for cell in cells:
-        have = [s for s in known.values() if cell in s.cells and "+" in cell and s.alone(cell)]
-        if have:
-            run = lambda s, i, c=cell: trial(s, s.alone(c), s.cells[c], i)  # noqa: E731
-            yield f"{cell}, timed alone", ask(run, have)
-    yield "all cells at once", ask(lambda s, i: trial(s, s.rows, None, i), list(known.values()))
-    several = [
-        trial(Setup(here.facts, {}), there.rows, here.rows, seed)
-        for here in known.values()
-        for there in known.values()
-        if there is not here and there.facts == here.facts
-        for seed in range(SEEDS)
-    ]
-    if several:
-        yield "all cells, timed with another scheduler", several
+        yield cell, [trial(s, s.cells[cell], seed, cell=cell) for s in have for seed in seeds]
+        if "+" in cell and all(s.alone(cell) for s in have):
+            yield (
+                f"{cell}, timed alone",
+                [
+                    trial(s, s.alone(cell), seed, asked=s.cells[cell])
+                    for s in have
+                    for seed in seeds
+                ],
+            )
+    yield "all cells", [trial(s, s.rows, seed) for s in known.values() for seed in seeds]
+    others = [(s, t) for s in known.values() for t in known.values() if s is not t]
+    kin = [(s, t) for s, t in others if s.facts == t.facts]
+    if kin:
+        yield (
+            "all cells, another scheduler timed",
+            [trial(s, t.rows, seed, asked=s.rows, away=True) for s, t in kin for seed in seeds],
+        )
 
 
 def show(known: dict[str, Setup]) -> Table:
     """The table of errors; the standard deviations are judged with the clock's noise on top."""
     noises = [SpeedModel.fit(setup.rows, setup.facts).noise for setup in known.values()]
     noise = float(np.mean(noises))
-    view = Table(title=f"Speeds predicted; noise of the clock: {noise:.1%}", box=None)
+    view = Table(
+        title=f"Speeds predicted; noise of the clock: {noise:.1%}", title_justify="left", box=None
+    )
     view.add_column("predicted", no_wrap=True)
     for name in (
         "timed",
@@ -181,8 +257,11 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
-    known = {slug: s for folder in parser.parse_args().folders for slug, s in setups(folder)}
-    Console(width=110).print(show({slug: setup for slug, setup in known.items() if setup.cells}))
+    folders, console = parser.parse_args().folders, Console(width=110)
+    for find, table in ((setups, show), (full_size, show_full_size)):
+        known = {slug: setup for folder in folders for slug, setup in find(folder) if setup.rows}
+        if known:
+            console.print(table(known))
 
 
 if __name__ == "__main__":
