@@ -158,7 +158,7 @@ def test_clean(rendered: Path, tool: list[str]) -> None:
 
 
 def test_imports_nothing_but_what_a_user_has(rendered: Path) -> None:
-    packages = {"argparse", "collections", "contextlib", "pathlib", "torch", "diffusers", "PIL"}
+    packages = {*sys.stdlib_module_names, "torch", "diffusers", "PIL"}
     packages |= {accelerator.package for accelerator in ACCELERATORS.values()}
     for path in rendered.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
