@@ -263,6 +263,13 @@ def test_the_clock_is_judged_by_the_timings() -> None:
     assert steady < 0.02 < 0.04 < shaky
 
 
+def test_of_a_shaky_clock_less_is_believed() -> None:
+    rows = timed(drawn(PAIRS, 6), 0.01)
+    steady, shaky = (SpeedModel.fit(rows, FACTS, clock=clock) for clock in (0.005, 0.1))
+    assert shaky.noise > 3 * steady.noise
+    assert np.median(errors(shaky, PAIRS)[1]) > 1.2 * np.median(errors(steady, PAIRS)[1])
+
+
 def test_timings_at_other_step_counts_help() -> None:
     there, here = Machine(steps=50), Machine()
     facts = replace(FACTS, steps=50)

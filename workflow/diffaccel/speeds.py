@@ -52,7 +52,7 @@ FREEDOM = 4.0
 NOISES = (0.128, 0.064, 0.032, 0.016, 0.008, 0.004)
 ROUGH = (0.003, 0.01, 0.03)
 """Assumed standard deviations: of a timing, and of what the model does not know of a setting."""
-EXPECTED = (0.012, 0.005)
+CLOCK, FORM = 0.012, 0.005
 """Those that are expected; e times as large or small is one standard deviation off."""
 ROUNDS = 12
 UNLIKELY = 0.02
@@ -356,7 +356,7 @@ class _Fit:
     evidence: float
 
 
-def _fit(timed: _Timed, noise: float, rough: float, start: Pulls) -> _Fit:
+def _fit(timed: _Timed, noise: float, rough: float, clock: float, start: Pulls) -> _Fit:
     """Gauss-Newton steps, each shortened until it makes things better."""
     best = _guess(timed, noise, rough, start)
     for _ in range(ROUNDS):
@@ -371,8 +371,8 @@ def _fit(timed: _Timed, noise: float, rough: float, start: Pulls) -> _Fit:
         if before.cost - best.cost < 1e-3:
             break
     volume = np.linalg.slogdet(best.gram)[1] + np.log(best.trust).sum()
-    expected = np.sum(np.log(np.divide((noise, rough), EXPECTED)) ** 2)
-    evidence = -best.cost - volume / 2 - expected / 2
+    odd = np.log(noise / clock) ** 2 + np.log(rough / FORM) ** 2
+    evidence = -best.cost - volume / 2 - odd / 2
     return _Fit(noise, rough, best, np.linalg.inv(best.gram).astype(float), float(evidence))
 
 
@@ -396,6 +396,7 @@ class SpeedModel:
         timed: Sequence[tuple[Setting, float]],
         facts: PipelineFacts,
         elsewhere: Sequence[tuple[Setting, float, PipelineFacts]] = (),
+        clock: float = CLOCK,
     ) -> SpeedModel:
         """Learns from settings and their measured speedups over the plain pipeline; from none,
         what the accelerators expect. From a crash, of speedup 0, nothing is learnt.
@@ -405,6 +406,7 @@ class SpeedModel:
             facts: of this pipeline.
             elsewhere: the same with another scheduler or number of steps, on the same hardware
                 and model: its steps take nearly the same time.
+            clock: the relative error that is expected of a timing, as its pairs show it, say.
 
         Raises:
             UnknownNameError: a setting names an accelerator that does not exist.
@@ -417,7 +419,8 @@ class SpeedModel:
         a, b, c = (np.zeros(n) for n in nothing)
         fits: list[_Fit] = []
         for noise, rough in itertools.product(NOISES, ROUGH):
-            fits.append(_fit(given, noise, rough, fits[-1].guess.pulls if fits else (a, b, c)))
+            start = fits[-1].guess.pulls if fits else (a, b, c)
+            fits.append(_fit(given, noise, rough, clock, start))
         evidence = np.array([fit.evidence for fit in fits])
         chances = np.exp(evidence - evidence.max())
         chances = np.where(chances >= UNLIKELY * chances.sum(), chances, 0.0)
