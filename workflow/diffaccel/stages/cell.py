@@ -32,7 +32,7 @@ from diffaccel.records import (
 )
 from diffaccel.space import Point, Space, flatten, in_words, nest
 from diffaccel.speeds import Floats, SpeedModel
-from diffaccel.strategies import STRATEGIES, Observation, Problem
+from diffaccel.strategies import STRATEGIES, Observation, Problem, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,11 @@ class CellSearch:
     def combination(self) -> Combination:
         return combination(self.cell.accelerators)
 
+    @property
+    def strategy(self) -> Strategy:
+        """What decides which settings are drawn."""
+        return STRATEGIES[self.options.strategy]
+
     @functools.cached_property
     def refused(self) -> str | None:
         """Why nothing can be measured here, or None."""
@@ -245,12 +250,12 @@ class CellSearch:
             for key, drawing in self.drawings.items()
         ]
         history = [one for one in seen if problem.space.holds(one.point)]
-        return [nest(point) for point in STRATEGIES[self.options.strategy].ask(problem, history)]
+        return [nest(point) for point in self.strategy.ask(problem, history)]
 
     def _untimed(self, problem: Problem) -> list[SettingDict]:
         """What has to be timed before it can be an answer."""
         found = self.estimates()
-        if STRATEGIES[self.options.strategy].times_all:
+        if self.strategy.times_all:
             answers = list(found)
         else:
             limit = problem.loss_limit
