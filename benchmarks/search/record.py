@@ -1,0 +1,317 @@
+"""Measures tables: every setting drawn, by many processes at once; some timed, alone.
+
+What was measured is kept in journals as the workflow keeps them (``SETUP.json`` and its images,
+``drawn/``, ``timed/``), row by row: a run that was stopped goes on, and loses what was in flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffaccel import devices
+from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import digest, read_record, write_record
+from diffaccel.records import (
+    Baseline,
+    Drawing,
+    MeasureOptions,
+    ModelSpec,
+    SearchOptions,
+    SettingDict,
+)
+from diffaccel.space import Space, in_words, nest
+from diffaccel.stages import search
+from diffaccel.stages.cell import CellSearch
+
+from benchmarks.search.spaces import Point, far_apart, recorded, spanned
+
+if TYPE_CHECKING:
+    from diffaccel.measure import Bench, Candidate
+    from diffaccel.metrics.base import Images
+
+log = logging.getLogger(__name__)
+
+ROUND = 16
+"""Settings that are timed in the same rounds."""
+Claim = Callable[[], int]
+"""The number of the next setting to draw; each is given once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a table of one setup holds.
+
+    Args:
+        points: what is drawn, by cell.
+        timed: what of it is timed.
+        folder: where journals, baselines and images are kept.
+    """
+
+    setup: Setup
+    spec: ModelSpec
+    options: MeasureOptions
+    points: dict[Cell, list[Point]]
+    timed: dict[Cell, list[Point]]
+    folder: Path
+
+    @classmethod
+    def of(
+        cls,
+        spec: ModelSpec,
+        options: MeasureOptions,
+        cells: Sequence[Cell],
+        folder: Path,
+        fewest: int | None,
+        timed: int | None,
+    ) -> Plan:
+        """Plans a setup.
+
+        Args:
+            cells: of one setup, whose model lies in a local folder.
+            fewest: settings of a combination, at least; None: its declared grid.
+            timed: settings of a combination that are timed; None: all. Of single accelerators, all.
+        """
+        setup = cells[0].setup
+        facts = facts_of(spec, setup.steps)
+        cells = [cell for cell in cells if combination(cell.accelerators).supports(facts)[0]]
+        points, some = {}, {}
+        for cell in cells:
+            members = combination(cell.accelerators)
+            space = members.space(facts)
+            every = recorded(members, facts, fewest) if fewest else list(space.points(grid=True))
+            few = timed is not None and len(cell.accelerators) > 1
+            points[cell] = every
+            some[cell] = far_apart(spanned(every, space.axes), every, timed) if few else every
+        return cls(setup, spec, options, points, some, folder)
+
+    @property
+    def settings(self) -> list[tuple[Cell, SettingDict]]:
+        return [(cell, nest(point)) for cell, points in self.points.items() for point in points]
+
+    @property
+    def record(self) -> Path:
+        return self.folder / f"{self.setup.slug}.json"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / self.setup.slug
+
+    def space(self, cell: Cell) -> Space:
+        """The points of a cell as a space."""
+        facts = facts_of(self.spec, self.setup.steps)
+        return spanned(self.points[cell], combination(cell.accelerators).space(facts).axes)
+
+    @contextlib.contextmanager
+    def known(self) -> Iterator[dict[Cell, CellSearch]]:
+        """What was measured, by cell; of no cell where there is no baseline yet."""
+        if not self.record.exists():
+            yield {}
+            return
+        baseline, whole = read_record(Baseline, self.record), SearchOptions("exhaustive")
+        with search.opened(list(self.points), baseline, self.images, self.folder, whole) as opened:
+            yield {each.cell: each for each in opened[0]}
+
+    def undrawn(self) -> list[tuple[Cell, SettingDict]]:
+        """What is still to be drawn."""
+        with self.known() as known:
+            return [
+                (cell, setting)
+                for cell, setting in self.settings
+                if not known or digest(setting) not in known[cell].drawings
+            ]
+
+    def untimed(self) -> dict[Cell, list[SettingDict]]:
+        """What is still to be timed, of what was drawn and did not fail; the order is drawn."""
+        left: dict[Cell, list[SettingDict]] = {}
+        with self.known() as known:
+            for cell, each in known.items():
+                good = {key for key, row in each.drawings.items() if row.scores}
+                good -= each.clocked.timings.keys()
+                wanted = [nest(point) for point in self.timed[cell]]
+                wanted = [setting for setting in wanted if digest(setting) in good]
+                order = np.random.default_rng(0).permutation(len(wanted))
+                left[cell] = [wanted[i] for i in order]
+        return left
+
+
+def facts_of(spec: ModelSpec, steps: int) -> PipelineFacts:
+    """The facts of a pipeline in a local folder, from its configuration alone."""
+    index, unet = (
+        json.loads((Path(spec.source) / name).read_text(encoding="utf-8"))
+        for name in ("model_index.json", "unet/config.json")
+    )
+    scale = spec.guidance_scale
+    return PipelineFacts.of_config(index["_class_name"], unet, steps=steps, guidance_scale=scale)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A plan's setup, loaded, with its baseline."""
+
+    plan: Plan
+    bench: Bench
+    baseline: Baseline
+    references: Images
+
+    @classmethod
+    def of(cls, plan: Plan, device: devices.Device) -> Opened:
+        """Loads a setup; measures its baseline where no process has yet."""
+        from diffaccel import bench
+
+        made = bench.open_bench(plan.setup, plan.spec, plan.options, device)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        with plan.record.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not plan.record.exists():
+                record, images = bench.run_baseline(made)
+                bench.save_images(plan.images, images)
+                write_record(plan.record, record)
+        baseline = read_record(Baseline, plan.record)
+        bench.check_same(made, baseline)
+        made.call(made.plain, made.batches()[0])  # warm-up
+        return cls(plan, made, baseline, bench.load_images(plan.images, baseline))
+
+    def candidate(self, setting: SettingDict, *, warm: bool = False) -> Candidate:
+        from diffaccel.measure import Candidate
+
+        return Candidate(setting, functools.partial(self.bench.accelerated, setting), warm)
+
+    def draw(self, setting: SettingDict) -> Drawing:
+        from diffaccel.measure import draw
+
+        return draw(self.bench, self.baseline, self.references, self.candidate(setting))
+
+    def clock(self, searches: dict[Cell, CellSearch], deadline: float) -> bool:
+        """Times what is left of the plan, in rounds; whether all of it was done in time.
+
+        The first round of a cell is called once before it is timed; after that the device has
+        prepared what such settings need.
+        """
+        from diffaccel.measure import clock
+
+        longest = 0.0
+        for cell, settings in self.plan.untimed().items():
+            for first in range(0, len(settings), ROUND):
+                start = time.perf_counter()
+                if start + longest > deadline:
+                    return False
+                chosen = settings[first : first + ROUND]
+                candidates = [self.candidate(each, warm=first > 0) for each in chosen]
+                for row in clock(self.bench, candidates, self.references):
+                    searches[cell].clocked.add(row)
+                longest = max(longest, time.perf_counter() - start)
+                log.info("%s: timed %d of %d", cell.slug, first + len(chosen), len(settings))
+        return True
+
+
+def draw_all(plans: Sequence[Plan], claims: Sequence[Claim], jobs: int, deadline: float) -> None:
+    """Draws, plan after plan, what no other process has claimed, until the deadline.
+
+    Args:
+        claims: one a plan, shared by all processes.
+        jobs: how many processes are on a GPU at once.
+        deadline: on the clock of `time.perf_counter`, which all processes share.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with devices.hold_device(jobs) as device:
+        for plan, claim in zip(plans, claims, strict=True):
+            left = plan.undrawn()
+            if left and time.perf_counter() < deadline:
+                _draw(Opened.of(plan, device), claim, deadline)
+
+
+def _draw(opened: Opened, claim: Claim, deadline: float) -> None:
+    settings = opened.plan.settings
+    with opened.plan.known() as known:
+        while time.perf_counter() < deadline and (number := claim()) < len(settings):
+            cell, setting = settings[number]
+            if digest(setting) not in known[cell].drawings:
+                known[cell].drawn.append(opened.draw(setting))
+
+
+class Counter:
+    """Counts for several processes: each number is given to one of them."""
+
+    def __init__(self, context: multiprocessing.context.SpawnContext) -> None:
+        self._next = context.Value("q", 0)
+
+    def __call__(self) -> int:
+        with self._next.get_lock():
+            self._next.value += 1
+            return int(self._next.value) - 1
+
+
+def record(plans: Sequence[Plan], workers: int, seconds: float) -> bool:
+    """Draws what is missing with so many processes a GPU, then times in this one.
+
+    Returns:
+        Whether everything is measured.
+
+    Raises:
+        RuntimeError: a process that draws has failed.
+    """
+    deadline = time.perf_counter() + seconds
+    context = multiprocessing.get_context("spawn")
+    todo = [plan for plan in plans if plan.undrawn()]
+    if todo:
+        claims = [Counter(context) for _ in todo]
+        count = workers * max(1, len(devices.gpus()))
+        drawers = [
+            context.Process(target=draw_all, args=(todo, claims, workers, deadline))
+            for _ in range(count)
+        ]
+        for each in drawers:
+            each.start()
+        _watch(todo, drawers)
+        if any(each.exitcode for each in drawers):
+            raise RuntimeError("a process that draws has failed; its error stands above")
+    if any(plan.undrawn() for plan in plans):
+        return False
+    todo = [plan for plan in plans if any(plan.untimed().values())]
+    return not todo or _clock(todo, deadline)
+
+
+def _clock(plans: Sequence[Plan], deadline: float) -> bool:
+    """Times what is left, plan after plan; whether all of it was done before the deadline."""
+    with devices.hold_device() as device:
+        for plan in plans:
+            if time.perf_counter() > deadline:
+                return False
+            with plan.known() as known:
+                if not Opened.of(plan, device).clock(known, deadline):
+                    return False
+    return True
+
+
+def _watch(plans: Sequence[Plan], drawers: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    """Says every half minute how many settings are left, until the processes have ended."""
+    start, before = time.perf_counter(), sum(len(plan.undrawn()) for plan in plans)
+    log.info("%d settings to draw in %d processes", before, len(drawers))
+    while any(each.is_alive() for each in drawers):
+        next(each for each in drawers if each.is_alive()).join(30)
+        left, took = sum(len(plan.undrawn()) for plan in plans), time.perf_counter() - start
+        log.info("%d left, %.2f a second", left, (before - left) / took)
+
+
+def failures(plan: Plan) -> list[str]:
+    """What could not be drawn, in words."""
+    with plan.known() as known:
+        return [
+            f"{cell.slug}: {in_words(row.setting)}: {row.failure}"
+            for cell, each in known.items()
+            for row in each.drawings.values()
+            if row.failure
+        ]

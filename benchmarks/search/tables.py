@@ -1,0 +1,267 @@
+"""Tables of measured settings: one Parquet file a setup, read and written as `Table`.
+
+Columns: ``cell`` (``deepcache+tgate``); one a parameter (``tgate.gate_step``), null where the cell
+has no such; ``scores``, the CLIP score of each prompt; ``ssim`` and ``psnr``, means over the prompts
+against the baseline's images; ``speedup``; ``timed``, whether that was measured or is predicted from
+what was; ``failure``, null where the setting works. The file's metadata, under ``diffaccel``, is a
+JSON object of `About` and of the baseline.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from diffaccel.accelerators import combination
+from diffaccel.grid import Cell
+from diffaccel.jsonio import digest, parse, to_json
+from diffaccel.measure import today
+from diffaccel.metrics import SCORE
+from diffaccel.records import Baseline, Drawing, SettingDict, SpeedRow
+from diffaccel.space import Space, Value, flatten, nest
+from diffaccel.speeds import SpeedModel
+from diffaccel.stages.cell import CellSearch
+
+from benchmarks.search.record import Plan
+from benchmarks.search.spaces import spanned
+
+KEY = b"diffaccel"
+HELD_OUT = 4
+"""One in so many timed settings of combinations tells how good the predicted speeds are."""
+NORMAL = 0.6745
+"""Median of the absolute value of a standard normal number."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a table as a whole.
+
+    Args:
+        command: that collected it.
+        noise: standard deviation of the logarithm of one timed pair's ratio.
+        error: root of the mean square of the logarithm of predicted over measured speedups of
+            combinations, of settings that the prediction did not see; None: none was held out.
+        held_out: how many these were.
+    """
+
+    command: str
+    date: str
+    noise: float
+    error: float | None
+    held_out: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting.
+
+    Args:
+        scores: per prompt; empty where it failed.
+        timed: whether the speedup was measured; if not, it is predicted.
+    """
+
+    setting: SettingDict
+    scores: tuple[float, ...]
+    ssim: float
+    psnr: float
+    speedup: float
+    timed: bool
+    failure: str | None
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.setting)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """All that was measured of a setup."""
+
+    baseline: Baseline
+    about: About
+    rows: dict[Cell, list[Row]]
+
+    @cached_property
+    def spaces(self) -> dict[Cell, Space]:
+        """Of each cell the space of which every allowed point is in the table."""
+        return {cell: self._space(cell) for cell in self.rows}
+
+    def _space(self, cell: Cell) -> Space:
+        axes = combination(cell.accelerators).space(self.baseline.facts).axes
+        names = [axis.name for axis in axes]
+        points = [flatten(row.setting) for row in self.rows[cell]]
+        return spanned([{name: point[name] for name in names} for point in points], axes)
+
+    @cached_property
+    def losses(self) -> dict[str, float]:
+        """Relative loss over all prompts, by digest of the setting; infinite where it failed."""
+        before = float(np.mean(self.baseline.scores[SCORE]))
+        return {
+            row.key: math.inf if row.failure else (before - float(np.mean(row.scores))) / before
+            for row in itertools.chain.from_iterable(self.rows.values())
+        }
+
+
+def collect(plan: Plan) -> Table:
+    """The table of a plan whose settings were all drawn.
+
+    Raises:
+        ValueError: some were not drawn, or none timed.
+    """
+    if left := len(plan.undrawn()):
+        raise ValueError(f"{plan.setup.slug}: {left} settings are not drawn yet; record goes on")
+    with plan.known() as known:
+        searches = list(known.values())
+        clocked = searches[0].clocked
+        timings = {
+            key: found
+            for key, rows in clocked.timings.items()
+            if (found := [row for row in rows if row.timing is not None])
+        }
+        if not timings:
+            raise ValueError(f"{plan.setup.slug}: nothing was timed; record goes on")
+        error, held_out = _error(searches, timings)
+        about = About(
+            shlex.join([Path(sys.executable).name, *sys.argv]),
+            today(),
+            _noise(timings.values()),
+            error,
+            held_out,
+        )
+        speeds = {
+            key: float(np.median(np.concatenate([_ratios(row) for row in rows])))
+            for key, rows in timings.items()
+        }
+        rows = {}
+        for cell, each in known.items():
+            wanted = [nest(point) for point in plan.points[cell]]
+            means, _ = clocked.model.predict(wanted)
+            rows[cell] = [
+                _row(setting, each.drawings[digest(setting)], speeds, math.exp(mean))
+                for setting, mean in zip(wanted, means, strict=True)
+            ]
+        return Table(searches[0].baseline, about, rows)
+
+
+def _row(
+    setting: SettingDict, drawing: Drawing, speeds: dict[str, float], predicted: float
+) -> Row:
+    key = digest(setting)
+    return Row(
+        setting=setting,
+        scores=tuple(drawing.scores.get(SCORE, ())),
+        ssim=drawing.means.get("ssim", math.nan),
+        psnr=drawing.means.get("psnr", math.nan),
+        speedup=speeds.get(key, predicted),
+        timed=key in speeds,
+        failure=drawing.failure,
+    )
+
+
+def _ratios(row: SpeedRow) -> NDArray[np.float64]:
+    assert row.timing is not None
+    return np.array(row.timing.baseline) / np.array(row.timing.accelerated)
+
+
+def _noise(timings: Any) -> float:
+    """Robust standard deviation of the logarithm of a pair's ratio about its setting's median."""
+    off = []
+    for rows in timings:
+        logs = np.log(np.concatenate([_ratios(row) for row in rows]))
+        if len(logs) > 1:
+            # About a median of n, deviations are too small.
+            off += list(np.abs(logs - np.median(logs)) * math.sqrt(len(logs) / (len(logs) - 1)))
+    return float(np.median(off)) / NORMAL if off else 0.0
+
+
+def _error(
+    searches: Sequence[CellSearch], timings: dict[str, list[SpeedRow]]
+) -> tuple[float | None, int]:
+    """How far predictions are from timings of combinations that they were not told of."""
+    together = [
+        key
+        for each in searches
+        if len(each.cell.accelerators) > 1
+        for key in each.drawings
+        if key in timings
+    ]
+    asked = set(together[::HELD_OUT])
+    if len(together) < 2 * HELD_OUT:
+        return None, 0
+    known = {key: (rows[-1].setting, rows[-1].speedup or 0.0) for key, rows in timings.items()}
+    told = [pair for key, pair in known.items() if key not in asked]
+    model = SpeedModel.fit(told, searches[0].baseline.facts)
+    settings, speedups = zip(*(known[key] for key in asked), strict=True)
+    means, _ = model.predict(settings)
+    return float(np.sqrt(np.mean((means - np.log(speedups)) ** 2))), len(asked)
+
+
+def write(table: Table, path: Path) -> None:
+    """Writes a table as Parquet."""
+    rows = [(cell, row) for cell, each in table.rows.items() for row in each]
+    points = [flatten(row.setting) for _, row in rows]
+    names = sorted({name for point in points for name in point})
+    prompts = len(table.baseline.prompts)
+    columns: dict[str, Any] = {
+        "cell": pa.array(["+".join(cell.accelerators) for cell, _ in rows]).dictionary_encode(),
+        **{name: pa.array([point.get(name) for point in points]) for name in names},
+        "scores": pa.array(
+            [row.scores or None for _, row in rows], pa.list_(pa.float32(), prompts)
+        ),
+        "ssim": pa.array([row.ssim for _, row in rows], pa.float32()),
+        "psnr": pa.array([row.psnr for _, row in rows], pa.float32()),
+        "speedup": pa.array([row.speedup for _, row in rows], pa.float32()),
+        "timed": pa.array([row.timed for _, row in rows]),
+        "failure": pa.array([row.failure for _, row in rows], pa.string()),
+    }
+    about = {"about": to_json(table.about), "baseline": to_json(table.baseline)}
+    whole = pa.table(columns).replace_schema_metadata({KEY: json.dumps(about, sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(whole, path, compression="zstd", compression_level=19)
+
+
+def read(path: Path) -> Table:
+    """Reads a table.
+
+    Raises:
+        RecordError: its metadata is not that of a table.
+    """
+    whole = pq.read_table(path)
+    stored = json.loads(whole.schema.metadata[KEY])
+    baseline = parse(Baseline, stored["baseline"], str(path))
+    rows: dict[Cell, list[Row]] = {}
+    for each in whole.to_pylist():
+        cell = Cell(baseline.setup, tuple(each["cell"].split("+")))
+        point: dict[str, Value] = {
+            name: value for name, value in each.items() if "." in name and value is not None
+        }
+        rows.setdefault(cell, []).append(
+            Row(
+                nest(point),
+                tuple(each["scores"] or ()),
+                each["ssim"],
+                each["psnr"],
+                each["speedup"],
+                each["timed"],
+                each["failure"],
+            )
+        )
+    return Table(baseline, parse(About, stored["about"], str(path)), rows)
+
+
+def tables(folder: Path) -> list[Path]:
+    """The tables in a folder."""
+    return sorted(folder.glob("*.parquet"))
