@@ -46,22 +46,40 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPi
     return pipe.to(device)
 
 
-def times_stay(set_timesteps: Callable[..., Any]) -> Callable[..., Any]:
+def times_stay(scheduler: Any) -> Callable[..., None]:
     """A sampler's ``set_timesteps``, with times that the processor can read without waiting."""
+    set_timesteps = scheduler.set_timesteps
 
     @functools.wraps(set_timesteps)
     def call(*args: Any, device: Any = None, **kwargs: Any) -> None:
         set_timesteps(*args, device="cpu", **kwargs)
+        if torch.device(device or "cpu").type == "cuda":  # which fetches pinned memory by itself
+            scheduler.timesteps = scheduler.timesteps.pin_memory()
 
     return call
 
 
-def bytes_first(postprocess: Callable[..., Any]) -> Callable[..., Any]:
+def times_follow(unet: Any) -> Callable[..., Any]:
+    """A U-Net's ``forward``, which has the time fetched while the processor goes on."""
+    forward = unet.forward
+
+    @functools.wraps(forward)
+    def call(sample: torch.Tensor, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(timestep, torch.Tensor):
+            timestep = timestep.to(sample.device, non_blocking=True)
+        return forward(sample, timestep, *args, **kwargs)
+
+    return call
+
+
+def bytes_first(processor: Any) -> Callable[..., Any]:
     """An image processor's ``postprocess``, which makes bytes before it makes PIL images."""
     from PIL import Image
 
+    postprocess = processor.postprocess
+
     @functools.wraps(postprocess)
-    def call(image: Any, output_type: str = "pil", **kwargs: Any) -> Any:
+    def call(image: torch.Tensor, output_type: str = "pil", **kwargs: Any) -> Any:
         if output_type != "pil" or image.shape[1] != 3:
             return postprocess(image, output_type=output_type, **kwargs)
         image = postprocess(image, output_type="pt", **kwargs).permute(0, 2, 3, 1).float()
@@ -73,12 +91,14 @@ def bytes_first(postprocess: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def accelerated(pipe: StableDiffusionPipeline) -> Iterator[None]:
     """Accelerates the pipeline within a `with` block and leaves it as it was."""
-    pipe.scheduler.set_timesteps = times_stay(pipe.scheduler.set_timesteps)
-    pipe.image_processor.postprocess = bytes_first(pipe.image_processor.postprocess)
+    pipe.scheduler.set_timesteps = times_stay(pipe.scheduler)
+    pipe.unet.forward = times_follow(pipe.unet)
+    pipe.image_processor.postprocess = bytes_first(pipe.image_processor)
     try:
         yield
     finally:
         del pipe.scheduler.set_timesteps
+        del pipe.unet.forward
         del pipe.image_processor.postprocess
 
 

@@ -28,18 +28,18 @@ OTHERS: list[dict[str, dict[str, Any]]] = [
 ]
 
 
-def generate(call: Any, prompts: list[str] = PROMPTS, output_type: str = "np") -> np.ndarray:
+def generate(call: Any, prompts: list[str] = PROMPTS, **more: Any) -> np.ndarray:
     generators = [torch.Generator().manual_seed(number) for number in range(len(prompts))]
     side = 2 * tiny.LATENT_SIZE
-    images = call(
-        prompts,
-        generator=generators,
-        num_inference_steps=STEPS,
-        guidance_scale=5.0,
-        height=side,
-        width=side,
-        output_type=output_type,
-    ).images
+    arguments = {
+        "generator": generators,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 5.0,
+        "height": side,
+        "width": side,
+        "output_type": "np",
+    }
+    images = call(prompts, **(arguments | more)).images
     return np.stack([np.asarray(image) for image in images])
 
 

@@ -38,7 +38,7 @@ class StepGraphs:
             if key in self.graphs:
                 graph, static, out = self.graphs[key]
                 for mine, given in zip(static, inputs, strict=True):
-                    mine.copy_(given)
+                    mine.copy_(given, non_blocking=True)
                 graph.replay()
                 out = self.replaced(out, iter([each.clone() for each in self.tensors(out)]))
             else:

@@ -4,28 +4,24 @@ Szymon Migacz, "Performance Tuning Guide", PyTorch, 2020 ("Avoid unnecessary CPU
 synchronization"); applied to diffusers' pipelines.
 
 What is computed stays the same in every bit. diffusers puts the times of the steps on the GPU, and
-its samplers and DeepCache then read them back, some of them many times a step: each time the
-processor waits until the GPU has done all that it was given, and the GPU for what comes next.
-Images leave the GPU as floating-point numbers, and the processor makes bytes of them.
+DDIM and DeepCache read them back at every step, DeepCache many times: each time the processor waits
+until the GPU has done all that it was given, and then the GPU for what comes next. Images leave the
+GPU as floating-point numbers, and the processor makes bytes of them.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts
 from diffaccel.space import Axis, Value
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-
-Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -37,30 +33,6 @@ class Params:
     """
 
     images: bool
-
-
-def times_stay(set_timesteps: Callable[..., Any]) -> Callable[..., Any]:
-    """A sampler's ``set_timesteps``, with times that the processor can read without waiting."""
-
-    @functools.wraps(set_timesteps)
-    def call(*args: Any, device: Any = None, **kwargs: Any) -> None:
-        set_timesteps(*args, device="cpu", **kwargs)
-
-    return call
-
-
-def bytes_first(postprocess: Callable[..., Any]) -> Callable[..., Any]:
-    """An image processor's ``postprocess``, which makes bytes before it makes PIL images."""
-    from PIL import Image
-
-    @functools.wraps(postprocess)
-    def call(image: Any, output_type: str = "pil", **kwargs: Any) -> Any:
-        if output_type != "pil" or image.shape[1] != 3:
-            return postprocess(image, output_type=output_type, **kwargs)
-        image = postprocess(image, output_type="pt", **kwargs).permute(0, 2, 3, 1).float()
-        return [Image.fromarray(each) for each in (image * 255).round().byte().cpu().numpy()]
-
-    return call
 
 
 class Transfers(Accelerator):
@@ -89,27 +61,39 @@ class Transfers(Accelerator):
         return (Phase("unawaited", share=0.95, spread=0.1),) * facts.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
+        from diffaccel.accelerators import _transfers
+
         # Copies, since only what the pipeline and its modules hold is put back.
         pipe.scheduler = copy.copy(pipe.scheduler)
-        pipe.scheduler.set_timesteps = times_stay(pipe.scheduler.set_timesteps)
+        pipe.scheduler.set_timesteps = _transfers.times_stay(pipe.scheduler)
+        pipe.unet.forward = _transfers.times_follow(pipe.unet)
         if own["images"]:
             pipe.image_processor = copy.copy(pipe.image_processor)
-            pipe.image_processor.postprocess = bytes_first(pipe.image_processor.postprocess)
+            pipe.image_processor.postprocess = _transfers.bytes_first(pipe.image_processor)
         return pipe
 
     def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
-        used: list[tuple[str, Wrap]] = [("pipe.scheduler.set_timesteps", times_stay)]
+        from diffaccel.accelerators import _transfers
+
+        used = {
+            "pipe.scheduler.set_timesteps": _transfers.times_stay,
+            "pipe.unet.forward": _transfers.times_follow,
+        }
         if own["images"]:
-            used.append(("pipe.image_processor.postprocess", bytes_first))
+            used["pipe.image_processor.postprocess"] = _transfers.bytes_first
+        parts = {method: method.rpartition(".")[0] for method in used}
         return Emitted(
             imports=(
                 "import functools",
+                "import torch",
                 "from collections.abc import Callable",
                 "from typing import Any",
             ),
-            definitions=tuple(inspect.getsource(wrap) for _, wrap in used),
-            enter=tuple(f"{method} = {wrap.__name__}({method})" for method, wrap in used),
-            leave=tuple(f"del {method}" for method, _ in used),
+            definitions=tuple(inspect.getsource(lean) for lean in used.values()),
+            enter=tuple(
+                f"{method} = {lean.__name__}({parts[method]})" for method, lean in used.items()
+            ),
+            leave=tuple(f"del {method}" for method in used),
         )
 
 
