@@ -37,13 +37,13 @@ REST = (1.5, 1.2)
 """What is not in the steps, in units of a plain step: median, spread of the logarithm."""
 CHANGE = 0.2
 """By how much an accelerator changes that: standard deviation of the logarithm."""
-SLOWER = 0.04
-"""By how much it changes steps that are as in the plain pipeline: the same."""
+PLAIN = Phase("plain", share=1.0, spread=0.04)
+"""What an accelerator makes of a step that is as in the plain pipeline: nearly nothing."""
 OVERHEAD = (0.005, 1.5)
 """What an accelerator adds, of a plain call's time: median, spread of the logarithm."""
 ALIKE = 0.75
 """Share of a phase's variance that all phases of its label have in common."""
-JOINT = 0.7
+JOINT = 0.6
 """Spread of what two phases do to each other, of the root of the product of their spreads."""
 ELSEWHERE = 0.98
 """Correlation of the log shares of a step and of the same one elsewhere."""
@@ -113,7 +113,7 @@ def signature(setting: Setting, facts: PipelineFacts, *, away: bool = False) -> 
 
 @dataclass(frozen=True)
 class _Phases:
-    """The phases of one accelerator that occur, as arrays; the first is None, of no spread."""
+    """The phases of one accelerator that occur, as arrays; the first stands for its absence."""
 
     label: NDArray[np.str_]
     levels: Floats  # (P, most levels), padded with 0
@@ -166,7 +166,7 @@ class _Terms:
 
     Args:
         phases: for each accelerator that is registered the phases that occur.
-        kinds: (S, M), which phase of each.
+        kinds: (S, M), which phase of each; 0 where it is absent.
         place: (S,), the same for kinds of steps of one pipeline.
         index, share: (n, p), the kinds of each setting's steps and their share of them; padded
             with share 0.
@@ -218,7 +218,7 @@ def _terms(signatures: tuple[Signature, ...]) -> _Terms:
         for step, share in each.steps:
             kind = [0] * len(names)
             for m, phase in zip(columns, step, strict=True):
-                kind[m] = phases[m].setdefault(phase, len(phases[m]))
+                kind[m] = phases[m].setdefault(phase or PLAIN, len(phases[m]))
             place = -each.length if each.away else each.length
             row.append((kinds.setdefault((*kind, place), len(kinds)), share))
         rows.append(row)
@@ -261,25 +261,22 @@ def _priors() -> tuple[Floats, Floats]:
     """Means and variances of what all settings have in common: the rest, its changes by each
     accelerator, the overhead of each."""
     m = len(ACCELERATORS)
-    means = [np.log(REST[0]), *[0.0] * 2 * m, *[np.log(OVERHEAD[0])] * m]
-    spreads = [REST[1], *[CHANGE] * m, *[SLOWER] * m, *[OVERHEAD[1]] * m]
+    means = [np.log(REST[0]), *[0.0] * m, *[np.log(OVERHEAD[0])] * m]
+    spreads = [REST[1], *[CHANGE] * m, *[OVERHEAD[1]] * m]
     return np.array(means), np.array(spreads) ** 2
 
 
 def _speedups(terms: _Terms, common: Floats, shares: Floats) -> tuple[Floats, Floats, Floats]:
     """Log-speedups (n,), and their derivatives by what is in common (n, C) and by the log shares
     of each setting's kinds of steps (n, p)."""
-    changes, slower, over = common[1:].reshape(3, -1)
+    changes, over = common[1:].reshape(2, -1)
     rest = 1 / (1 + terms.length * np.exp(-common[0]))
     changed = rest * np.exp(terms.present @ changes)
     overheads = terms.present * np.exp(over)
-    scale = (1 - rest) * np.exp(terms.present @ slower)
-    steps = scale[:, None] * terms.share * np.exp(shares[terms.index])
-    stepping = steps.sum(1)
-    time = changed + stepping + overheads.sum(1)
-    by_rest = (1 - rest) * changed - rest * stepping
-    by_member = [part[:, None] * terms.present for part in (changed, stepping)]
-    by_common = np.column_stack([by_rest, *by_member, overheads])
+    steps = (1 - rest)[:, None] * terms.share * np.exp(shares[terms.index])
+    time = changed + steps.sum(1) + overheads.sum(1)
+    by_rest = (1 - rest) * changed - rest * steps.sum(1)
+    by_common = np.column_stack([by_rest, changed[:, None] * terms.present, overheads])
     return -np.log(time), -by_common / time[:, None], -steps / time[:, None]
 
 
