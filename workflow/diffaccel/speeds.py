@@ -206,7 +206,7 @@ class _Terms:
         return out
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=8)
 def _terms(signatures: tuple[Signature, ...]) -> _Terms:
     names = list(ACCELERATORS)
     phases: list[dict[Phase | None, int]] = [{None: 0} for _ in names]
@@ -238,7 +238,7 @@ def _terms(signatures: tuple[Signature, ...]) -> _Terms:
     )
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 def _between(a: _Terms, b: _Terms) -> Floats:
     """Prior covariance of the log shares of the kinds of steps, (S of a, S of b)."""
     members = []
