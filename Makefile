@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run install test lint format bench bench-gpu docs quality lock clean
+.PHONY: run install test lint format bench bench-tables bench-search bench-gpu docs quality lock clean
 
 run: install
 	python -m diffaccel run
@@ -32,8 +32,19 @@ format: install
 	ruff check --fix .
 	snakefmt Snakefile rules
 
+# The default experiment's grid measured here, and the search replayed on that.
 bench: install
-	python -m benchmarks.strategies
+	python -m benchmarks.search live
+
+# The search and its rivals on measured tables, without a GPU: docs/search-benchmark.md.
+bench-search: install
+	python -m benchmarks.search replay
+	python -m benchmarks.search report
+
+# On a machine with a GPU: makes these tables. `record --minutes 9` stops in time and goes on later.
+bench-tables: install
+	python -m benchmarks.search record
+	python -m benchmarks.search collect
 
 # On a machine with a GPU: minutes of it. What was measured is kept in benchmarks/gpu.
 bench-gpu: install

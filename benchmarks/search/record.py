@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.search.spaces import Point, far_apart, recorded, spanned
 from diffaccel import devices
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.grid import Cell, Setup
@@ -35,8 +36,6 @@ from diffaccel.records import (
 from diffaccel.space import Space, in_words, nest
 from diffaccel.stages import search
 from diffaccel.stages.cell import CellSearch
-
-from benchmarks.search.spaces import Point, far_apart, recorded, spanned
 
 if TYPE_CHECKING:
     from diffaccel.measure import Bench, Candidate
@@ -92,9 +91,9 @@ class Plan:
             members = combination(cell.accelerators)
             space = members.space(facts)
             every = recorded(members, facts, fewest) if fewest else list(space.points(grid=True))
-            few = timed is not None and len(cell.accelerators) > 1
-            points[cell] = every
-            some[cell] = far_apart(spanned(every, space.axes), every, timed) if few else every
+            points[cell] = some[cell] = every
+            if timed is not None and len(cell.accelerators) > 1:
+                some[cell] = far_apart(spanned(every, space.axes), every, timed)
         return cls(setup, spec, options, points, some, folder)
 
     @property

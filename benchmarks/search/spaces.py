@@ -65,7 +65,9 @@ def _allowed(alone: Sequence[Space], joint: Space, counts: Sequence[int]) -> lis
         values = {axis.name: spread(axis, next(left)) for axis in space.axes}
         axes = tuple(Axis(name, chosen, chosen) for name, chosen in values.items())
         parts.append(list(dataclasses.replace(space, axes=axes).points()))
-    points = ({k: v for part in each for k, v in part.items()} for each in itertools.product(*parts))
+    points = (
+        {k: v for part in each for k, v in part.items()} for each in itertools.product(*parts)
+    )
     return [point for point in points if joint.forbids(point) is None]
 
 

@@ -1,10 +1,10 @@
 """Tables of measured settings: one Parquet file a setup, read and written as `Table`.
 
 Columns: ``cell`` (``deepcache+tgate``); one a parameter (``tgate.gate_step``), null where the cell
-has no such; ``scores``, the CLIP score of each prompt; ``ssim`` and ``psnr``, means over the prompts
-against the baseline's images; ``speedup``; ``timed``, whether that was measured or is predicted from
-what was; ``failure``, null where the setting works. The file's metadata, under ``diffaccel``, is a
-JSON object of `About` and of the baseline.
+has no such; ``scores``, the CLIP score of each prompt; ``ssim`` and ``psnr``, means over the
+prompts against the baseline's images; ``speedup``; ``timed``, whether that was measured or is
+predicted from what was; ``failure``, null where the setting works. The file's metadata, under
+``diffaccel``, is a JSON object of `About` and of the baseline.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from benchmarks.search.record import Plan
+from benchmarks.search.spaces import spanned
 from diffaccel.accelerators import combination
 from diffaccel.grid import Cell
 from diffaccel.jsonio import digest, parse, to_json
@@ -34,9 +34,6 @@ from diffaccel.records import Baseline, Drawing, SettingDict, SpeedRow
 from diffaccel.space import Space, Value, flatten, nest
 from diffaccel.speeds import SpeedModel
 from diffaccel.stages.cell import CellSearch
-
-from benchmarks.search.record import Plan
-from benchmarks.search.spaces import spanned
 
 KEY = b"diffaccel"
 HELD_OUT = 4
@@ -50,7 +47,7 @@ class About:
     """What is known of a table as a whole.
 
     Args:
-        command: that collected it.
+        command: that recorded it.
         noise: standard deviation of the logarithm of one timed pair's ratio.
         error: root of the mean square of the logarithm of predicted over measured speedups of
             combinations, of settings that the prediction did not see; None: none was held out.
@@ -115,8 +112,11 @@ class Table:
         }
 
 
-def collect(plan: Plan) -> Table:
+def collect(plan: Plan, command: str) -> Table:
     """The table of a plan whose settings were all drawn.
+
+    Args:
+        command: that recorded it.
 
     Raises:
         ValueError: some were not drawn, or none timed.
@@ -135,7 +135,7 @@ def collect(plan: Plan) -> Table:
             raise ValueError(f"{plan.setup.slug}: nothing was timed; record goes on")
         error, held_out = _error(searches, timings)
         about = About(
-            shlex.join([Path(sys.executable).name, *sys.argv]),
+            command,
             today(),
             _noise(timings.values()),
             error,
@@ -156,9 +156,7 @@ def collect(plan: Plan) -> Table:
         return Table(searches[0].baseline, about, rows)
 
 
-def _row(
-    setting: SettingDict, drawing: Drawing, speeds: dict[str, float], predicted: float
-) -> Row:
+def _row(setting: SettingDict, drawing: Drawing, speeds: dict[str, float], predicted: float) -> Row:
     key = digest(setting)
     return Row(
         setting=setting,

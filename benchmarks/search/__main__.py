@@ -1,0 +1,279 @@
+"""How good is the search, and how much does it cost?
+
+record: measures tables on this machine; a stopped run goes on. collect: makes Parquet of what was
+recorded. replay: lets all strategies search the tables, without a GPU. report: the page and the
+plot from what the replay gave. live: the grid of an experiment measured here, and replayed at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before numpy is imported, here and in the processes that are started: they share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import yaml
+
+from benchmarks.search import peers, record, results
+from benchmarks.search.record import Plan
+from diffaccel import devices
+from diffaccel.config import load
+from diffaccel.errors import InputError
+from diffaccel.jsonio import SCHEMA, parse, read_json, to_json, write_text
+from diffaccel.plan import Experiment
+
+DATA = Path(__file__).parent / "tables"
+DOCS = Path(__file__).parents[2] / "docs"
+EXPERIMENT = Path("resources/experiments/mini.yaml")
+SETUPS = (
+    "mini-SD1.5_DPM-Solver++_20",
+    "mini-SD2.1_UniPCMultistepScheduler_20",
+    "mini-SDXL_UniPCMultistepScheduler_20",
+    "mini-SD2.1_DDIM_20",
+    "mini-SD1.5_DDIM_50",
+    "mini-SDXL_DPM-Solver++_50",
+)
+"""Three families, three schedulers, two numbers of steps; recorded in this order."""
+REPLAY = "replay.json"
+ALLOWED_REGRET, ALLOWED_SHARE = 0.02, 0.25
+
+
+def experiment_of(path: Path) -> Experiment:
+    """Reads an experiment.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Experiment(load(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise InputError(f"experiment {path}: {error}") from None
+
+
+def plans_of(args: argparse.Namespace) -> list[Plan]:
+    """The plans of the setups that are asked for."""
+    experiment = experiment_of(args.experiment)
+    unknown = sorted(set(args.setups) - set(experiment.setups))
+    if unknown:
+        raise InputError(f"no such setups: {unknown}; there are {list(experiment.setups)}")
+    options = experiment.options
+    return [
+        Plan.of(
+            experiment.spec(experiment.setups[slug]),
+            options,
+            [cell for cell in experiment.cells.values() if cell.setup.slug == slug],
+            args.work,
+            args.fewest or None,
+            args.timed or None,
+        )
+        for slug in args.setups or experiment.setups
+    ]
+
+
+def do_record(args: argparse.Namespace) -> bool:
+    """Measures; exit status 1 where time ran out before all was measured."""
+    done = record.record(plans_of(args), args.workers, 60 * args.minutes)
+    print("everything is measured" if done else "time is up: the same command goes on")
+    return done
+
+
+def do_collect(args: argparse.Namespace) -> bool:
+    """Makes tables of what was recorded; setups that are not complete are left out."""
+    from benchmarks.search import tables
+
+    good = True
+    for plan in plans_of(args):
+        try:
+            what = f"record --fewest {args.fewest} --timed {args.timed} {plan.setup.slug}"
+            made = tables.collect(plan, f"python -m benchmarks.search {what}")
+        except ValueError as error:
+            print(error)
+            good = False
+            continue
+        path = args.tables / made.baseline.environment.platform / f"{plan.setup.slug}.parquet"
+        tables.write(made, path)
+        print(f"{path}: {sum(map(len, made.rows.values()))} settings")
+    return good
+
+
+def do_replay(args: argparse.Namespace) -> bool:
+    """Lets strategies search the tables."""
+    from benchmarks.search.tables import tables
+
+    for folder in platforms(args):
+        start = time.perf_counter()
+        found = results.run(
+            tables(folder), args.strategies, args.seeds, args.batch, args.processes, _progress
+        )
+        known = results.summaries(found)
+        value = {
+            "schema": SCHEMA,
+            "seeds": args.seeds,
+            "batch": args.batch,
+            "summaries": [to_json(each) for each in known],
+        }
+        write_text(folder / REPLAY, _compact(value))
+        print(f"{folder}: replayed in {time.perf_counter() - start:.0f} s")
+    return True
+
+
+def _progress(done: int, whole: int) -> None:
+    if done % max(1, whole // 20) == 0:
+        print(f"{done} of {whole}", flush=True)
+
+
+def _compact(value: dict[str, object]) -> str:
+    """JSON with a line a summary, so that a change shows."""
+    head = {key: each for key, each in value.items() if key != "summaries"}
+    lines = [json.dumps(each, sort_keys=True) for each in value["summaries"]]  # type: ignore[attr-defined]
+    text = json.dumps(head, sort_keys=True)[:-1]
+    return text + ', "summaries": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def do_report(args: argparse.Namespace) -> bool:
+    """Writes the page and the plot of the platform that has tables."""
+    from benchmarks.search import page
+    from benchmarks.search.tables import read, tables
+
+    for folder in platforms(args):
+        stored = read_json(folder / REPLAY)
+        known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
+        measured = [read(path) for path in tables(folder)]
+        data = f"benchmarks/search/tables/{folder.name}"
+        text = page.page(known, measured, data, stored["batch"])
+        write_text(args.docs / "search-benchmark.md", text)
+        page.plot(known, args.docs / "search-benchmark.png")
+        print(args.docs / "search-benchmark.md")
+    return True
+
+
+def platforms(args: argparse.Namespace) -> list[Path]:
+    """The folder of the platform that has tables.
+
+    Raises:
+        InputError: none has, or several have and none is named.
+    """
+    found = sorted({path.parent for path in args.tables.glob("*/*.parquet")})
+    if args.platform:
+        found = [folder for folder in found if folder.name == args.platform]
+    if len(found) != 1:
+        raise InputError(
+            f"tables of one platform are needed in {args.tables}; there are those of "
+            f"{[folder.name for folder in found]}. Record some, or name one by --platform"
+        )
+    return found
+
+
+def do_live(args: argparse.Namespace) -> bool:
+    """Measures the whole grid of an experiment here, and replays the product's strategies; exit
+    status 1 where the default strategy misses what is expected of it."""
+    from benchmarks.search import page
+
+    experiment = experiment_of(args.experiment)
+    args.work = Path(experiment.config.results) / experiment.platform / "bench"
+    args.tables, args.platform = args.work / "tables", experiment.platform
+    args.fewest = args.timed = 0
+    args.setups, args.strategies = list(experiment.setups), list(peers.STRATEGIES)
+    if not (record.record(plans_of(args), args.workers, 1e6) and do_collect(args)):
+        return False
+    do_replay(args)
+    stored = read_json(args.tables / args.platform / REPLAY)
+    known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
+    print(page.cells_part(known))
+    own = [each for each in known if each.strategy == results.REFERENCE]
+    good = all(
+        results.median(each.regret) <= ALLOWED_REGRET
+        and results.median(each.seconds) <= ALLOWED_SHARE * each.whole
+        for each in own
+    )
+    print(
+        f"{results.REFERENCE}: within {ALLOWED_REGRET:.0%} of the bound for at most "
+        f"{ALLOWED_SHARE:.0%} of the GPU-seconds in every cell: {'yes' if good else 'NO'}"
+    )
+    return good
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exit status 2 where the input is wrong."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
+    try:
+        raise SystemExit(0 if args.function(args) else 1)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    functions = (
+        ("record", do_record),
+        ("collect", do_collect),
+        ("replay", do_replay),
+        ("report", do_report),
+        ("live", do_live),
+    )
+    for name, function in functions:
+        command = commands.add_parser(name, description=function.__doc__, help=function.__doc__)
+        command.set_defaults(function=function)
+        if name in ("record", "collect", "live"):
+            default = Path("config.yaml") if name == "live" else EXPERIMENT
+            command.add_argument("--experiment", type=Path, default=default)
+        if name in ("record", "live"):
+            command.add_argument(
+                "--workers",
+                type=int,
+                default=8 if devices.gpus() else 2,
+                help="processes that draw on a GPU at once (%(default)s)",
+            )
+        if name in ("record", "collect"):
+            _what(command)
+        if name == "record":
+            command.add_argument(
+                "--minutes", type=float, default=1e4, help="stop cleanly after so many"
+            )
+        if name in ("collect", "replay", "report"):
+            command.add_argument("--tables", type=Path, default=DATA)
+        if name in ("replay", "report"):
+            command.add_argument("--platform", help="of the tables, where there are several")
+        if name in ("replay", "live"):
+            command.add_argument("--seeds", type=int, default=10)
+            command.add_argument("--batch", type=int, default=8, help="prompts a call")
+            command.add_argument("--processes", type=int, default=os.cpu_count())
+        if name == "replay":
+            command.add_argument("--strategies", nargs="*", default=peers.names())
+        if name == "report":
+            command.add_argument("--docs", type=Path, default=DOCS)
+    return parser
+
+
+def _what(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--work", type=Path, default=Path("results/tables"), help="where journals are kept"
+    )
+    command.add_argument(
+        "--fewest",
+        type=int,
+        default=500,
+        help="settings of a combination, at least; 0: its declared grid (%(default)s)",
+    )
+    command.add_argument(
+        "--timed",
+        type=int,
+        default=60,
+        help="settings of a combination that are timed; 0: all (%(default)s)",
+    )
+    command.add_argument("setups", nargs="*", default=list(SETUPS))
+
+
+if __name__ == "__main__":
+    main()

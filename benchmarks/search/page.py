@@ -1,0 +1,293 @@
+"""The page and the plot that show what replays gave: made from data, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search import peers
+from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE
+from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary
+from benchmarks.search.tables import Table
+
+KINDS = ((False, "Single accelerators"), (True, "Combinations"))
+Goal = tuple[str, str, Callable[[Figures, Figures], str]]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def figures(known: Sequence[Summary], *, combined: bool) -> dict[str, Figures]:
+    """Each strategy over all cells of a kind."""
+    groups: dict[str, list[Summary]] = {}
+    for each in known:
+        if each.combined is combined:
+            groups.setdefault(each.strategy, []).append(each)
+    reference = groups.get(REFERENCE, [])
+    order = [name for name in peers.names() if name in groups]
+    return {name: Figures.of(groups[name], reference or groups[name]) for name in order}
+
+
+def _pair(values: tuple[float, float], form: str) -> str:
+    return f"{values[0]:{form}} ({values[1]:{form}})"
+
+
+def strategies_part(found: dict[str, Figures]) -> str:
+    """The strategies beside each other: medians, and in brackets the worst."""
+    header = (
+        "strategy",
+        "GPU-seconds",
+        "of exhaustive",
+        "full measurements",
+        "regret of the bound",
+        "wrong of 100 targets",
+        "loss too much, points",
+        f"GPU-seconds to {REFERENCE}'s regret",
+    )
+    return table(header, [_line(name, each) for name, each in found.items()])
+
+
+def _line(name: str, each: Figures) -> tuple[str, ...]:
+    equal = f"{each.equal:.1f} times its own, in {each.reached:.0%} of the cells"
+    return (
+        name,
+        _pair(each.seconds, ".0f"),
+        _pair(each.share, ".1%"),
+        _pair(each.full, ".0f"),
+        _pair(each.regret, ".1%"),
+        f"{each.wrong:.1f}",
+        _pair((100 * each.excess[0], 100 * each.excess[1]), ".2f"),
+        "" if name == REFERENCE else equal,
+    )
+
+
+def goals_part(single: dict[str, Figures], joint: dict[str, Figures]) -> str:
+    """The goals beside what the product's strategy does."""
+
+    def both(form: Callable[[Figures], str]) -> tuple[str, str]:
+        return tuple(form(found[REFERENCE]) if found else "" for found in (single, joint))  # type: ignore[return-value]
+
+    rows = [
+        ("single accelerators: 5% of the exhaustive GPU-seconds", _cost(single, "share"), ""),
+        ("combinations: the cost of 30 full measurements", "", _cost(joint, "full")),
+        ("median regret of the bound under 1%", *both(lambda f: f"{f.regret[0]:.1%}")),
+        ("worst regret of the bound under 3%", *both(lambda f: f"{f.regret[1]:.1%}")),
+        ("at most 1 wrong verdict in 100 targets", *both(lambda f: f"{f.wrong:.1f}")),
+        (
+            "at most a fifth of the GPU-seconds of the best Optuna sampler at equal regret",
+            _ratio(single),
+            _ratio(joint),
+        ),
+    ]
+    return table(("goal", "single accelerators", "combinations"), rows)
+
+
+def _cost(found: dict[str, Figures], what: str) -> str:
+    if not found:
+        return ""
+    own: tuple[float, float] = getattr(found[REFERENCE], what)
+    return f"median {_pair(own, '.1%' if what == 'share' else '.0f')}"
+
+
+def _ratio(found: dict[str, Figures]) -> str:
+    samplers = {name: each for name, each in found.items() if name.startswith("Optuna")}
+    if not samplers:
+        return ""
+    name, best = min(samplers.items(), key=lambda item: item[1].equal)
+    return f"{1 / best.equal:.2f} of {name}'s"
+
+
+def cells_part(known: Sequence[Summary]) -> str:
+    """The product's strategy, cell by cell: means over the seeds, and the worst regret."""
+    rows = [
+        (
+            each.cell,
+            str(each.settings),
+            f"{np.mean(each.drawn):.1f}",
+            f"{np.mean(each.timed):.1f}",
+            f"{np.mean(each.seconds):.0f}",
+            f"{np.mean(each.seconds) / each.whole:.1%}",
+            _pair((float(np.mean(each.regret)), max(each.regret)), ".1%"),
+            f"{np.mean(each.wrong):.1f}",
+        )
+        for each in known
+        if each.strategy == REFERENCE
+    ]
+    header = ("cell", "settings", "drawn", "timed", "GPU-s", "share", "regret", "wrong of 7")
+    return table(header, rows)
+
+
+def tables_part(known: Sequence[Table]) -> str:
+    """What the tables hold, and where they were measured."""
+    rows = []
+    for each in known:
+        every = [row for cell in each.rows.values() for row in cell]
+        error = "" if each.about.error is None else f"{each.about.error:.1%}"
+        rows.append(
+            (
+                each.baseline.setup.slug,
+                str(len(each.rows)),
+                str(len(every)),
+                str(sum(row.failure is not None for row in every)),
+                str(sum(row.timed for row in every)),
+                f"{np.median(each.baseline.seconds):.2f}",
+                f"{each.about.noise:.1%}",
+                error,
+                each.baseline.date[:10],
+            )
+        )
+    header = (
+        "setup",
+        "cells",
+        "settings",
+        "failed",
+        "timed",
+        "plain call, s",
+        "noise of a pair",
+        "error of a predicted speed",
+        "measured",
+    )
+    return table(header, rows)
+
+
+def page(known: Sequence[Summary], measured: Sequence[Table], data: str, batch: int) -> str:
+    """The whole page."""
+    single, joint = (figures(known, combined=combined) for combined, _ in KINDS)
+    where, first = measured[0].baseline.environment, measured[0].baseline
+    versions = ", ".join(f"{name} {value}" for name, value in sorted(where.versions.items()))
+    seeds = max(len(each.seconds) for each in known)
+    parts = [
+        "# The search, replayed on measured tables",
+        f"<!-- Made by `make bench-search` from {data}. -->",
+        f"Settings of {sum(len(each.rows) for each in measured)} cells were drawn and scored on "
+        f"{where.device} ([tables](#the-tables)). Strategies are replayed on these tables: the "
+        "search runs as it does on a GPU, drawing, predicting and timing, but looks up what it "
+        "wants measured, and adds up the GPU-seconds that this would have cost. What is asked of "
+        f"each cell is its bound (loss below {LIMIT:.0%}) and the least loss at "
+        f"{', '.join(f'{target}x' for target in TARGETS)}. `make bench-search` does it all again "
+        "without a GPU, with the same figures.",
+        "## Goals",
+        goals_part(single, joint),
+        "![Regret of the bound against GPU-seconds](search-benchmark.png)",
+    ]
+    for found, (_, title) in zip((single, joint), KINDS, strict=True):
+        if found:
+            parts += [f"## {title}", strategies_part(found)]
+    parts += [_legend(seeds, batch), "## The default strategy, cell by cell", cells_part(known)]
+    parts += ["## The tables", tables_part(measured)]
+    parts.append(
+        f"Measured with {len(first.prompts)} prompts, {first.spec.batch_size} a call, in "
+        f"{where.dtype} on {where.device}, driver {where.driver or 'none'}; {versions}; each by "
+        f"`{measured[0].about.command}` and the like. Noise: standard deviation of one timed "
+        "pair's ratio. Of combinations a part was timed; the other speeds are predicted from it. "
+        "The error is that of predictions for timed settings that they were not told of; in a "
+        "replay the true speed of a setting that was not timed is off by such an error, too."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+LEGEND = """\
+Medians over cells and {seeds} seeds, in brackets the worst. A seed decides the noise of the clock
+and what a strategy draws.
+
+- GPU-seconds: until the bound and all targets are decided. Prompts are drawn {batch} a call, as on
+  full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds, up to
+  twice as many while they differ, of a plain call, shared by what is timed in it, and one of each
+  setting.
+- Full measurement: the mean cost of one setting, drawn and timed.
+- Regret of the bound: the share of the largest speedup within the limit that the chosen setting
+  lacks; 100% where none was found.
+- Wrong verdict: a target is called met by a setting that misses it, or missed although a setting
+  meets it; by more than {tolerance:.0%} of the speedup.
+- Loss too much: at a target that is met, the loss beyond the least there is; the largest of the
+  targets of a cell.
+- To {reference}'s regret: GPU-seconds after which a strategy's mean regret in a cell is down to
+  that with which `{reference}` ends (or {smallest:.1%}), over `{reference}`'s GPU-seconds; where it
+  never is, its whole budget is taken.
+
+All strategies see the same predicted speeds, so that what is compared is the choice of settings
+alone. `{exact}` draws and times everything. `first version` walks the settings from the most
+aggressive downwards and stops at the first that keeps the loss. `random` and Optuna's samplers,
+which have no end of their own, are given {share:.0%} of the settings, at least {fewest} and at most
+{most} (the Gaussian process {gp}). The samplers maximise the logarithm of the speedup and minimise
+the loss, with the constraint that the loss is within the limit; where they suggest what is
+forbidden or known, the nearest setting that is neither is measured."""
+
+
+def _legend(seeds: int, batch: int) -> str:
+    return LEGEND.format(
+        seeds=seeds,
+        batch=batch,
+        pairs=PAIRS,
+        tolerance=TOLERANCE,
+        reference=REFERENCE,
+        smallest=SMALLEST,
+        exact=EXACT,
+        share=peers.SHARE,
+        fewest=peers.FEWEST,
+        most=peers.MOST,
+        gp=peers.GP.most,
+    )
+
+
+def plot(known: Sequence[Summary], path: Path) -> None:
+    """Mean regret of the bound over cells and seeds against GPU-seconds, one line a strategy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    present = [(combined, title) for combined, title in KINDS if _of(known, None, combined)]
+    drawing, panels = pyplot.subplots(
+        1, len(present), figsize=(5.2 * len(present), 4), sharey=True, squeeze=False
+    )
+    names = [name for name in peers.names() if any(each.strategy == name for each in known)]
+    for panel, (combined, title) in zip(panels[0], present, strict=True):
+        for number, name in enumerate(names):
+            cells = _of(known, name, combined)
+            if cells:
+                spent, regret = _together(cells)
+                width = 2.6 if name == REFERENCE else 1.3
+                panel.plot(
+                    spent,
+                    100 * regret,
+                    label=name,
+                    color=f"C{number}",
+                    linewidth=width,
+                    drawstyle="steps-post",
+                )
+                panel.plot(spent[-1:], 100 * regret[-1:], "o", color=f"C{number}", markersize=4)
+        panel.set(xscale="log", title=title, xlabel="GPU-seconds", yscale="symlog")
+        panel.set_yticks([0, 1, 3, 10, 30, 100], ["0%", "1%", "3%", "10%", "30%", "100%"])
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("regret of the bound (mean)")
+    panels[0][0].legend(fontsize=8)
+    drawing.tight_layout()
+    drawing.savefig(path, dpi=100, metadata={"Software": None})
+    pyplot.close(drawing)
+
+
+def _of(known: Sequence[Summary], name: str | None, combined: bool) -> list[Summary]:
+    return [
+        each
+        for each in known
+        if each.combined is combined and (name is None or each.strategy == name)
+    ]
+
+
+def _together(cells: Sequence[Summary]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of the cells' curves, up to where the last has ended."""
+    answers = [spent for each in cells for spent, regret in each.curve if regret < 1]
+    first = min(answers, default=1.0)
+    last = max(max(each.seconds) for each in cells)
+    spent = np.geomspace(max(first, last / 1e3), last, 200)
+    columns = []
+    for each in cells:
+        place, regret = np.array(each.curve).T
+        at = np.searchsorted(place, spent, side="right") - 1
+        columns.append(np.where(at < 0, 1.0, regret[at]))
+    return spent, np.mean(columns, axis=0)

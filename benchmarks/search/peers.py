@@ -1,0 +1,221 @@
+"""What `frontier` is compared with: other ways to search, each at its best reasonable setting.
+
+They are no plugins. All see the same drawings and the same predicted speeds as `frontier` does, so
+that what is compared is the search alone. An instance is for one cell: some keep a study.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from diffaccel.space import Point, Space
+from diffaccel.strategies import STRATEGIES, Strategy
+from diffaccel.strategies import _candidates as candidates
+from diffaccel.strategies.base import Observation, Problem
+
+if TYPE_CHECKING:
+    import optuna
+
+FEWEST, SHARE, MOST = 15, 0.4, 100
+"""Measurements of a cell that a peer without an end of its own is given: this share of the allowed
+points, between the fewest and the most."""
+HOPELESS = 3.0
+"""Relative loss that a failed setting is said to have."""
+
+
+class Peer(Strategy):
+    """One that remembers nothing but the points of its space.
+
+    Args:
+        seed: of all that it draws.
+    """
+
+    most: ClassVar[int] = MOST
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self._left: dict[tuple[int, ...], None] | None = None
+
+    def budget(self, left: int, measured: int) -> int:
+        """How many more points may be measured."""
+        most = min(self.most, max(FEWEST, round(SHARE * (left + measured))))
+        return max(0, min(left, most - measured))
+
+    def left(self, space: Space, history: Sequence[Observation]) -> list[tuple[int, ...]]:
+        """The allowed points that were not measured, as value indices, mildest first."""
+        if self._left is None:
+            rows = (candidates.row_of(space, point) for point in space.points())
+            self._left = dict.fromkeys(row for row in rows if row is not None)
+        for one in history:
+            row = candidates.row_of(space, one.point)
+            if row is not None:
+                self._left.pop(row, None)
+        return list(self._left)
+
+
+class Random(Peer):
+    """Points drawn at random, each once."""
+
+    name: ClassVar[str] = "random"
+    batch: ClassVar[int] = 5
+
+    def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        left = self.left(problem.space, history)
+        count = min(self.batch, self.budget(len(left), len(history)))
+        chosen = self.random.permutation(len(left))[:count]
+        return [candidates.point_of(problem.space, left[i]) for i in chosen]
+
+
+class FirstVersion(Peer):
+    """The order of this project's first version: from the most aggressive setting downwards, up to
+    the first that keeps the loss. Ends by itself."""
+
+    name: ClassVar[str] = "first version"
+
+    def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        if any(one.loss < problem.loss_limit for one in history):
+            return []
+        left = self.left(problem.space, history)
+        return [candidates.point_of(problem.space, row) for row in left[-1:]]
+
+
+class Optuna(Peer):
+    """A sampler of Optuna, told log-speedup (up) and loss (down) with the constraint that the loss
+    is within the limit. A point that is forbidden or was measured stands for the nearest one that
+    is neither."""
+
+    batch: ClassVar[int] = 1
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.seed = seed
+        self._study: optuna.Study | None = None
+        self._open: dict[tuple[int, ...], optuna.trial.Trial] = {}
+
+    @abstractmethod
+    def sampler(self, problem: Problem) -> optuna.samplers.BaseSampler:
+        """The sampler; its constraints are those of `constraint`."""
+
+    def study(self, problem: Problem) -> optuna.Study:
+        import optuna
+
+        if self._study is None:
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of options that are said to be experimental
+                sampler = self.sampler(problem)
+            self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        return self._study
+
+    def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        study = self.study(problem)
+        for one in history:
+            row = candidates.row_of(problem.space, one.point)
+            if row is not None and (trial := self._open.pop(row, None)) is not None:
+                _tell(study, trial, one, problem.loss_limit)
+        left = self.left(problem.space, history)
+        count = min(self.batch, self.budget(len(left), len(history)))
+        return [
+            candidates.point_of(problem.space, self._suggested(study, problem, left))
+            for _ in range(count)
+        ]
+
+    def _suggested(
+        self, study: optuna.Study, problem: Problem, left: list[tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial = study.ask()
+            row = [
+                trial.suggest_int(axis.name, 0, len(axis.values) - 1) for axis in problem.space.axes
+            ]
+        fresh = [each for each in left if each not in self._open]
+        near = nearest(problem.space, row, fresh)
+        self._open[near] = trial
+        return near
+
+
+def _tell(study: optuna.Study, trial: optuna.trial.Trial, one: Observation, limit: float) -> None:
+    loss = one.loss if math.isfinite(one.loss) else HOPELESS
+    trial.set_user_attr("beyond", loss - limit)
+    study.tell(trial, [math.log(max(one.speedup, 1e-3)), loss])
+
+
+def constraint(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
+    """How far beyond the limit the loss is; 0 or less is feasible."""
+    return [trial.user_attrs["beyond"]]
+
+
+def nearest(space: Space, wanted: Sequence[int], rows: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The row nearest in level to another one."""
+    at = candidates.levels(space, np.array([wanted, *rows], dtype=np.intp))
+    return rows[int(((at[1:] - at[0]) ** 2).sum(1).argmin())]
+
+
+class TPE(Optuna):
+    """Tree-structured Parzen estimators, over all parameters together."""
+
+    name: ClassVar[str] = "Optuna TPE"
+
+    def sampler(self, problem: Problem) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        return optuna.samplers.TPESampler(
+            seed=self.seed, n_startup_trials=10, multivariate=True, constraints_func=constraint
+        )
+
+
+class NSGA2(Optuna):
+    """The genetic algorithm, in generations of ten: it has but few measurements."""
+
+    name: ClassVar[str] = "Optuna NSGA-II"
+    batch: ClassVar[int] = 10
+
+    def sampler(self, problem: Problem) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        return optuna.samplers.NSGAIISampler(
+            seed=self.seed, population_size=self.batch, constraints_func=constraint
+        )
+
+
+class GP(Optuna):
+    """Gaussian processes with the expected gain of hypervolume; they need fewer measurements, and
+    seconds to choose one."""
+
+    name: ClassVar[str] = "Optuna GP"
+    most: ClassVar[int] = 50
+
+    def sampler(self, problem: Problem) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        return optuna.samplers.GPSampler(
+            seed=self.seed,
+            n_startup_trials=10,
+            deterministic_objective=True,
+            constraints_func=constraint,
+        )
+
+
+PEERS: tuple[type[Peer], ...] = (Random, FirstVersion, TPE, NSGA2, GP)
+
+
+def names() -> list[str]:
+    """Every strategy that can be replayed: the product's, then the peers."""
+    return [*STRATEGIES, *(peer.name for peer in PEERS)]
+
+
+def strategy(name: str, seed: int) -> Strategy:
+    """A strategy for one cell.
+
+    Raises:
+        UnknownNameError: there is none of this name.
+    """
+    found = {peer.name: peer for peer in PEERS}
+    return found[name](seed) if name in found else STRATEGIES[name]

@@ -1,0 +1,344 @@
+"""Replays strategies on tables: the search runs as it does on a GPU, but what it wants drawn or
+timed is looked up, and what that would have cost is added up.
+
+The cells of a setup are searched together, as the workflow does it. A seed decides the noise of
+the clock, and what a strategy draws. Where a table's speed is a prediction, the seed also decides
+how far the true one is from it: as far as predictions were from measurements that they did not see.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.search import peers
+from benchmarks.search.tables import Row, Table
+from diffaccel import pareto
+from diffaccel.grid import Cell
+from diffaccel.jsonio import digest
+from diffaccel.measure import loss_interval, timing_of
+from diffaccel.metrics import SCORE
+from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
+from diffaccel.space import Space
+from diffaccel.speeds import Floats, SpeedModel
+from diffaccel.stages import search
+from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Estimate, Wanted
+from diffaccel.strategies import Strategy
+
+TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
+LIMIT = 0.02
+EXACT = "exhaustive"
+TOLERANCE = 0.01
+"""A verdict on a speedup that is nearer to the target than this share is not wrong either way: no
+clock could tell."""
+PAIRS = 2
+"""Timed pairs of a setting at least, and twice as many at most while they differ."""
+
+
+class InMemory:
+    """A journal that is forgotten."""
+
+    def append(self, measurement: Any) -> None:
+        """Nothing is kept."""
+
+    def rows(self) -> list[Any]:
+        return []
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a setup under one seed.
+
+    Args:
+        rows, speedups: by digest of the setting.
+        good: of each cell, the settings that work.
+        best: of each cell, the largest speedup within the limit.
+    """
+
+    table: Table
+    rows: dict[str, Row]
+    speedups: dict[str, float]
+    good: dict[Cell, list[Estimate]]
+    best: dict[Cell, float | None]
+
+    @classmethod
+    def of(cls, table: Table, seed: int) -> Truth:
+        rows = {row.key: row for each in table.rows.values() for row in each}
+        error = table.about.error or 0.0
+        speedups = {
+            key: row.speedup if row.timed else row.speedup * math.exp(error * _normal(key, seed))
+            for key, row in rows.items()
+        }
+        good = {
+            cell: [
+                Estimate(row.setting, speedups[row.key], table.losses[row.key], True)
+                for row in each
+                if row.failure is None
+            ]
+            for cell, each in table.rows.items()
+        }
+        bounds = {cell: pareto.bound(each, LIMIT) for cell, each in good.items()}
+        best = {cell: bound.speedup if bound else None for cell, bound in bounds.items()}
+        return cls(table, rows, speedups, good, best)
+
+    def of_setting(self, setting: SettingDict) -> Estimate:
+        """The truth about a setting that works."""
+        key = digest(setting)
+        return Estimate(setting, self.speedups[key], self.table.losses[key], True)
+
+
+def _normal(key: str, seed: int, number: int = 0) -> float:
+    """A standard normal number that depends on nothing but its arguments."""
+    return float(np.random.default_rng([seed, number, zlib.crc32(key.encode())]).normal())
+
+
+@dataclass
+class Ledger:
+    """What was spent on a cell, and what it had for it.
+
+    Args:
+        seconds: of a GPU.
+        curve: after each step of the search seconds spent, and the regret of what it would answer.
+    """
+
+    drawn: int = 0
+    timed: int = 0
+    seconds: float = 0.0
+    curve: list[tuple[float, float]] = field(default_factory=list)
+
+
+class Replay:
+    """Looks up what was measured.
+
+    Args:
+        batch: prompts a call; each call takes as long as the recorded one.
+    """
+
+    def __init__(self, truth: Truth, seed: int, batch: int, ledgers: dict[Cell, Ledger]) -> None:
+        self.truth, self.seed, self.ledgers = truth, seed, ledgers
+        baseline = truth.table.baseline
+        self._plain = float(np.median(baseline.seconds))
+        self._calls = math.ceil(len(baseline.prompts) / batch)
+        self._timed: dict[str, int] = {}
+
+    def draw(self, wanted: Wanted) -> list[Drawing]:
+        """Costs as many calls as the prompts need."""
+        made = []
+        for cell, setting in wanted:
+            row = self.truth.rows[digest(setting)]
+            took = self._calls * self._plain / self.truth.speedups[row.key]
+            self.ledgers[cell].drawn += 1
+            self.ledgers[cell].seconds += took
+            made.append(_drawing(self.truth.table, row, took))
+        return made
+
+    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        """Costs a call of each setting, and its share of the plain one, a round."""
+        return [self._clock(cell, setting, 1 / len(wanted)) for cell, setting in wanted]
+
+    def _clock(self, cell: Cell, setting: SettingDict, share: float) -> SpeedRow:
+        key = digest(setting)
+        again = self._timed[key] = self._timed.get(key, 0) + 1
+        pairs: list[tuple[float, float]] = []
+        options = self.truth.table.baseline.options
+        own = self._plain / self.truth.speedups[key]
+        while len(pairs) < PAIRS or (
+            len(pairs) < 2 * PAIRS and timing_of(pairs).spread > options.spread
+        ):
+            error = self.truth.table.about.noise * _normal(key, self.seed, 10 * again + len(pairs))
+            pairs.append((self._plain, own * math.exp(error)))
+        took = len(pairs) * (own + share * self._plain)
+        self.ledgers[cell].timed += 1
+        self.ledgers[cell].seconds += took
+        return SpeedRow(setting, timing_of(pairs), None, took, "")
+
+
+@functools.lru_cache(maxsize=20_000)
+def _interval(before: tuple[float, ...], after: tuple[float, ...], confidence: float) -> Any:
+    return loss_interval(before, after, confidence)
+
+
+def _drawing(table: Table, row: Row, took: float) -> Drawing:
+    if not row.scores:
+        return Drawing(row.setting, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
+    before = tuple(table.baseline.scores[SCORE])
+    return Drawing(
+        setting=row.setting,
+        loss=table.losses[row.key],
+        loss_interval=_interval(before, row.scores, table.baseline.options.confidence),
+        scores={SCORE: list(row.scores)},
+        means={SCORE: float(np.mean(row.scores)), "ssim": row.ssim, "psnr": row.psnr},
+        first_call=None,
+        spent=took,
+        date="",
+        failure=row.failure,
+    )
+
+
+class _Unknown(SpeedModel):
+    """Predicts nothing: for who times all that it draws."""
+
+    def __init__(self) -> None:
+        pass
+
+    def predict(self, settings: Sequence[Any]) -> tuple[Floats, Floats]:
+        return np.zeros(len(settings)), np.zeros(len(settings))
+
+
+class Unpredicted(Clocked):
+    """Timings that nothing is learnt from."""
+
+    @property
+    def model(self) -> SpeedModel:
+        return _Unknown()
+
+
+@dataclass
+class TableCell(CellSearch):
+    """A cell whose settings are those of a table, searched by any strategy."""
+
+    table_space: Space | None = None
+    by: Strategy | None = None
+    truth: Truth | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @functools.cached_property
+    def space(self) -> Space:
+        assert self.table_space is not None
+        return self.table_space
+
+    @property
+    def strategy(self) -> Strategy:
+        assert self.by is not None
+        return self.by
+
+    def estimates(self) -> list[Estimate]:
+        """Notes on the way how good an answer the search has by now."""
+        found = super().estimates()
+        known = [each for each in found if each.timed] if self.strategy.times_all else found
+        assert self.truth is not None
+        regret = bound_regret(self.truth, self.cell, known)
+        if not self.ledger.curve or self.ledger.curve[-1] != (self.ledger.seconds, regret):
+            self.ledger.curve.append((self.ledger.seconds, regret))
+        return found
+
+
+def bound_regret(truth: Truth, cell: Cell, known: Sequence[Estimate | Measurement]) -> float:
+    """Share of the largest true speedup within the limit that the chosen setting lacks; 1 where
+    there is one and none is chosen, or one beyond the limit is."""
+    best = truth.best[cell]
+    chosen = pareto.bound(known, LIMIT)
+    if best is None:
+        return 0.0 if chosen is None else 1.0
+    if chosen is None:
+        return 1.0
+    real = truth.of_setting(chosen.setting)
+    return 1.0 if real.loss >= LIMIT else 1 - real.speedup / best
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one strategy did in one cell under one seed.
+
+    Args:
+        seconds: of a GPU, until the bound and all targets were decided.
+        whole: that drawing and timing everything takes.
+        full: mean that one setting takes, drawn and timed: ``whole`` over the settings.
+        regret: of the bound.
+        wrong: targets whose verdict is wrong.
+        excess: loss beyond the least there is, at each target that is rightly met.
+        curve: seconds spent, and the regret of the bound after them.
+    """
+
+    cell: str
+    strategy: str
+    seed: int
+    settings: int
+    drawn: int
+    timed: int
+    seconds: float
+    whole: float
+    regret: float
+    wrong: int
+    excess: list[float]
+    curve: list[tuple[float, float]]
+
+    @property
+    def full(self) -> float:
+        return self.whole / self.settings
+
+
+def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
+    """Searches the cells of a setup by one strategy, under one seed."""
+    truth = Truth.of(table, seed)
+    clocked_by = Unpredicted if peers.strategy(name, 0).times_all else Clocked
+    clocked = clocked_by(table.baseline, InMemory())  # type: ignore[arg-type]
+    cells = [
+        TableCell(
+            cell,
+            table.baseline,
+            InMemory(),  # type: ignore[arg-type]
+            clocked,
+            SearchOptions(name, seed=seed),
+            table_space=table.spaces[cell],
+            by=peers.strategy(name, seed),
+            truth=truth,
+        )
+        for cell in table.rows
+    ]
+    ledgers = {cell.cell: cell.ledger for cell in cells}
+    search.frontiers(cells, Replay(truth, seed, batch, ledgers), TARGETS, LIMIT)
+    return [_judge(cell, truth, name, seed, _whole(truth, cell.cell, batch)) for cell in cells]
+
+
+def _whole(truth: Truth, cell: Cell, batch: int) -> float:
+    """GPU-seconds of drawing and timing all of a cell, in full rounds."""
+    ledgers = {cell: Ledger()}
+    measurer = Replay(truth, 0, batch, ledgers)
+    wanted = [(cell, row.setting) for row in truth.table.rows[cell]]
+    measurer.draw(wanted)
+    for first in range(0, len(wanted), TOGETHER):
+        measurer.clock(wanted[first : first + TOGETHER])
+    return ledgers[cell].seconds
+
+
+def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
+    known = cell.usable()
+    verdicts = [_verdict(truth, cell.cell, known, target) for target in TARGETS]
+    regret = bound_regret(truth, cell.cell, known)
+    return Outcome(
+        cell=cell.cell.slug,
+        strategy=name,
+        seed=seed,
+        settings=len(truth.table.rows[cell.cell]),
+        drawn=cell.ledger.drawn,
+        timed=cell.ledger.timed,
+        seconds=cell.ledger.seconds,
+        whole=whole,
+        regret=regret,
+        wrong=sum(wrong for wrong, _ in verdicts),
+        excess=[excess for _, excess in verdicts if excess is not None],
+        curve=[*cell.ledger.curve, (cell.ledger.seconds, regret)],
+    )
+
+
+def _verdict(
+    truth: Truth, cell: Cell, known: Sequence[Measurement], target: float
+) -> tuple[bool, float | None]:
+    """Whether the answer to a target is wrong; and its loss beyond the least there is, if both it
+    and the truth meet the target."""
+    right = pareto.meet(truth.good[cell], target, LIMIT)
+    chosen = pareto.meet(known, target, LIMIT)
+    if chosen is None:
+        surely = pareto.meet(truth.good[cell], target * (1 + TOLERANCE), LIMIT)
+        return surely is not None, None
+    real = truth.of_setting(chosen.setting)
+    if real.loss >= LIMIT or real.speedup < target * (1 - TOLERANCE):
+        return True, None
+    return False, None if right is None else real.loss - right.loss

@@ -1,0 +1,190 @@
+"""What replays gave: run on all cores, kept as JSON, summed up."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search.replay import TARGETS, Outcome, replay
+from benchmarks.search.tables import read
+
+REFERENCE = "frontier"
+SMALLEST = 0.002
+"""Regret of the bound below which one search is not called better than another."""
+
+Floats = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One replay."""
+
+    table: Path
+    strategy: str
+    seed: int
+    batch: int
+
+
+def run(
+    tables: Sequence[Path],
+    strategies: Sequence[str],
+    seeds: int,
+    batch: int,
+    processes: int,
+    progress: Callable[[int, int], None],
+) -> list[Outcome]:
+    """Replays every strategy on every table under every seed; in a fixed order."""
+    tasks = [
+        Task(path, name, seed, batch)
+        for name in strategies
+        for seed in range(seeds)
+        for path in tables
+    ]
+    found: list[Outcome] = []
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, outcomes in enumerate(pool.imap_unordered(_replay, tasks), start=1):
+            found += outcomes
+            progress(number, len(tasks))
+    return sorted(found, key=lambda each: (each.strategy, each.cell, each.seed))
+
+
+def _replay(task: Task) -> list[Outcome]:
+    return replay(read(task.table), task.strategy, task.seed, task.batch)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One strategy in one cell; what is a list has one number a seed.
+
+    Args:
+        settings: in the cell's table.
+        whole: GPU-seconds that drawing and timing all of them takes.
+        seconds: GPU-seconds until all was decided.
+        regret: of the bound.
+        wrong: verdicts on targets.
+        excess: largest loss beyond the least there is, over the targets rightly met.
+        curve: GPU-seconds, and the mean regret of the bound after them.
+        equal: GPU-seconds after which that mean has come down to where `REFERENCE` ends; None
+            where it never does.
+    """
+
+    cell: str
+    strategy: str
+    settings: int
+    whole: float
+    drawn: Floats
+    timed: Floats
+    seconds: Floats
+    regret: Floats
+    wrong: Floats
+    excess: Floats
+    curve: list[tuple[float, float]]
+    equal: float | None
+
+    @property
+    def full(self) -> float:
+        """GPU-seconds of one setting, drawn and timed, on average."""
+        return self.whole / self.settings
+
+    @property
+    def combined(self) -> bool:
+        return "+" in self.cell.rsplit("_", 1)[1]  # DPM-Solver++ is none
+
+
+def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
+    """Sums up over the seeds."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for each in outcomes:
+        groups.setdefault((each.cell, each.strategy), []).append(each)
+    curves = {key: mean_curve([each.curve for each in group]) for key, group in groups.items()}
+    found = []
+    for (cell, strategy), group in groups.items():
+        reference = groups.get((cell, REFERENCE), group)
+        goal = max(SMALLEST, float(np.mean([each.regret for each in reference])))
+        curve = curves[cell, strategy]
+        found.append(
+            Summary(
+                cell=cell,
+                strategy=strategy,
+                settings=group[0].settings,
+                whole=round(float(np.mean([each.whole for each in group])), 2),
+                drawn=[each.drawn for each in group],
+                timed=[each.timed for each in group],
+                seconds=[round(each.seconds, 2) for each in group],
+                regret=[round(each.regret, 5) for each in group],
+                wrong=[each.wrong for each in group],
+                excess=[round(max(each.excess, default=0.0), 5) for each in group],
+                curve=curve,
+                equal=next((spent for spent, regret in curve if regret <= goal), None),
+            )
+        )
+    return found
+
+
+def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The mean of several step functions, at the places where it changes by what can be seen."""
+    places = sorted({spent for curve in curves for spent, _ in curve})
+    columns = []
+    for curve in curves:
+        spent, regret = np.array(curve).T
+        at = np.searchsorted(spent, places, side="right") - 1
+        columns.append(np.where(at < 0, 1.0, regret[at]))
+    found: list[tuple[float, float]] = []
+    for place, mean in zip(places, np.mean(columns, axis=0), strict=True):
+        if not found or abs(mean - found[-1][1]) > 1e-4:
+            found.append((round(place, 2), round(float(mean), 5)))
+    return found
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One strategy over some cells and all seeds: medians, and the worst.
+
+    Args:
+        share: GPU-seconds over those of measuring everything.
+        full: GPU-seconds in full measurements of one setting.
+        wrong: of a hundred targets.
+        equal: median over cells of the GPU-seconds to the regret of `REFERENCE`, in its own; the
+            strategy's whole budget counts where it never got there.
+        reached: share of the cells in which it got there.
+    """
+
+    seconds: tuple[float, float]
+    share: tuple[float, float]
+    full: tuple[float, float]
+    regret: tuple[float, float]
+    excess: tuple[float, float]
+    wrong: float
+    equal: float
+    reached: float
+
+    @classmethod
+    def of(cls, cells: Sequence[Summary], reference: Sequence[Summary]) -> Figures:
+        own = {each.cell: float(np.mean(each.seconds)) for each in reference}
+        equal = [
+            (each.equal if each.equal is not None else float(np.mean(each.seconds)))
+            / own[each.cell]
+            for each in cells
+        ]
+        return cls(
+            seconds=_both([s for each in cells for s in each.seconds]),
+            share=_both([s / each.whole for each in cells for s in each.seconds]),
+            full=_both([s / each.full for each in cells for s in each.seconds]),
+            regret=_both([r for each in cells for r in each.regret]),
+            excess=_both([x for each in cells for x in each.excess]),
+            wrong=100 * float(np.mean([w for each in cells for w in each.wrong])) / len(TARGETS),
+            equal=float(np.median(equal)),
+            reached=float(np.mean([each.equal is not None for each in cells])),
+        )
+
+
+def median(values: Floats) -> float:
+    return float(np.median(values))
+
+
+def _both(values: Floats) -> tuple[float, float]:
+    return median(values), float(np.max(values))
