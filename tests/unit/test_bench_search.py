@@ -1,0 +1,310 @@
+"""The benchmark of the search: tables, replay, rivals. In data/ are real measurements of one setup,
+made on two CPU cores by the command that the file names."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.search import page, peers, results, spaces
+from benchmarks.search.__main__ import DATA, DOCS, REPLAY
+from benchmarks.search.record import Opened, Plan, draw_all, record
+from benchmarks.search.replay import (
+    LIMIT,
+    TARGETS,
+    Ledger,
+    Replay,
+    Truth,
+    _verdict,
+    bound_regret,
+    replay,
+)
+from benchmarks.search.tables import Table, collect, read, write
+from diffaccel import devices
+from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import parse, read_json
+from diffaccel.models import known_models
+from diffaccel.records import MeasureOptions
+from diffaccel.space import Axis, flatten
+from diffaccel.stages.cell import Estimate
+from diffaccel.strategies.base import Observation, Problem
+
+FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+TABLE = Path(__file__).parent / "data" / "mini-SD1.5_DDIM_20.parquet"
+DEEPCACHE = Cell(Setup("mini-SD1.5", "DDIM", 20), ("deepcache",))
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return read(TABLE)
+
+
+@pytest.fixture(scope="module")
+def noiseless(table: Table) -> Table:
+    return dataclasses.replace(table, about=dataclasses.replace(table.about, noise=0.0))
+
+
+# Which settings a table holds.
+
+
+@pytest.mark.parametrize("names", [("deepcache", "tome"), ("deepcache", "tgate", "tome")])
+def test_a_thinned_space_is_a_product_of_allowed_points(names: Sequence[str]) -> None:
+    members = combination(names)
+    points = spaces.recorded(members, FACTS, 200)
+    full = members.space(FACTS)
+    assert 200 <= len(points) < 400
+    assert all(full.forbids(point) is None for point in points)
+    used = spaces.spanned(points, full.axes)
+    product = (
+        dict(zip((axis.name for axis in used.axes), values, strict=True))
+        for values in itertools.product(*(axis.values for axis in used.axes))
+    )
+    left_out = [point for point in product if point not in points]
+    assert all(full.forbids(point) is not None for point in left_out)
+    assert list(used.points()) == points
+
+
+def test_of_one_accelerator_the_declared_grid_is_recorded() -> None:
+    members = combination(["tgate"])
+    wanted = list(members.space(FACTS).points(grid=True))
+    assert spaces.recorded(members, FACTS, 10_000) == wanted
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
+def test_values_are_spread_with_both_ends(count: int) -> None:
+    axis = Axis("x.a", (2, 3, 4, 5, 6, 7, 8, 9, 10), (2, 3, 4, 6, 10))
+    chosen = spaces.spread(axis, count)
+    assert len(set(chosen)) == count
+    assert (chosen[0], chosen[-1]) == (2, 10)
+    assert list(chosen) == sorted(chosen)
+    # The middle in level is the middle of the declared grid.
+    assert count != 3 or chosen[1] == 4
+
+
+def test_points_far_apart_are_spread_over_the_space(table: Table) -> None:
+    space = table.spaces[DEEPCACHE]
+    points = list(space.points())
+    chosen = spaces.far_apart(space, points, 4)
+    levels = {space.levels(point) for point in chosen}
+    assert levels == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+# Tables.
+
+
+def test_a_table_is_read_as_it_was_written(table: Table, tmp_path: Path) -> None:
+    cells = {
+        cell: [dataclasses.replace(rows[0], failure="it burst", scores=()), *rows[1:]]
+        for cell, rows in table.rows.items()
+    }
+    failed = dataclasses.replace(table, rows=cells)
+    write(failed, tmp_path / "t.parquet")
+    again = read(tmp_path / "t.parquet")
+    assert again.rows == failed.rows
+    assert (again.baseline, again.about) == (failed.baseline, failed.about)
+    assert sum(math.isinf(loss) for loss in again.losses.values()) == len(cells)
+
+
+# What a replay costs and how it is judged.
+
+
+def test_what_is_looked_up_costs_what_it_would_have(noiseless: Table) -> None:
+    truth, ledger = Truth.of(noiseless, 0), Ledger()
+    measurer = Replay(truth, 0, 8, {DEEPCACHE: ledger})
+    some = noiseless.rows[DEEPCACHE][:3]
+    plain = float(np.median(noiseless.baseline.seconds))
+    own = [plain / row.speedup for row in some]
+    drawn = measurer.draw([(DEEPCACHE, row.setting) for row in some])
+    assert [each.loss for each in drawn] == [noiseless.losses[row.key] for row in some]
+    assert ledger.seconds == pytest.approx(2 * sum(own))  # 16 prompts are 2 calls of 8
+    timed = measurer.clock([(DEEPCACHE, row.setting) for row in some])
+    assert [each.speedup for each in timed] == pytest.approx([row.speedup for row in some])
+    assert ledger.seconds == pytest.approx(2 * sum(own) + 2 * (plain + sum(own)))
+
+
+def test_the_clock_is_noisy_and_never_twice_the_same(table: Table) -> None:
+    measurer = Replay(Truth.of(table, 3), 3, 8, {DEEPCACHE: Ledger()})
+    row = table.rows[DEEPCACHE][5]
+    speeds = [measurer.clock([(DEEPCACHE, row.setting)])[0].speedup for _ in range(40)]
+    logs = np.log([speed / row.speedup for speed in speeds if speed])
+    assert len(set(speeds)) == 40
+    assert 0.3 * table.about.noise < logs.std() < 1.1 * table.about.noise
+
+
+def test_what_was_predicted_may_be_otherwise_in_truth(table: Table) -> None:
+    rows = {
+        cell: [dataclasses.replace(r, timed=False) for r in t] for cell, t in table.rows.items()
+    }
+    unsure = dataclasses.replace(table, rows=rows)
+    error = table.about.error
+    assert error is not None
+    off = [
+        math.log(Truth.of(unsure, seed).speedups[row.key] / row.speedup)
+        for seed in range(4)
+        for row in rows[DEEPCACHE]
+    ]
+    assert np.std(off) == pytest.approx(error, rel=0.25)
+    assert Truth.of(table, 1).speedups == Truth.of(table, 2).speedups
+
+
+def test_regret_is_the_share_of_the_best_speed_that_is_lacking(noiseless: Table) -> None:
+    truth = Truth.of(noiseless, 0)
+    good = [each for each in truth.good[DEEPCACHE] if each.loss < LIMIT]
+    bad = next(each for each in truth.good[DEEPCACHE] if each.loss >= LIMIT)
+    slow = min(good, key=lambda each: each.speedup)
+    best = max(each.speedup for each in good)
+    assert bound_regret(truth, DEEPCACHE, good) == 0
+    assert bound_regret(truth, DEEPCACHE, [slow]) == pytest.approx(1 - slow.speedup / best)
+    assert bound_regret(truth, DEEPCACHE, []) == 1
+    deceived = dataclasses.replace(bad, loss=0.0)  # its few prompts looked fine
+    assert bound_regret(truth, DEEPCACHE, [deceived]) == 1
+
+
+def test_verdicts(noiseless: Table) -> None:
+    truth = Truth.of(noiseless, 0)
+    good = [each for each in truth.good[DEEPCACHE] if each.loss < LIMIT]
+    best = max(good, key=lambda each: each.speedup)
+    least = min(good, key=lambda each: each.loss)
+
+    def verdict(known: list[Estimate], target: float) -> tuple[bool, float | None]:
+        return _verdict(truth, DEEPCACHE, known, target)  # type: ignore[arg-type]
+
+    assert verdict(good, 1.0) == (False, 0.0)
+    assert verdict([best], 1.0) == (False, best.loss - least.loss)
+    assert verdict([], best.speedup * 0.9) == (True, None)
+    assert verdict([], best.speedup * 1.001) == (False, None)
+    lucky = dataclasses.replace(best, speedup=best.speedup * 1.2)
+    assert verdict([lucky], best.speedup * 1.1) == (True, None)
+    # Too near to tell.
+    assert verdict([lucky], best.speedup * 1.005) == (False, None)
+
+
+def test_measuring_everything_with_a_perfect_clock_is_perfect(noiseless: Table) -> None:
+    for each in replay(noiseless, "exhaustive", 0, 8):
+        assert (each.regret, each.wrong, set(each.excess) - {0.0}) == (0, 0, set())
+        assert each.drawn == each.settings
+        assert each.seconds == pytest.approx(each.whole, rel=0.1)
+        assert each.curve[-1] == (each.seconds, 0)
+
+
+def test_a_replay_depends_on_its_seed_alone(table: Table) -> None:
+    first, again, other = (replay(table, "random", seed, 8) for seed in (0, 0, 1))
+    assert first == again
+    assert [each.seconds for each in first] != [each.seconds for each in other]
+
+
+def test_the_default_strategy_costs_a_part_of_measuring_everything(table: Table) -> None:
+    for each in replay(table, "frontier", 0, 8):
+        assert 0 < each.seconds < 0.5 * each.whole
+        assert each.drawn < each.settings / 2
+        spent = [place for place, _ in each.curve]
+        assert spent == sorted(spent)
+
+
+# Rivals.
+
+
+@pytest.mark.parametrize("name", [peer.name for peer in peers.PEERS])
+def test_a_rival_asks_for_allowed_points_once_and_ends(name: str, table: Table) -> None:
+    space = table.spaces[DEEPCACHE]
+    truth = {
+        tuple(flatten(row.setting).items()): (row.speedup, table.losses[row.key])
+        for row in table.rows[DEEPCACHE]
+    }
+    by, problem = peers.strategy(name, 0), Problem(space, LIMIT, TARGETS)
+    history: list[Observation] = []
+    while points := by.ask(problem, history):
+        for point in points:
+            speedup, loss = truth[tuple(sorted(point.items()))]
+            # What fails must not stop it.
+            history.append(Observation(point, speedup, math.inf if loss > 0.2 else loss))
+    asked = [tuple(one.point.items()) for one in history]
+    assert len(set(asked)) == len(asked)
+    ended = any(one.loss < LIMIT for one in history)
+    assert ended if name == "first version" else len(asked) == round(peers.SHARE * len(truth))
+
+
+# Summing up.
+
+
+def test_the_mean_of_curves_is_that_of_steps() -> None:
+    curves = [[(0.0, 1.0), (2.0, 0.5)], [(1.0, 0.0)]]
+    assert results.mean_curve(curves) == [(0.0, 1.0), (1.0, 0.5), (2.0, 0.25)]
+
+
+def test_figures_say_when_a_rival_is_as_good(noiseless: Table) -> None:
+    outcomes = [
+        outcome
+        for name in ("exhaustive", "frontier", "random")
+        for seed in range(2)
+        for outcome in replay(noiseless, name, seed, 8)
+    ]
+    known = results.summaries(outcomes)
+    found = page.figures(known, combined=False)
+    assert list(found) == ["exhaustive", "frontier", "random"]
+    assert found["exhaustive"].reached == 1
+    assert found["exhaustive"].equal > 1
+    assert found["frontier"].equal <= 1
+    text = page.page(known, [noiseless], "here", 8)
+    assert text == page.page(known, [noiseless], "here", 8)
+    assert f"{found['random'].wrong:.1f}" in text
+
+
+@pytest.mark.parametrize(
+    "stored", sorted(DATA.glob(f"*/{REPLAY}")), ids=lambda path: path.parent.name
+)
+def test_the_page_is_made_from_the_data(stored: Path) -> None:
+    value = read_json(stored)
+    known = [parse(results.Summary, each, REPLAY) for each in value["summaries"]]
+    measured = [read(path) for path in sorted(stored.parent.glob("*.parquet"))]
+    data = f"benchmarks/search/tables/{stored.parent.name}"
+    text = page.page(known, measured, data, value["batch"])
+    assert (DOCS / "search-benchmark.md").read_text(encoding="utf-8") == text
+
+
+# Recording, on the smallest real pipeline.
+
+
+class Ones:
+    """Claims one after the other, and says how often it was asked."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __call__(self) -> int:
+        self.given += 1
+        return self.given - 1
+
+
+def test_recording_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    cell = Cell(Setup("mini-SD1.5", "DDIM", 2), ("deepcache",))
+    spec = dataclasses.replace(known_models()["mini-SD1.5"], batch_size=2)
+    options = MeasureOptions(prompts=2, pairs=1, max_pairs=1)
+    plan = Plan.of(spec, options, [cell], tmp_path, 10, 3)
+    draw_all([plan], [Ones()], 1, time.perf_counter())  # no time left
+    assert len(plan.undrawn()) == len(plan.settings) > 3
+    first = Ones()
+    first.given = 2  # another process has these
+    draw_all([plan], [first], 1, math.inf)
+    assert plan.undrawn() == plan.settings[:2]
+    with pytest.raises(ValueError, match="2 settings are not drawn"):
+        collect(plan, "")
+    draw_all([plan], [Ones()], 1, math.inf)
+    assert plan.undrawn() == []
+    with devices.hold_device() as device, plan.known() as known:
+        opened = Opened.of(plan, device)
+        assert not opened.clock(known, -math.inf)
+        assert opened.clock(known, math.inf)
+    assert not any(plan.untimed().values())
+    assert record([plan], 1, 0)  # nothing is left to do
+    made = collect(plan, "as in the test")
+    assert [row.timed for row in made.rows[cell]] == [True] * len(plan.settings)
+    assert all(len(row.scores) == 2 for row in made.rows[cell])
