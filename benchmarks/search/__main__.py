@@ -31,7 +31,7 @@ from diffaccel.plan import Experiment
 
 DATA = Path(__file__).parent / "tables"
 DOCS = Path(__file__).parents[2] / "docs"
-EXPERIMENT = Path("resources/experiments/mini.yaml")
+EXPERIMENT = Path(__file__).parent / "tables.yaml"
 SETUPS = (
     "mini-SD1.5_DPM-Solver++_20",
     "mini-SD2.1_UniPCMultistepScheduler_20",
