@@ -213,9 +213,11 @@ All strategies see the same predicted speeds, so that what is compared is the ch
 alone. `{exact}` draws and times everything. `first version` walks the settings from the most
 aggressive downwards and stops at the first that keeps the loss. `random` and Optuna's samplers,
 which have no end of their own, are given {share:.0%} of the settings, at least {fewest} and at most
-{most} (the Gaussian process {gp}). The samplers maximise the logarithm of the speedup and minimise
-the loss, with the constraint that the loss is within the limit; where they suggest what is
-forbidden or known, the nearest setting that is neither is measured."""
+{most} (the Gaussian process {gp}). `halving` draws a quarter of the prompts for twice as many
+settings, half of them for half of these, and all for half of those. The samplers maximise the
+logarithm of the speedup and minimise the loss, with the constraint that the loss is within the
+limit; where they suggest what is forbidden or known, the nearest setting that is neither is
+measured."""
 
 
 def _legend(seeds: int, batch: int) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from diffaccel.space import Point, Space
+from diffaccel.jsonio import digest
+from diffaccel.records import Drawing
+from diffaccel.space import Point, Space, nest
 from diffaccel.strategies import STRATEGIES, Strategy
 from diffaccel.strategies import _candidates as candidates
 from diffaccel.strategies.base import Observation, Problem
@@ -37,8 +39,13 @@ class Peer(Strategy):
     """
 
     most: ClassVar[int] = MOST
+    rungs: ClassVar[tuple[float, ...]] = (1.0,)
+    """Shares of the prompts that are drawn when a point is asked for the first time, the second,
+    and so on."""
 
     def __init__(self, seed: int) -> None:
+        self.drawings: Mapping[str, Drawing] = {}
+        """Of its cell, by digest of the setting; of part of the prompts, too."""
         self.random = np.random.default_rng(seed)
         self._left: dict[tuple[int, ...], None] | None = None
 
@@ -83,6 +90,46 @@ class FirstVersion(Peer):
             return []
         left = self.left(problem.space, history)
         return [candidates.point_of(problem.space, row) for row in left[-1:]]
+
+
+class Halving(Peer):
+    """Successive halving, as in a bracket of Hyperband (Li et al., JMLR 18, 2018): points drawn at
+    random get a quarter of the prompts; half of them as many again; half of these all.
+
+    Kept are those that the fewest others beat in both predicted speed and loss, losses beyond the
+    limit counting as equal. To ask for a point again is to ask for more prompts.
+    """
+
+    name: ClassVar[str] = "halving"
+    rungs: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0)
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._climbed: list[list[tuple[int, ...]]] = []
+
+    def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        if len(self._climbed) == len(self.rungs):
+            return []
+        if self._climbed:
+            chosen = self._best(problem)
+        else:
+            left = self.left(problem.space, history)
+            order = self.random.permutation(len(left))
+            chosen = [left[i] for i in order[: 2 * self.budget(len(left), 0)]]
+        self._climbed.append(chosen)
+        return [candidates.point_of(problem.space, row) for row in chosen]
+
+    def _best(self, problem: Problem) -> list[tuple[int, ...]]:
+        rows = self._climbed[-1]
+        points = [candidates.point_of(problem.space, row) for row in rows]
+        losses = [self.drawings[digest(nest(point))].loss for point in points]
+        loss = np.maximum(np.array(losses), 0.0)
+        beyond = loss >= problem.loss_limit
+        assert problem.speeds is not None
+        speed = np.where(beyond, -np.inf, problem.speeds(points)[0])
+        beaten = (speed[:, None] <= speed) & (loss[:, None] >= loss)
+        order = np.lexsort((loss, beaten.sum(1), beyond))
+        return [rows[i] for i in order[: max(1, len(rows) // 2)]]
 
 
 class Optuna(Peer):
@@ -203,7 +250,7 @@ class GP(Optuna):
         )
 
 
-PEERS: tuple[type[Peer], ...] = (Random, FirstVersion, TPE, NSGA2, GP)
+PEERS: tuple[type[Peer], ...] = (Random, FirstVersion, Halving, TPE, NSGA2, GP)
 
 
 def names() -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from benchmarks.search.tables import Row, Table
 from diffaccel import pareto
 from diffaccel.grid import Cell
 from diffaccel.jsonio import digest
-from diffaccel.measure import loss_interval, timing_of
+from diffaccel.measure import loss_interval, loss_of, timing_of
 from diffaccel.metrics import SCORE
 from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
 from diffaccel.space import Space
@@ -118,25 +119,37 @@ class Replay:
 
     Args:
         batch: prompts a call; each call takes as long as the recorded one.
+        rungs: shares of the prompts that are drawn the first time, the second, and so on. What was
+            drawn in part has a failure that says so, so that it is no answer yet.
     """
 
-    def __init__(self, truth: Truth, seed: int, batch: int, ledgers: dict[Cell, Ledger]) -> None:
-        self.truth, self.seed, self.ledgers = truth, seed, ledgers
-        baseline = truth.table.baseline
-        self._plain = float(np.median(baseline.seconds))
-        self._calls = math.ceil(len(baseline.prompts) / batch)
-        self._timed: dict[str, int] = {}
+    def __init__(
+        self,
+        truth: Truth,
+        seed: int,
+        batch: int,
+        ledgers: dict[Cell, Ledger],
+        rungs: tuple[float, ...] = (1.0,),
+    ) -> None:
+        self.truth, self.seed, self.batch, self.ledgers = truth, seed, batch, ledgers
+        self._plain = float(np.median(truth.table.baseline.seconds))
+        self._prompts = [math.ceil(s * len(truth.table.baseline.prompts)) for s in (0.0, *rungs)]
+        self._drawn: Counter[str] = Counter()
+        self._timed: Counter[str] = Counter()
 
     def draw(self, wanted: Wanted) -> list[Drawing]:
         """Costs as many calls as the prompts need."""
-        made = []
-        for cell, setting in wanted:
-            row = self.truth.rows[digest(setting)]
-            took = self._calls * self._plain / self.truth.speedups[row.key]
-            self.ledgers[cell].drawn += 1
-            self.ledgers[cell].seconds += took
-            made.append(_drawing(self.truth.table, row, took))
-        return made
+        return [self._draw(cell, setting) for cell, setting in wanted]
+
+    def _draw(self, cell: Cell, setting: SettingDict) -> Drawing:
+        row, ledger = self.truth.rows[digest(setting)], self.ledgers[cell]
+        before, now = self._prompts[self._drawn[row.key] :][:2]
+        self._drawn[row.key] += 1
+        calls = math.ceil(now / self.batch) - math.ceil(before / self.batch)
+        took = calls * self._plain / self.truth.speedups[row.key]
+        ledger.drawn += not before
+        ledger.seconds += took
+        return _drawing(self.truth.table, row, now, took)
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         """Costs a call of each setting, and its share of the plain one, a round."""
@@ -144,14 +157,16 @@ class Replay:
 
     def _clock(self, cell: Cell, setting: SettingDict, share: float) -> SpeedRow:
         key = digest(setting)
-        again = self._timed[key] = self._timed.get(key, 0) + 1
+        self._timed[key] += 1
         pairs: list[tuple[float, float]] = []
         options = self.truth.table.baseline.options
         own = self._plain / self.truth.speedups[key]
         while len(pairs) < PAIRS or (
             len(pairs) < 2 * PAIRS and timing_of(pairs).spread > options.spread
         ):
-            error = self.truth.table.about.noise * _normal(key, self.seed, 10 * again + len(pairs))
+            error = self.truth.table.about.noise * _normal(
+                key, self.seed, 10 * self._timed[key] + len(pairs)
+            )
             pairs.append((self._plain, own * math.exp(error)))
         took = len(pairs) * (own + share * self._plain)
         self.ledgers[cell].timed += 1
@@ -164,20 +179,24 @@ def _interval(before: tuple[float, ...], after: tuple[float, ...], confidence: f
     return loss_interval(before, after, confidence)
 
 
-def _drawing(table: Table, row: Row, took: float) -> Drawing:
+def _drawing(table: Table, row: Row, prompts: int, took: float) -> Drawing:
+    """What a setting draws of the first prompts."""
     if not row.scores:
         return Drawing(row.setting, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
-    before = tuple(table.baseline.scores[SCORE])
+    before, after = tuple(table.baseline.scores[SCORE][:prompts]), row.scores[:prompts]
+    part = (
+        f"drawn for {prompts} of {len(row.scores)} prompts" if len(row.scores) > prompts else None
+    )
     return Drawing(
         setting=row.setting,
-        loss=table.losses[row.key],
-        loss_interval=_interval(before, row.scores, table.baseline.options.confidence),
-        scores={SCORE: list(row.scores)},
-        means={SCORE: float(np.mean(row.scores)), "ssim": row.ssim, "psnr": row.psnr},
+        loss=loss_of(before, after),
+        loss_interval=_interval(before, after, table.baseline.options.confidence),
+        scores={SCORE: list(after)},
+        means={SCORE: float(np.mean(after)), "ssim": row.ssim, "psnr": row.psnr},
         first_call=None,
         spent=took,
         date="",
-        failure=row.failure,
+        failure=row.failure or part,
     )
 
 
@@ -292,8 +311,12 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
         )
         for cell in table.rows
     ]
+    rungs: tuple[float, ...] = (1.0,)
+    for cell in cells:
+        if isinstance(cell.by, peers.Peer):
+            cell.by.drawings, rungs = cell.drawings, cell.by.rungs
     ledgers = {cell.cell: cell.ledger for cell in cells}
-    search.frontiers(cells, Replay(truth, seed, batch, ledgers), TARGETS, LIMIT)
+    search.frontiers(cells, Replay(truth, seed, batch, ledgers, rungs), TARGETS, LIMIT)
     return [_judge(cell, truth, name, seed, _whole(truth, cell.cell, batch)) for cell in cells]
 
 

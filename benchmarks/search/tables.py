@@ -28,7 +28,7 @@ from benchmarks.search.spaces import spanned
 from diffaccel.accelerators import combination
 from diffaccel.grid import Cell
 from diffaccel.jsonio import digest, parse, to_json
-from diffaccel.measure import today
+from diffaccel.measure import loss_of, today
 from diffaccel.metrics import SCORE
 from diffaccel.records import Baseline, Drawing, SettingDict, SpeedRow
 from diffaccel.space import Space, Value, flatten, nest
@@ -105,9 +105,9 @@ class Table:
     @cached_property
     def losses(self) -> dict[str, float]:
         """Relative loss over all prompts, by digest of the setting; infinite where it failed."""
-        before = float(np.mean(self.baseline.scores[SCORE]))
+        before = self.baseline.scores[SCORE]
         return {
-            row.key: math.inf if row.failure else (before - float(np.mean(row.scores))) / before
+            row.key: math.inf if row.failure else loss_of(before, row.scores)
             for row in itertools.chain.from_iterable(self.rows.values())
         }
 

@@ -212,7 +212,7 @@ def test_the_default_strategy_costs_a_part_of_measuring_everything(table: Table)
 # Rivals.
 
 
-@pytest.mark.parametrize("name", [peer.name for peer in peers.PEERS])
+@pytest.mark.parametrize("name", [peer.name for peer in peers.PEERS if peer is not peers.Halving])
 def test_a_rival_asks_for_allowed_points_once_and_ends(name: str, table: Table) -> None:
     space = table.spaces[DEEPCACHE]
     truth = {
@@ -230,6 +230,28 @@ def test_a_rival_asks_for_allowed_points_once_and_ends(name: str, table: Table) 
     assert len(set(asked)) == len(asked)
     ended = any(one.loss < LIMIT for one in history)
     assert ended if name == "first version" else len(asked) == round(peers.SHARE * len(truth))
+
+
+def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
+    ledger, row = Ledger(), noiseless.rows[DEEPCACHE][7]
+    truth = Truth.of(noiseless, 0)
+    measurer = Replay(truth, 0, 4, {DEEPCACHE: ledger}, (0.25, 0.5, 1.0))
+    call = float(np.median(noiseless.baseline.seconds)) / row.speedup
+    for prompts, calls in ((4, 1), (8, 2), (16, 4)):
+        (drawn,) = measurer.draw([(DEEPCACHE, row.setting)])
+        assert drawn.scores["clip_score"] == list(row.scores[:prompts])
+        assert ledger.seconds == pytest.approx(calls * call)
+        assert (drawn.failure is None) == (prompts == 16)
+    assert ledger.drawn == 1
+    assert drawn.loss == noiseless.losses[row.key]
+
+
+def test_halving_answers_with_what_was_drawn_as_a_whole(table: Table) -> None:
+    """Two settings a full one's price at first; a quarter of them comes through."""
+    for each in replay(table, "halving", 0, 4):
+        assert each.drawn == min(each.settings, 2 * max(15, round(0.4 * each.settings)))
+        assert each.timed <= each.drawn // 4 + 1
+        assert each.seconds < 0.5 * each.whole
 
 
 # Summing up.
