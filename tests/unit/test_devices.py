@@ -146,12 +146,31 @@ def test_on_a_gpu_many_draw_at_once_and_nobody_while_one_is_on_the_clock(tmp_pat
     assert any(a[0] < b[1] and b[0] < a[1] for a in first for b in second)
 
 
-def test_work_within_work_takes_nothing_twice(tmp_path: Path) -> None:
+def test_work_within_work_waits_for_nothing(tmp_path: Path) -> None:
     device = devices.Device("cuda", tmp_path / "gpu-0.lock")
     with device.alone(), device.beside(), device.alone():
         pass
-    with device.beside(), device.beside(), pytest.raises(RuntimeError, match="alone"):
-        device.alone().__enter__()
+    with device.beside(), device.beside(), device.alone(), device.beside():
+        pass
+
+
+def test_a_long_work_gives_way_where_it_begins_another(tmp_path: Path) -> None:
+    """Also to a job that is on the clock in the midst of work of its own."""
+    code = """
+import sys, time
+from pathlib import Path
+from diffaccel.devices import Device
+device = Device("cuda", Path(sys.argv[1]))
+with device.beside():
+    for _ in range(20):
+        with device.beside():
+            time.sleep(0.05)
+    with device.alone():
+        print(time.monotonic())
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "gpu-0.lock")]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
 
 
 def test_jobs_of_small_networks_spread_over_the_gpus(

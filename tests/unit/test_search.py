@@ -30,6 +30,7 @@ from diffaccel.records import (
     SpeedRow,
     Task,
 )
+from diffaccel.space import nest
 from diffaccel.stages import search
 from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Measurer, Wanted
 from diffaccel.strategies import frontier as strategy
@@ -56,7 +57,7 @@ def response(setting: SettingDict, steps: int = 20) -> tuple[float, float]:
     """Speedup and loss of a setting: more aggressive is faster and lossier."""
     interval = int(setting["deepcache"]["cache_interval"])
     branch = int(setting["deepcache"]["cache_branch_id"])
-    depth = 1 - branch / 12
+    depth = 0.9 - branch / 13  # what is left out of a step, a tenth of it never
     left_out = 1 - math.ceil(steps / interval) / steps
     return 1 / (1 - depth * left_out), 0.004 * (interval - 1) * depth**2 - 0.001
 
@@ -119,7 +120,7 @@ def frontier(opened: CellSearch, measurer: Measurer, targets: Sequence[float] = 
 
 
 def answer(task: Task, known: Frontier, opened: CellSearch, measurer: Measurer) -> Answer:
-    (found,) = search.answers([task], [known], [opened], measurer, 0.02)
+    (found,) = search.answers([task], [known], [opened], measurer)
     return found
 
 
@@ -169,7 +170,7 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     monkeypatch.setattr(strategy, "_cap", lambda problem: 3 if problem.bound else 20)
     opened = cell_search(tmp_path)
     early = frontier(cell_search(tmp_path / "early"), Noisy()).bound
-    task = Task("t", "user", CELL, 2.7, None, 0.03, "a sentence")
+    task = Task("t", "user", CELL, 3.5, None, 0.0205, "a sentence")
     ((known,), (found,)) = search.decide_all([opened], Noisy(), [task], [], 0.02)
     fastest = max(row.speedup for row in opened.usable() if row.loss < 0.02)
     assert known.bound is not None and known.bound.speedup == fastest
@@ -268,11 +269,12 @@ def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_another_setup_timed_is_learnt_from(tmp_path: Path) -> None:
-    """The steps of a model cost the same there: fewer settings have to be timed here."""
+    """The steps of a model cost the same there: less is left to be timed here."""
     here = Cell(Setup("m", "DPM-Solver++", 25), ("deepcache",))
-    alone = frontier(cell_search(tmp_path / "alone", cell=here), Noisy(), [1.5, 2.0])
-    frontier(cell_search(tmp_path / "both"), Noisy(), [1.5, 2.0])
-    after = frontier(cell_search(tmp_path / "both", cell=here), Noisy(), [1.5, 2.0])
-    assert after.bound is not None and alone.bound is not None
-    assert after.bound.speedup == pytest.approx(alone.bound.speedup, rel=0.02)
-    assert after.timed < alone.timed
+    points = list(cell_search(tmp_path, cell=here).space.points())
+    _, ignorant = cell_search(tmp_path, cell=here).clocked.predict(points)
+    frontier(cell_search(tmp_path), Noisy(), [1.5, 2.0])
+    means, taught = cell_search(tmp_path, cell=here).clocked.predict(points)
+    assert taught.mean() < ignorant.mean() / 2
+    truth = [math.log(response(nest(point), 25)[0]) for point in points]
+    assert np.abs(means - truth).mean() < 2 * taught.mean()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from diffaccel.errors import InputError
 
@@ -112,43 +112,61 @@ class Device:
     def __init__(self, name: str, lock: Path | None = None) -> None:
         self.name = name
         self._lock = lock
-        self._held: Literal["beside", "alone"] | None = None
+        self._room: IO[str] | None = None
+        self._alone = False
 
     @contextmanager
     def beside(self) -> Iterator[None]:
         """Work that is not timed. On a GPU it waits while another job is on the clock; on a CPU,
-        whose cores jobs share, it does not."""
-        if self._lock is None or self._held or self.name == "cpu":
+        whose cores jobs share, it does not. Within another `beside` it gives way to who waits."""
+        inside = self._room
+        if self._lock is None or self._alone or self.name == "cpu":
             yield
-            return
-        with self._lock.open("w") as room:
-            # Who waits for the clock holds the gate, so that newcomers do not starve it.
-            with _locked(self._lock.with_suffix(".gate")):
-                fcntl.flock(room, fcntl.LOCK_SH)
-            yield from self._holding("beside")
+        elif inside is not None:
+            self._leave(inside)
+            self._enter(inside)
+            yield
+        else:
+            with self._lock.open("w") as room:
+                self._enter(room)
+                try:
+                    yield
+                finally:
+                    self._room = None
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """The time in which this job times, and no other on this device does; on a GPU no other
-        works at all.
-
-        Raises:
-            RuntimeError: called within `beside`, where it would wait for itself.
-        """
-        if self._held == "beside":
-            raise RuntimeError("a job that works beside others must end that before it is alone")
-        if self._lock is None or self._held:
+        works at all. Within `beside`, that is given up meanwhile."""
+        if self._lock is None or self._alone:
             yield
             return
-        with _locked(self._lock.with_suffix(".gate")), _locked(self._lock):
-            yield from self._holding("alone")
-
-    def _holding(self, how: Literal["beside", "alone"]) -> Iterator[None]:
-        self._held = how
+        room = self._room
+        if room is not None:
+            self._leave(room)
         try:
-            yield
+            with _locked(self._gate), _locked(self._lock):
+                self._alone = True
+                yield
         finally:
-            self._held = None
+            self._alone = False
+            if room is not None:
+                self._enter(room)
+
+    @property
+    def _gate(self) -> Path:
+        """Who waits for the clock holds it, so that newcomers do not keep it from him."""
+        assert self._lock is not None
+        return self._lock.with_suffix(".gate")
+
+    def _enter(self, room: IO[str]) -> None:
+        with _locked(self._gate):
+            fcntl.flock(room, fcntl.LOCK_SH)
+        self._room = room
+
+    def _leave(self, room: IO[str]) -> None:
+        fcntl.flock(room, fcntl.LOCK_UN)
+        self._room = None
 
 
 @contextmanager

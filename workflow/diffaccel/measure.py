@@ -10,7 +10,6 @@ is the median of the pairs' ratios. Candidate and baseline have the same prompts
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import logging
 import math
@@ -58,6 +57,20 @@ _CLEARLY = 3.0
 
 class MeasureError(InputError):
     """A measurement that would mean nothing; says why."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """One call of a pipeline.
+
+    Args:
+        seconds: of the call itself.
+        whole: with the putting on and taking off of accelerators.
+    """
+
+    images: Images
+    seconds: float
+    whole: float
 
 
 @dataclass(frozen=True)
@@ -119,13 +132,17 @@ class Bench:
         size = self.spec.batch_size
         return [slice(start, start + size) for start in range(0, len(self.prompts), size)]
 
-    def call(self, applied: Applied, batch: slice) -> tuple[Images, float]:
-        """Images of one batch, and the seconds of the call."""
+    def call(self, applied: Applied, batch: slice) -> Called:
+        """Draws one batch."""
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
-        with self.device.beside(), applied() as generate:
-            images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
-        return np.stack([np.asarray(image.convert("RGB")) for image in images]), seconds
+        with self.device.beside():
+            start = time.perf_counter()
+            with applied() as generate:
+                images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
+            whole = time.perf_counter() - start
+        arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        return Called(arrays, seconds, whole)
 
     def score(self, images: Images, references: Images | None) -> dict[str, list[float]]:
         """Every metric that can be computed, per image."""
@@ -180,10 +197,10 @@ def measure_baseline(bench: Bench) -> BaselineRun:
     images, seconds = [], []
     with bench.device.alone():
         for batch in batches:
-            made, took = bench.call(bench.plain, batch)
-            images.append(made)
-            if len(made) == len(bench.prompts[batches[0]]):
-                seconds.append(took)
+            made = bench.call(bench.plain, batch)
+            images.append(made.images)
+            if len(made.images) == len(bench.prompts[batches[0]]):
+                seconds.append(made.seconds)
     together = np.concatenate(images)
     scores = bench.score(together, None)
     return BaselineRun(together, scores, _shuffled_score(bench, together), seconds)
@@ -274,21 +291,17 @@ def draw(bench: Bench, baseline: Baseline, references: Images, candidate: Candid
     Returns:
         What came out; of a candidate that raised, its message.
     """
-    start = time.perf_counter()
-    made, first = [], None
+    made: list[Called] = []
     try:
         for batch in bench.batches():
-            with bench.device.beside():
-                call = functools.partial(bench.call, candidate.applied, batch)
-                (images, _), whole = timed(call, bench.device.name)
-            made.append(images)
-            first = whole if first is None else first
+            made.append(bench.call(candidate.applied, batch))
     except Exception as error:
         failure = _failure(error)
         log.warning("failed: %s: %s", candidate.setting, failure)
-        return _failed(candidate.setting, failure, time.perf_counter() - start)
-    images = np.concatenate(made)
-    scores = bench.score(images, references)
+        return _failed(candidate.setting, failure, sum(each.whole for each in made))
+    images = np.concatenate([each.images for each in made])
+    with bench.device.beside():
+        scores, scoring = timed(lambda: bench.score(images, references), bench.device.name)
     before, after = baseline.scores[SCORE], scores[SCORE]
     blank = _blank(images)
     return Drawing(
@@ -297,8 +310,8 @@ def draw(bench: Bench, baseline: Baseline, references: Images, candidate: Candid
         loss_interval=loss_interval(before, after, bench.options.confidence),
         scores=scores,
         means={name: float(np.mean(values)) for name, values in scores.items()},
-        first_call=first,
-        spent=time.perf_counter() - start,
+        first_call=made[0].whole,
+        spent=sum(each.whole for each in made) + scoring,
         date=today(),
         failure=f"{blank} of {len(images)} images are blank" if blank else None,
     )
@@ -337,21 +350,20 @@ class _Trial:
 
     def prepare(self, bench: Bench, batch: slice) -> None:
         """Calls it once, untimed, unless it was called before."""
-        if not self.candidate.warm:
-            with bench.device.beside():
-                _, first = timed(lambda: self.call(bench, batch), bench.device.name)
-            self.first = None if self.failure else first
+        if not self.candidate.warm and (made := self.call(bench, batch)):
+            self.first = made.whole
 
-    def call(self, bench: Bench, batch: slice) -> float | None:
-        """Seconds of one call, or None where it failed: that is a result, not an error. An error
-        of the device itself is raised."""
+    def call(self, bench: Bench, batch: slice) -> Called | None:
+        """One call, or None where it failed: that is a result, not an error. An error of the
+        device itself is raised."""
         try:
-            self.images, seconds = bench.call(self.candidate.applied, batch)
+            made = bench.call(self.candidate.applied, batch)
         except Exception as error:
             self.failure = _failure(error)
             log.warning("failed: %s: %s", self.candidate.setting, self.failure)
             return None
-        return seconds
+        self.images = made.images
+        return made
 
     def wants_more(self, options: MeasureOptions) -> bool:
         """Whether its pairs are too few, or differ too much."""
@@ -394,47 +406,43 @@ def clock(
     Returns:
         A row for each candidate, in their order; one that raised is recorded with its message.
     """
-    start = time.perf_counter()
     batches = bench.batches()
     full = [batch for batch in batches if len(bench.prompts[batch]) == bench.spec.batch_size]
     paired = (full or batches[:1])[-bench.options.pairs :]
     trials = [_Trial(candidate) for candidate in candidates]
     for trial in trials:
         trial.prepare(bench, paired[0])
-    again = _rounds(bench, trials, paired)
+    with bench.device.alone():
+        again, spent = timed(lambda: _rounds(bench, trials, paired), bench.device.name)
     changed = references is not None and any(
         not np.array_equal(images, references[batch]) for batch, images in again
     )
-    spent = (time.perf_counter() - start) / len(trials)
-    return [_speed_row(bench, trial, spent, changed) for trial in trials]
+    return [_speed_row(bench, trial, spent / len(trials), changed) for trial in trials]
 
 
 def _rounds(
     bench: Bench, trials: Sequence[_Trial], batches: Sequence[slice]
 ) -> list[tuple[slice, Images]]:
-    """Times rounds until every trial has enough pairs that agree; nobody else is on the device.
+    """Times rounds until every trial has enough pairs that agree.
 
     Every other round goes backwards. Gives the first images of the baseline of each batch.
     """
     plain: dict[int, tuple[slice, Images]] = {}
     number = 0
-    with bench.device.alone():
-        while active := [trial for trial in trials if trial.wants_more(bench.options)]:
-            batch = batches[number % len(batches)]
-            seconds: dict[int, float] = {}
-            # The first place is the baseline's.
-            for place in range(len(active) + 1)[:: -1 if number % 2 else 1]:
-                if place:
-                    took = active[place - 1].call(bench, batch)
-                else:
-                    images, took = bench.call(bench.plain, batch)
-                    plain.setdefault(batch.start, (batch, images))
-                if took is not None:
-                    seconds[place] = took
-            for place in seconds:
-                if place:
-                    active[place - 1].pairs.append((seconds[0], seconds[place]))
-            number += 1
+    while active := [trial for trial in trials if trial.wants_more(bench.options)]:
+        batch = batches[number % len(batches)]
+        seconds: dict[int, float] = {}
+        # The first place is the baseline's.
+        for place in range(len(active) + 1)[:: -1 if number % 2 else 1]:
+            made = active[place - 1].call(bench, batch) if place else bench.call(bench.plain, batch)
+            if made is not None:
+                seconds[place] = made.seconds
+            if made is not None and not place:
+                plain.setdefault(batch.start, (batch, made.images))
+        for place in seconds:
+            if place:
+                active[place - 1].pairs.append((seconds[0], seconds[place]))
+        number += 1
     return list(plain.values())
 
 

@@ -11,9 +11,12 @@ import functools
 import itertools
 import logging
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+import numpy as np
 
 from diffaccel import pareto
 from diffaccel.accelerators import Combination, PipelineFacts, combination
@@ -42,6 +45,10 @@ ELSEWHERE = 40
 """Settings timed in other setups of the model, at most, that are learnt from: the newest."""
 UNSURE = 0.05
 """Standard deviation of a predicted log-speedup above which what may be chosen is timed."""
+LEAST_ERROR = 0.012
+"""Relative error of a timing where the spread of its pairs tells of none."""
+SURELY = 2.0
+"""Standard deviations within which a speed is taken to be."""
 
 Wanted = Sequence[tuple[Cell, SettingDict]]
 
@@ -124,7 +131,17 @@ class Clocked:
     def _fit(self, supposed: list[tuple[SettingDict, float]]) -> SpeedModel:
         rows = itertools.chain.from_iterable(self.timings.values())
         known = [(row.setting, row.speedup) for row in rows if row.speedup is not None]
-        return SpeedModel.fit([*known, *supposed], self.baseline.facts, self._elsewhere)
+        facts, clock = self.baseline.facts, self._clock_error()
+        return SpeedModel.fit([*known, *supposed], facts, self._elsewhere, clock)
+
+    def _clock_error(self) -> float:
+        """How far one timing is off, as the spreads of the pairs tell: half an interquartile range
+        is 0.67 of a normal distribution's standard deviation, and a median's error 1.25 of a
+        mean's."""
+        rows = itertools.chain.from_iterable(self.timings.values())
+        timings = [row.timing for row in rows if row.timing is not None]
+        errors = [1.85 * each.spread / math.sqrt(len(each.baseline)) for each in timings]
+        return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
 
     def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the log-speedup of points."""
@@ -161,6 +178,8 @@ class CellSearch:
     clocked: Clocked
     options: SearchOptions
     drawings: dict[str, Drawing] = field(default_factory=dict)
+    problem: Problem | None = None
+    """What is being decided."""
 
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
@@ -202,20 +221,17 @@ class CellSearch:
 
     def usable(self) -> list[Measurement]:
         """What was drawn and timed and may be chosen; where it was timed again, the last counts."""
-        rows = [
-            Measurement.of(drawing, self.timings[key][-1])
-            for key, drawing in self.drawings.items()
-            if key in self.timings
-        ]
+        timed = self.timings.items()
+        rows = [Measurement.of(self.drawings[key], found[-1]) for key, found in timed]
         return [row for row in rows if row.failure is None]
 
     def estimates(self) -> list[Estimate]:
         """What was drawn and may be chosen, with the speedup that was measured or is predicted."""
         good = {key: each for key, each in self.drawings.items() if each.failure is None}
         means, _ = self.clocked.model.predict([each.setting for each in good.values()])
-        found = []
+        found, timings = [], self.timings
         for (key, drawing), mean in zip(good.items(), means, strict=True):
-            timed = self.timings.get(key)
+            timed = timings.get(key)
             speedup = timed[-1].speedup if timed else math.exp(mean)
             if speedup is not None:
                 found.append(Estimate(drawing.setting, speedup, drawing.loss, bool(timed)))
@@ -232,6 +248,7 @@ class CellSearch:
             seed=self.options.seed,
             speeds=self.clocked.predict,
         )
+        self.problem = problem
         while wants := (
             [Want("draw", setting) for setting in self._ask(problem)]
             or [Want("time", setting) for setting in self._untimed(problem)]
@@ -270,10 +287,11 @@ class CellSearch:
         """The fastest setting, unless it was timed twice.
 
         The largest of many noisy speedups is too large on average (the winner's curse). The second
-        timing was not chosen for being large, and is the one that counts.
+        timing was not chosen for being large, and is the one that counts. What is not faster than
+        the plain pipeline promises nothing, and needs none.
         """
         best = pareto.bound(self.estimates(), problem.loss_limit) if problem.bound else None
-        if best is None or len(self.timings.get(digest(best.setting), [])) > 1:
+        if best is None or best.speedup <= 1 or len(self.timings.get(digest(best.setting), [])) > 1:
             return []
         return [best.setting]
 
@@ -285,10 +303,28 @@ class CellSearch:
                 return
             yield [Want("time", best.setting)]
 
-    def unsure(self, loss_limit: float) -> list[SettingDict]:
-        """What may be chosen and was not timed."""
+    def unsure(self) -> list[SettingDict]:
+        """What was drawn and not timed and might, for all that is known, be an answer: faster than
+        any other within the limit, and than the plain pipeline; or of less loss than what meets a
+        target, if it should be fast enough."""
+        problem = self.problem
+        if problem is None:
+            return []
+        found = self.estimates()
+        best = pareto.bound([each for each in found if each.timed], problem.loss_limit)
+        to_beat = max(1.0, best.speedup if best else 1.0) if problem.bound else math.inf
+        held = {t: pareto.meet(found, t, problem.loss_limit) for t in problem.targets}
+        untimed = [each for each in found if not each.timed and each.loss < problem.loss_limit]
+        means, spreads = self.clocked.model.predict([each.setting for each in untimed])
+        slowest, fastest = np.exp(means - SURELY * spreads), np.exp(means + SURELY * spreads)
         return [
-            each.setting for each in self.estimates() if not each.timed and each.loss < loss_limit
+            each.setting
+            for each, low, high in zip(untimed, slowest, fastest, strict=True)
+            if high > to_beat
+            or any(
+                low < target <= high and (other is None or each.loss <= other.loss)
+                for target, other in held.items()
+            )
         ]
 
     def add_drawing(self, row: Drawing) -> None:
@@ -312,63 +348,48 @@ class CellSearch:
         )
 
 
-def settle(
-    wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer, loss_limit: float
-) -> None:
+def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> None:
     """Does what the cells want, side by side, until none wants more.
 
-    All cells draw before any is timed, so that the device is asked for as seldom as can be, and
-    what is timed shares rounds.
+    Nothing is timed as long as a cell wants to draw, but once at the beginning: so the device is
+    asked for as seldom as can be, and what is timed shares rounds.
     """
-    queues: dict[Cell, list[Want]] = {search.cell: [] for search, _ in wanting}
     searches = {search.cell: search for search, _ in wanting}
-    while True:
-        for search, wants in wanting:
-            queues[search.cell] = queues[search.cell] or next(wants, [])
-        if drawn := _all(queues, "draw"):
-            for (cell, _), drawing in zip(drawn, measurer.draw(drawn), strict=True):
-                searches[cell].add_drawing(drawing)
-            queues = {
-                cell: [want for want in queue if want.what != "draw"]
-                for cell, queue in queues.items()
-            }
-            _learn(searches, measurer, loss_limit)
-        elif timed := _all(queues, "time")[:TOGETHER]:
-            _time(searches, timed, measurer)
-            for cell, setting in timed:
-                queues[cell].remove(Want("time", setting))
-        else:
-            return
+    while wanted := {search.cell: wants for search, each in wanting if (wants := next(each, []))}:
+        drawn = _all(wanted, "draw")
+        for (cell, _), drawing in zip(drawn, measurer.draw(drawn) if drawn else [], strict=True):
+            searches[cell].add_drawing(drawing)
+        if drawn and next(iter(searches.values())).clocked.timings:
+            continue
+        timed = {digest(s): (cell, s) for cell, s in [*_teaching(searches), *_all(wanted, "time")]}
+        _time(searches, list(timed.values())[:TOGETHER], measurer)
 
 
-def _all(queues: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDict]]:
+def _all(wants: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDict]]:
     """The first of each cell, then the second of each, and so on."""
     wanted = [
         [(cell, want.setting) for want in queue if want.what == what]
-        for cell, queue in queues.items()
+        for cell, queue in wants.items()
     ]
     rounds = itertools.zip_longest(*wanted)
     return [each for group in rounds for each in group if each is not None]
 
 
-def _learn(searches: dict[Cell, CellSearch], measurer: Measurer, loss_limit: float) -> None:
-    """Times what teaches most about what may be chosen, if that is not known well enough."""
+def _teaching(searches: dict[Cell, CellSearch]) -> list[tuple[Cell, SettingDict]]:
+    """What teaches most about what may be chosen, if that is not known well enough."""
     unsure = {
         digest(setting): (cell, setting)
         for cell, search in searches.items()
-        for setting in search.unsure(loss_limit)
+        for setting in search.unsure()
     }
-    if not unsure:
-        return
     clocked = next(iter(searches.values())).clocked
     clocked.look_around()
     teaching = clocked.teaching([setting for _, setting in unsure.values()])
-    if teaching:
-        _time(searches, [unsure[digest(setting)] for setting in teaching], measurer)
+    return [unsure[digest(setting)] for setting in teaching]
 
 
 def _time(
     searches: dict[Cell, CellSearch], wanted: list[tuple[Cell, SettingDict]], measurer: Measurer
 ) -> None:
-    for (cell, _), row in zip(wanted, measurer.clock(wanted), strict=True):
+    for (cell, _), row in zip(wanted, measurer.clock(wanted) if wanted else [], strict=True):
         searches[cell].add_timing(row)

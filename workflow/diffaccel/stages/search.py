@@ -49,6 +49,8 @@ class Live:
 
         baseline = self._baseline
         device = self._stack.enter_context(devices.hold_device(baseline.spec.jobs_per_gpu))
+        # What to do next is thought out beside others, too: it would disturb who is on the clock.
+        self._stack.enter_context(device.beside())
         made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
         bench.check_same(made, baseline)
         made.call(made.plain, made.batches()[0])  # warm-up
@@ -116,7 +118,7 @@ def decide_all(
     the bounds are decided again, and so are the tasks that are made from them."""
     while True:
         known = frontiers(searches, measurer, targets, loss_limit)
-        found = answers(asked, known, searches, measurer, loss_limit)
+        found = answers(asked, known, searches, measurer)
         now = [pareto.bound(search.usable(), loss_limit) for search in searches]
         if now == [frontier.bound for frontier in known]:
             return known, found
@@ -132,7 +134,7 @@ def frontiers(
             wanting.append((search, search.decide(targets, loss_limit, bound=True)))
         else:
             log.warning("%s: %s", search.cell.slug, search.refused)
-    settle(wanting, measurer, loss_limit)
+    settle(wanting, measurer)
     return [_frontier(search, loss_limit) for search in searches]
 
 
@@ -164,7 +166,6 @@ def answers(
     known: Sequence[Frontier],
     searches: Sequence[CellSearch],
     measurer: Measurer,
-    loss_limit: float,
 ) -> list[Answer]:
     """Answers tasks from what is known of their cells, measuring more where that is open."""
     found: dict[str, Answer] = {}
@@ -174,7 +175,6 @@ def answers(
             for cell, search in zip(known, searches, strict=True)
         ],
         measurer,
-        loss_limit,
     )
     return [found[task.id] for task in made]
 

@@ -90,7 +90,10 @@ class Prover:
 
     @functools.cached_property
     def _device(self) -> devices.Device:
-        return self._stack.enter_context(devices.hold_device(self._baseline.spec.jobs_per_gpu))
+        jobs = self._baseline.spec.jobs_per_gpu
+        device = self._stack.enter_context(devices.hold_device(jobs))
+        self._stack.enter_context(device.beside())
+        return device
 
     def measure(self, scripts: Sequence[Script]) -> list[Measurement]:
         """Scripts, measured in the same rounds; of one that cannot be loaded, why."""

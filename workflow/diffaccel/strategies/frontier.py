@@ -123,7 +123,10 @@ def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Fl
     fastest = pareto.bound(history, limit)
     worths = []
     if problem.bound:
-        held = math.log(fastest.speedup) if fastest else -0.1
+        # What is not faster than the plain pipeline is as good as anything that is not; but if
+        # nothing keeps the limit, anything that does is worth something.
+        slowest = float((f.speed - 2 * f.speed_std).min()) - MARGIN
+        held = max(math.log(fastest.speedup), 0.0) if fastest else slowest
         worths.append(within * _excess(f.speed - held - MARGIN, f.speed_std) / FASTER)
     for target in problem.targets:
         best = pareto.meet(history, target, limit)
