@@ -24,11 +24,11 @@ from diffaccel.strategies.base import Observation, Problem
 if TYPE_CHECKING:
     import optuna
 
-FEWEST, SHARE, MOST = 15, 0.4, 100
+FEWEST, SHARE, MOST = 15, 0.6, 120
 """Measurements of a cell that a peer without an end of its own is given: this share of the allowed
 points, between the fewest and the most."""
-HOPELESS = 3.0
-"""Relative loss that a failed setting is said to have."""
+HOPELESS, SLOWEST = 3.0, 1e-3
+"""Relative loss and speedup that a failed setting is said to have."""
 
 
 class Peer(Strategy):
@@ -133,11 +133,12 @@ class Halving(Peer):
 
 
 class Optuna(Peer):
-    """A sampler of Optuna, told log-speedup (up) and loss (down) with the constraint that the loss
-    is within the limit. A point that is forbidden or was measured stands for the nearest one that
-    is neither."""
+    """A sampler of Optuna that looks for a large log-speedup, if ``both`` for a small loss, too,
+    with the constraint that the loss is within the limit. A point that is forbidden or was measured
+    stands for the nearest one that is neither."""
 
     batch: ClassVar[int] = 1
+    both: ClassVar[bool] = True
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -157,7 +158,8 @@ class Optuna(Peer):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of options that are said to be experimental
                 sampler = self.sampler(problem)
-            self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+            directions = ["maximize", "minimize"] if self.both else ["maximize"]
+            self._study = optuna.create_study(directions=directions, sampler=sampler)
         return self._study
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
@@ -165,13 +167,21 @@ class Optuna(Peer):
         for one in history:
             row = candidates.row_of(problem.space, one.point)
             if row is not None and (trial := self._open.pop(row, None)) is not None:
-                _tell(study, trial, one, problem.loss_limit)
+                self._tell(study, trial, one, problem.loss_limit)
         left = self.left(problem.space, history)
         count = min(self.batch, self.budget(len(left), len(history)))
         return [
             candidates.point_of(problem.space, self._suggested(study, problem, left))
             for _ in range(count)
         ]
+
+    def _tell(
+        self, study: optuna.Study, trial: optuna.trial.Trial, one: Observation, limit: float
+    ) -> None:
+        loss = one.loss if math.isfinite(one.loss) else HOPELESS
+        trial.set_user_attr("beyond", loss - limit)
+        speed = math.log(max(one.speedup, SLOWEST))
+        study.tell(trial, [speed, loss] if self.both else [speed])
 
     def _suggested(
         self, study: optuna.Study, problem: Problem, left: list[tuple[int, ...]]
@@ -186,12 +196,6 @@ class Optuna(Peer):
         near = nearest(problem.space, row, fresh)
         self._open[near] = trial
         return near
-
-
-def _tell(study: optuna.Study, trial: optuna.trial.Trial, one: Observation, limit: float) -> None:
-    loss = one.loss if math.isfinite(one.loss) else HOPELESS
-    trial.set_user_attr("beyond", loss - limit)
-    study.tell(trial, [math.log(max(one.speedup, 1e-3)), loss])
 
 
 def constraint(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
@@ -233,11 +237,12 @@ class NSGA2(Optuna):
 
 
 class GP(Optuna):
-    """Gaussian processes with the expected gain of hypervolume; they need fewer measurements, and
-    seconds to choose one."""
+    """Gaussian processes and the expected gain of speed: of speed and loss together, by the volume
+    that they dominate, is slower to choose and finds less."""
 
     name: ClassVar[str] = "Optuna GP"
     most: ClassVar[int] = 50
+    both: ClassVar[bool] = False
 
     def sampler(self, problem: Problem) -> optuna.samplers.BaseSampler:
         import optuna

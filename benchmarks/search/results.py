@@ -13,7 +13,7 @@ from benchmarks.search.replay import TARGETS, Outcome, replay
 from benchmarks.search.tables import read
 
 REFERENCE = "frontier"
-SMALLEST = 0.002
+SMALLEST = 0.005
 """Regret of the bound below which one search is not called better than another."""
 
 Floats = Sequence[float]

@@ -249,9 +249,11 @@ def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
 def test_halving_answers_with_what_was_drawn_as_a_whole(table: Table) -> None:
     """Two settings a full one's price at first; a quarter of them comes through."""
     for each in replay(table, "halving", 0, 4):
-        assert each.drawn == min(each.settings, 2 * max(15, round(0.4 * each.settings)))
+        assert each.drawn == min(
+            each.settings, 2 * max(peers.FEWEST, round(peers.SHARE * each.settings))
+        )
         assert each.timed <= each.drawn // 4 + 1
-        assert each.seconds < 0.5 * each.whole
+        assert each.seconds < 0.6 * each.whole
 
 
 # Summing up.
