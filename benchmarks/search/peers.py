@@ -158,8 +158,9 @@ class Optuna(Peer):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of options that are said to be experimental
                 sampler = self.sampler(problem)
-            directions = ["maximize", "minimize"] if self.both else ["maximize"]
-            self._study = optuna.create_study(directions=directions, sampler=sampler)
+            up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+            goals = [up, down] if self.both else [up]
+            self._study = optuna.create_study(directions=goals, sampler=sampler)
         return self._study
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:

@@ -7,6 +7,7 @@ What was measured is kept in journals as the workflow keeps them (``SETUP.json``
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import json
@@ -25,6 +26,7 @@ from diffaccel import devices
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import digest, read_record, write_record
+from diffaccel.metrics import SCORE
 from diffaccel.records import (
     Baseline,
     Drawing,
@@ -189,9 +191,12 @@ class Opened:
         return Candidate(setting, functools.partial(self.bench.accelerated, setting), warm)
 
     def draw(self, setting: SettingDict) -> Drawing:
+        """What a setting draws; a table needs no more than the means of other metrics."""
         from diffaccel.measure import draw
 
-        return draw(self.bench, self.baseline, self.references, self.candidate(setting))
+        made = draw(self.bench, self.baseline, self.references, self.candidate(setting))
+        kept = {name: values for name, values in made.scores.items() if name == SCORE}
+        return dataclasses.replace(made, scores=kept)
 
     def clock(self, searches: dict[Cell, CellSearch], deadline: float) -> bool:
         """Times what is left of the plan, in rounds; whether all of it was done in time.
