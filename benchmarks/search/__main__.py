@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import yaml
 
-from benchmarks.search import peers, record, results
+from benchmarks.search import peers, record
 from benchmarks.search.record import Plan
 from diffaccel import devices
 from diffaccel.config import load
@@ -105,6 +105,7 @@ def do_collect(args: argparse.Namespace) -> bool:
 
 def do_replay(args: argparse.Namespace) -> bool:
     """Lets strategies search the tables."""
+    from benchmarks.search import results
     from benchmarks.search.tables import tables
 
     for folder in platforms(args):
@@ -139,7 +140,7 @@ def _compact(value: dict[str, object]) -> str:
 
 def do_report(args: argparse.Namespace) -> bool:
     """Writes the page and the plot of the platform that has tables."""
-    from benchmarks.search import page
+    from benchmarks.search import page, results
     from benchmarks.search.tables import read, tables
 
     for folder in platforms(args):
@@ -174,7 +175,7 @@ def platforms(args: argparse.Namespace) -> list[Path]:
 def do_live(args: argparse.Namespace) -> bool:
     """Measures the whole grid of an experiment here, and replays the product's strategies; exit
     status 1 where the default strategy misses what is expected of it."""
-    from benchmarks.search import page
+    from benchmarks.search import page, results
 
     experiment = experiment_of(args.experiment)
     args.work = Path(experiment.config.results) / experiment.platform / "bench"

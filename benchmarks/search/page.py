@@ -134,7 +134,7 @@ def tables_part(known: Sequence[Table]) -> str:
                 str(len(every)),
                 str(sum(row.failure is not None for row in every)),
                 str(sum(row.timed for row in every)),
-                f"{np.median(each.baseline.seconds):.2f}",
+                f"{each.about.plain:.2f}",
                 f"{each.about.noise:.1%}",
                 error,
                 each.baseline.date[:10],

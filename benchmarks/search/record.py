@@ -35,7 +35,7 @@ from diffaccel.records import (
     SearchOptions,
     SettingDict,
 )
-from diffaccel.space import Space, in_words, nest
+from diffaccel.space import Space, nest
 from diffaccel.stages import search
 from diffaccel.stages.cell import CellSearch
 
@@ -246,16 +246,24 @@ def _draw(opened: Opened, claim: Claim, deadline: float) -> None:
                 known[cell].drawn.append(opened.draw(setting))
 
 
+@dataclass(frozen=True)
 class Counter:
-    """Counts for several processes: each number is given to one of them."""
+    """Counts for several processes: each number is given to one of them.
 
-    def __init__(self, context: multiprocessing.context.SpawnContext) -> None:
-        self._next = context.Value("q", 0)
+    Args:
+        path: of the file that holds the next.
+    """
+
+    path: Path
 
     def __call__(self) -> int:
-        with self._next.get_lock():
-            self._next.value += 1
-            return int(self._next.value) - 1
+        with self.path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            number = int(file.read() or 0)
+            file.truncate(0)
+            file.write(str(number + 1))
+            return number
 
 
 def record(plans: Sequence[Plan], workers: int, seconds: float) -> bool:
@@ -271,7 +279,9 @@ def record(plans: Sequence[Plan], workers: int, seconds: float) -> bool:
     context = multiprocessing.get_context("spawn")
     todo = [plan for plan in plans if plan.undrawn()]
     if todo:
-        claims = [Counter(context) for _ in todo]
+        claims = [Counter(plan.folder / f"{plan.setup.slug}.next") for plan in todo]
+        for claim in claims:
+            claim.path.unlink(missing_ok=True)
         count = workers * max(1, len(devices.gpus()))
         drawers = [
             context.Process(target=draw_all, args=(todo, claims, workers, deadline))
@@ -308,14 +318,3 @@ def _watch(plans: Sequence[Plan], drawers: Sequence[multiprocessing.process.Base
         next(each for each in drawers if each.is_alive()).join(30)
         left, took = sum(len(plan.undrawn()) for plan in plans), time.perf_counter() - start
         log.info("%d left, %.2f a second", left, (before - left) / took)
-
-
-def failures(plan: Plan) -> list[str]:
-    """What could not be drawn, in words."""
-    with plan.known() as known:
-        return [
-            f"{cell.slug}: {in_words(row.setting)}: {row.failure}"
-            for cell, each in known.items()
-            for row in each.drawings.values()
-            if row.failure
-        ]

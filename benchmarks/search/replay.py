@@ -132,7 +132,7 @@ class Replay:
         rungs: tuple[float, ...] = (1.0,),
     ) -> None:
         self.truth, self.seed, self.batch, self.ledgers = truth, seed, batch, ledgers
-        self._plain = float(np.median(truth.table.baseline.seconds))
+        self._plain = truth.table.about.plain
         self._prompts = [math.ceil(s * len(truth.table.baseline.prompts)) for s in (0.0, *rungs)]
         self._drawn: Counter[str] = Counter()
         self._timed: Counter[str] = Counter()

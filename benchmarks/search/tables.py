@@ -48,6 +48,7 @@ class About:
 
     Args:
         command: that recorded it.
+        plain: seconds of a plain call, the median of all that were timed.
         noise: standard deviation of the logarithm of one timed pair's ratio.
         error: root of the mean square of the logarithm of predicted over measured speedups of
             combinations, of settings that the prediction did not see; None: none was held out.
@@ -56,6 +57,7 @@ class About:
 
     command: str
     date: str
+    plain: float
     noise: float
     error: float | None
     held_out: int
@@ -137,6 +139,7 @@ def collect(plan: Plan, command: str) -> Table:
         about = About(
             command,
             today(),
+            float(np.median([s for rows in timings.values() for s in _plain(rows)])),
             _noise(timings.values()),
             error,
             held_out,
@@ -167,6 +170,10 @@ def _row(setting: SettingDict, drawing: Drawing, speeds: dict[str, float], predi
         timed=key in speeds,
         failure=drawing.failure,
     )
+
+
+def _plain(rows: Sequence[SpeedRow]) -> list[float]:
+    return [seconds for row in rows if row.timing for seconds in row.timing.baseline]
 
 
 def _ratios(row: SpeedRow) -> NDArray[np.float64]:

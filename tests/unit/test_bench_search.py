@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.search import page, peers, results, spaces
 from benchmarks.search.__main__ import DATA, DOCS, REPLAY
-from benchmarks.search.record import Opened, Plan, draw_all, record
+from benchmarks.search.record import Counter, Opened, Plan, draw_all, record
 from benchmarks.search.replay import (
     LIMIT,
     TARGETS,
@@ -120,7 +120,7 @@ def test_what_is_looked_up_costs_what_it_would_have(noiseless: Table) -> None:
     truth, ledger = Truth.of(noiseless, 0), Ledger()
     measurer = Replay(truth, 0, 8, {DEEPCACHE: ledger})
     some = noiseless.rows[DEEPCACHE][:3]
-    plain = float(np.median(noiseless.baseline.seconds))
+    plain = noiseless.about.plain
     own = [plain / row.speedup for row in some]
     drawn = measurer.draw([(DEEPCACHE, row.setting) for row in some])
     assert [each.loss for each in drawn] == [noiseless.losses[row.key] for row in some]
@@ -236,7 +236,7 @@ def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
     ledger, row = Ledger(), noiseless.rows[DEEPCACHE][7]
     truth = Truth.of(noiseless, 0)
     measurer = Replay(truth, 0, 4, {DEEPCACHE: ledger}, (0.25, 0.5, 1.0))
-    call = float(np.median(noiseless.baseline.seconds)) / row.speedup
+    call = noiseless.about.plain / row.speedup
     for prompts, calls in ((4, 1), (8, 2), (16, 4)):
         (drawn,) = measurer.draw([(DEEPCACHE, row.setting)])
         assert drawn.scores["clip_score"] == list(row.scores[:prompts])
@@ -297,31 +297,21 @@ def test_the_page_is_made_from_the_data(stored: Path) -> None:
 # Recording, on the smallest real pipeline.
 
 
-class Ones:
-    """Claims one after the other, and says how often it was asked."""
-
-    def __init__(self) -> None:
-        self.given = 0
-
-    def __call__(self) -> int:
-        self.given += 1
-        return self.given - 1
-
-
 def test_recording_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     cell = Cell(Setup("mini-SD1.5", "DDIM", 2), ("deepcache",))
     spec = dataclasses.replace(known_models()["mini-SD1.5"], batch_size=2)
     options = MeasureOptions(prompts=2, pairs=1, max_pairs=1)
     plan = Plan.of(spec, options, [cell], tmp_path, 10, 3)
-    draw_all([plan], [Ones()], 1, time.perf_counter())  # no time left
+    claim = Counter(tmp_path / "next")
+    draw_all([plan], [claim], 1, time.perf_counter())  # no time left
     assert len(plan.undrawn()) == len(plan.settings) > 3
-    first = Ones()
-    first.given = 2  # another process has these
-    draw_all([plan], [first], 1, math.inf)
+    assert [claim(), claim()] == [0, 1]  # another process has these
+    draw_all([plan], [claim], 1, math.inf)
     assert plan.undrawn() == plan.settings[:2]
     with pytest.raises(ValueError, match="2 settings are not drawn"):
         collect(plan, "")
-    draw_all([plan], [Ones()], 1, math.inf)
+    claim.path.unlink()
+    draw_all([plan], [claim], 1, math.inf)
     assert plan.undrawn() == []
     with devices.hold_device() as device, plan.known() as known:
         opened = Opened.of(plan, device)
