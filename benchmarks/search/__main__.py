@@ -29,7 +29,7 @@ from diffaccel.errors import InputError
 from diffaccel.jsonio import SCHEMA, parse, read_json, to_json, write_text
 from diffaccel.plan import Experiment
 
-DATA = Path(__file__).parent / "tables"
+DATA = Path(__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
 EXPERIMENT = Path(__file__).parent / "tables.yaml"
 SETUPS = (
@@ -147,7 +147,7 @@ def do_report(args: argparse.Namespace) -> bool:
         stored = read_json(folder / REPLAY)
         known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
         measured = [read(path) for path in tables(folder)]
-        data = f"benchmarks/search/tables/{folder.name}"
+        data = f"benchmarks/search/{folder.name}"
         text = page.page(known, measured, data, stored["batch"])
         write_text(args.docs / "search-benchmark.md", text)
         page.plot(known, args.docs / "search-benchmark.png")

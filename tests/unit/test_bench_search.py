@@ -289,7 +289,7 @@ def test_the_page_is_made_from_the_data(stored: Path) -> None:
     value = read_json(stored)
     known = [parse(results.Summary, each, REPLAY) for each in value["summaries"]]
     measured = [read(path) for path in sorted(stored.parent.glob("*.parquet"))]
-    data = f"benchmarks/search/tables/{stored.parent.name}"
+    data = f"benchmarks/search/{stored.parent.name}"
     text = page.page(known, measured, data, value["batch"])
     assert (DOCS / "search-benchmark.md").read_text(encoding="utf-8") == text
 
