@@ -66,6 +66,17 @@ class Peer(Strategy):
         return list(self._left)
 
 
+class Everything(Peer):
+    """All points at once, as `exhaustive` asks for a few at a time, again and again."""
+
+    name: ClassVar[str] = "exhaustive"
+    times_all: ClassVar[bool] = True
+
+    def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        left = self.left(problem.space, history)
+        return [candidates.point_of(problem.space, row) for row in left]
+
+
 class Random(Peer):
     """Points drawn at random, each once."""
 
@@ -256,12 +267,13 @@ class GP(Optuna):
         )
 
 
-PEERS: tuple[type[Peer], ...] = (Random, FirstVersion, Halving, TPE, NSGA2, GP)
+PEERS: tuple[type[Peer], ...] = (Everything, Random, FirstVersion, Halving, TPE, NSGA2, GP)
 
 
 def names() -> list[str]:
-    """Every strategy that can be replayed: the product's, then the peers."""
-    return [*STRATEGIES, *(peer.name for peer in PEERS)]
+    """Every strategy that can be replayed: the rivals, and those of the product between them."""
+    own = [name for name in STRATEGIES if name != Everything.name]
+    return [Everything.name, *own, *(peer.name for peer in PEERS[1:])]
 
 
 def strategy(name: str, seed: int) -> Strategy:
