@@ -45,7 +45,7 @@ def strategies_part(found: dict[str, Figures]) -> str:
         "full measurements",
         "regret of the bound",
         "wrong of 100 targets",
-        "loss too much, points",
+        "loss too much, %",
         f"GPU-seconds to {REFERENCE}'s regret",
     )
     return table(header, [_line(name, each) for name, each in found.items()])
@@ -112,13 +112,40 @@ def cells_part(known: Sequence[Summary]) -> str:
             f"{np.mean(each.seconds):.0f}",
             f"{np.mean(each.seconds) / each.whole:.1%}",
             _pair((float(np.mean(each.regret)), max(each.regret)), ".1%"),
-            f"{np.mean(each.wrong):.1f}",
+            f"{sum(each.wrong) / len(each.seconds):.1f}",
         )
         for each in known
         if each.strategy == REFERENCE
     ]
     header = ("cell", "settings", "drawn", "timed", "GPU-s", "share", "regret", "wrong of 7")
     return table(header, rows)
+
+
+def each_part(known: Sequence[Summary]) -> str:
+    """Every strategy in every cell: mean regret of the bound, and mean GPU-seconds."""
+    names = [name for name in peers.names() if any(each.strategy == name for each in known)]
+    cells: dict[str, dict[str, str]] = {}
+    for each in known:
+        text = f"{np.mean(each.regret):.1%}, {np.mean(each.seconds):.0f} s"
+        cells.setdefault(each.cell, {})[each.strategy] = text
+    rows = [(cell, *(found.get(name, "") for name in names)) for cell, found in cells.items()]
+    return table(("cell", *names), rows)
+
+
+def targets_part(known: Sequence[Summary]) -> str:
+    """Every strategy at every target: wrong verdicts, and the mean loss too much."""
+    names = [name for name in peers.names() if any(each.strategy == name for each in known)]
+    rows = []
+    for name in names:
+        own = [each for each in known if each.strategy == name]
+        count = sum(len(each.seconds) for each in own)
+        row = [name]
+        for number in range(len(TARGETS)):
+            excess = [x for each in own for x in each.excess[number]]
+            wrong = sum(each.wrong[number] for each in own) / count
+            row.append(f"{wrong:.1%}, {100 * np.mean(excess):.2f}" if excess else f"{wrong:.1%}")
+        rows.append(row)
+    return table(("strategy", *(f"{target}x" for target in TARGETS)), rows)
 
 
 def tables_part(known: Sequence[Table]) -> str:
@@ -178,7 +205,18 @@ def page(known: Sequence[Summary], measured: Sequence[Table], data: str, batch: 
         if found:
             parts += [f"## {title}", strategies_part(found)]
     parts += [_legend(seeds, batch), "## The default strategy, cell by cell", cells_part(known)]
-    parts += ["## The tables", tables_part(measured)]
+    parts += [
+        "## Every strategy in every cell",
+        "Mean regret of the bound, and mean GPU-seconds.",
+        each_part(known),
+        "## Every strategy at every target",
+        "Share of wrong verdicts, and where the target is rightly met the mean loss beyond the "
+        "least there is, in % of the score.",
+        targets_part(known),
+        "## The tables",
+        "`make bench-tables` makes them, on a machine with a GPU.",
+        tables_part(measured),
+    ]
     parts.append(
         f"Measured with {len(first.prompts)} prompts, {first.spec.batch_size} a call, in "
         f"{where.dtype} on {where.device}, driver {where.driver or 'none'}; {versions}; each by "
@@ -203,8 +241,8 @@ and what a strategy draws.
   lacks; 100% where none was found.
 - Wrong verdict: a target is called met by a setting that misses it, or missed although a setting
   meets it; by more than {tolerance:.0%} of the speedup.
-- Loss too much: at a target that is met, the loss beyond the least there is; the largest of the
-  targets of a cell.
+- Loss too much: at a target that is rightly met, the loss beyond the least there is, in % of the
+  score.
 - To {reference}'s regret: GPU-seconds after which a strategy's mean regret in a cell is down to
   that with which `{reference}` ends (or {smallest:.1%}), over `{reference}`'s GPU-seconds; where it
   never is, its whole budget is taken.

@@ -270,8 +270,8 @@ class Outcome:
         whole: that drawing and timing everything takes.
         full: mean that one setting takes, drawn and timed: ``whole`` over the settings.
         regret: of the bound.
-        wrong: targets whose verdict is wrong.
-        excess: loss beyond the least there is, at each target that is rightly met.
+        verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
+            beyond the least there is.
         curve: seconds spent, and the regret of the bound after them.
     """
 
@@ -284,9 +284,18 @@ class Outcome:
     seconds: float
     whole: float
     regret: float
-    wrong: int
-    excess: list[float]
+    verdicts: list[tuple[bool, float | None]]
     curve: list[tuple[float, float]]
+
+    @property
+    def wrong(self) -> int:
+        """How many verdicts are wrong."""
+        return sum(wrong for wrong, _ in self.verdicts)
+
+    @property
+    def excess(self) -> list[float]:
+        """Loss beyond the least there is, where it is known."""
+        return [excess for _, excess in self.verdicts if excess is not None]
 
     @property
     def full(self) -> float:
@@ -311,8 +320,10 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
         )
         for cell in table.rows
     ]
+    beside = {each.cell.accelerators: each for each in cells}
     rungs: tuple[float, ...] = (1.0,)
     for cell in cells:
+        cell.beside = beside
         if isinstance(cell.by, peers.Peer):
             cell.by.drawings, rungs = cell.drawings, cell.by.rungs
     ledgers = {cell.cell: cell.ledger for cell in cells}
@@ -345,8 +356,7 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
         seconds=cell.ledger.seconds,
         whole=whole,
         regret=regret,
-        wrong=sum(wrong for wrong, _ in verdicts),
-        excess=[excess for _, excess in verdicts if excess is not None],
+        verdicts=verdicts,
         curve=[*cell.ledger.curve, (cell.ledger.seconds, regret)],
     )
 

@@ -58,15 +58,15 @@ def _replay(task: Task) -> list[Outcome]:
 
 @dataclass(frozen=True)
 class Summary:
-    """One strategy in one cell; what is a list has one number a seed.
+    """One strategy in one cell; what is a list has one number a seed, unless it is said.
 
     Args:
         settings: in the cell's table.
         whole: GPU-seconds that drawing and timing all of them takes.
         seconds: GPU-seconds until all was decided.
         regret: of the bound.
-        wrong: verdicts on targets.
-        excess: largest loss beyond the least there is, over the targets rightly met.
+        wrong: of each target, in how many of the seeds its verdict is wrong.
+        excess: of each target, the losses beyond the least there is, where it is rightly met.
         curve: GPU-seconds, and the mean regret of the bound after them.
         equal: GPU-seconds after which that mean has come down to where `REFERENCE` ends; None
             where it never does.
@@ -80,8 +80,8 @@ class Summary:
     timed: Floats
     seconds: Floats
     regret: Floats
-    wrong: Floats
-    excess: Floats
+    wrong: list[int]
+    excess: list[list[float]]
     curve: list[tuple[float, float]]
     equal: float | None
 
@@ -106,6 +106,7 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
         reference = groups.get((cell, REFERENCE), group)
         goal = max(SMALLEST, float(np.mean([each.regret for each in reference])))
         curve = curves[cell, strategy]
+        by_target = list(zip(*(each.verdicts for each in group), strict=True))
         found.append(
             Summary(
                 cell=cell,
@@ -116,8 +117,11 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
                 timed=[each.timed for each in group],
                 seconds=[round(each.seconds, 2) for each in group],
                 regret=[round(each.regret, 5) for each in group],
-                wrong=[each.wrong for each in group],
-                excess=[round(max(each.excess, default=0.0), 5) for each in group],
+                wrong=[sum(wrong for wrong, _ in verdicts) for verdicts in by_target],
+                excess=[
+                    [round(excess, 5) for _, excess in verdicts if excess is not None]
+                    for verdicts in by_target
+                ],
                 curve=curve,
                 equal=next((spent for spent, regret in curve if regret <= goal), None),
             )
@@ -165,6 +169,7 @@ class Figures:
     @classmethod
     def of(cls, cells: Sequence[Summary], reference: Sequence[Summary]) -> Figures:
         own = {each.cell: float(np.mean(each.seconds)) for each in reference}
+        verdicts = len(TARGETS) * sum(len(each.seconds) for each in cells)
         equal = [
             (each.equal if each.equal is not None else float(np.mean(each.seconds)))
             / own[each.cell]
@@ -175,8 +180,8 @@ class Figures:
             share=_both([s / each.whole for each in cells for s in each.seconds]),
             full=_both([s / each.full for each in cells for s in each.seconds]),
             regret=_both([r for each in cells for r in each.regret]),
-            excess=_both([x for each in cells for x in each.excess]),
-            wrong=100 * float(np.mean([w for each in cells for w in each.wrong])) / len(TARGETS),
+            excess=_both([x for each in cells for some in each.excess for x in some]),
+            wrong=100 * sum(sum(each.wrong) for each in cells) / verdicts,
             equal=float(np.median(equal)),
             reached=float(np.mean([each.equal is not None for each in cells])),
         )
@@ -187,4 +192,4 @@ def median(values: Floats) -> float:
 
 
 def _both(values: Floats) -> tuple[float, float]:
-    return median(values), float(np.max(values))
+    return (median(values), float(np.max(values))) if len(values) else (0.0, 0.0)
