@@ -268,7 +268,6 @@ class Outcome:
     Args:
         seconds: of a GPU, until the bound and all targets were decided.
         whole: that drawing and timing everything takes.
-        full: mean that one setting takes, drawn and timed: ``whole`` over the settings.
         regret: of the bound.
         verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
             beyond the least there is.
@@ -296,10 +295,6 @@ class Outcome:
     def excess(self) -> list[float]:
         """Loss beyond the least there is, where it is known."""
         return [excess for _, excess in self.verdicts if excess is not None]
-
-    @property
-    def full(self) -> float:
-        return self.whole / self.settings
 
 
 def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:

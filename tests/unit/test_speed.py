@@ -85,7 +85,7 @@ def test_settings_are_mild_middle_and_aggressive(name: str) -> None:
     facts = PipelineFacts("StableDiffusionPipeline", 50, (3, 3, 3, 2), (1, 2, 4, 8))
     space = combination([name]).space(facts)
     found = [flatten(setting) for setting in speed.representative(space)]
-    levels = [sum(space.on_grid().levels(point)) for point in found]
+    levels = [sum(space.coarse().levels(point)) for point in found]
     assert levels == sorted(levels) and len(set(levels)) == len(found)
     assert all(space.forbids(point) is None for point in found)
 

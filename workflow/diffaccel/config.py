@@ -72,7 +72,7 @@ class SearchEntry(_Strict):
     """How the search goes."""
 
     strategy: str = "frontier"
-    space: Literal["grid", "full"] = "grid"
+    space: Literal["coarse", "grid", "full"] = "grid"
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -88,12 +88,13 @@ class SearchOptions:
 
     Args:
         strategy: name of a file in `diffaccel.strategies`.
-        space: ``grid``, the declared values of each parameter, or ``full``, all that make sense.
+        space: ``grid``, the declared values of each parameter; ``coarse``, three of them in a
+            combination, so that it can be measured as a whole; or ``full``, all that make sense.
         seed: for strategies that draw.
     """
 
     strategy: str
-    space: Literal["grid", "full"] = "grid"
+    space: Literal["coarse", "grid", "full"] = "grid"
     seed: int = 0
 
 

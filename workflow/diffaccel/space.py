@@ -40,6 +40,17 @@ class Axis:
             raise ValueError(f"axis {self.name}: grid values {stray} are not among {self.values}")
 
 
+COARSE = 3
+"""Values that are left of an axis in a coarse grid: its ends and what lies between."""
+
+
+def _thinned(grid: tuple[Value, ...]) -> tuple[Value, ...]:
+    """At most `COARSE` of the values, evenly taken, the first and the last among them."""
+    if len(grid) <= COARSE:
+        return grid
+    return tuple(grid[round(i * (len(grid) - 1) / (COARSE - 1))] for i in range(COARSE))
+
+
 @dataclass(frozen=True)
 class Space:
     """A product of axes less the points that ``forbids`` gives a reason against."""
@@ -51,6 +62,12 @@ class Space:
         """The same space, of which nothing but the declared grid is left."""
         axes = tuple(Axis(axis.name, axis.grid, axis.grid) for axis in self.axes)
         return dataclasses.replace(self, axes=axes)
+
+    def coarse(self) -> Space:
+        """The declared grid, of which few values an axis are left, so that even the product of
+        several accelerators can be measured as a whole."""
+        axes = (Axis(axis.name, few := _thinned(axis.grid), few) for axis in self.axes)
+        return dataclasses.replace(self, axes=tuple(axes))
 
     @property
     def size(self) -> int:

@@ -211,17 +211,6 @@ def _check_types(params: Any) -> None:
             raise TypeError(f"{field.name} must be of type {kind}, got {value!r}")
 
 
-JOINT_GRID = 3
-"""Values an axis has in the declared grid of a combination: its ends and what lies between."""
-
-
-def _thinned(grid: tuple[Value, ...], most: int | None) -> tuple[Value, ...]:
-    """At most so many of the values, evenly taken, the first and the last among them."""
-    if most is None or len(grid) <= most:
-        return grid
-    return tuple(grid[round(i * (len(grid) - 1) / (most - 1))] for i in range(most))
-
-
 @dataclass(frozen=True)
 class Combination:
     """One accelerator or several together, in the order in which they are applied."""
@@ -281,19 +270,14 @@ class Combination:
         return None
 
     def space(self, facts: PipelineFacts) -> Space:
-        """The joint search space; axes are named ``accelerator.parameter``.
-
-        The grid of several members keeps at most `JOINT_GRID` values an axis, so that it can still
-        be measured as a whole.
-        """
+        """The joint search space; axes are named ``accelerator.parameter``."""
 
         def forbids(point: Mapping[str, Value]) -> str | None:
             setting = nest(point)
             return self.forbids(setting) or self._excludes(setting, facts)
 
-        most = None if len(self.members) == 1 else JOINT_GRID
         axes = tuple(
-            Axis(f"{member.name}.{axis.name}", axis.values, _thinned(axis.grid, most))
+            Axis(f"{member.name}.{axis.name}", axis.values, axis.grid)
             for member in self.members
             for axis in member.axes(facts)
         )

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -23,6 +23,7 @@ from diffaccel.accelerators import Combination, PipelineFacts, combination
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
+from diffaccel.losses import LossModel
 from diffaccel.measure import check_baseline
 from diffaccel.records import (
     Baseline,
@@ -170,6 +171,7 @@ class CellSearch:
     Args:
         drawn: journal of drawings.
         clocked: what was timed of the whole setup; shared by its cells.
+        beside: the searches of the setup's cells, this one's too, by accelerators.
     """
 
     cell: Cell
@@ -177,9 +179,11 @@ class CellSearch:
     drawn: Journal[Drawing]
     clocked: Clocked
     options: SearchOptions
+    beside: Mapping[tuple[str, ...], CellSearch] = field(default_factory=dict)
     drawings: dict[str, Drawing] = field(default_factory=dict)
     problem: Problem | None = None
     """What is being decided."""
+    _losses: dict[float, tuple[LossModel, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
@@ -201,10 +205,17 @@ class CellSearch:
         return check_baseline(self.baseline) if ok else reason
 
     @functools.cached_property
+    def whole(self) -> Space:
+        """All settings that make sense."""
+        return self.combination.space(self.baseline.facts)
+
+    @functools.cached_property
     def space(self) -> Space:
         """The settings that may be tried."""
-        full = self.combination.space(self.baseline.facts)
-        return full.on_grid() if self.options.space == "grid" else full
+        full = self.whole
+        if self.options.space == "coarse" and len(self.cell.accelerators) > 1:
+            return full.coarse()
+        return full if self.options.space == "full" else full.on_grid()
 
     @property
     def timings(self) -> dict[str, list[SpeedRow]]:
@@ -237,6 +248,31 @@ class CellSearch:
                 found.append(Estimate(drawing.setting, speedup, drawing.loss, bool(timed)))
         return found
 
+    def losses(self, limit: float) -> LossModel:
+        """What is known of the losses of this cell, from its own drawings and from those of cells
+        that consist of some of its accelerators."""
+        parts = [part.losses(limit) for part in self._parts()]
+        model, count = self._losses.get(limit, (None, 0))
+        if model is None or count < len(self.drawings) or [*model.parts] != parts:
+            drawn = [
+                (flatten(each.setting), math.inf if each.failure else each.loss)
+                for each in self.drawings.values()
+            ]
+            known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
+            model = LossModel(self.whole, limit, known, parts)
+            self._losses[limit] = model, len(self.drawings)
+        return model
+
+    def _parts(self) -> list[CellSearch]:
+        """Cells that have each of this one's accelerators once, the largest first; none where an
+        accelerator has no cell."""
+        left, parts = set(self.cell.accelerators), []
+        for names, other in sorted(self.beside.items(), key=lambda item: (-len(item[0]), item[0])):
+            if len(names) < len(self.cell.accelerators) and left.issuperset(names):
+                parts.append(other)
+                left.difference_update(names)
+        return [] if left else parts
+
     def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
         """What must be done until the strategy has decided the targets and, if asked for, the
         bound, and what answers them is timed."""
@@ -247,6 +283,8 @@ class CellSearch:
             bound=bound,
             seed=self.options.seed,
             speeds=self.clocked.predict,
+            losses=lambda points: self.losses(loss_limit).predict(points),
+            informed=any(part.drawings for part in self._parts()),
         )
         self.problem = problem
         while wants := (

@@ -93,18 +93,12 @@ def opened(
     kin = digest({name: value for name, value in baseline.identity.items() if name != "setup"})
     timed = Journal(journals / "timed" / f"{baseline.setup.model}.jsonl", kin, Clocking)
     clocked = Clocked(baseline, timed)
-    searches = [
-        CellSearch(
-            cell,
-            baseline,
-            Journal(journals / "drawn" / f"{cell.slug}.jsonl", baseline.digest, Drawing),
-            clocked,
-            options,
-        )
-        for cell in cells
-    ]
+    beside: dict[tuple[str, ...], CellSearch] = {}
+    for cell in cells:
+        drawn = Journal(journals / "drawn" / f"{cell.slug}.jsonl", baseline.digest, Drawing)
+        beside[cell.accelerators] = CellSearch(cell, baseline, drawn, clocked, options, beside)
     with contextlib.ExitStack() as stack:
-        yield searches, Live(stack, baseline, images)
+        yield list(beside.values()), Live(stack, baseline, images)
 
 
 def decide_all(
@@ -127,14 +121,16 @@ def decide_all(
 def frontiers(
     searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
 ) -> list[Frontier]:
-    """Decides the bound and the targets of each cell."""
-    wanting = []
-    for search in searches:
-        if search.refused is None:
-            wanting.append((search, search.decide(targets, loss_limit, bound=True)))
-        else:
-            log.warning("%s: %s", search.cell.slug, search.refused)
-    settle(wanting, measurer)
+    """Decides the bound and the targets of each cell: first of single accelerators, whose losses
+    tell what to expect of their combinations, then of two, and so on."""
+    for count in sorted({len(search.cell.accelerators) for search in searches}):
+        wanting = []
+        for search in [each for each in searches if len(each.cell.accelerators) == count]:
+            if search.refused is None:
+                wanting.append((search, search.decide(targets, loss_limit, bound=True)))
+            else:
+                log.warning("%s: %s", search.cell.slug, search.refused)
+        settle(wanting, measurer)
     return [_frontier(search, loss_limit) for search in searches]
 
 

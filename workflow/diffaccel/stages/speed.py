@@ -181,8 +181,8 @@ def _settings(bench: Bench, order: Order) -> list[SettingDict]:
 
 
 def representative(space: Space) -> list[SettingDict]:
-    """The points of the declared grid that are nearest to each of `LEVELS` on all axes."""
-    grid = space.on_grid()
+    """The points of the coarse grid that are nearest to each of `LEVELS` on all axes."""
+    grid = space.coarse()
     points = list(grid.points())
     found: list[SettingDict] = []
     for level in LEVELS:

@@ -135,7 +135,7 @@ def predict(
     variances = np.maximum(prior - (solved**2).sum(1), 0) + (a.noise**2)[:, None]
     mean = share @ means
     variance = share @ (variances + means**2) - mean**2
-    return _narrow(measured, values, asked, mean, np.sqrt(np.maximum(variance, 1e-12)), quantity)
+    return narrow(measured, values, asked, mean, np.sqrt(np.maximum(variance, 1e-12)), quantity)
 
 
 def _prior_variance(a: _Assumptions, offset: float, x: Floats) -> Floats:
@@ -143,7 +143,7 @@ def _prior_variance(a: _Assumptions, offset: float, x: Floats) -> Floats:
     return offset**2 + a.rise[:, None] ** 2 * (0.5 * slopes + a.bend[:, None] ** 2)
 
 
-def _narrow(
+def narrow(
     measured: Floats, values: Floats, asked: Floats, mean: Floats, std: Floats, quantity: Quantity
 ) -> tuple[Floats, Floats]:
     """Holds predictions between what milder and what more aggressive measured points gave.

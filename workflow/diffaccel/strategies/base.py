@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from diffaccel.space import Point, Space
 
 Floats = NDArray[np.float64]
-Speeds = Callable[[Sequence[Point]], tuple[Floats, Floats]]
-"""Mean and standard deviation of the log-speedup of points."""
+Predict = Callable[[Sequence[Point]], tuple[Floats, Floats]]
+"""Means and standard deviations of a quantity at some points."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Problem:
         targets: required speedups, each to be met with the least loss.
         bound: whether the largest speedup within the limit is asked for too.
         seed: for strategies that draw.
-        speeds: predicts the speedup of any point; None: the strategy has nothing but the history.
+        speeds: predicts the log-speedups of points; None: the strategy has nothing but the history.
+        losses: predicts the losses of points, as `diffaccel.losses` scales them; likewise.
+        informed: whether ``losses`` knows something before anything is measured here.
         max_measurements: no more than this many in all, the history's included; None: as many as
             the strategy thinks fit.
     """
@@ -51,7 +53,9 @@ class Problem:
     targets: tuple[float, ...] = ()
     bound: bool = True
     seed: int = 0
-    speeds: Speeds | None = None
+    speeds: Predict | None = None
+    losses: Predict | None = None
+    informed: bool = False
     max_measurements: int | None = None
 
     def room(self, measured: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffaccel import pareto
+from diffaccel.losses import LossModel, scaled
 from diffaccel.space import Point, Space
 from diffaccel.strategies import _candidates as candidates
 from diffaccel.strategies._surrogate import Quantity, predict
@@ -24,13 +25,6 @@ Known = list[tuple[Row, Observation]]
 LOG_SPEEDUP = Quantity(
     rise=(0.02, 2.0), curvature=(0.5, 1.0, 2.0), offset=0.05, noise=(0.01, 0.02, 0.04)
 )
-LOSS = Quantity(  # as asinh(loss / limit): linear near zero, logarithmic beyond the limit
-    rise=(0.1, 4.0), curvature=(1.0, 2.0, 4.0), offset=0.2, noise=(0.05, 0.15, 0.3)
-)
-WORST = math.asinh(10.0)
-SMALLEST_SCALE = 1e-3
-"""Losses are seen in units of the limit, or of this where the limit is smaller."""
-
 FIRST = (1.0, 0.5, 0.25)
 """Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
 MARGIN = 0.01
@@ -46,7 +40,7 @@ GAINED = 1.1
 CAP = 20
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
 FEWEST = 6
-BATCH = 2
+FEW_AXES = 2
 
 
 @dataclass(frozen=True)
@@ -85,25 +79,21 @@ def _excess(mean: Floats, std: Floats) -> Floats:
     return np.maximum(0.0, mean * _below(z) + std * density)
 
 
-def _scaled(loss: float, limit: float) -> float:
-    """A loss as the surrogate sees it; what crashed is among the worst."""
-    if not math.isfinite(loss):
-        return WORST
-    return max(-WORST, min(math.asinh(loss / max(limit, SMALLEST_SCALE)), WORST))
-
-
 def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forecast:
     """What measuring some points would give."""
-    done = np.array([row for row, _ in known], dtype=np.intp)
-    seen, at = (candidates.levels(problem.space, each) for each in (done, rows))
-    losses = np.array([_scaled(o.loss, problem.loss_limit) for _, o in known])
-    loss, loss_std = predict(LOSS, seen, losses, at)
-    limit = _scaled(problem.loss_limit, problem.loss_limit)
+    points = [candidates.point_of(problem.space, row) for row in rows]
+    losses = problem.losses
+    if losses is None:
+        drawn = [(o.point, o.loss) for _, o in known]
+        losses = LossModel(problem.space, problem.loss_limit, drawn).predict
+    loss, loss_std = losses(points)
     if problem.speeds is None:
+        done = np.array([row for row, _ in known], dtype=np.intp)
+        seen, at = (candidates.levels(problem.space, each) for each in (done, rows))
         speed, speed_std = _speeds(known, seen, at)
     else:
-        points = [candidates.point_of(problem.space, row) for row in rows]
         speed, speed_std = problem.speeds(points)
+    limit = scaled(problem.loss_limit, problem.loss_limit)
     return Forecast(speed, speed_std, loss, loss_std, limit)
 
 
@@ -133,7 +123,7 @@ def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Fl
         if best is None:
             worths.append(f.reaches(target) * within / MEETING)
             continue
-        held = _scaled(max(best.loss, 0.0), limit)
+        held = scaled(max(best.loss, 0.0), limit)
         lower = _excess(held - f.loss, f.loss_std) - _excess(-f.loss, f.loss_std)
         worths.append(f.reaches(target) * lower / LESS_LOSS)
     return worths
@@ -152,35 +142,29 @@ class Frontier(Strategy):
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         known = _known(problem.space, history)
-        # What an interruption left of a batch comes first; only the first batch can lack one of 3.
-        for done in (2, 1) if len(known) == 2 else (1,) if known else ():
-            batch = self._plan(problem, known[:-done])
-            if len(batch) > done and batch[:done] == [row for row, _ in known[-done:]]:
-                return [candidates.point_of(problem.space, row) for row in batch[done:]]
-        return [candidates.point_of(problem.space, row) for row in self._plan(problem, known)]
+        left = min(_cap(problem) - len(known), problem.room(len(known)))
+        chosen = self._plan(problem, known)[: max(0, left)]
+        return [candidates.point_of(problem.space, row) for row in chosen]
 
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
-        """A new batch: for the bound, and for the target, the candidate that is worth most."""
+        """What to measure next: what is left of the first points, then one at a time."""
         pool = candidates.pool(problem.space, problem.seed)
-        left = min(_cap(problem) - len(known), problem.room(len(known)))
-        if left <= 0:
-            return []
-        if not known:
-            return self._begin(problem, pool)[:left]
+        done = {row for row, _ in known}
+        if first := [row for row in self._begin(problem, pool) if row not in done]:
+            return first
         fresh = self._fresh(problem, known, pool)
         if not len(fresh):
             return []
-        few = problem.bound and len(problem.space.axes) <= BATCH
-        if few and (flips := self._without_one(known, fresh)):
-            return flips[:left]
-        chosen: dict[Row, None] = {}
-        for worth in self._worths(problem, known, fresh):
-            best = int(np.argmax(worth))
-            if worth[best] >= 1:
-                chosen[tuple(fresh[best].tolist())] = None
-        if not chosen and problem.bound and max(o.speedup for _, o in known) < GAINED:
-            chosen = dict.fromkeys(self._without_one(known, fresh))
-        return list(chosen)[: min(left, BATCH)]
+        few = problem.bound and len(problem.space.axes) <= FEW_AXES
+        if few and known and (flips := self._without_one(known, fresh)):
+            return flips
+        worth = np.sum(self._worths(problem, known, fresh), axis=0)
+        best = int(worth.argmax())
+        if worth[best] >= 1:
+            return [tuple(fresh[best].tolist())]
+        if known and problem.bound and max(o.speedup for _, o in known) < GAINED:
+            return self._without_one(known, fresh)[:1]
+        return []
 
     def _without_one(self, known: Known, fresh: candidates.Indices) -> list[Row]:
         """The most aggressive corner with one axis at its mildest: which of them costs the loss,
@@ -191,8 +175,8 @@ class Frontier(Strategy):
         return [row for row in map(tuple, fresh.tolist()) if row in flips]
 
     def _begin(self, problem: Problem, pool: candidates.Indices) -> list[Row]:
-        """The allowed points nearest to some on the diagonal."""
-        if not len(pool):
+        """The allowed points nearest to some on the diagonal; none where something is known."""
+        if problem.informed or not len(pool):
             return []
         return list(dict.fromkeys(candidates.toward(problem.space, pool, level) for level in FIRST))
 
@@ -201,13 +185,14 @@ class Frontier(Strategy):
     ) -> candidates.Indices:
         """What may be asked: all of a small space; of a large one a sample, and what lies around
         the best of the sample and around the measured front."""
-        done = np.array([row for row, _ in known], dtype=np.intp)
+        shape = (len(known), len(problem.space.axes))
+        done = np.array([row for row, _ in known], dtype=np.intp).reshape(shape)
         fresh = candidates.without(pool, done)
         if candidates.is_small(problem.space) or not len(fresh):
             return fresh
         promising = [int(np.argmax(w)) for w in self._worths(problem, known, fresh)]
         front = {id(o) for o in pareto.front([o for _, o in known])}
-        good = done[[id(o) in front for _, o in known]]
+        good = done[np.array([id(o) in front for _, o in known], dtype=bool)]
         more = candidates.around(problem.space, np.concatenate([fresh[promising], good]))
         return candidates.without(np.concatenate([fresh, more]), done)
 
