@@ -13,7 +13,8 @@ from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary
 from benchmarks.search.tables import Table
 
 KINDS = ((False, "Single accelerators"), (True, "Combinations"))
-Goal = tuple[str, str, Callable[[Figures, Figures], str]]
+Show = Callable[[dict[str, Figures]], str]
+"""What a goal is held against, of the strategies' figures."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -67,30 +68,15 @@ def _line(name: str, each: Figures) -> tuple[str, ...]:
 
 def goals_part(single: dict[str, Figures], joint: dict[str, Figures]) -> str:
     """The goals beside what the product's strategy does."""
-
-    def both(form: Callable[[Figures], str]) -> tuple[str, str]:
-        return tuple(form(found[REFERENCE]) if found else "" for found in (single, joint))  # type: ignore[return-value]
-
-    rows = [
-        ("single accelerators: 5% of the exhaustive GPU-seconds", _cost(single, "share"), ""),
-        ("combinations: the cost of 30 full measurements", "", _cost(joint, "full")),
-        ("median regret of the bound under 1%", *both(lambda f: f"{f.regret[0]:.1%}")),
-        ("worst regret of the bound under 3%", *both(lambda f: f"{f.regret[1]:.1%}")),
-        ("at most 1 wrong verdict in 100 targets", *both(lambda f: f"{f.wrong:.1f}")),
-        (
-            "at most a fifth of the GPU-seconds of the best Optuna sampler at equal regret",
-            _ratio(single),
-            _ratio(joint),
-        ),
+    share = f"median {_pair(single[REFERENCE].share, '.1%')}" if single else ""
+    full = f"median {_pair(joint[REFERENCE].full, '.0f')}" if joint else ""
+    rows: list[tuple[str, ...]] = [
+        ("single accelerators: 5% of the exhaustive GPU-seconds", share, ""),
+        ("combinations: the cost of 30 full measurements", "", full),
     ]
+    for goal, show in GOALS.items():
+        rows.append((goal, *(show(found) if found else "" for found in (single, joint))))
     return table(("goal", "single accelerators", "combinations"), rows)
-
-
-def _cost(found: dict[str, Figures], what: str) -> str:
-    if not found:
-        return ""
-    own: tuple[float, float] = getattr(found[REFERENCE], what)
-    return f"median {_pair(own, '.1%' if what == 'share' else '.0f')}"
 
 
 def _ratio(found: dict[str, Figures]) -> str:
@@ -99,6 +85,15 @@ def _ratio(found: dict[str, Figures]) -> str:
         return ""
     name, best = min(samplers.items(), key=lambda item: item[1].equal)
     return f"{1 / best.equal:.2f} of {name}'s, which gets there in {best.reached:.0%} of the cells"
+
+
+GOALS: dict[str, Show] = {
+    "median regret of the bound under 1%": lambda found: f"{found[REFERENCE].regret[0]:.1%}",
+    "worst regret of the bound under 3%": lambda found: f"{found[REFERENCE].regret[1]:.1%}",
+    "at most 1 wrong verdict in 100 targets": lambda found: f"{found[REFERENCE].wrong:.1f}",
+    "at most a fifth of the GPU-seconds of the best Optuna sampler at equal regret": _ratio,
+}
+"""Those of single accelerators and of combinations alike."""
 
 
 def cells_part(known: Sequence[Summary]) -> str:

@@ -35,7 +35,7 @@ from diffaccel.records import (
     SearchOptions,
     SettingDict,
 )
-from diffaccel.space import Space, nest
+from diffaccel.space import nest
 from diffaccel.stages import search
 from diffaccel.stages.cell import CellSearch
 
@@ -109,11 +109,6 @@ class Plan:
     @property
     def images(self) -> Path:
         return self.folder / self.setup.slug
-
-    def space(self, cell: Cell) -> Space:
-        """The points of a cell as a space."""
-        facts = facts_of(self.spec, self.setup.steps)
-        return spanned(self.points[cell], combination(cell.accelerators).space(facts).axes)
 
     @contextlib.contextmanager
     def known(self) -> Iterator[dict[Cell, CellSearch]]:
