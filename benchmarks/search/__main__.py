@@ -2,7 +2,7 @@
 
 record: measures tables on this machine; a stopped run goes on. collect: makes Parquet of what was
 recorded. replay: lets all strategies search the tables, without a GPU. report: the page and the
-plot from what the replay gave. live: the grid of an experiment measured here, and replayed at once.
+plot from what the replay gave. live: an experiment measured here, and replayed at once.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ SETUPS = (
 """Three families, three schedulers, two numbers of steps; recorded in this order."""
 REPLAY = "replay.json"
 ALLOWED_REGRET, ALLOWED_SHARE = 0.02, 0.25
+LIVE = 100
+"""Settings of a combination that are measured live, at least: on a CPU they take minutes."""
 
 
 def experiment_of(path: Path) -> Experiment:
@@ -173,14 +175,14 @@ def platforms(args: argparse.Namespace) -> list[Path]:
 
 
 def do_live(args: argparse.Namespace) -> bool:
-    """Measures the whole grid of an experiment here, and replays the product's strategies; exit
-    status 1 where the default strategy misses what is expected of it."""
+    """Measures the grid of an experiment here, thinned for combinations, and replays the product's
+    strategies on it; exit status 1 where the default one misses what is expected of it."""
     from benchmarks.search import page, results
 
     experiment = experiment_of(args.experiment)
     args.work = Path(experiment.config.results) / experiment.platform / "bench"
     args.tables, args.platform = args.work / "tables", experiment.platform
-    args.fewest = args.timed = 0
+    args.fewest, args.timed = LIVE, 0
     args.setups, args.strategies = list(experiment.setups), list(peers.STRATEGIES)
     if not (record.record(plans_of(args), args.workers, 1e6) and do_collect(args)):
         return False
