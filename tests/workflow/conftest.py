@@ -69,11 +69,11 @@ class Project:
         assert (process.returncode == 0) is ok, output
         return output
 
-    def journal_lines(self, kind: str = "*") -> list[str]:
-        """Of the drawings, the timings, or both."""
+    def journal_lines(self, kind: str = "[dt]*") -> list[str]:
+        """Of what was drawn, of what was timed, or of both."""
         return [
             line
-            for path in sorted(self.results.glob(f"journal/{kind}/*_*.jsonl"))
+            for path in sorted(self.results.glob(f"journal/{kind}/*.jsonl"))
             for line in path.read_text().splitlines()
         ]
 

@@ -130,8 +130,8 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
 
 def settings(project: Project, kind: str) -> list[str]:
     """Of all journal lines of a kind."""
-    rows = [json.loads(line) for line in project.journal_lines(kind)]
-    return [json.dumps(row["measurement"]["setting"], sort_keys=True) for row in rows]
+    rows = [json.loads(line)["measurement"] for line in project.journal_lines(kind)]
+    return [json.dumps(row.get("row", row)["setting"], sort_keys=True) for row in rows]
 
 
 def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path: Path) -> None:
