@@ -267,7 +267,7 @@ def _what(command: argparse.ArgumentParser) -> None:
         "--fewest",
         type=int,
         default=500,
-        help="settings of a combination, at least; 0: its declared grid (%(default)s)",
+        help="settings of a combination, at least; 0: its coarse grid (%(default)s)",
     )
     command.add_argument(
         "--timed",

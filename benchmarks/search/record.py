@@ -82,7 +82,7 @@ class Plan:
 
         Args:
             cells: of one setup, whose model lies in a local folder.
-            fewest: settings of a combination, at least; None: its declared grid.
+            fewest: settings of a combination, at least; None: its coarse grid.
             timed: settings of a combination that are timed; None: all. Of single accelerators, all.
         """
         setup = cells[0].setup
@@ -92,7 +92,7 @@ class Plan:
         for cell in cells:
             members = combination(cell.accelerators)
             space = members.space(facts)
-            every = recorded(members, facts, fewest) if fewest else list(space.points(grid=True))
+            every = recorded(members, facts, fewest)
             points[cell] = some[cell] = every
             if timed is not None and len(cell.accelerators) > 1:
                 some[cell] = far_apart(spanned(every, space.axes), every, timed)

@@ -16,13 +16,14 @@ from diffaccel.strategies import _candidates as candidates
 Point = dict[str, Value]
 
 
-def recorded(accelerators: Combination, facts: PipelineFacts, fewest: int) -> list[Point]:
+def recorded(accelerators: Combination, facts: PipelineFacts, fewest: int | None) -> list[Point]:
     """The declared grid of one accelerator; of several, their full space thinned to at least
-    ``fewest`` settings that are allowed."""
+    ``fewest`` settings that are allowed, or their coarse grid."""
     alone = [Combination((member,)).space(facts) for member in accelerators.members]
     if len(alone) == 1:
         return list(alone[0].points(grid=True))
-    return thinned(alone, accelerators.space(facts), fewest)
+    joint = accelerators.space(facts)
+    return list(joint.coarse().points()) if fewest is None else thinned(alone, joint, fewest)
 
 
 def thinned(alone: Sequence[Space], joint: Space, fewest: int) -> list[Point]:
