@@ -8,6 +8,7 @@ plot from what the replay gave. live: an experiment measured here, and replayed 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # Before numpy is imported, here and in the processes that are started: they share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -106,25 +108,39 @@ def do_collect(args: argparse.Namespace) -> bool:
 
 
 def do_replay(args: argparse.Namespace) -> bool:
-    """Lets strategies search the tables."""
+    """Lets strategies search the tables; what is known of others on the same tables stays."""
     from benchmarks.search import results
     from benchmarks.search.tables import tables
 
     for folder in platforms(args):
-        start = time.perf_counter()
+        start, paths = time.perf_counter(), tables(folder)
         found = results.run(
-            tables(folder), args.strategies, args.seeds, args.batch, args.processes, _progress
+            paths, args.strategies, args.seeds, args.batch, args.processes, _progress
         )
-        known = results.summaries(found)
-        value = {
+        head = {
             "schema": SCHEMA,
             "seeds": args.seeds,
             "batch": args.batch,
-            "summaries": [to_json(each) for each in known],
+            "tables": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
         }
-        write_text(folder / REPLAY, _compact(value))
+        known = [to_json(each) for each in results.summaries(found)]
+        known += [
+            each
+            for each in _stored(folder / REPLAY, head)
+            if each["strategy"] not in args.strategies
+        ]
+        write_text(folder / REPLAY, _compact(head, known))
         print(f"{folder}: replayed in {time.perf_counter() - start:.0f} s")
     return True
+
+
+def _stored(path: Path, head: dict[str, object]) -> list[dict[str, Any]]:
+    """What was replayed before, if it was the same but for the strategies."""
+    if not path.exists():
+        return []
+    stored = read_json(path)
+    summaries: list[dict[str, Any]] = stored.pop("summaries")
+    return summaries if stored == head else []
 
 
 def _progress(done: int, whole: int) -> None:
@@ -132,12 +148,11 @@ def _progress(done: int, whole: int) -> None:
         print(f"{done} of {whole}", flush=True)
 
 
-def _compact(value: dict[str, object]) -> str:
+def _compact(head: dict[str, object], summaries: list[dict[str, Any]]) -> str:
     """JSON with a line a summary, so that a change shows."""
-    head = {key: each for key, each in value.items() if key != "summaries"}
-    lines = [json.dumps(each, sort_keys=True) for each in value["summaries"]]  # type: ignore[attr-defined]
-    text = json.dumps(head, sort_keys=True)[:-1]
-    return text + ', "summaries": [\n' + ",\n".join(lines) + "\n]}\n"
+    order = sorted(summaries, key=lambda each: (each["cell"], each["strategy"]))
+    lines = ",\n".join(json.dumps(each, sort_keys=True) for each in order)
+    return f'{json.dumps(head, sort_keys=True)[:-1]}, "summaries": [\n{lines}\n]}}\n'
 
 
 def do_report(args: argparse.Namespace) -> bool:

@@ -68,8 +68,6 @@ class Summary:
         wrong: of each target, in how many of the seeds its verdict is wrong.
         excess: of each target, the losses beyond the least there is, where it is rightly met.
         curve: GPU-seconds, and the mean regret of the bound after them.
-        equal: GPU-seconds after which that mean has come down to where `REFERENCE` ends; None
-            where it never does.
     """
 
     cell: str
@@ -83,7 +81,10 @@ class Summary:
     wrong: list[int]
     excess: list[list[float]]
     curve: list[tuple[float, float]]
-    equal: float | None
+
+    def reaches(self, regret: float) -> float | None:
+        """GPU-seconds after which the mean regret is no more than that; None: it never is."""
+        return next((spent for spent, mean in self.curve if mean <= regret), None)
 
     @property
     def full(self) -> float:
@@ -100,12 +101,8 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for each in outcomes:
         groups.setdefault((each.cell, each.strategy), []).append(each)
-    curves = {key: mean_curve([each.curve for each in group]) for key, group in groups.items()}
     found = []
     for (cell, strategy), group in groups.items():
-        reference = groups.get((cell, REFERENCE), group)
-        goal = max(SMALLEST, float(np.mean([each.regret for each in reference])))
-        curve = curves[cell, strategy]
         by_target = list(zip(*(each.verdicts for each in group), strict=True))
         found.append(
             Summary(
@@ -122,8 +119,7 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
                     [round(excess, 5) for _, excess in verdicts if excess is not None]
                     for verdicts in by_target
                 ],
-                curve=curve,
-                equal=next((spent for spent, regret in curve if regret <= goal), None),
+                curve=mean_curve([each.curve for each in group]),
             )
         )
     return found
@@ -168,12 +164,14 @@ class Figures:
 
     @classmethod
     def of(cls, cells: Sequence[Summary], reference: Sequence[Summary]) -> Figures:
-        own = {each.cell: float(np.mean(each.seconds)) for each in reference}
+        own = {each.cell: each for each in reference}
         verdicts = len(TARGETS) * sum(len(each.seconds) for each in cells)
+        goals = [max(SMALLEST, float(np.mean(own[each.cell].regret))) for each in cells]
+        reached = [each.reaches(goal) for each, goal in zip(cells, goals, strict=True)]
         equal = [
-            (each.equal if each.equal is not None else float(np.mean(each.seconds)))
-            / own[each.cell]
-            for each in cells
+            (float(np.mean(each.seconds)) if spent is None else spent)
+            / float(np.mean(own[each.cell].seconds))
+            for each, spent in zip(cells, reached, strict=True)
         ]
         return cls(
             seconds=_both([s for each in cells for s in each.seconds]),
@@ -183,7 +181,7 @@ class Figures:
             excess=_both([x for each in cells for some in each.excess for x in some]),
             wrong=100 * sum(sum(each.wrong) for each in cells) / verdicts,
             equal=float(np.median(equal)),
-            reached=float(np.mean([each.equal is not None for each in cells])),
+            reached=float(np.mean([spent is not None for spent in reached])),
         )
 
 

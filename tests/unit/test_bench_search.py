@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search import page, peers, results, spaces
-from benchmarks.search.__main__ import DATA, DOCS, REPLAY
+from benchmarks.search.__main__ import DATA, DOCS, REPLAY, main
 from benchmarks.search.record import Counter, Opened, Plan, draw_all, record
 from benchmarks.search.replay import (
     LIMIT,
@@ -293,6 +294,31 @@ def test_the_page_is_made_from_the_data(stored: Path) -> None:
     data = f"benchmarks/search/{stored.parent.name}"
     text = page.page(known, measured, data, value["batch"])
     assert (DOCS / "search-benchmark.md").read_text(encoding="utf-8") == text
+
+
+def told(folder: Path, *arguments: str) -> int:
+    """Exit status of the command."""
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--tables", str(folder / "tables")])
+    return int(end.value.code or 0)
+
+
+def test_a_strategy_is_replayed_again_beside_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "tables" / "cpu"
+    folder.mkdir(parents=True)
+    shutil.copy(TABLE, folder)
+    one = ("replay", "--seeds", "1", "--processes", "1", "--strategies")
+    assert told(tmp_path, *one, "exhaustive", "random", "frontier") == 0
+    first = (folder / REPLAY).read_text()
+    assert told(tmp_path, *one, "random") == 0
+    assert (folder / REPLAY).read_text() == first
+    assert told(tmp_path, "report", "--docs", str(tmp_path)) == 0
+    assert "| random |" in (tmp_path / "search-benchmark.md").read_text()
+    assert (tmp_path / "search-benchmark.png").stat().st_size > 10_000
+    # Of other tables nothing is known.
+    shutil.copy(TABLE, folder / "another.parquet")
+    assert told(tmp_path, *one, "random") == 0
+    assert '"exhaustive"' not in (folder / REPLAY).read_text()
 
 
 # Recording, on the smallest real pipeline.
