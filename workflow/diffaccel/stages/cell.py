@@ -273,10 +273,25 @@ class CellSearch:
                 left.difference_update(names)
         return [] if left else parts
 
+    def explore(self, targets: Sequence[float], loss_limit: float) -> Wants:
+        """What the strategy wants drawn for the bound and the targets, by the speeds as they are
+        predicted; it is not timed."""
+        self.problem = problem = self._problem(targets, loss_limit, bound=True)
+        while settings := self._ask(problem):
+            yield [Want("draw", setting) for setting in settings]
+
     def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
         """What must be done until the strategy has decided the targets and, if asked for, the
         bound, and what answers them is timed."""
-        problem = Problem(
+        self.problem = problem = self._problem(targets, loss_limit, bound=bound)
+        while wants := (
+            [Want("draw", setting) for setting in self._ask(problem)]
+            or [Want("time", setting) for setting in self._untimed(problem)]
+        ):
+            yield wants
+
+    def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
+        return Problem(
             space=self.space,
             loss_limit=loss_limit,
             targets=tuple(targets),
@@ -286,12 +301,6 @@ class CellSearch:
             losses=lambda points: self.losses(loss_limit).predict(points),
             informed=any(part.drawings for part in self._parts()),
         )
-        self.problem = problem
-        while wants := (
-            [Want("draw", setting) for setting in self._ask(problem)]
-            or [Want("time", setting) for setting in self._untimed(problem)]
-        ):
-            yield wants
 
     def _ask(self, problem: Problem) -> list[SettingDict]:
         """What the strategy wants, told of everything that was drawn in this space."""

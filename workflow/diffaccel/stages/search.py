@@ -121,16 +121,20 @@ def decide_all(
 def frontiers(
     searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
 ) -> list[Frontier]:
-    """Decides the bound and the targets of each cell: first of single accelerators, whose losses
-    tell what to expect of their combinations, then of two, and so on."""
-    for count in sorted({len(search.cell.accelerators) for search in searches}):
-        wanting = []
-        for search in [each for each in searches if len(each.cell.accelerators) == count]:
-            if search.refused is None:
-                wanting.append((search, search.decide(targets, loss_limit, bound=True)))
-            else:
-                log.warning("%s: %s", search.cell.slug, search.refused)
-        settle(wanting, measurer)
+    """Decides the bound and the targets of each cell.
+
+    Single accelerators are explored first, since their losses tell what to expect of combinations;
+    what answers is timed when all are.
+    """
+    able = [search for search in searches if search.refused is None]
+    for search in searches:
+        if search.refused is not None:
+            log.warning("%s: %s", search.cell.slug, search.refused)
+    for count in sorted({len(search.cell.accelerators) for search in able}):
+        same = [search for search in able if len(search.cell.accelerators) == count]
+        settle([(search, search.explore(targets, loss_limit)) for search in same], measurer)
+    wanting = [(search, search.decide(targets, loss_limit, bound=True)) for search in able]
+    settle(wanting, measurer)
     return [_frontier(search, loss_limit) for search in searches]
 
 
