@@ -201,6 +201,22 @@ def test_the_exhaustive_search_times_everything(tmp_path: Path) -> None:
     assert known.measured == known.timed == known.candidates == 42
 
 
+def test_the_upper_end_of_the_loss_may_be_what_counts(tmp_path: Path) -> None:
+    class Unsure(Noisy):
+        """Losses are known to a percent only."""
+
+        def draw(self, wanted: Wanted) -> list[Drawing]:
+            exact = super().draw(wanted)
+            return [replace(d, loss_interval=(d.loss - 0.01, d.loss + 0.01)) for d in exact]
+
+    options = SearchOptions("exhaustive", loss_confidence="upper")
+    careful = frontier(cell_search(tmp_path / "upper", options), Unsure()).bound
+    usual = frontier(cell_search(tmp_path / "point", SearchOptions("exhaustive")), Unsure()).bound
+    assert careful is not None and usual is not None
+    assert careful.loss_interval[1] < 0.02 < usual.loss_interval[1]
+    assert careful.speedup < usual.speedup
+
+
 def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:
     class Broken(Noisy):
         """The most aggressive settings draw, and fail on the clock."""

@@ -74,6 +74,7 @@ class SearchEntry(_Strict):
     strategy: str = "frontier"
     space: Literal["coarse", "grid", "full"] = "grid"
     seed: Annotated[int, Field(ge=0)] = 0
+    loss_confidence: Literal["point", "upper"] = "point"
 
 
 class SpeedEntry(_Strict):

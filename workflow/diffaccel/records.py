@@ -91,11 +91,18 @@ class SearchOptions:
         space: ``grid``, the declared values of each parameter; ``coarse``, three of them in a
             combination, so that it can be measured as a whole; or ``full``, all that make sense.
         seed: for strategies that draw.
+        loss_confidence: what must be below the limit: ``point``, the loss that was measured, or
+            ``upper``, the upper end of its interval over the prompts.
     """
 
     strategy: str
     space: Literal["coarse", "grid", "full"] = "grid"
     seed: int = 0
+    loss_confidence: Literal["point", "upper"] = "point"
+
+    def decisive(self, measured: Drawing | Measurement) -> float:
+        """The loss that is compared with the limit."""
+        return measured.loss if self.loss_confidence == "point" else measured.loss_interval[1]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -79,12 +79,16 @@ next is asked for."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A setting that was drawn, with its speedup as far as it is known."""
+    """A setting that was drawn, with its speedup as far as it is known, and the loss that is
+    compared with the limit."""
 
     setting: SettingDict
     speedup: float
     loss: float
     timed: bool
+
+
+Choose = Callable[[list[Estimate]], Estimate | None]
 
 
 class Clocked:
@@ -245,8 +249,17 @@ class CellSearch:
             timed = timings.get(key)
             speedup = timed[-1].speedup if timed else math.exp(mean)
             if speedup is not None:
-                found.append(Estimate(drawing.setting, speedup, drawing.loss, bool(timed)))
+                loss = self.options.decisive(drawing)
+                found.append(Estimate(drawing.setting, speedup, loss, bool(timed)))
         return found
+
+    def best(self, choose: Choose) -> Measurement | None:
+        """What is chosen of all that was timed."""
+        chosen = choose([each for each in self.estimates() if each.timed])
+        if chosen is None:
+            return None
+        key = digest(chosen.setting)
+        return Measurement.of(self.drawings[key], self.timings[key][-1])
 
     def losses(self, limit: float) -> LossModel:
         """What is known of the losses of this cell, from its own drawings and from those of cells
@@ -255,7 +268,7 @@ class CellSearch:
         model, count = self._losses.get(limit, (None, 0))
         if model is None or count < len(self.drawings) or [*model.parts] != parts:
             drawn = [
-                (flatten(each.setting), math.inf if each.failure else each.loss)
+                (flatten(each.setting), math.inf if each.failure else self.options.decisive(each))
                 for each in self.drawings.values()
             ]
             known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
@@ -309,7 +322,7 @@ class CellSearch:
             Observation(
                 flatten(drawing.setting),
                 known.get(key, 0.0),
-                math.inf if key not in known else drawing.loss,
+                math.inf if key not in known else self.options.decisive(drawing),
             )
             for key, drawing in self.drawings.items()
         ]

@@ -20,6 +20,7 @@ from diffaccel.records import (
     Clocking,
     Drawing,
     Frontier,
+    Measurement,
     SearchOptions,
     SpeedRow,
     Task,
@@ -113,7 +114,7 @@ def decide_all(
     while True:
         known = frontiers(searches, measurer, targets, loss_limit)
         found = answers(asked, known, searches, measurer)
-        now = [pareto.bound(search.usable(), loss_limit) for search in searches]
+        now = [_bound(search, loss_limit) for search in searches]
         if now == [frontier.bound for frontier in known]:
             return known, found
 
@@ -138,6 +139,10 @@ def frontiers(
     return [_frontier(search, loss_limit) for search in searches]
 
 
+def _bound(search: CellSearch, loss_limit: float) -> Measurement | None:
+    return search.best(lambda known: pareto.bound(known, loss_limit))
+
+
 def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
     supported, _ = search.combination.supports(search.baseline.facts)
     return Frontier(
@@ -147,7 +152,7 @@ def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
         loss_limit=loss_limit,
         search=search.options,
         baseline=search.baseline.digest,
-        bound=pareto.bound(search.usable(), loss_limit),
+        bound=_bound(search, loss_limit),
         front=pareto.front(search.usable()),
         measured=len(search.drawings),
         timed=len(search.timings),
@@ -187,11 +192,12 @@ def _answering(
         reason = _hopeless(task, known)
         task = resolved(task, known)
         if reason is None and task.required is not None:
+            meet = functools.partial(pareto.meet, required=task.required, loss_limit=task.max_loss)
             yield from search.meeting(task.required, task.max_loss)
-            chosen = pareto.meet(search.usable(), task.required, task.max_loss)
+            chosen = search.best(meet)
             if chosen is None:
                 yield from search.decide([task.required], task.max_loss, bound=False)
-                chosen = pareto.meet(search.usable(), task.required, task.max_loss)
+                chosen = search.best(meet)
             if chosen is not None:
                 found[task.id] = Answer(task, "met", "", chosen, None, search.baseline.environment)
                 continue
@@ -240,7 +246,7 @@ def resolved(task: Task, known: Frontier) -> Task:
 
 
 def _infeasible(task: Task, reason: str, search: CellSearch) -> Answer:
-    near = pareto.nearest(search.usable(), task.required or 1.0, task.max_loss)
+    near = search.best(lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss))
     return Answer(task, "infeasible", reason, None, near, search.baseline.environment)
 
 

@@ -17,7 +17,16 @@ from diffaccel.errors import InputError
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import Bench, Candidate, Generate, MeasureError, crashed, measure, today
-from diffaccel.records import Answer, Baseline, Measurement, Proof, Search, SettingDict, Verdict
+from diffaccel.records import (
+    Answer,
+    Baseline,
+    Measurement,
+    Proof,
+    Search,
+    SearchOptions,
+    SettingDict,
+    Verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +82,7 @@ def run(
         for start in range(0, len(missing), together):
             group = missing[start : start + together]
             for script, again in zip(group, prover.measure(group), strict=True):
-                verdict = _verdict(script, again)
+                verdict = _verdict(script, again, found.cells[0].search)
                 rows.append(verdict)
                 known[verdict.id] = verdict
                 _say(verdict)
@@ -161,7 +170,7 @@ def load_script(script: Path) -> ModuleType:
     return module
 
 
-def _verdict(script: Script, again: Measurement) -> Verdict:
+def _verdict(script: Script, again: Measurement, options: SearchOptions) -> Verdict:
     task, chosen = script.answer.task, script.answer.chosen
     if chosen is None or task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
@@ -171,8 +180,9 @@ def _verdict(script: Script, again: Measurement) -> Verdict:
     else:
         if again.speedup < task.required * (1 - TOLERANCE):
             reasons.append(f"speedup {again.speedup:.2f}x, required {task.required}x")
-        if again.loss >= task.max_loss:
-            reasons.append(f"loss {again.loss:.4f}, limit {task.max_loss}")
+        if (loss := options.decisive(again)) >= task.max_loss:
+            end = "" if loss == again.loss else "upper end of the "
+            reasons.append(f"{end}loss {loss:.4f}, limit {task.max_loss}")
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return Verdict(
         id=task.id,
