@@ -294,3 +294,19 @@ def test_what_another_setup_timed_is_learnt_from(tmp_path: Path) -> None:
     assert taught.mean() < ignorant.mean() / 2
     truth = [math.log(response(nest(point), 25)[0]) for point in points]
     assert np.abs(means - truth).mean() < 2 * taught.mean()
+
+
+def test_a_combination_consists_of_the_largest_cells_there_are(tmp_path: Path) -> None:
+    three = ("deepcache", "tgate", "tome")
+    names = [("tome",), ("tgate",), ("deepcache",), ("deepcache", "tgate"), three]
+    beside = {each: cell_search(tmp_path, cell=Cell(CELL.setup, each)) for each in names}
+    for search_of in beside.values():
+        search_of.beside = beside
+    parts = [part.cell.accelerators for part in beside[three].parts()]
+    assert parts == [("deepcache", "tgate"), ("tome",)]
+    assert [part.cell.accelerators for part in beside[parts[0]].parts()] == [
+        ("deepcache",),
+        ("tgate",),
+    ]
+    del beside[("tome",)]
+    assert beside[three].parts() == [] == beside[("tgate",)].parts()

@@ -264,7 +264,7 @@ class CellSearch:
     def losses(self, limit: float) -> LossModel:
         """What is known of the losses of this cell, from its own drawings and from those of cells
         that consist of some of its accelerators."""
-        parts = [part.losses(limit) for part in self._parts()]
+        parts = [part.losses(limit) for part in self.parts()]
         model, count = self._losses.get(limit, (None, 0))
         if model is None or count < len(self.drawings) or [*model.parts] != parts:
             drawn = [
@@ -276,7 +276,7 @@ class CellSearch:
             self._losses[limit] = model, len(self.drawings)
         return model
 
-    def _parts(self) -> list[CellSearch]:
+    def parts(self) -> list[CellSearch]:
         """Cells that have each of this one's accelerators once, the largest first; none where an
         accelerator has no cell."""
         left, parts = set(self.cell.accelerators), []
@@ -312,7 +312,7 @@ class CellSearch:
             seed=self.options.seed,
             speeds=self.clocked.predict,
             losses=lambda points: self.losses(loss_limit).predict(points),
-            informed=any(part.drawings for part in self._parts()),
+            informed=any(part.drawings for part in self.parts()),
         )
 
     def _ask(self, problem: Problem) -> list[SettingDict]:
