@@ -242,8 +242,9 @@ and what a strategy draws.
   that with which `{reference}` ends (or {smallest:.1%}), over `{reference}`'s GPU-seconds; where it
   never is, its whole budget is taken.
 
-All strategies see the same predicted speeds, so that what is compared is the choice of settings
-alone. `{exact}` draws and times everything. `first version` walks the settings from the most
+All strategies see the same predicted speeds, so that what is compared is the choice of settings;
+but for two samplers that are `alone` and time whatever they draw, as who uses them by themselves
+must. `{exact}` draws and times everything. `first version` walks the settings from the most
 aggressive downwards and stops at the first that keeps the loss. `random` and Optuna's samplers,
 which have no end of their own, are given {share:.0%} of the settings, at least {fewest} and at most
 {most} (the Gaussian process {gp}). `halving` draws a quarter of the prompts for twice as many

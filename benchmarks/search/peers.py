@@ -1,7 +1,8 @@
 """What `frontier` is compared with: other ways to search, each at its best reasonable setting.
 
 They are no plugins. All see the same drawings and the same predicted speeds as `frontier` does, so
-that what is compared is the search alone. An instance is for one cell: some keep a study.
+that what is compared is the choice of settings; but for those that are `alone`, which time whatever
+they draw, as who uses them by themselves must. An instance is for one cell: some keep a study.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Peer(Strategy):
     rungs: ClassVar[tuple[float, ...]] = (1.0,)
     """Shares of the prompts that are drawn when a point is asked for the first time, the second,
     and so on."""
+    alone: ClassVar[bool] = False
+    """Whether it knows no predicted speeds: what it asks for is timed before it is asked again."""
 
     def __init__(self, seed: int) -> None:
         self.drawings: Mapping[str, Drawing] = {}
@@ -267,7 +270,29 @@ class GP(Optuna):
         )
 
 
-PEERS: tuple[type[Peer], ...] = (Everything, Random, FirstVersion, Halving, TPE, NSGA2, GP)
+class TPEAlone(TPE):
+    name: ClassVar[str] = "Optuna TPE alone"
+    times_all: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
+
+
+class GPAlone(GP):
+    name: ClassVar[str] = "Optuna GP alone"
+    times_all: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
+
+
+PEERS: tuple[type[Peer], ...] = (
+    Everything,
+    Random,
+    FirstVersion,
+    Halving,
+    TPE,
+    NSGA2,
+    GP,
+    TPEAlone,
+    GPAlone,
+)
 
 
 def names() -> list[str]:

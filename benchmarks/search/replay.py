@@ -30,7 +30,7 @@ from diffaccel.space import Space
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.stages import search
 from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Estimate, Wanted
-from diffaccel.strategies import Strategy
+from diffaccel.strategies import Problem, Strategy
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
 LIMIT = 0.02
@@ -236,6 +236,13 @@ class TableCell(CellSearch):
     def strategy(self) -> Strategy:
         assert self.by is not None
         return self.by
+
+    def _ask(self, problem: Problem) -> list[SettingDict]:
+        """Nothing as long as a strategy that is alone lacks a timing."""
+        alone = isinstance(self.by, peers.Peer) and self.by.alone
+        if alone and not all(each.timed for each in self.estimates()):
+            return []
+        return super()._ask(problem)
 
     def estimates(self) -> list[Estimate]:
         """Notes on the way how good an answer the search has by now."""

@@ -248,6 +248,11 @@ def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
     assert drawn.loss == noiseless.losses[row.key]
 
 
+def test_who_is_alone_times_all_that_it_draws(table: Table) -> None:
+    for each in replay(table, "Optuna TPE alone", 0, 8):
+        assert each.timed in (each.drawn, each.drawn + 1)  # the bound is timed again
+
+
 def test_halving_answers_with_what_was_drawn_as_a_whole(table: Table) -> None:
     """Two settings a full one's price at first; a quarter of them comes through."""
     for each in replay(table, "halving", 0, 4):
