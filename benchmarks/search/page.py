@@ -80,11 +80,16 @@ def goals_part(single: dict[str, Figures], joint: dict[str, Figures]) -> str:
 
 
 def _ratio(found: dict[str, Figures]) -> str:
+    """The share of the best sampler's GPU-seconds; then of the best of those that are alone."""
+    alone = {peer.name for peer in peers.PEERS if peer.alone}
     samplers = {name: each for name, each in found.items() if name.startswith("Optuna")}
-    if not samplers:
-        return ""
-    name, best = min(samplers.items(), key=lambda item: item[1].equal)
-    return f"{1 / best.equal:.2f} of {name}'s, which gets there in {best.reached:.0%} of the cells"
+    best = []
+    for group in (samplers.keys() - alone, samplers.keys() & alone):
+        if group:
+            name = min(sorted(group), key=lambda name: samplers[name].equal)
+            share, reached = 1 / samplers[name].equal, samplers[name].reached
+            best.append(f"{share:.2f} of {name}'s (there in {reached:.0%} of the cells)")
+    return "; ".join(best)
 
 
 GOALS: dict[str, Show] = {
