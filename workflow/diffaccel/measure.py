@@ -146,12 +146,11 @@ class Bench:
 
     def score(self, images: Images, references: Images | None) -> dict[str, list[float]]:
         """Every metric that can be computed, per image."""
-        with self.device.beside():
-            return {
-                name: self.metrics[name](images, self.prompts, references)
-                for name, metric in METRICS.items()
-                if references is not None or not metric.needs_reference
-            }
+        return {
+            name: self.metrics[name](images, self.prompts, references)
+            for name, metric in METRICS.items()
+            if references is not None or not metric.needs_reference
+        }
 
 
 def today() -> str:
@@ -202,15 +201,15 @@ def measure_baseline(bench: Bench) -> BaselineRun:
             if len(made.images) == len(bench.prompts[batches[0]]):
                 seconds.append(made.seconds)
     together = np.concatenate(images)
-    scores = bench.score(together, None)
-    return BaselineRun(together, scores, _shuffled_score(bench, together), seconds)
+    with bench.device.beside():
+        scores, shuffled = bench.score(together, None), _shuffled_score(bench, together)
+    return BaselineRun(together, scores, shuffled, seconds)
 
 
 def _shuffled_score(bench: Bench, images: Images) -> float:
     """Mean score of each image with the prompt of the image before it."""
     others = bench.prompts[-1:] + bench.prompts[:-1]
-    with bench.device.beside():
-        return float(np.mean(bench.metrics[SCORE](images, others, None)))
+    return float(np.mean(bench.metrics[SCORE](images, others, None)))
 
 
 def check_baseline(baseline: Baseline) -> str | None:

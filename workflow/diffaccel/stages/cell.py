@@ -103,20 +103,25 @@ class Clocked:
         self.timings: dict[str, list[SpeedRow]] = {}
         self._elsewhere: list[tuple[SettingDict, float, PipelineFacts]] = []
         self._model: SpeedModel | None = None
-        for each in journal.rows():
+        rows = journal.rows()
+        for each in rows:
             if each.baseline == baseline.digest:
                 self._note(each.row)
-        self.look_around()
+        self._take_in(rows)
 
     def look_around(self) -> None:
         """Takes in what other jobs have timed in other setups meanwhile."""
+        self._take_in(self.journal.rows())
+
+    def _take_in(self, rows: Sequence[Clocking]) -> None:
         others: dict[str, tuple[SettingDict, float, PipelineFacts]] = {}
-        for each in self.journal.rows():
-            if each.baseline != self.baseline.digest and each.row.speedup is not None:
-                row = each.row
-                others[digest(row.setting)] = (row.setting, each.row.speedup, each.facts)
-        if list(others.values())[-ELSEWHERE:] != self._elsewhere:
-            self._elsewhere, self._model = list(others.values())[-ELSEWHERE:], None
+        for each in rows:
+            row = each.row
+            if each.baseline != self.baseline.digest and row.speedup is not None:
+                others[digest(row.setting)] = (row.setting, row.speedup, each.facts)
+        newest = list(others.values())[-ELSEWHERE:]
+        if newest != self._elsewhere:
+            self._elsewhere, self._model = newest, None
 
     def add(self, row: SpeedRow) -> None:
         """Keeps a timing, on disk first."""
@@ -236,9 +241,11 @@ class CellSearch:
 
     def usable(self) -> list[Measurement]:
         """What was drawn and timed and may be chosen; where it was timed again, the last counts."""
-        timed = self.timings.items()
-        rows = [Measurement.of(self.drawings[key], found[-1]) for key, found in timed]
+        rows = [self._measured(key) for key in self.timings]
         return [row for row in rows if row.failure is None]
+
+    def _measured(self, key: str) -> Measurement:
+        return Measurement.of(self.drawings[key], self.clocked.timings[key][-1])
 
     def estimates(self) -> list[Estimate]:
         """What was drawn and may be chosen, with the speedup that was measured or is predicted."""
@@ -256,10 +263,7 @@ class CellSearch:
     def best(self, choose: Choose) -> Measurement | None:
         """What is chosen of all that was timed."""
         chosen = choose([each for each in self.estimates() if each.timed])
-        if chosen is None:
-            return None
-        key = digest(chosen.setting)
-        return Measurement.of(self.drawings[key], self.timings[key][-1])
+        return None if chosen is None else self._measured(digest(chosen.setting))
 
     def losses(self, limit: float) -> LossModel:
         """What is known of the losses of this cell, from its own drawings and from those of cells
@@ -341,16 +345,16 @@ class CellSearch:
                 nearest.append(pareto.nearest(found, math.inf, limit))
             answers = [each for each in nearest if each is not None]
         missing = {digest(each.setting): each.setting for each in answers if not each.timed}
-        return list(missing.values()) or self._unconfirmed(problem)
+        return list(missing.values()) or self._unconfirmed(problem, found)
 
-    def _unconfirmed(self, problem: Problem) -> list[SettingDict]:
+    def _unconfirmed(self, problem: Problem, found: list[Estimate]) -> list[SettingDict]:
         """The fastest setting, unless it was timed twice.
 
         The largest of many noisy speedups is too large on average (the winner's curse). The second
         timing was not chosen for being large, and is the one that counts. What is not faster than
         the plain pipeline promises nothing, and needs none.
         """
-        best = pareto.bound(self.estimates(), problem.loss_limit) if problem.bound else None
+        best = pareto.bound(found, problem.loss_limit) if problem.bound else None
         if best is None or best.speedup <= 1 or len(self.timings.get(digest(best.setting), [])) > 1:
             return []
         return [best.setting]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,13 @@ from diffaccel.records import (
     SpeedRow,
     Task,
 )
-from diffaccel.stages.cell import CellSearch, Clocked, Measurer, Wanted, Wants, log, settle
+from diffaccel.stages.cell import CellSearch, Clocked, Measurer, Wanted, Wants, settle
 
 if TYPE_CHECKING:
     from diffaccel.measure import Bench, Candidate
     from diffaccel.metrics.base import Images
+
+log = logging.getLogger(__name__)
 
 BOUND_MARGIN = 1.1
 """Stored bound over measured: a wrongly accepted request costs a search, a wrongly rejected one

@@ -17,6 +17,7 @@ from diffaccel.errors import InputError
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import Bench, Candidate, Generate, MeasureError, crashed, measure, today
+from diffaccel.metrics.base import Images
 from diffaccel.records import (
     Answer,
     Baseline,
@@ -102,7 +103,13 @@ class Prover:
         jobs = self._baseline.spec.jobs_per_gpu
         device = self._stack.enter_context(devices.hold_device(jobs))
         self._stack.enter_context(device.beside())
+        benches.be_quiet()
+        benches.use_threads(self._baseline.spec.threads)
         return device
+
+    @functools.cached_property
+    def _references(self) -> Images:
+        return benches.load_images(self._folder, self._baseline)
 
     def measure(self, scripts: Sequence[Script]) -> list[Measurement]:
         """Scripts, measured in the same rounds; of one that cannot be loaded, why."""
@@ -122,8 +129,6 @@ class Prover:
     def _load(self, script: Script) -> tuple[Bench, Candidate]:
         """A script's own pipeline, and the script as it is called."""
         baseline, device = self._baseline, self._device
-        benches.be_quiet()
-        benches.use_threads(baseline.spec.threads)
         module = load_script(script.path)
         with device.beside():
             pipe = module.load_pipeline(device=device.name)
@@ -145,8 +150,8 @@ class Prover:
         """The baseline of the pairs is the first script's pipeline, outside of what the script puts
         on."""
         own, _ = loaded[0]
-        references = benches.load_images(self._folder, self._baseline)
-        return measure(own, self._baseline, references, [candidate for _, candidate in loaded])
+        candidates = [candidate for _, candidate in loaded]
+        return measure(own, self._baseline, self._references, candidates)
 
 
 def _say(verdict: Verdict) -> None:
