@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.data import NOTES, GridRecord, read_grid, read_speeds
+from benchmarks.markdown import table
 from diffaccel.accelerators import ACCELERATORS, combination
 from diffaccel.records import Environment, SettingDict, Setup, SpeedRecord, SpeedRow
 from diffaccel.stages.speed import TOGETHER
@@ -41,11 +42,6 @@ def page(folder: Path) -> str | None:
     if notes.exists():
         parts.append(notes.read_text(encoding="utf-8").strip())
     return "\n\n".join(parts) + "\n"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def _where(environment: Environment, dates: Sequence[str]) -> str:
@@ -92,7 +88,7 @@ def _title(setup: Setup) -> str:
 def _setups(records: Sequence[SpeedRecord]) -> str:
     header = ["model, sampler and steps", "image", "batch", "dtype", "call, s", "TFLOP a call"]
     header += ["TFLOP/s", "ceiling, TFLOP/s", "share"]
-    return _table(
+    return table(
         header,
         (
             [
@@ -114,7 +110,7 @@ def _setups(records: Sequence[SpeedRecord]) -> str:
 def _speedups(records: Sequence[SpeedRecord]) -> str:
     by_record = [{short(row.setting): row for row in record.rows} for record in records]
     settings = dict.fromkeys(key for rows in by_record for key in rows)
-    return _table(
+    return table(
         ["", *(_title(record.setup) for record in records), "once, s"],
         (
             [key, *(_speedup(rows.get(key)) for rows in by_record), _once(key, by_record)]
@@ -186,7 +182,7 @@ def grid_part(grid: GridRecord) -> str:
         f"job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} have a script."
         + _proof(grid)
     )
-    spent = _table(
+    spent = table(
         ["job", "jobs", "minutes", "s a job"],
         (
             [
@@ -221,7 +217,7 @@ def _proof(grid: GridRecord) -> str:
 
 
 def _bounds(grid: GridRecord) -> str:
-    return _table(
+    return table(
         ["model", "accelerators", "cells", "median", "from", "to", "median loss", "targets met"],
         (
             [

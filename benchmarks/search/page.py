@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.markdown import table
 from benchmarks.search import peers
 from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE
 from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary
@@ -15,11 +16,6 @@ from benchmarks.search.tables import Table
 KINDS = ((False, "Single accelerators"), (True, "Combinations"))
 Show = Callable[[dict[str, Figures]], str]
 """What a goal is held against, of the strategies' figures."""
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def figures(known: Sequence[Summary], *, combined: bool) -> dict[str, Figures]:
