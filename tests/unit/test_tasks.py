@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,8 @@ from hypothesis import strategies as st
 
 from diffaccel.accelerators import ACCELERATORS, combination
 from diffaccel.grid import SCHEDULERS
-from diffaccel.tasks import LOSS_CLAUSE, Request, TaskError, fold, parse, read_tasks, sentence
+from diffaccel.tasks import Category, Request, TaskError, parse, read_tasks, sentence
+from diffaccel.tasks.reading import fold
 
 MODELS = ("SD1.5", "SD2.1", "SDXL", "mini-SD1.5", "mini-SD2.1", "mini-SDXL")
 FIRST_VERSION = Path(__file__).parents[2] / "resources/tasks/first-version.txt"
@@ -21,14 +25,31 @@ COMBINATIONS = [
     for names in itertools.combinations(sorted(ACCELERATORS), size)
 ]
 
-requests = st.builds(
-    Request,
-    model=st.sampled_from(MODELS),
-    scheduler=st.sampled_from(list(SCHEDULERS)),
-    steps=st.integers(1, 1000),
-    accelerators=st.sampled_from(COMBINATIONS),
-    speedup=st.floats(1, 1e6) | st.sampled_from([1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0, 9.0]),
-    max_loss=st.none() | st.floats(1e-9, 1, exclude_max=True) | st.just(0.02),
+plain = {
+    "model": st.sampled_from(MODELS),
+    "scheduler": st.sampled_from(list(SCHEDULERS)),
+    "steps": st.integers(1, 1000),
+}
+accelerated = {
+    **plain,
+    "accelerators": st.sampled_from(COMBINATIONS),
+    "max_loss": st.none() | st.floats(1e-9, 1, exclude_max=True) | st.just(0.02),
+}
+speedups = st.floats(1, 1e6) | st.sampled_from([1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0, 9.0])
+platforms = st.from_regex(r"[a-z0-9]+(-[a-z0-9]+)*", fullmatch=True) | st.sampled_from(
+    ["cpu", "nvidia-h100-80gb-hbm3"]
+)
+in_time = {
+    **accelerated,
+    "accelerators": st.just(()) | accelerated["accelerators"],
+    "platform": platforms,
+    "latency_s": st.floats(1e-6, 1e6) | st.sampled_from([0.35, 1.0, 12.5]),
+}
+requests = st.one_of(
+    st.builds(Request, **plain),
+    st.builds(Request, **accelerated),
+    st.builds(Request, **accelerated, speedup=speedups),
+    st.builds(Request, **in_time),
 )
 
 
@@ -45,9 +66,48 @@ def test_case_and_the_word_sampler_do_not_matter(
     assert parse(text.upper() if shout else text.lower(), MODELS) == request
 
 
+def category(request: Request) -> int:
+    """Of the five kinds, said in another way than the code does."""
+    if request.platform:
+        return 5
+    return 4 if request.speedup else min(1 + len(request.accelerators), 3)
+
+
+@given(requests)
+def test_every_request_is_of_one_of_the_five_categories(request: Request) -> None:
+    assert request.category == category(request)
+    assert (request.category == Category.LATENCY) is (" seconds per image" in sentence(request))
+    assert (request.category == Category.SPEEDUP) is ("x speedup" in sentence(request))
+
+
 @pytest.mark.parametrize(
     ("text", "request_"),
     [
+        (
+            "Generate a SD1.5 pipeline using the DDIM sampler with 50 steps",
+            Request("SD1.5", "DDIM", 50),
+        ),
+        (
+            "Generate a SD2.1 pipeline using the DDIM sampler with 20 steps, accelerated by ToMe "
+            "with precision loss not exceeding 0.02",
+            Request("SD2.1", "DDIM", 20, ("tome",), max_loss=0.02),
+        ),
+        (
+            "Generate a SD2.1 pipeline using the DDIM sampler with 20 steps, accelerated by "
+            "DeepCache and T-Gate",
+            Request("SD2.1", "DDIM", 20, ("deepcache", "tgate")),
+        ),
+        (
+            "Generate a SD1.5 pipeline using the DDIM sampler with 50 steps, running on "
+            "nvidia-h100-80gb-hbm3 in at most 0.35 seconds per image with precision loss not "
+            "exceeding 0.02",
+            Request(
+                *("SD1.5", "DDIM", 50),
+                max_loss=0.02,
+                platform="nvidia-h100-80gb-hbm3",
+                latency_s=0.35,
+            ),
+        ),
         (
             "Generate a SD1.5 pipeline using the DDIM sampler with 50 steps, accelerated by "
             "DeepCache with 3.04x speedup and precision loss not exceeding 0.02",
@@ -84,6 +144,13 @@ PARTS = {
     "max_loss": "and precision loss not exceeding 0.02",
 }
 MEANT = Request("SD1.5", "DPM-Solver++", 20, ("deepcache", "tome"), 3.0, 0.02)
+TIMED_PARTS = {
+    **{name: words for name, words in PARTS.items() if name != "speedup"},
+    "platform": "running on nvidia-h100-80gb-hbm3",
+    "latency_s": "in at most 0.35 seconds per image",
+    "max_loss": "with precision loss not exceeding 0.02",
+}
+TIMED = dataclasses.replace(MEANT, speedup=None, platform="nvidia-h100-80gb-hbm3", latency_s=0.35)
 VARIANTS = {
     "model": [
         "Generate an SD 1.5 pipeline",
@@ -129,23 +196,60 @@ VARIANTS = {
         "and score loss <= 0.02.",
         "and a quality loss limit of 2e-2",
     ],
+    "platform": [
+        "on nvidia-h100-80gb-hbm3",
+        "that runs on an NVIDIA H100 80GB HBM3",
+        "on the Nvidia H100-80GB_HBM3,",
+    ],
+    "latency_s": [
+        "in 0.35 s per image",
+        "in under 350 ms per image",
+        "taking at most .35 sec/image",
+        "with a latency of at most 350 milliseconds",
+        "with a per-image latency below 0.350s",
+        "and latency per image <= 3.5e-1 seconds",
+        "with a latency limit of 0.35 s for each image",
+        "within 0.35 seconds latency",
+        "that takes at most 0.35 s per image",
+        "taking no longer than 350ms an image",
+    ],
 }
+SPEED_FIELDS = ("model", "scheduler", "steps", "accelerators", "speedup", "max_loss")
+TIMED_FIELDS = tuple(name for name in VARIANTS if name != "speedup")
+
+
+def values(request: Request, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in names}
 
 
 @pytest.mark.parametrize(
     ("field", "words"), [(field, words) for field in VARIANTS for words in VARIANTS[field]]
 )
 def test_what_people_write_instead(field: str, words: str) -> None:
-    assert parse(" ".join({**PARTS, field: words}.values()), MODELS) == MEANT
+    parts, meant = (PARTS, MEANT) if field in PARTS else (TIMED_PARTS, TIMED)
+    assert parse(" ".join({**parts, field: words}.values()), MODELS) == meant
 
 
-@given(
-    st.tuples(*map(st.sampled_from, VARIANTS.values())),
-    st.permutations(list(VARIANTS)),
+@pytest.mark.parametrize(
+    ("fields", "meant"),
+    [
+        (("model", "scheduler", "steps"), Request("SD1.5", "DPM-Solver++", 20)),
+        (SPEED_FIELDS[:4], Request("SD1.5", "DPM-Solver++", 20, ("deepcache", "tome"))),
+        (SPEED_FIELDS, MEANT),
+        (TIMED_FIELDS, TIMED),
+        (
+            tuple(name for name in TIMED_FIELDS if name != "accelerators"),
+            dataclasses.replace(TIMED, accelerators=()),
+        ),
+    ],
 )
-def test_any_mixture_of_that_in_any_order(words: tuple[str, ...], order: list[str]) -> None:
-    chosen = dict(zip(VARIANTS, words, strict=True))
-    assert parse(" ".join(chosen[name] for name in order), MODELS) == MEANT
+@given(data=st.data())
+def test_any_mixture_of_that_in_any_order(
+    fields: tuple[str, ...], meant: Request, data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(fields))
+    words = [data.draw(st.sampled_from(VARIANTS[name])) for name in order]
+    assert parse(" ".join(words), MODELS) == meant
 
 
 @pytest.mark.parametrize(
@@ -177,14 +281,30 @@ def test_no_two_known_names_are_read_alike(names: tuple[str, ...]) -> None:
     assert len({fold(name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("field", [field for field in PARTS if field != "max_loss"])
-def test_a_missing_part_is_named(field: str) -> None:
-    words = [words for name, words in PARTS.items() if name != field]
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [(PARTS, name) for name in SPEED_FIELDS[:4]]
+    + [(TIMED_PARTS, name) for name in ("model", "scheduler", "steps", "platform", "latency_s")],
+)
+def test_a_missing_part_is_named(parts: dict[str, str], field: str) -> None:
+    words = [words for name, words in parts.items() if name != field]
     with pytest.raises(TaskError, match=f"no {field} given") as caught:
         parse(" ".join(words), MODELS)
     assert caught.value.missing == [field]
-    expected = {name: getattr(MEANT, name) for name in PARTS if name != field}
-    assert caught.value.understood == expected
+    meant = MEANT if parts is PARTS else TIMED
+    assert caught.value.understood == values(meant, [name for name in parts if name != field])
+
+
+def test_a_loss_of_nothing_accelerated_is_refused() -> None:
+    words = [PARTS[name] for name in ("model", "scheduler", "steps", "max_loss")]
+    with pytest.raises(TaskError, match=r"no accelerators given \(known: torch.compile"):
+        parse(" ".join(words), MODELS)
+
+
+def test_a_speedup_and_a_latency_are_too_much() -> None:
+    with pytest.raises(TaskError, match="cannot be asked for in one task") as caught:
+        parse(" ".join((PARTS | TIMED_PARTS).values()), MODELS)
+    assert caught.value.missing == []
 
 
 @pytest.mark.parametrize(
@@ -212,30 +332,38 @@ def test_a_missing_part_is_named(field: str) -> None:
         ("max_loss", "and precision loss not exceeding 2", "not 2.0"),
         ("max_loss", "and precision loss not exceeding 100%", "not 1.0"),
         ("max_loss", "and precision loss not exceeding -0.1", "not -0.1"),
+        ("latency_s", "in 0 s per image", "above 0 seconds per image, not 0.0"),
+        ("latency_s", "in -3 ms per image", "not -0.003"),
+        ("latency_s", "in 1e999 seconds per image", "not inf"),
+        ("platform", "on ++", "as in results/<platform>, e.g. cpu, not ''"),
         ("max_loss", "and memory below 4 GB", "not understood: 'and memory below 4 GB'"),
         ("max_loss", "and precision loss not exceeding nothing", "not understood"),
     ],
 )
 def test_what_is_wrong_is_said(field: str, words: str, message: str) -> None:
+    parts, meant = (PARTS, MEANT) if field in PARTS else (TIMED_PARTS, TIMED)
     with pytest.raises(TaskError) as caught:
-        parse(" ".join({**PARTS, field: words}.values()), MODELS)
+        parse(" ".join({**parts, field: words}.values()), MODELS)
     assert message in str(caught.value)
-    assert field not in caught.value.understood
-    others = {name: getattr(MEANT, name) for name in PARTS if name != field}
-    assert caught.value.understood == others
+    assert caught.value.understood == values(meant, [name for name in parts if name != field])
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    text = "Generate a SD9 pipeline using the Euler sampler with 0 steps, accelerated by Magic"
+    text = (
+        "Generate a SD9 pipeline using the Euler sampler with 0 steps, accelerated by Magic on cpu"
+    )
     with pytest.raises(TaskError) as caught:
         parse(text, MODELS)
-    for words in ("'SD9'", "'Euler'", "not 0", "'Magic'", "no speedup given", text):
+    for words in ("'SD9'", "'Euler'", "not 0", "'Magic'", "no latency_s given", text):
         assert words in str(caught.value)
-    assert caught.value.missing == ["speedup"]
-    assert caught.value.understood == {}
+    assert caught.value.missing == ["latency_s"]
+    assert caught.value.understood == {"platform": "cpu"}
 
 
-@given(st.text() | st.lists(st.sampled_from(" ".join(PARTS.values()).split())).map(" ".join))
+WORDS = " ".join((PARTS | TIMED_PARTS).values()).split()
+
+
+@given(st.text() | st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         request = parse(text, MODELS)
@@ -247,12 +375,24 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"speedup": 0.5}, {"steps": 0}, {"max_loss": 1.0}, {"accelerators": ("tome", "deepcache")}],
+    [
+        {"speedup": 0.5},
+        {"speedup": float("nan")},
+        {"steps": 0},
+        {"max_loss": 1.0},
+        {"accelerators": ("tome", "deepcache")},
+        {"accelerators": ()},
+        {"speedup": None, "accelerators": ()},
+        {"latency_s": 1.0, "platform": "cpu"},
+        {"speedup": None, "latency_s": 1.0},
+        {"speedup": None, "platform": "cpu"},
+        {"speedup": None, "latency_s": 0.0, "platform": "cpu"},
+        {"speedup": None, "latency_s": 1.0, "platform": "My GPU"},
+    ],
 )
-def test_a_request_checks_its_bounds(change: dict[str, object]) -> None:
-    values = {name: getattr(MEANT, name) for name in PARTS}
-    with pytest.raises(ValueError, match="not"):
-        Request(**(values | change))
+def test_a_request_checks_its_bounds(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not|no \w+ given"):
+        dataclasses.replace(MEANT, **change)
 
 
 def test_titles_of_all_combinations_are_read() -> None:
@@ -293,7 +433,7 @@ def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_loss_clause_is_left_out_without_a_limit() -> None:
-    words = LOSS_CLAUSE.split("{")[0]
+    words = "precision loss"
     assert words in sentence(MEANT)
     unlimited = Request("SD1.5", "DDIM", 50, ("tome",), 2.0)
     assert words not in sentence(unlimited)

@@ -94,12 +94,21 @@ class Experiment:
         try:
             request = tasks.parse(sentence, list(self.specs))
             self._refuse_untrained(request.model)
+            required = self._required(request)
         except tasks.TaskError as error:
             return Task(name, "user", None, None, None, limit, sentence, str(error))
         setup = Setup(request.model, request.scheduler, request.steps)
         cell = Cell(setup, request.accelerators)
         max_loss = limit if request.max_loss is None else request.max_loss
-        return Task(name, "user", cell, request.speedup, None, max_loss, sentence)
+        return Task(name, "user", cell, required, None, max_loss, sentence)
+
+    def _required(self, request: tasks.Request) -> float:
+        if request.speedup is None:
+            raise tasks.TaskError(
+                f"no speedup given (category {request.category}): what is searched for here needs "
+                "accelerators and a speedup"
+            )
+        return request.speedup
 
     def _refuse_untrained(self, model: str) -> None:
         if self.specs[model].untrained:

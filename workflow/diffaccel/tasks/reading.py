@@ -1,4 +1,4 @@
-"""Tasks as sentences: read into a typed request, and written from one.
+"""Reading tasks: from a sentence to a typed request.
 
 What people write in other ways than the exact sentence is tolerated by tables: `CLAUSES` says how
 each part of a sentence may look, `SCHEDULER_ALIASES` and `SHORTENINGS` how names may be spelled.
@@ -6,26 +6,27 @@ each part of a sentence may look, `SCHEDULER_ALIASES` and `SHORTENINGS` how name
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from diffaccel.accelerators import ACCELERATORS, combination
+from diffaccel import devices
+from diffaccel.accelerators import ACCELERATORS
+from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
 from diffaccel.registry import suggest
+from diffaccel.tasks.request import Request, conflict, lacking, problem
 
 
-class TaskError(ValueError):
+class TaskError(InputError):
     """A task that cannot be read.
 
     Args:
         message: what is wrong, and what would be right.
         understood: field of `Request` -> what was read.
-        missing: fields of `Request` that the sentence says nothing about.
+        missing: fields of `Request` that the sentence needs and says nothing about.
     """
 
     def __init__(
@@ -39,78 +40,12 @@ class TaskError(ValueError):
         self.missing = list(missing)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a task asks for.
-
-    Args:
-        model: name as in the grid.
-        scheduler: name as in tasks, a key of ``grid.SCHEDULERS``.
-        steps: number of inference steps, from 1 to `TRAINED_STEPS`.
-        accelerators: short names, sorted.
-        speedup: required, 1 at least.
-        max_loss: limit of the relative loss, between 0 and 1, both excluded; None where the
-            configured one holds.
-
-    Raises:
-        ValueError: a value is out of these bounds.
-    """
-
-    model: str
-    scheduler: str
-    steps: int
-    accelerators: tuple[str, ...]
-    speedup: float
-    max_loss: float | None = None
-
-    def __post_init__(self) -> None:
-        problems = [CHECKS[name](getattr(self, name)) for name in CHECKS]
-        if any(problems):
-            raise ValueError("; ".join(problem for problem in problems if problem))
-
-
-TRAINED_STEPS = 1000
-"""Noise levels that the models are trained on: no sampler can take more steps."""
-
-
-def _check_steps(steps: int) -> str | None:
-    if 1 <= steps <= TRAINED_STEPS:
-        return None
-    return f"the steps must lie between 1 and {TRAINED_STEPS}, not {steps}"
-
-
-def _check_accelerators(names: tuple[str, ...]) -> str | None:
-    if names and list(names) == sorted(set(names)):
-        return None
-    return f"one accelerator or several different ones are needed, not {list(names)}"
-
-
-def _check_speedup(speedup: float) -> str | None:
-    if 1 <= speedup < math.inf:
-        return None
-    return f"the speedup must be 1 or more, not {speedup}"
-
-
-def _check_loss(loss: float | None) -> str | None:
-    if loss is None or 0 < loss < 1:
-        return None
-    return f"the loss must lie between 0 and 1, e.g. 0.02 or 2%, not {loss}"
-
-
-CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "steps": _check_steps,
-    "accelerators": _check_accelerators,
-    "speedup": _check_speedup,
-    "max_loss": _check_loss,
-}
-"""Field of `Request` -> what is wrong with a value of it, or None."""
-
 NUMBER = r"(?<![\w.+-])(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,3}(?!\d))?)"
 PERCENT = r"\s*(?P<percent>%|percent\b)?"
 LOSS = r"(?:\b(?:a|precision|score|quality|accuracy)\s+)*\bloss\b(?:\s+limit\b)?"
 AT_MOST = (
     r"(?:<=?|\u2264|:|=|\b(?:of|is|at most|up to|(?:not|never) (?:exceeding|above|over)|"
-    r"(?:not|no) more than|less than|below|under|within)\b)"
+    r"(?:not|no) (?:more|longer) than|less than|below|under|within)\b)"
 )
 AT_LEAST = (
     r"(?:>=?|\u2265|:|=|\b(?:of|is|at least|(?:not|no|never) (?:less than|below|under)|"
@@ -120,9 +55,18 @@ END = r"(?=\s*,?\s*(?:\b(?:with|using|to|for|at|in)\b|\||$))"
 SPEEDUP = r"speed[- ]?up\b"
 TIMES = r"(?:\s*(?:x|\u00d7|times|-?\s*fold)(?![\w-]))"
 STEP_KINDS = r"(?:(?:inference|sampling|denoising)\s+)?"
+LATENCY = r"\blatency\b(?:\s+limit\b)?"
+SECONDS = r"\s*(?P<unit>ms|milliseconds?|s|sec|seconds?)\b"
+PER_IMAGE = r"\s*(?:/|\b(?:per|for (?:an|each|every)|an|each|every)\b)[\s-]*image\b"
 CLAUSES: dict[str, tuple[str, ...]] = {
     "model": (
         r"\b(?:generate|create|make|build|write)\s+(?:(?:an?|the)\s+)?(?P<value>\S.*?)\s+pipeline\b",
+    ),
+    "latency_s": (
+        rf"(?:\bper[\s-]image\s+)?{LATENCY}(?:{PER_IMAGE})?\s*(?:{AT_MOST}\s*)*"
+        rf"{NUMBER}{SECONDS}(?:{PER_IMAGE})?",
+        rf"(?:\b(?:taking|needing|(?:that\s+)?(?:takes|needs))\s+)?(?:{AT_MOST}\s*)?{NUMBER}{SECONDS}"
+        rf"(?:{PER_IMAGE}(?:\s+{LATENCY})?|\s+{LATENCY})",
     ),
     "max_loss": (
         rf"{LOSS}\s*(?:{AT_MOST}\s*)*{NUMBER}{PERCENT}",
@@ -133,6 +77,10 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         rf"(?:{AT_LEAST}\s*)?{NUMBER}{TIMES}(?:\s+(?:{SPEEDUP}|faster|as fast))?",
     ),
     "steps": (rf"{NUMBER}[\s-]*{STEP_KINDS}steps?\b",),
+    "platform": (
+        r"(?:\b(?:running|(?:that\s+)?runs)\s+)?\bon\s+(?:(?:an?|the)\s+)?(?P<value>[^|,\s][^|,]*?)"
+        r"(?=\s*(?:[|,]|$|\b(?:and|with|using|to|for|at|in|within|accelerated|sped)\b))",
+    ),
     "accelerators": (
         rf"\b(?:accelerated|sped up)\s+(?:by|with|using|through)\s+(?P<value>[^|\s][^|]*?){END}",
     ),
@@ -214,6 +162,10 @@ def _read_accelerators(match: re.Match[str], models: Sequence[str]) -> tuple[str
     return tuple(sorted(short[_lookup("accelerator", part, known)] for part in given))
 
 
+def _read_platform(match: re.Match[str], models: Sequence[str]) -> str:
+    return devices.slug(match["value"])
+
+
 def _read_steps(match: re.Match[str], models: Sequence[str]) -> int:
     number = float(match["value"])
     if not number.is_integer():
@@ -229,6 +181,10 @@ def _read_loss(match: re.Match[str], models: Sequence[str]) -> float:
     return float(Decimal(match["value"]) / (100 if match["percent"] else 1))
 
 
+def _read_latency(match: re.Match[str], models: Sequence[str]) -> float:
+    return float(Decimal(match["value"]) / (1000 if match["unit"].lower().startswith("m") else 1))
+
+
 READERS: dict[str, Callable[[re.Match[str], Sequence[str]], Any]] = {
     "model": _read_model,
     "scheduler": _read_scheduler,
@@ -236,12 +192,14 @@ READERS: dict[str, Callable[[re.Match[str], Sequence[str]], Any]] = {
     "accelerators": _read_accelerators,
     "speedup": _read_speedup,
     "max_loss": _read_loss,
+    "platform": _read_platform,
+    "latency_s": _read_latency,
 }
 """Field of `Request` -> how its value is read from a match of its pattern."""
 
 
 def parse(sentence: str, models: Sequence[str]) -> Request:
-    """Reads a task.
+    """Reads a task of any category.
 
     Args:
         sentence: e.g. ``Generate a SD1.5 pipeline using the DDIM sampler with 50 steps,
@@ -252,28 +210,29 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
         TaskError: something is missing, unknown, out of bounds, or not understood.
     """
     rest = " ".join(sentence.split())
+    given: list[str] = []
     understood: dict[str, Any] = {}
-    missing: list[str] = []
     problems: list[str] = []
     for name, patterns in CLAUSES.items():
         found = (re.search(pattern, rest, re.IGNORECASE) for pattern in patterns)
         match = next((match for match in found if match), None)
         if match is None:
-            if name != "max_loss":
-                missing.append(name)
             continue
+        given.append(name)
         rest = f"{rest[: match.start()]} | {rest[match.end() :]}"
         try:
             value = READERS[name](match, models)
-            if name in CHECKS and (problem := CHECKS[name](value)):
-                raise ValueError(problem)
+            if wrong := problem(name, value):
+                raise ValueError(wrong)
             understood[name] = value
         except ValueError as error:
             problems.append(str(error))
     for part in re.split(r"[|,;.]", rest):
         if not FILLER.issuperset(part.lower().split()):
             problems.append(f"not understood: {part.strip()!r}")
-    if missing or problems:
+    if both := conflict(given):
+        problems.append(both)
+    if (missing := lacking(given)) or problems:
         raise TaskError(
             _explanation(sentence, problems, understood, missing, models), understood, missing
         )
@@ -302,28 +261,16 @@ def _explanation(
     )
     return (
         f"cannot read the task {sentence!r}: {'; '.join([*problems, *lacks])}. "
-        f"Understood: {', '.join(read) or 'nothing'}. A task reads: {TASK}{LOSS_CLAUSE}"
+        f"Understood: {', '.join(read) or 'nothing'}. A task reads: {FORM}"
     )
 
 
-TASK = (
-    "Generate a {model} pipeline using the {scheduler} sampler with {steps} steps, "
-    "accelerated by {accelerators} with {speedup}x speedup"
+FORM = (
+    "Generate a {model} pipeline using the {scheduler} sampler with {steps} steps[, accelerated by "
+    "{accelerators}[ with {speedup}x speedup]][, running on {platform} in at most {latency_s} "
+    "seconds per image][ and precision loss not exceeding {max_loss}]"
 )
-LOSS_CLAUSE = " and precision loss not exceeding {loss}"
-
-
-def sentence(request: Request) -> str:
-    """The task in its exact words; without a limit of the loss the last clause is left out."""
-    text = TASK if request.max_loss is None else TASK + LOSS_CLAUSE
-    return text.format(
-        model=request.model,
-        scheduler=request.scheduler,
-        steps=request.steps,
-        accelerators=combination(request.accelerators).title,
-        speedup=float(request.speedup),
-        loss=request.max_loss,
-    )
+"""How a task reads; what stands in brackets may be missing."""
 
 
 def read_tasks(path: Path) -> list[tuple[int, str]]:
