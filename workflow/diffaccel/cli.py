@@ -13,7 +13,8 @@ from typing import Any
 
 from diffaccel import devices
 from diffaccel.errors import InputError
-from diffaccel.jsonio import parse, read_record, write_record, write_text
+from diffaccel.grid import Cell
+from diffaccel.jsonio import dumps, parse, read_record, to_json, write_record, write_text
 from diffaccel.records import (
     Baseline,
     MeasureOptions,
@@ -23,8 +24,6 @@ from diffaccel.records import (
     Setup,
     Task,
 )
-from diffaccel.report import say_progress, show_summary
-from diffaccel.stages import search
 
 log = logging.getLogger(__package__)
 
@@ -57,8 +56,11 @@ def _baseline(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
+    from diffaccel.report import say_progress
+    from diffaccel.stages import search
+
     job, baseline = args.job, read_record(Baseline, args.baseline)
-    cells = [parse(search.Cell, cell, "cell") for cell in job["cells"]]
+    cells = [parse(Cell, cell, "cell") for cell in job["cells"]]
     options = parse(SearchOptions, job["search"], "search")
     asked = [parse(Task, task, "task") for task in job["tasks"]]
     with search.opened(cells, baseline, args.images, args.journals, options) as (opened, measure):
@@ -118,6 +120,33 @@ def _picture(args: argparse.Namespace) -> None:
     picture.draw(_results(args), args.ids, args.columns, args.out)
 
 
+def _show(args: argparse.Namespace) -> None:
+    from diffaccel.report import show_summary
+
+    show_summary(_results(args))
+
+
+def _recommend(args: argparse.Namespace) -> None:
+    from diffaccel import recommend, tasks
+
+    found = recommend.recommend(
+        args.results,
+        recommend.setup_named(args.results, args.model, args.scheduler, args.steps),
+        args.speedup,
+        args.max_loss,
+        [tasks.accelerators_named(each) for each in args.accelerators],
+        args.platform,
+    )
+    if args.json:
+        print(dumps(to_json(found)), end="")
+    else:
+        print("\n".join(recommend.lines(found)))
+    if args.out is not None and found.status == "met":
+        write_record(args.out, found.recipes[0])
+        log.info("wrote the first of them to %s", args.out)
+    sys.exit(recommend.EXITS[found.status])
+
+
 def _results(args: argparse.Namespace) -> Path:
     return args.results or Path("results") / devices.platform()
 
@@ -154,7 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     }
     show = commands.add_parser("show", help="print the table of what is there")
     show.add_argument("results", nargs="?", type=Path, help="default: this platform's")
-    show.set_defaults(function=lambda args: show_summary(_results(args)), log=None)
+    show.set_defaults(function=_show, log=None)
+    _add_recommend(commands)
     text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
     whole = commands.add_parser("run", help=text, description=text)
     whole.set_defaults(function=_run, log=None)
@@ -172,6 +202,27 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--log", type=Path, help="file that gets what is logged")
         command.set_defaults(function=function)
     return parser
+
+
+def _add_recommend(commands: Any) -> None:
+    text = (
+        "what to use for a speedup, from what was measured. Exit status: 0 there is something; "
+        "3 nothing reaches it, the nearest is told; 4 nothing was measured"
+    )
+    command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
+    command.add_argument("--model", required=True, help="e.g. SD1.5")
+    command.add_argument("--scheduler", required=True, help="e.g. DDIM")
+    command.add_argument("--steps", type=int, required=True)
+    command.add_argument("--speedup", type=float, required=True, help="at least")
+    command.add_argument("--max-loss", type=float, help="below; default: as it was searched")
+    command.add_argument(
+        "--accelerators", nargs="+", default=[], help='of these alone, e.g. ToMe "DeepCache, ToMe"'
+    )
+    command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    command.add_argument("--platform", help="default: the only one there, or this machine's")
+    command.add_argument("--json", action="store_true", help="print everything as JSON")
+    command.add_argument("--out", type=Path, help="write the best as a recipe")
+    command.set_defaults(function=_recommend, log=None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

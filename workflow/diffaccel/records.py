@@ -405,6 +405,42 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """A setting that was found, with what it was found on: one small file to share.
+
+    Args:
+        family: of the model; the setting can be put on any of it.
+        source: hub id of the model, with its commit; None where it was a folder or a file, whose
+            path says nothing elsewhere.
+        height, width, guidance_scale: of the calls that were measured, as are ``batch_size`` and
+            ``seed``, that of the first prompt.
+        loss_interval: at ``confidence``, over the prompts.
+        means: mean per metric, by name.
+        environment: where it was measured; it works elsewhere, but is not as fast there.
+    """
+
+    model: str
+    family: str
+    source: str | None
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    batch_size: int
+    setting: SettingDict
+    speedup: float
+    loss: float
+    loss_interval: tuple[float, float]
+    confidence: float
+    means: dict[str, float]
+    prompts: list[str]
+    seed: int
+    environment: Environment
+    date: str
+
+
+@dataclass(frozen=True)
 class Ceiling:
     """What a plain matrix product reaches on a device: no network can be faster.
 

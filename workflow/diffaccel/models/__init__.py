@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffaccel.models._layout import layout_of
+from diffaccel.models._layout import Layout, layout_of
 from diffaccel.models.base import (
     Family,
     ModelError,
@@ -25,15 +25,21 @@ def known_models() -> dict[str, ModelSpec]:
 def family_of(source: str) -> str | None:
     """The family of a local pipeline; None where the source does not tell, or none fits."""
     layout = layout_of(source)
-    fitting = (name for name, family in FAMILIES.items() if layout and family.fits(layout))
-    return next(fitting, None)
+    return family_fitting(layout) if layout else None
+
+
+def family_fitting(layout: Layout) -> str | None:
+    """The family that a layout belongs to, or None."""
+    return next((name for name, family in FAMILIES.items() if family.fits(layout)), None)
 
 
 __all__ = [
     "FAMILIES",
     "Family",
+    "Layout",
     "ModelError",
     "content_hash",
+    "family_fitting",
     "family_of",
     "fetch_scorer",
     "identity",

@@ -5,8 +5,25 @@
 
 from __future__ import annotations
 
-from diffaccel.tasks.reading import TaskError, parse, read_tasks
+from diffaccel.tasks.reading import (
+    TaskError,
+    accelerators_named,
+    model_named,
+    parse,
+    read_tasks,
+    scheduler_named,
+)
 from diffaccel.tasks.request import Category, Request
 from diffaccel.tasks.writing import sentence
 
-__all__ = ["Category", "Request", "TaskError", "parse", "read_tasks", "sentence"]
+__all__ = [
+    "Category",
+    "Request",
+    "TaskError",
+    "accelerators_named",
+    "model_named",
+    "parse",
+    "read_tasks",
+    "scheduler_named",
+    "sentence",
+]

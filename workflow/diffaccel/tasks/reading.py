@@ -16,7 +16,7 @@ from diffaccel import devices
 from diffaccel.accelerators import ACCELERATORS
 from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
-from diffaccel.registry import suggest
+from diffaccel.registry import UnknownNameError, suggest
 from diffaccel.tasks.request import Request, conflict, lacking, problem
 
 
@@ -127,7 +127,7 @@ def _lookup(kind: str, given: str, known: Mapping[str, Iterable[str]]) -> str:
     """The name that is meant; ``known`` maps each to what else it is called.
 
     Raises:
-        ValueError: none is, or several are.
+        UnknownNameError: none is, or several are.
     """
     if given in known:
         return given
@@ -139,27 +139,55 @@ def _lookup(kind: str, given: str, known: Mapping[str, Iterable[str]]) -> str:
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise ValueError(f"the {kind} {given!r} may be any of {', '.join(meant)}: write it exactly")
-    raise ValueError(f"unknown {kind} {given!r}: {suggest(given, known)}")
+        may_be = f"may be any of {', '.join(meant)}: write it exactly"
+        raise UnknownNameError(f"the {kind} {given!r} {may_be}")
+    raise UnknownNameError(f"unknown {kind} {given!r}: {suggest(given, known)}")
 
 
-def _read_model(match: re.Match[str], models: Sequence[str]) -> str:
-    return _lookup("model", match["value"], {name: () for name in models})
+def model_named(given: str, models: Iterable[str]) -> str:
+    """The one of these models that is meant, however it is spelled.
+
+    Raises:
+        UnknownNameError: none is, or several are.
+    """
+    return _lookup("model", given, {name: () for name in models})
 
 
-def _read_scheduler(match: re.Match[str], models: Sequence[str]) -> str:
+def scheduler_named(given: str) -> str:
+    """The scheduler that is meant, as in tasks.
+
+    Raises:
+        UnknownNameError: none is.
+    """
     known = {
         name: (diffusers_class, *SCHEDULER_ALIASES.get(name, ()))
         for name, diffusers_class in SCHEDULERS.items()
     }
-    return _lookup("scheduler", match["value"], known)
+    return _lookup("scheduler", given, known)
+
+
+def accelerators_named(given: str) -> tuple[str, ...]:
+    """Short names, sorted, of the accelerators that a list such as ``ToMe & deep cache`` means.
+
+    Raises:
+        UnknownNameError: one of them is not known.
+    """
+    known = {plugin.title: (plugin.name, plugin.package) for plugin in ACCELERATORS.values()}
+    short = {plugin.title: plugin.name for plugin in ACCELERATORS.values()}
+    parts = [part for part in re.split(SEPARATOR, given, flags=re.I) if part]
+    return tuple(sorted(short[_lookup("accelerator", part, known)] for part in parts))
+
+
+def _read_model(match: re.Match[str], models: Sequence[str]) -> str:
+    return model_named(match["value"], models)
+
+
+def _read_scheduler(match: re.Match[str], models: Sequence[str]) -> str:
+    return scheduler_named(match["value"])
 
 
 def _read_accelerators(match: re.Match[str], models: Sequence[str]) -> tuple[str, ...]:
-    known = {plugin.title: (plugin.name, plugin.package) for plugin in ACCELERATORS.values()}
-    short = {plugin.title: plugin.name for plugin in ACCELERATORS.values()}
-    given = [part for part in re.split(SEPARATOR, match["value"], flags=re.I) if part]
-    return tuple(sorted(short[_lookup("accelerator", part, known)] for part in given))
+    return accelerators_named(match["value"])
 
 
 def _read_platform(match: re.Match[str], models: Sequence[str]) -> str:

@@ -1,0 +1,254 @@
+"""A recipe on a user's own pipeline: it draws what the script draws, and leaves nothing."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import diffaccel
+from diffaccel import tiny
+from diffaccel.accelerators import combination
+from diffaccel.accelerators._unpatched import PLAIN
+from diffaccel.errors import InputError
+from diffaccel.grid import SCHEDULERS, Setup
+from diffaccel.jsonio import RecordError, write_record
+from diffaccel.recipes import Accelerated, RecipeError, apply, read_recipe, recipe_of
+from diffaccel.records import Recipe
+from tests import store
+
+from .cells import SIX, Subject, scripted, tree
+from .drawing import GUIDANCE, PROMPTS, STEPS, Images, decoded, generate
+
+PARTS: dict[str, dict[str, Any]] = {
+    "deepcache": {"cache_interval": 2, "cache_branch_id": 1},
+    "tgate": {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0},
+    "tome": {"ratio": 0.5, "max_downsample": 2},
+}
+SAMPLERS = dict(zip(tiny.FAMILIES, SCHEDULERS, strict=True))
+"""Each layout here has one of them."""
+Subjects = Callable[[str, str], Subject]
+
+
+def recipe(layout: str, names: tuple[str, ...] = ("deepcache", "tgate"), **changes: Any) -> Recipe:
+    setup = Setup(layout, SAMPLERS[layout], STEPS)
+    measured = store.measurement({name: PARTS[name] for name in names}, 2.0, 0.01)
+    side = 2 * tiny.LATENT_SIZE
+    made = recipe_of(store.baseline(setup), measured)
+    size = {"height": side, "width": side, "guidance_scale": GUIDANCE}
+    return dataclasses.replace(made, **{**size, **changes})
+
+
+def fresh(family: str) -> Any:
+    """A pipeline as a user loads it, with a sampler that is none of ours."""
+    from diffusers import EulerDiscreteScheduler
+
+    pipe = tiny.FAMILIES[family](0)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    return pipe
+
+
+def images(pipe: Any, call: Callable[..., Any]) -> Images:
+    def run() -> None:
+        seeds = range(len(PROMPTS))
+        call(list(PROMPTS), generator=[torch.Generator().manual_seed(seed) for seed in seeds])
+
+    return decoded(pipe, run)
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [(family, SIX[i + 3 * more]) for i, family in enumerate(tiny.FAMILIES) for more in (0, 1)],
+)
+def test_draws_what_the_script_draws_and_leaves_nothing(
+    subjects: Subjects, family: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.json"
+    write_record(path, recipe(family, names))
+    pipe = fresh(family)
+    plain, before = generate(pipe), tree(pipe)
+
+    subject = subjects(family, SCHEDULERS[SAMPLERS[family]])
+    script = scripted(subject, combination(names), recipe(family, names).setting)
+    own = script.load_pipeline(device="cpu")
+    seeds = list(range(len(PROMPTS)))
+    expected = decoded(own, lambda: script.generate(own, list(PROMPTS), seeds))
+
+    with apply(pipe, path) as fast:
+        np.testing.assert_equal(images(pipe, fast), expected)
+        np.testing.assert_equal(images(pipe, fast), expected, err_msg="and again")
+    assert tree(pipe) == before
+    np.testing.assert_equal(generate(pipe), plain)
+
+
+def test_a_handle_is_removed_once(tmp_path: Path) -> None:
+    pipe = fresh("SD1.5")
+    plain, before = generate(pipe), tree(pipe)
+    fast = diffaccel.apply(pipe, recipe("SD1.5"))
+    assert type(pipe.scheduler).__name__ == "DDIMScheduler"
+    assert isinstance(fast, Accelerated) and "DDIM, 5 steps" in repr(fast)
+    assert not np.array_equal(images(pipe, fast), plain)
+    fast.remove()
+    assert tree(pipe) == before
+    again = diffaccel.apply(pipe, recipe("SD1.5", ("tome",)))
+    fast.remove()
+    assert PLAIN in vars(pipe), "what was removed takes nothing else off"
+    again.remove()
+    assert tree(pipe) == before
+    np.testing.assert_equal(generate(pipe), plain)
+    with pytest.raises(RecipeError, match="was removed: put it on again"):
+        fast("a dot")
+
+
+def test_what_fails_leaves_nothing() -> None:
+    pipe = fresh("SDXL")
+    before = tree(pipe)
+    with pytest.raises(ZeroDivisionError), apply(pipe, recipe("SDXL")):
+        raise ZeroDivisionError
+    with pytest.raises(RecipeError, match="max_downsample 1"):
+        apply(pipe, recipe("SDXL", ("tome",), setting={"tome": {"ratio": 0.5}}))
+    with (
+        apply(pipe, recipe("SDXL")),
+        pytest.raises(RecipeError, match="has a recipe on it already"),
+    ):
+        apply(pipe, recipe("SDXL", ("tome",)))
+    assert tree(pipe) == before
+
+
+def test_the_sampler_is_named_where_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = fresh("SD1.5")
+    with apply(pipe, recipe("SD1.5")):
+        pass
+    assert "the recipe is for DDIMScheduler: used in place of EulerDiscrete" in caplog.text
+    caplog.clear()
+    pipe = tiny.sd15()
+    own = pipe.scheduler
+    with apply(pipe, recipe("SD1.5")):
+        assert pipe.scheduler is own
+    assert not caplog.records
+
+
+def test_calls(subjects: Subjects) -> None:
+    """Guidance and size can be another, the steps cannot; anything else goes to the pipeline."""
+    pipe = fresh("SD1.5")
+    with apply(pipe, recipe("SD1.5", ("deepcache",))) as fast:
+        for wrong in ({"num_inference_steps": 9}, {"timesteps": [3, 2, 1]}, {"sigmas": [0.1]}):
+            with pytest.raises(RecipeError, match="is for its own 5 steps"):
+                fast("a dot", **wrong)
+        made = fast(prompt="a dot", height=40, width=56, guidance_scale=1, num_inference_steps=5)
+        assert made.images[0].size == (56, 40)
+        embeds = pipe.encode_prompt("a dot", "cpu", 1, True)
+        embedded = fast(prompt_embeds=embeds[0], negative_prompt_embeds=embeds[1])
+        assert embedded.images[0].size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"family": "SDXL"},
+            "a StableDiffusionXLPipeline of the family SDXL; this is a StableDiff",
+        ),
+        ({"family": "SD2.1"}, r"of the family SD2\.1; this is a .* of the family SD1\.5"),
+        ({"family": "SD9"}, "unknown model family 'SD9'.*Known: SD1.5"),
+        ({"scheduler": "DDIMM"}, "unknown scheduler 'DDIMM': did you mean 'DDIM'"),
+        ({"setting": {"magic": {}}}, "unknown accelerator 'magic'.*Known"),
+        ({"setting": {}}, "names no accelerator"),
+        ({"setting": {"deepcache": {}}}, "DeepCache: .*missing"),
+        ({"setting": {"deepcache": {"os": 1}}}, "DeepCache: .*'os'"),
+        (
+            {"setting": {"deepcache": {"cache_interval": 2, "cache_branch_id": 99}}},
+            "cache_branch_id 99 names no layer",
+        ),
+        (
+            {"setting": {"deepcache": {"cache_interval": 2.0, "cache_branch_id": 0}}},
+            "cache_interval must be of type int, got 2.0",
+        ),
+        ({"steps": 2}, "gate_step 3 is above the 2 steps"),
+        ({"steps": 1}, "needs 2 steps or more"),
+        ({"steps": 0}, "steps must be 1 or more, not 0"),
+        ({"guidance_scale": 1.0}, "guidance_scale above 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Any], says: str) -> None:
+    pipe = fresh("SD1.5")
+    before = tree(pipe)
+    with pytest.raises(InputError, match=says):
+        apply(pipe, recipe("SD1.5", **change))
+    assert tree(pipe) == before
+
+
+def test_another_kind_of_pipeline() -> None:
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    pipe = fresh("SD1.5")
+    other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    for wrong in (other, pipe.unet, None):
+        with pytest.raises(RecipeError, match="of no known family"):
+            apply(wrong, recipe("SD1.5"))
+
+
+# The file
+
+
+def test_a_recipe_survives(tmp_path: Path) -> None:
+    for family in tiny.FAMILIES:
+        made = recipe(family)
+        write_record(tmp_path / "recipe.json", made)
+        assert read_recipe(tmp_path / "recipe.json") == made
+    assert made.source == "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+def test_a_path_is_not_shared() -> None:
+    made = store.baseline(Setup("mini-SD1.5", "DDIM", 5))
+    assert recipe_of(made, store.measurement(store.deepcache(2), 2, 0.01)).source is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": 2}, "schema 2, this version reads 1"),
+        ({"steps": "five"}, "steps.*'five'"),
+        ({"steps": "5"}, "steps: '5' is not what a recipe has there"),
+        ({"prompts": None}, "prompts"),
+        ({"speedup": float("nan")}, "speedup"),
+        ({"extra": "__import__('os')"}, "extra: .* its fields are model"),
+        ({"setting": {"deepcache": {"cache_interval": "2; evil()"}}}, "setting.deepcache"),
+        ({"setting": {"deepcache": {"cache_interval": [2]}}}, "setting.deepcache"),
+        ({"setting": {"deepcache": {"cache_interval": "2"}}}, "setting"),
+    ],
+)
+def test_what_was_tampered_with_is_refused(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.json"
+    write_record(path, recipe("SD1.5"))
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(copy.deepcopy(whole) | change))
+    with pytest.raises(InputError, match=says) as caught:
+        apply(tiny.sd15(), path)
+    assert str(path) in str(caught.value)
+    for name in whole:
+        path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
+        with pytest.raises(RecordError, match=name):
+            read_recipe(path)
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    code = (
+        "import sys, diffaccel; assert diffaccel.__version__\n"
+        "assert not {'torch', 'diffusers', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "diffaccel.apply; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'applied'"):
+        diffaccel.applied  # noqa: B018

@@ -1,0 +1,113 @@
+"""A store that was not measured: the records that a search leaves, with made-up numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diffaccel import pareto
+from diffaccel.accelerators import PipelineFacts
+from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import write_record
+from diffaccel.models import FAMILIES, known_models
+from diffaccel.records import (
+    Answer,
+    Baseline,
+    Environment,
+    Frontier,
+    Measurement,
+    MeasureOptions,
+    Search,
+    SearchOptions,
+    SettingDict,
+)
+
+LIMIT = 0.02
+VERSIONS = {"torch": "2.13.0", "diffusers": "0.42.1"}
+
+
+def deepcache(interval: int, branch: int = 0) -> SettingDict:
+    return {"deepcache": {"cache_interval": interval, "cache_branch_id": branch}}
+
+
+def tgate(gate: int) -> SettingDict:
+    return {"tgate": {"gate_step": gate, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}}
+
+
+def measurement(
+    setting: SettingDict, speedup: float, loss: float, high: float | None = None
+) -> Measurement:
+    """One whose interval ends at ``high``, by default a thousandth above the loss."""
+    interval = (loss - 0.001, loss + 0.001 if high is None else high)
+    return Measurement(setting, speedup, loss, interval, None, {}, {"ssim": 0.9}, 1.0, "2026-11-21")
+
+
+def baseline(setup: Setup, platform: str = "cpu", seconds: float = 8.0) -> Baseline:
+    """Of a model that is known by name, with as many prompts as fit into a call."""
+    spec = known_models()[setup.model]
+    prompts = [f"prompt {number}" for number in range(spec.batch_size)]
+    xl = spec.family == "SDXL"
+    return Baseline(
+        setup=setup,
+        spec=spec,
+        options=MeasureOptions(prompts=len(prompts)),
+        identity={},
+        digest=setup.slug,
+        environment=Environment(platform, platform, "", "float32", "none", 1, VERSIONS),
+        facts=PipelineFacts(
+            FAMILIES[spec.family].pipeline_class,
+            setup.steps,
+            (3, 3, 2) if xl else (3, 3, 3, 2),
+            (2, 4) if xl else (1, 2, 4, 8),
+        ),
+        prompts=prompts,
+        scores={"clip_score": [80.0] * len(prompts)},
+        shuffled_score=10.0,
+        seconds=[seconds],
+        image_digests=[""] * len(prompts),
+        date="2026-11-21",
+    )
+
+
+def frontier(
+    cell: Cell,
+    rows: Sequence[Measurement],
+    *,
+    limit: float = LIMIT,
+    options: SearchOptions | None = None,
+    refused: str = "",
+) -> Frontier:
+    return Frontier(
+        cell=cell,
+        status="refused" if refused else "measured",
+        reason=refused,
+        loss_limit=limit,
+        search=options or SearchOptions("frontier"),
+        baseline=cell.setup.slug,
+        bound=pareto.bound(rows, limit),
+        front=pareto.front(rows),
+        measured=len(rows),
+        timed=len(rows),
+        seconds=1.0,
+        candidates=99,
+    )
+
+
+def write(
+    results: Path,
+    setup: Setup,
+    cells: Mapping[tuple[str, ...], Sequence[Measurement]],
+    *,
+    platform: str = "cpu",
+    answers: Sequence[Answer] = (),
+    options: SearchOptions | None = None,
+    refused: Mapping[tuple[str, ...], str] | None = None,
+) -> None:
+    """Writes the records of a setup: its baseline, and what was measured of each cell."""
+    folder = results / platform
+    known = [
+        frontier(Cell(setup, names), rows, options=options, refused=(refused or {}).get(names, ""))
+        for names, rows in cells.items()
+    ]
+    write_record(folder / "baseline" / f"{setup.slug}.json", baseline(setup, platform))
+    write_record(folder / "search" / f"{setup.slug}.json", Search(setup, known, list(answers)))

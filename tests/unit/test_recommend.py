@@ -1,0 +1,244 @@
+"""What is recommended from a store, and that asking is cheap."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from diffaccel import devices
+from diffaccel.cli import main
+from diffaccel.errors import InputError
+from diffaccel.grid import Cell, Setup
+from diffaccel.recipes import read_recipe
+from diffaccel.recommend import Recommendation, lines, measured, recommend, setup_named
+from diffaccel.records import Answer, Measurement, SearchOptions, Task
+from tests import store
+from tests.store import deepcache, measurement, tgate
+
+SETUP = Setup("SD1.5", "DDIM", 50)
+CACHED = [
+    measurement(deepcache(2), 1.8, 0.001),
+    measurement(deepcache(3), 2.3, 0.004),
+    measurement(deepcache(5), 3.1, 0.015),
+    measurement(deepcache(9), 4.0, 0.15),
+]
+GATED = [
+    measurement(tgate(40), 1.1, -0.002),
+    measurement(tgate(20), 2.05, 0.003),
+    measurement(tgate(5), 2.9, 0.09),
+]
+CELLS = {("deepcache",): CACHED, ("tgate",): GATED}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    store.write(tmp_path / "results", SETUP, CELLS)
+    return tmp_path / "results"
+
+
+def speeds(found: Recommendation) -> list[float]:
+    return [recipe.speedup for recipe in found.recipes]
+
+
+@pytest.mark.parametrize(
+    ("speedup", "max_loss", "expected"),
+    [
+        (1.0, None, [1.1, 1.8]),
+        (2.0, None, [2.05, 2.3]),
+        (2.06, None, [2.3]),
+        (2.0, 0.0035, [2.05]),
+        (2.5, 0.2, [3.1, 2.9]),
+        (3.1, None, [3.1]),
+        (3.5, 0.5, [4.0]),
+    ],
+)
+def test_the_least_loss_of_each_cell_that_fits(
+    results: Path, speedup: float, max_loss: float | None, expected: list[float]
+) -> None:
+    found = recommend(results, SETUP, speedup, max_loss)
+    assert (found.status, speeds(found)) == ("met", expected)
+    assert found.max_loss == (max_loss or store.LIMIT)
+
+
+def test_a_loss_on_the_limit_is_not_below_it(results: Path) -> None:
+    assert recommend(results, SETUP, 3.0, 0.015).status == "nearest"
+    assert recommend(results, SETUP, 3.0, 0.0150001).status == "met"
+
+
+@pytest.mark.parametrize(
+    ("speedup", "max_loss", "expected"),
+    [
+        (3.5, None, [3.1, 4.0]),
+        (5.0, None, [3.1]),
+        (1.2, 0.0001, [1.1, 1.8]),
+    ],
+)
+def test_the_nearest_on_both_sides(
+    results: Path, speedup: float, max_loss: float | None, expected: list[float]
+) -> None:
+    """The fastest within the limit, then the least loss at that speedup, as far as there are."""
+    found = recommend(results, SETUP, speedup, max_loss)
+    assert (found.status, speeds(found)) == ("nearest", expected)
+
+
+def test_of_all_that_is_known_none_is_better(tmp_path: Path) -> None:
+    """On random stores, against looking at every measurement."""
+    rng = random.Random(0)
+    for number in range(50):
+        rows = [
+            measurement(deepcache(2 + i), rng.uniform(0.8, 5), rng.uniform(-0.01, 0.05))
+            for i in range(rng.randint(0, 8))
+        ]
+        folder = tmp_path / str(number)
+        store.write(folder, SETUP, {("deepcache",): rows})
+        speedup, limit = rng.uniform(1, 4), rng.uniform(0.001, 0.04)
+        fitting = [row for row in rows if row.speedup >= speedup and row.loss < limit]
+        found = recommend(folder, SETUP, speedup, limit)
+        if fitting:
+            best = min(fitting, key=lambda row: row.loss)
+            assert (found.status, speeds(found)) == ("met", [best.speedup])
+        else:
+            assert found.status == "nearest"
+            within = [row.speedup for row in rows if row.loss < limit]
+            assert speeds(found)[:1] == [max(within)] if within else len(speeds(found)) < 2
+
+
+def test_where_the_interval_must_keep_the_limit_it_does_here(tmp_path: Path) -> None:
+    """A setting of less loss and a wider interval may be an answer, and not in the front."""
+    wide = measurement(deepcache(3), 2.2, 0.001, high=0.03)
+    sure = measurement(deepcache(2, 3), 2.1, 0.002, high=0.004)
+    cell = Cell(SETUP, ("deepcache",))
+    task = Task("t", "target", cell, 2.0, None, store.LIMIT, None)
+    answers = [Answer(task, "met", "", sure, None, None)]
+    options = SearchOptions("frontier", loss_confidence="upper")
+    cells: dict[tuple[str, ...], Sequence[Measurement]] = {("deepcache",): [wide, sure]}
+    store.write(tmp_path, SETUP, cells, answers=answers, options=options)
+    assert speeds(recommend(tmp_path, SETUP, 2.0)) == [2.1]
+    store.write(tmp_path, SETUP, cells, answers=answers)
+    assert speeds(recommend(tmp_path, SETUP, 2.0)) == [2.2]
+
+
+def test_only_these_accelerators(results: Path) -> None:
+    assert speeds(recommend(results, SETUP, 2.0, accelerators=[("deepcache",)])) == [2.3]
+    found = recommend(results, SETUP, 2.0, accelerators=[("tome",), ("tgate",)])
+    assert found.status == "unmeasured" and not found.recipes
+    assert "not searched with ToMe, but with DeepCache; T-Gate" in found.reason
+    assert '\'accelerators=["DeepCache", "T-Gate", "ToMe"]\'' in found.reason, "loses none"
+
+
+def test_what_is_refused_is_said(tmp_path: Path) -> None:
+    cells = {("deepcache",): CACHED, ("tome",): []}
+    store.write(tmp_path, SETUP, cells, refused={("tome",): "nothing to merge"})
+    found = recommend(tmp_path, SETUP, 2.0)
+    assert found.status == "met" and "ToMe: nothing to merge" in "\n".join(lines(found))
+    found = recommend(tmp_path, SETUP, 2.0, accelerators=[("tome",)])
+    assert (found.status, found.recipes) == ("nearest", [])
+
+
+def test_what_is_there_and_what_would_measure_it(results: Path) -> None:
+    found = recommend(results, Setup("SDXL", "UniPCMultistepScheduler", 25), 2.0)
+    assert found.status == "unmeasured"
+    (text,) = lines(found)
+    assert f"in {results} there is SD1.5_DDIM_50 on cpu" in text
+    command = text.split("diffaccel run ")[1]
+    assert command.startswith(str(results / devices.platform() / "search/SDXL_UniPCMultistep"))
+    assert "'models=[\"SDXL\"]'" in command and "'steps=[25]'" in command
+    empty = recommend(results.parent / "none", SETUP, 2.0)
+    assert "there is nothing" in empty.reason
+
+
+def test_hardware_never_mixes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(results, SETUP, {("deepcache",): CACHED[:1]}, platform="nvidia-x")
+    monkeypatch.setattr(devices, "platform", lambda: "cpu")
+    assert recommend(results, SETUP, 2.0).platform == "cpu"
+    found = recommend(results, SETUP, 1.5, platform="nvidia-x")
+    assert speeds(found) == [1.8] and found.recipes[0].environment.platform == "nvidia-x"
+    assert recommend(results, SETUP, 2.0, platform="nvidia-y").status == "unmeasured"
+    monkeypatch.setattr(devices, "platform", lambda: "nvidia-y")
+    with pytest.raises(InputError, match=r"on cpu, nvidia-x, and this machine is 'nvidia-y'.*--pl"):
+        recommend(results, SETUP, 2.0)
+
+
+@pytest.mark.parametrize(("speedup", "max_loss"), [(0.5, 0.1), (float("nan"), 0.1), (2, 0), (2, 1)])
+def test_numbers_out_of_bounds(results: Path, speedup: float, max_loss: float) -> None:
+    with pytest.raises(InputError, match="must"):
+        recommend(results, SETUP, speedup, max_loss)
+
+
+@pytest.mark.parametrize(
+    "model", ["SD1.5", "sd 1.5", "Stable Diffusion v1.5", "stable-diffusion-v1-5"]
+)
+@pytest.mark.parametrize("scheduler", ["DDIM", "ddim", "DDIMScheduler"])
+def test_names_as_people_write_them(results: Path, model: str, scheduler: str) -> None:
+    assert setup_named(results, model, scheduler, 50) == SETUP
+
+
+def test_a_model_of_the_users_own(results: Path) -> None:
+    path = results / "cpu/search/my-fine-tune_DPM-Solver++_20.json"
+    path.write_text("{}")
+    mine = Setup("my-fine-tune", "DPM-Solver++", 20)
+    assert ("cpu", mine) in measured(results)
+    assert setup_named(results, "My fine tune", "dpm++", 20) == mine
+    with pytest.raises(InputError, match="my-fine-tune"):
+        setup_named(results, "my-fin-tune", "dpm++", 20)
+
+
+# The command
+
+
+def ask(results: Path, *more: str) -> list[str]:
+    words = ["--model", "SD 1.5", "--scheduler", "ddim", "--steps", "50", "--results", str(results)]
+    return ["recommend", *words, *more]
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        (["--speedup", "2"], 0),
+        (["--speedup", "2", "--accelerators", "deep cache"], 0),
+        (["--speedup", "50"], 3),
+        (["--speedup", "2", "--accelerators", "tome + deepcache"], 4),
+        (["--speedup", "2", "--platform", "nvidia-x"], 4),
+        (["--speedup", "2", "--accelerators", "magic"], 2),
+        (["--speedup", "nan"], 2),
+    ],
+)
+def test_the_exit_status_tells(results: Path, more: list[str], status: int) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(ask(results, *more))
+    assert done.value.code == status
+
+
+def test_json_and_a_recipe(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = results / "recipe.json"
+    with pytest.raises(SystemExit):
+        main(ask(results, "--speedup", "50", "--out", str(out)))
+    assert not out.exists(), "nothing is written that does not do what was asked"
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(ask(results, "--speedup", "2", "--json", "--out", str(out)))
+    told = json.loads(capsys.readouterr().out)
+    assert told["status"] == "met" and told["setup"]["model"] == "SD1.5"
+    recipe = read_recipe(out)
+    assert json.loads(out.read_text()) == {"schema": 1, **told["recipes"][0]}
+    assert (recipe.speedup, recipe.setting) == (2.05, tgate(20))
+
+
+def test_asking_loads_nothing_heavy(results: Path) -> None:
+    """torch alone takes seconds to load."""
+    code = (
+        "import sys, diffaccel.cli\n"
+        "try: diffaccel.cli.main(sys.argv[1:])\n"
+        "finally: print(*{'torch', 'diffusers', 'pandas', 'numpy', 'rich'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, *ask(results, "--speedup", "2")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
+    assert "2.05x, loss +0.3%" in done.stdout
+    assert done.stdout.splitlines()[-1] == ""

@@ -1,0 +1,249 @@
+"""Recipes: what was found for a setup, as one small file, and put on anyone's pipeline.
+
+Loading this module loads neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from diffaccel import sources
+from diffaccel.accelerators import Combination, PipelineFacts, UnsupportedError, combination
+from diffaccel.accelerators._unpatched import PLAIN
+from diffaccel.errors import InputError
+from diffaccel.grid import scheduler_class
+from diffaccel.jsonio import read_json, read_record, to_json
+from diffaccel.models import FAMILIES, Layout, family_fitting
+from diffaccel.records import Baseline, Measurement, Recipe
+from diffaccel.space import flatten, in_words
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+log = logging.getLogger(__name__)
+
+
+class RecipeError(InputError):
+    """A recipe that is not whole, or cannot be put on this pipeline; says why."""
+
+
+def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
+    """The recipe of a setting that was measured against a baseline."""
+    spec, setup = baseline.spec, baseline.setup
+    return Recipe(
+        model=setup.model,
+        family=spec.family,
+        source=None if sources.is_local(spec.source) else spec.source,
+        scheduler=setup.scheduler,
+        steps=setup.steps,
+        guidance_scale=spec.guidance_scale,
+        height=spec.height,
+        width=spec.width,
+        batch_size=spec.batch_size,
+        setting=measured.setting,
+        speedup=measured.speedup,
+        loss=measured.loss,
+        loss_interval=measured.loss_interval,
+        confidence=baseline.options.confidence,
+        means=measured.means,
+        prompts=baseline.prompts,
+        seed=baseline.options.seed,
+        environment=baseline.environment,
+        date=measured.date,
+    )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file.
+
+    Raises:
+        RecordError: the file is missing, not JSON, lacks a field or is of another schema version.
+        RecipeError: it has a field or a type that no recipe has.
+    """
+    recipe = read_record(Recipe, path)
+    given, own = read_json(path), to_json(recipe)
+    strange = [name for name in given if name != "schema" and given[name] != own.get(name)]
+    if strange:
+        name = strange[0]
+        raise RecipeError(
+            f"{path}: {name}: {given[name]!r} is not what a recipe has there; its fields are "
+            f"{', '.join(own)}"
+        )
+    return recipe
+
+
+def apply(pipe: DiffusionPipeline, recipe: Recipe | str | PathLike[str]) -> Accelerated:
+    """Puts a recipe on a loaded pipeline until it is removed.
+
+    The pipeline gets the recipe's sampler, too, made from its own sampler's configuration as in the
+    generated scripts; that it was changed is logged as a warning.
+
+    ::
+
+        with diffaccel.apply(pipe, "recipe.json") as fast:
+            image = fast("a red square").images[0]
+
+        fast = diffaccel.apply(pipe, "recipe.json")
+        image = fast("a red square").images[0]
+        fast.remove()
+
+    Args:
+        pipe: of the recipe's family, on any device.
+        recipe: the record, or its file.
+
+    Raises:
+        RecipeError: the pipeline is of another family or has a recipe on it, or the parameters are
+            out of range for it or for the recipe's steps.
+        InputError: the file is no recipe, or an accelerator or the scheduler is not known here.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(Path(recipe))
+    return Accelerated(pipe, recipe)
+
+
+class Accelerated:
+    """A pipeline with a recipe on it; called in the pipeline's place, and a context manager.
+
+    Whatever is set on the pipeline before `remove` is undone by it, so that the pipeline is bit for
+    bit what it was. Not for several threads on one pipeline.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, recipe: Recipe) -> None:
+        combined = _checked(pipe, recipe)
+        self.recipe = recipe
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_sampled(pipe, recipe.scheduler))
+            try:
+                self._call = stack.enter_context(combined.applied(pipe, recipe.setting))
+            except UnsupportedError as error:
+                raise RecipeError(
+                    f"{_named(recipe)} cannot be put on this pipeline: {error}"
+                ) from None
+            self._on = stack.pop_all()
+        self.removed = False
+
+    def __call__(self, prompt: Any = None, **arguments: Any) -> Any:
+        """Calls the accelerated pipeline.
+
+        Args:
+            arguments: as the pipeline takes them, all by name. The number of steps is the
+                recipe's; guidance scale and image size are where they are not given.
+
+        Raises:
+            RecipeError: another number of steps is asked for, or the recipe was removed.
+        """
+        if self.removed:
+            raise RecipeError(f"{_named(self.recipe)} was removed: put it on again with apply")
+        steps = arguments.setdefault("num_inference_steps", self.recipe.steps)
+        others = [name for name in ("timesteps", "sigmas") if arguments.get(name) is not None]
+        if steps != self.recipe.steps or others:
+            raise RecipeError(
+                f"{_named(self.recipe)} is for its own {self.recipe.steps} steps, not for "
+                f"{' and '.join(others) or f'{steps} steps'}: have one found for those"
+            )
+        for name in ("guidance_scale", "height", "width"):
+            arguments.setdefault(name, getattr(self.recipe, name))
+        return self._call(prompt, **arguments)
+
+    def remove(self) -> None:
+        """Takes the recipe off; done again, nothing happens."""
+        self._on.close()
+        self.removed = True
+
+    def __enter__(self) -> Accelerated:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<{_named(self.recipe)}{', removed' if self.removed else ''}>"
+
+
+def _named(recipe: Recipe) -> str:
+    return (
+        f"the recipe for {recipe.model}, {recipe.scheduler}, {recipe.steps} steps "
+        f"({in_words(recipe.setting)})"
+    )
+
+
+def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
+    """The recipe's accelerators, once it is clear that they fit.
+
+    Raises:
+        RecipeError: they do not.
+        UnknownNameError: the family, the scheduler or an accelerator is not known here.
+    """
+    family = FAMILIES[recipe.family]
+    kind, found = type(pipe).__name__, _family(pipe)
+    if found != recipe.family:
+        raise RecipeError(
+            f"{_named(recipe)} is for a {family.pipeline_class} of the family {recipe.family}; "
+            f"this is a {kind} of {f'the family {found}' if found else 'no known family'}"
+        )
+    if PLAIN in vars(pipe):
+        raise RecipeError("this pipeline has a recipe on it already: remove that one first")
+    reason = _misfit(pipe, recipe)
+    if reason is not None:
+        raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
+    return combination(sorted(recipe.setting))
+
+
+def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
+    """Why a setting cannot be used in so many steps on such a pipeline, or None."""
+    if recipe.steps < 1:
+        return f"the steps must be 1 or more, not {recipe.steps}"
+    if not recipe.setting:
+        return "it names no accelerator"
+    combined = combination(sorted(recipe.setting))
+    facts = PipelineFacts.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+    supported, reason = combined.supports(facts)
+    if not supported:
+        return reason
+    return combined.forbids(recipe.setting) or combined.space(facts).forbids(
+        flatten(recipe.setting)
+    )
+
+
+def _family(pipe: DiffusionPipeline) -> str | None:
+    """The family of a loaded pipeline, or None."""
+    unet, scheduler = getattr(pipe, "unet", None), getattr(pipe, "scheduler", None)
+    if unet is None or scheduler is None:
+        return None
+    return family_fitting(
+        Layout(
+            pipeline_class=type(pipe).__name__,
+            context=int(unet.config.get("cross_attention_dim") or 0),
+            prediction=scheduler.config.get("prediction_type", "epsilon"),
+            image_size=None,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _sampled(pipe: DiffusionPipeline, scheduler: str) -> Iterator[None]:
+    """A block in which the pipeline has this sampler; it keeps its own of that class."""
+    import diffusers
+
+    wanted, own = scheduler_class(scheduler), type(pipe.scheduler).__name__
+    before = dict(vars(pipe))
+    if own != wanted:
+        log.warning("the recipe is for %s: used in place of %s until it is removed", wanted, own)
+        pipe.scheduler = getattr(diffusers, wanted).from_config(pipe.scheduler.config)
+    try:
+        yield
+    finally:
+        # All of them: the pipeline's configuration names its sampler, too.
+        vars(pipe).clear()
+        vars(pipe).update(before)
