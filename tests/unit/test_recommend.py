@@ -16,8 +16,9 @@ from diffaccel import devices
 from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
+from diffaccel.known import searched
 from diffaccel.recipes import read_recipe
-from diffaccel.recommend import Recommendation, lines, measured, recommend, setup_named
+from diffaccel.recommend import Recommendation, lines, recommend, setup_named
 from diffaccel.records import Answer, Measurement, SearchOptions, Task
 from tests import store
 from tests.store import deepcache, measurement, tgate
@@ -184,7 +185,7 @@ def test_a_model_of_the_users_own(results: Path) -> None:
     path = results / "cpu/search/my-fine-tune_DPM-Solver++_20.json"
     path.write_text("{}")
     mine = Setup("my-fine-tune", "DPM-Solver++", 20)
-    assert ("cpu", mine) in measured(results)
+    assert ("cpu", mine) in searched(results)
     assert setup_named(results, "My fine tune", "dpm++", 20) == mine
     with pytest.raises(InputError, match="my-fine-tune"):
         setup_named(results, "my-fin-tune", "dpm++", 20)

@@ -35,7 +35,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"schedulers": ["DIM"]}, "unknown scheduler 'DIM'; did you mean 'DDIM'?"),
     ({"steps": [0]}, "steps.0: input should be greater than or equal to 1; got 0"),
     ({"steps": 20}, "steps: input should be a valid list; got 20"),
-    ({"steps": ["20"]}, "steps.0: input should be a valid integer; got '20'"),
+    ({"steps": ["few"]}, "steps.0: input should be a valid integer; got 'few'"),
     ({"accelerators": ["DeepCash"]}, "unknown accelerator 'DeepCash'; did you mean 'DeepCache'?"),
     ({"accelerators": ["ToMe and ToMe"]}, "need different accelerators"),
     ({"speedups": [0.5]}, "speedups.0: input should be greater than 1; got 0.5"),
@@ -51,6 +51,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"measure": {"prompts": 500}}, "prompts resources/prompts/mini.txt: has 128, and 500 are"),
 ]
+
+
+def test_numbers_in_lists_may_come_from_snakemakes_command_line() -> None:
+    read = load({"steps": ["20"], "speedups": ["2.0", "3"]})
+    assert (read.steps, read.speedups) == ([20], [2.0, 3.0])
 
 
 @pytest.mark.parametrize(("raw", "says"), WRONG, ids=lambda value: str(value)[:40])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from diffaccel.accelerators import ACCELERATORS, Combination, combination
@@ -31,7 +32,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _number(value: Any) -> Any:
+    """``snakemake --config steps=[20]`` gives the members of a list as text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value) if isinstance(value, str) else value
+    return value
+
+
 Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+Steps = Annotated[int, BeforeValidator(_number), Field(ge=1, le=1000)]
+Speedup = Annotated[float, BeforeValidator(_number), Field(gt=1)]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -89,14 +100,14 @@ class Config(_Strict):
 
     models: Annotated[list[str | ModelEntry], Field(min_length=1)] = ["mini-SD1.5"]
     schedulers: Annotated[list[str], Field(min_length=1)] = ["DDIM", "DPM-Solver++"]
-    steps: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [20]
+    steps: Annotated[list[Steps], Field(min_length=1)] = [20]
     accelerators: Annotated[list[str], Field(min_length=1)] = [
         "DeepCache",
         "T-Gate",
         "ToMe",
         "DeepCache and T-Gate",
     ]
-    speedups: list[Annotated[float, Field(gt=1)]] = [1.2, 1.5, 2.0]
+    speedups: list[Speedup] = [1.2, 1.5, 2.0]
     loss_limit: Annotated[float, Field(gt=0, lt=1)] = 0.02
     tasks_file: str | None = None
     platform: str = "auto"

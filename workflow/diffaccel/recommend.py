@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from diffaccel import devices, pareto, tasks
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
-from diffaccel.jsonio import digest, read_record
+from diffaccel.known import Known, Names, Option, searched
 from diffaccel.models import known_models
 from diffaccel.recipes import recipe_of
-from diffaccel.records import Baseline, Frontier, Measurement, Recipe, Search
+from diffaccel.records import Recipe
 from diffaccel.space import in_words
 from diffaccel.tasks.request import problem
 
-Names = tuple[str, ...]
 EXITS = {"met": 0, "nearest": 3, "unmeasured": 4}
 """Exit status of the command by `Recommendation.status`; 1 is a crash, and 2 is wrong input."""
 
@@ -54,20 +53,10 @@ def setup_named(results: Path, model: str, scheduler: str, steps: int) -> Setup:
     Raises:
         UnknownNameError: the model or the scheduler is not known.
     """
-    models = [*known_models(), *(setup.model for _, setup in measured(results))]
+    models = [*known_models(), *(setup.model for _, setup in searched(results))]
     return Setup(
         tasks.model_named(model, dict.fromkeys(models)), tasks.scheduler_named(scheduler), steps
     )
-
-
-def measured(results: Path) -> list[tuple[str, Setup]]:
-    """Platform and setup of all that was searched, from the names of files alone."""
-    found = []
-    for path in sorted(results.glob("*/search/*_*_*.json")):
-        model, scheduler, steps = path.stem.rsplit("_", 2)
-        if steps.isdecimal():
-            found.append((path.parts[-3], Setup(model, scheduler, int(steps))))
-    return found
 
 
 def recommend(
@@ -89,15 +78,11 @@ def recommend(
         InputError: a number is out of bounds; or the setup was measured on several platforms, none
             of them this machine.
     """
-    asked = [("steps", setup.steps), ("speedup", speedup), ("max_loss", max_loss)]
-    asked += [("accelerators", names) for names in accelerators]
-    for name, value in asked:
-        if value is not None and (wrong := problem(name, value)):
-            raise InputError(wrong)
-    there = measured(results)
+    _check(setup, speedup, max_loss, accelerators)
+    there = searched(results)
     folder = _platform([name for name, each in there if each == setup], platform)
 
-    def unmeasured(why: str, besides: Sequence[Names] = ()) -> Recommendation:
+    def unmeasured(why: str, besides: Iterable[Names] = ()) -> Recommendation:
         names = dict.fromkeys((*besides, *accelerators))
         reason = f"{why}. {_measuring(results, folder, setup, speedup, names)}"
         return Recommendation("unmeasured", setup, speedup, max_loss, folder, [], reason)
@@ -106,66 +91,49 @@ def recommend(
         listed = ", ".join(f"{each.slug} on {name}" for name, each in there) or "nothing"
         where = f" on {platform}" if platform else ""
         return unmeasured(f"{setup.slug} was not searched{where}; in {results} there is {listed}")
-    found = read_record(Search, results / folder / "search" / f"{setup.slug}.json")
-    cells = [cell for cell in found.cells if not accelerators or _own(cell) in accelerators]
-    searched = [_own(cell) for cell in found.cells]
-    if missing := [names for names in accelerators if names not in searched]:
-        asked, listed = ("; ".join(map(_title, names)) for names in (missing, searched))
+    known = Known.read(results / folder, setup)
+    if missing := [names for names in accelerators if names not in known.cells]:
+        what, listed = ("; ".join(map(_title, names)) for names in (missing, known.cells))
         return unmeasured(
-            f"{setup.slug} was not searched with {asked}, but with {listed}", searched
+            f"{setup.slug} was not searched with {what}, but with {listed}", known.cells
         )
-    limit = max_loss if max_loss is not None else found.cells[0].loss_limit
-    options = {_own(cell): _options(cell, found) for cell in cells}
-    refused = "; ".join(f"{_title(_own(cell))}: {cell.reason}" for cell in cells if cell.reason)
-    chosen = _chosen(options, lambda known: pareto.meet(known, speedup, limit))
-    status: Literal["met", "nearest"] = "met" if chosen else "nearest"
-    if not chosen:
-        chosen = _nearest([each for known in options.values() for each in known], speedup, limit)
-    baseline = read_record(Baseline, results / folder / "baseline" / f"{setup.slug}.json")
-    recipes = [recipe_of(baseline, each.measured) for each in chosen]
+    cells = {names: known.cells[names] for names in accelerators or known.cells}
+    limit = max_loss if max_loss is not None else known.search.cells[0].loss_limit
+    status, chosen = _answer([known.options(names) for names in cells], speedup, limit)
+    recipes = [recipe_of(known.baseline, each.measured) for each in chosen]
+    refused = "; ".join(
+        f"{_title(names)}: {cell.reason}" for names, cell in cells.items() if cell.reason
+    )
     return Recommendation(status, setup, speedup, limit, folder, recipes, refused)
 
 
-@dataclass(frozen=True)
-class _Option:
-    """A measurement, with the loss that the search compares with limits."""
+def _check(
+    setup: Setup, speedup: float, max_loss: float | None, accelerators: Sequence[Names]
+) -> None:
+    """Raises InputError where a value is out of the bounds that it has in tasks."""
+    given: list[tuple[str, Any]] = [("steps", setup.steps), ("speedup", speedup)]
+    given += [("max_loss", max_loss)] * (max_loss is not None)
+    given += [("accelerators", names) for names in accelerators]
+    for name, value in given:
+        if wrong := problem(name, value):
+            raise InputError(wrong)
 
-    measured: Measurement
-    loss: float
 
-    @property
-    def speedup(self) -> float:
-        return self.measured.speedup
-
-
-def _own(cell: Frontier) -> Names:
-    return cell.cell.accelerators
+def _answer(
+    cells: Sequence[list[Option]], speedup: float, limit: float
+) -> tuple[Literal["met", "nearest"], list[Option]]:
+    """What meets it best in each cell, the least loss first; else what comes nearest in all."""
+    best = (pareto.meet(options, speedup, limit) for options in cells)
+    met = [each for each in best if each is not None]
+    if met:
+        return "met", sorted(met, key=lambda each: (each.loss, -each.speedup))
+    every = [each for options in cells for each in options]
+    near = (pareto.bound(every, limit), pareto.meet(every, speedup, math.inf))
+    return "nearest", [each for each in near if each is not None]
 
 
 def _title(names: Names) -> str:
     return combination(names).title
-
-
-def _options(cell: Frontier, found: Search) -> list[_Option]:
-    """All that is known of a cell; of one setting what stands in the front, if it does."""
-    answers = [a.chosen for a in found.answers if a.task.cell == cell.cell]
-    rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
-    last = {digest(row.setting): row for row in rows}
-    return [_Option(row, cell.search.decisive(row)) for row in last.values()]
-
-
-def _chosen(
-    options: dict[Names, list[_Option]], choose: Callable[[Iterable[_Option]], _Option | None]
-) -> list[_Option]:
-    """What is chosen of each cell; the least loss first (ties: the faster)."""
-    found = [best for known in options.values() if (best := choose(known)) is not None]
-    return sorted(found, key=lambda each: (each.loss, -each.speedup))
-
-
-def _nearest(known: Sequence[_Option], speedup: float, limit: float) -> list[_Option]:
-    """The fastest within the limit, and the least loss at that speedup."""
-    found = (pareto.bound(known, limit), pareto.meet(known, speedup, math.inf))
-    return [each for each in found if each is not None]
 
 
 def _platform(there: Sequence[str], named: str | None) -> str | None:

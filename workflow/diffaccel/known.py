@@ -1,0 +1,71 @@
+"""What the records say of a setup: every setting that was measured and may be an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diffaccel.grid import Setup
+from diffaccel.jsonio import digest, read_record
+from diffaccel.records import Baseline, Frontier, Measurement, Search
+
+Names = tuple[str, ...]
+"""Short names of accelerators, sorted."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A measurement, with the loss that the search compares with limits."""
+
+    measured: Measurement
+    loss: float
+
+    @property
+    def speedup(self) -> float:
+        return self.measured.speedup
+
+
+@dataclass(frozen=True)
+class Known:
+    """The records of a setup that was searched."""
+
+    baseline: Baseline
+    search: Search
+
+    @classmethod
+    def read(cls, folder: Path, setup: Setup) -> Known:
+        """Those in a platform's folder of results.
+
+        Raises:
+            RecordError: one is missing or malformed.
+        """
+        name = f"{setup.slug}.json"
+        found = read_record(Search, folder / "search" / name)
+        return cls(read_record(Baseline, folder / "baseline" / name), found)
+
+    @cached_property
+    def cells(self) -> dict[Names, Frontier]:
+        return {each.cell.accelerators: each for each in self.search.cells}
+
+    def options(self, names: Names) -> list[Option]:
+        """Of one cell; none where it was not searched or was refused. What was chosen by the upper
+        end of its loss's interval need not be in the front."""
+        if names not in self.cells:
+            return []
+        cell = self.cells[names]
+        answers = [a.chosen for a in self.search.answers if a.task.cell == cell.cell]
+        rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
+        # What was timed again since it was an answer is in the front as it is known now.
+        last = {digest(row.setting): row for row in rows}
+        return [Option(row, cell.search.decisive(row)) for row in last.values()]
+
+
+def searched(results: Path) -> list[tuple[str, Setup]]:
+    """Platform and setup of all that was searched, from the names of files alone."""
+    found = []
+    for path in sorted(results.glob("*/search/*_*_*.json")):
+        model, scheduler, steps = path.stem.rsplit("_", 2)
+        if steps.isdecimal():
+            found.append((path.parts[-3], Setup(model, scheduler, int(steps))))
+    return found
