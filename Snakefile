@@ -32,6 +32,7 @@ include: "rules/verify.smk"
 include: "rules/summary.smk"
 include: "rules/speed.smk"
 include: "rules/train.smk"
+include: "rules/prompts.smk"
 
 
 rule all:

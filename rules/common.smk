@@ -4,6 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from diffaccel import prompt_files, prompt_set
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
@@ -88,6 +89,10 @@ def get_task_baseline(wildcards):
 
 def get_asked(wildcards):
     return json.dumps([to_json(task) for task in EXPERIMENT.scripted])
+
+
+def get_latencies(wildcards):
+    return [to_json(latency) for latency in prompt_set.measured(EXPERIMENT)]
 
 
 def get_met():

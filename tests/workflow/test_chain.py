@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,31 @@ def test_the_benchmark_of_a_grid_counts_what_there_is(finished: Finished, tmp_pa
     assert spent["code"].jobs == met.count("bound") + met.count("user")
     text = page(kept / "cpu")
     assert text is not None and f"| mini-SD1.5 | DeepCache | 1 | {row.bounds[0]:.2f}x" in text
+
+
+def test_prompts_are_made_of_what_is_measured_and_nothing_is_measured_for_them(
+    finished: Finished, project: Project
+) -> None:
+    folder = project.folder / "results" / "benchmark"
+
+    def latencies() -> list[str]:
+        listed = json.loads((folder / "gen_5_category.json").read_text())
+        return [prompt["prompt_context"] for prompt in listed]
+
+    assert "0 of category 5; it is made from measurements" in project.run("prompts")
+    assert len(json.loads((folder / "anno_4_category.json").read_text())) == 1134
+    assert not latencies() and not (project.results / "baseline").exists()
+    assert "Nothing to be done" in project.run("prompts")
+    for name in ("baseline", "search"):
+        (project.results / name).mkdir()
+        shutil.copy(finished[0].results / name / f"{SETUP}.json", project.results / name)
+    assert "3 of category 5" in project.run("prompts")
+    assert all("running on cpu in at most" in text for text in latencies())
+    assert not (project.results / "models").exists()
+    before = (folder / "prompts.jsonl").read_bytes()
+    (folder / "prompts.jsonl").unlink()
+    project.run("prompts")
+    assert (folder / "prompts.jsonl").read_bytes() == before
 
 
 def test_a_second_run_does_nothing(finished: Finished) -> None:

@@ -147,6 +147,15 @@ def _recommend(args: argparse.Namespace) -> None:
     sys.exit(recommend.EXITS[found.status])
 
 
+def _prompts(args: argparse.Namespace) -> None:
+    from diffaccel import config, plan, prompt_files
+    from diffaccel.tasks import Category
+
+    experiment = plan.Experiment(config.read(args.config))
+    folder = args.out or Path(experiment.config.results) / "benchmark"
+    log.info("%s", prompt_files.write(folder, experiment, [Category(n) for n in args.category]))
+
+
 def _results(args: argparse.Namespace) -> Path:
     return args.results or Path("results") / devices.platform()
 
@@ -188,6 +197,25 @@ def _parser() -> argparse.ArgumentParser:
     text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
     whole = commands.add_parser("run", help=text, description=text)
     whole.set_defaults(function=_run, log=None)
+    text = "make the benchmark's prompts: five categories of tasks in words, ready to be answered"
+    ask = commands.add_parser("prompts", help=text, description=text)
+    ask.add_argument("--out", type=Path, help="the folder to write; default: results/benchmark")
+    ask.add_argument(
+        *("--category", "-c"),
+        type=int,
+        nargs="+",
+        choices=range(1, 6),
+        default=[],
+        metavar="N",
+        help="the files of these alone, 1 to 5",
+    )
+    ask.add_argument(
+        "--config",
+        type=Path,
+        default=Path("config.yaml"),
+        help="experiment whose measured latencies category 5 is made from",
+    )
+    ask.set_defaults(function=_prompts, log=None)
     draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
     draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
     draw.add_argument("--results", type=Path, help="default: this platform's")

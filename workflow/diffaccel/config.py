@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -133,6 +134,21 @@ def load(raw: Mapping[str, Any]) -> Config:
     if problems := _unknown_names(config) or _unread_prompts(config):
         raise ConfigError(_message(problems))
     return config
+
+
+def read(path: Path) -> Config:
+    """The checked configuration in a YAML file; an empty one is the default experiment.
+
+    Raises:
+        ConfigError: as `load`; or there is no such file, or it is not YAML with keys.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+    if not isinstance(raw, Mapping | None):
+        raise ConfigError(f"{path}: a configuration has keys, as in config.yaml; got {raw!r:.80}")
+    return load(raw or {})
 
 
 def _message(lines: Sequence[str]) -> str:

@@ -1,0 +1,173 @@
+"""The benchmark's prompts: five categories of tasks in words, numbered.
+
+The first four categories are the grid of `GRID`, whatever experiment is configured. The fifth asks
+for latencies between what was measured of the plain pipeline on the experiment's platform and of
+the fastest setting there.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from diffaccel import devices
+from diffaccel.config import Config
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.known import Known
+from diffaccel.plan import Experiment
+from diffaccel.tasks import Category, Request, sentence
+
+GRID = Path(__file__).parents[2] / "resources" / "experiments" / "real.yaml"
+"""The experiment whose models, schedulers, steps, accelerators and speedups are asked for."""
+FIRST_SPEEDUP = 192
+"""Id of the first prompt with a speedup; categories I to III have the ids below."""
+SAVED = (0.5, 0.7, 0.9)
+"""Shares of the time that the fastest setting saves, of which latencies are asked for."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A task of the benchmark."""
+
+    number: int
+    request: Request
+
+    @property
+    def id(self) -> str:
+        """Its name in files and paths."""
+        return str(self.number)
+
+    @property
+    def category(self) -> Category:
+        return self.request.category
+
+    @property
+    def text(self) -> str:
+        """The task in its exact words."""
+        return sentence(self.request)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long an image of a setup takes: seconds of a whole call over the images of the call.
+
+    Args:
+        platform: as in ``results/<platform>``, by `devices.slug`.
+        batch_size: images per call.
+        plain_s: of the plain pipeline, the median of its calls.
+        fastest_s: of the fastest setting whose loss is below ``max_loss``.
+    """
+
+    setup: Setup
+    platform: str
+    batch_size: int
+    plain_s: float
+    fastest_s: float
+    max_loss: float
+
+    @property
+    def limits(self) -> list[float]:
+        """The latencies to ask for, to three digits, widest first."""
+        saved = self.plain_s - self.fastest_s
+        return [float(f"{self.plain_s - share * saved:.3g}") for share in SAVED]
+
+
+def grid() -> Experiment:
+    """The experiment that categories I to IV are made from."""
+    return Experiment(Config.model_validate(yaml.safe_load(GRID.read_text(encoding="utf-8"))))
+
+
+def measured(experiment: Experiment) -> list[Latency]:
+    """The latencies known of an experiment's setups on its platform, in its order.
+
+    Raises:
+        RecordError: a record of a baseline or a search cannot be read.
+    """
+    folder = Path(experiment.config.results) / experiment.platform
+    found = (
+        _measured(Known.read(folder, setup), experiment.platform)
+        for slug, setup in experiment.setups.items()
+        if all((folder / part / f"{slug}.json").exists() for part in ("baseline", "search"))
+    )
+    return [latency for latency in found if latency is not None]
+
+
+def _measured(known: Known, platform: str) -> Latency | None:
+    """None where nothing keeps the loss limit."""
+    baseline = known.baseline
+    bounds = [
+        (cell.bound.speedup, cell.loss_limit)
+        for cell in known.search.cells
+        if cell.bound is not None and cell.baseline == baseline.digest
+    ]
+    if not bounds:
+        return None
+    speedup, max_loss = max(bounds)
+    size = baseline.spec.batch_size
+    plain = statistics.median(baseline.seconds) / size
+    return Latency(baseline.setup, devices.slug(platform), size, plain, plain / speedup, max_loss)
+
+
+def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt]:
+    """All prompts, by id.
+
+    Args:
+        asked: the experiment that categories I to IV are made from.
+        latencies: what category V is made from. A setup that cannot be made faster by the smallest
+            speedup of category IV is left out: noise would decide on such a limit.
+
+    Raises:
+        InputError: categories I to III have more prompts than there are ids.
+    """
+    limit = asked.config.loss_limit
+    plain = [Request(**asdict(setup)) for setup in asked.setups.values()]
+    accelerated = [
+        Request(**asdict(cell.setup), accelerators=cell.accelerators, max_loss=limit)
+        for cell in asked.cells.values()
+    ]
+    several = [request for request in accelerated if request.category == Category.COMBINATION]
+    one = [request for request in accelerated if request.category == Category.ONE]
+    numbered = _numbered([*plain, *one, *several], 1)
+    if len(numbered) >= FIRST_SPEEDUP:
+        raise InputError(
+            f"categories I to III have {len(numbered)} prompts, but only the {FIRST_SPEEDUP - 1} "
+            f"ids below {FIRST_SPEEDUP}: name fewer models, schedulers, steps or accelerators"
+        )
+    speedups = [
+        Request(
+            **asdict(task.cell.setup),
+            accelerators=task.cell.accelerators,
+            speedup=task.required,
+            max_loss=limit,
+        )
+        for task in asked.targets
+        if task.cell is not None
+    ]
+    numbered += _numbered(speedups, FIRST_SPEEDUP)
+    least = least_speedup(asked)
+    limited = [
+        Request(
+            **asdict(each.setup),
+            max_loss=each.max_loss,
+            platform=each.platform,
+            latency_s=seconds,
+        )
+        for each in latencies
+        if each.plain_s / each.fastest_s >= least
+        for seconds in each.limits
+    ]
+    return numbered + _numbered(limited, FIRST_SPEEDUP + len(speedups))
+
+
+def least_speedup(asked: Experiment) -> float:
+    """What a setup must be able to reach for category V to ask for a latency of it."""
+    return min(asked.config.speedups, default=1.0)
+
+
+def _numbered(requests: Iterable[Request], first: int) -> list[Prompt]:
+    return [Prompt(number, request) for number, request in enumerate(requests, start=first)]
