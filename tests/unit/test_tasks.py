@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffaccel.accelerators import ACCELERATORS, combination
+from diffaccel.config import Config
 from diffaccel.grid import SCHEDULERS
+from diffaccel.plan import Experiment
 from diffaccel.tasks import Category, Request, TaskError, parse, read_tasks, sentence
 from diffaccel.tasks.reading import fold
 
@@ -393,6 +395,30 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_a_request_checks_its_bounds(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"not|no \w+ given"):
         dataclasses.replace(MEANT, **change)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["loss " + "<=" * 400, "generate a " * 90, "1" * 1000, "at most " * 120, "3x speedup >= " * 70],
+)
+def test_what_patterns_could_run_away_on_is_refused(text: str) -> None:
+    """Backtracking over these would not end within a lifetime."""
+    with pytest.raises(TaskError, match="no model given"):
+        parse(text, MODELS)
+
+
+def test_no_sentence_is_that_long() -> None:
+    with pytest.raises(TaskError, match="1000 characters at most, not 1000000"):
+        parse("x" * 1_000_000, MODELS)
+
+
+def test_the_users_own_tasks_need_a_speedup(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.txt"
+    words = [PARTS[name] for name in PARTS if name not in ("speedup", "max_loss")]
+    path.write_text(" ".join(PARTS.values()) + "\n" + " ".join(words))
+    whole, bare = Experiment(Config(tasks_file=str(path))).user_tasks
+    assert whole.required == 3.0 and whole.problem is None
+    assert bare.cell is None and "no speedup given (category 3)" in str(bare.problem)
 
 
 def test_titles_of_all_combinations_are_read() -> None:

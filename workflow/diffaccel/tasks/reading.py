@@ -63,17 +63,17 @@ CLAUSES: dict[str, tuple[str, ...]] = {
         r"\b(?:generate|create|make|build|write)\s+(?:(?:an?|the)\s+)?(?P<value>\S.*?)\s+pipeline\b",
     ),
     "latency_s": (
-        rf"(?:\bper[\s-]image\s+)?{LATENCY}(?:{PER_IMAGE})?\s*(?:{AT_MOST}\s*)*"
+        rf"(?:\bper[\s-]image\s+)?{LATENCY}(?:{PER_IMAGE})?\s*(?:{AT_MOST}\s*)*+"
         rf"{NUMBER}{SECONDS}(?:{PER_IMAGE})?",
         rf"(?:\b(?:taking|needing|(?:that\s+)?(?:takes|needs))\s+)?(?:{AT_MOST}\s*)?{NUMBER}{SECONDS}"
         rf"(?:{PER_IMAGE}(?:\s+{LATENCY})?|\s+{LATENCY})",
     ),
     "max_loss": (
-        rf"{LOSS}\s*(?:{AT_MOST}\s*)*{NUMBER}{PERCENT}",
+        rf"{LOSS}\s*(?:{AT_MOST}\s*)*+{NUMBER}{PERCENT}",
         rf"(?:{AT_MOST}\s*)?{NUMBER}{PERCENT}\s*{LOSS}",
     ),
     "speedup": (
-        rf"\b{SPEEDUP}\s*(?:{AT_LEAST}\s*)*{NUMBER}{TIMES}?",
+        rf"\b{SPEEDUP}\s*(?:{AT_LEAST}\s*)*+{NUMBER}{TIMES}?",
         rf"(?:{AT_LEAST}\s*)?{NUMBER}{TIMES}(?:\s+(?:{SPEEDUP}|faster|as fast))?",
     ),
     "steps": (rf"{NUMBER}[\s-]*{STEP_KINDS}steps?\b",),
@@ -91,6 +91,9 @@ CLAUSES: dict[str, tuple[str, ...]] = {
 }
 """Field of `Request` -> patterns of the words that give it, tried in this order on what the fields
 before it left over; ``|`` stands where something was taken out."""
+
+LONGEST = 1000
+"""Characters of a sentence; the patterns are tried at each of them."""
 
 FILLER = frozenset(
     ("a", "an", "and", "at", "by", "for", "in", "of", "the", "to", "up", "with", "using")
@@ -237,6 +240,8 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
     Raises:
         TaskError: something is missing, unknown, out of bounds, or not understood.
     """
+    if len(sentence) > LONGEST:
+        raise TaskError(f"a task has {LONGEST} characters at most, not {len(sentence)}: {FORM}")
     rest = " ".join(sentence.split())
     given: list[str] = []
     understood: dict[str, Any] = {}
@@ -255,7 +260,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
             understood[name] = value
         except ValueError as error:
             problems.append(str(error))
-    for part in re.split(r"[|,;.]", rest):
+    for part in re.split(r"[|,;]|\.(?=\s|$)", rest):
         if not FILLER.issuperset(part.lower().split()):
             problems.append(f"not understood: {part.strip()!r}")
     if both := conflict(given):
@@ -274,15 +279,16 @@ def _explanation(
     missing: Sequence[str],
     models: Sequence[str],
 ) -> str:
-    known: dict[str, Iterable[str]] = {
-        "model": models,
-        "scheduler": SCHEDULERS,
-        "accelerators": (plugin.title for plugin in ACCELERATORS.values()),
+    titles = [plugin.title for plugin in ACCELERATORS.values()]
+    hints = {
+        "model": f"known: {', '.join(models)}",
+        "scheduler": f"known: {', '.join(SCHEDULERS)}",
+        "steps": "e.g. 50 steps",
+        "accelerators": f"known: {', '.join(titles)}",
+        "platform": "e.g. on cpu",
+        "latency_s": "e.g. 1.5 seconds per image",
     }
-    lacks = (
-        f"no {name} given" + (f" (known: {', '.join(known[name])})" if name in known else "")
-        for name in missing
-    )
+    lacks = (f"no {name} given ({hints[name]})" for name in missing)
     read = (
         f"{name} {' and '.join(value) if isinstance(value, tuple) else value}"
         for name, value in understood.items()
