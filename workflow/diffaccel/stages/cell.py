@@ -23,7 +23,7 @@ from diffaccel.accelerators import Combination, PipelineFacts, combination
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
-from diffaccel.losses import LossModel
+from diffaccel.losses import LossModel, scaled
 from diffaccel.measure import check_baseline
 from diffaccel.records import (
     Baseline,
@@ -37,10 +37,11 @@ from diffaccel.records import (
 from diffaccel.space import Point, Space, flatten, in_words, nest
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.strategies import STRATEGIES, Observation, Problem, Strategy
+from diffaccel.worth import MARGIN, Forecast, worth
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 8
+TOGETHER = 16
 """Settings at most that are timed in the same rounds."""
 ELSEWHERE = 40
 """Settings timed in other setups of the model, at most, that are learnt from: the newest."""
@@ -48,8 +49,8 @@ UNSURE = 0.05
 """Standard deviation of a predicted log-speedup above which what may be chosen is timed."""
 LEAST_ERROR = 0.012
 """Relative error of a timing where the spread of its pairs tells of none."""
-SURELY = 2.0
-"""Standard deviations within which a speed is taken to be."""
+EXACT = 1e-6
+"""Standard deviation of what is not in doubt."""
 
 Wanted = Sequence[tuple[Cell, SettingDict]]
 
@@ -79,16 +80,34 @@ next is asked for."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A setting that was drawn, with its speedup as far as it is known, and the loss that is
-    compared with the limit."""
+    """A setting that was drawn, with its speedup, measured in so many timings or else predicted,
+    and the loss that is compared with the limit."""
 
     setting: SettingDict
     speedup: float
     loss: float
-    timed: bool
+    timings: int
+
+    @property
+    def timed(self) -> bool:
+        return self.timings > 0
 
 
 Choose = Callable[[list[Estimate]], Estimate | None]
+
+
+def fastest(found: Sequence[Estimate], loss_limit: float) -> Estimate | None:
+    """The bound: what was timed twice, unless something else seems to be faster by more than
+    `MARGIN`.
+
+    The largest of many noisy speedups is too large on average (the winner's curse). A second timing
+    was not chosen for being large, and is the one that counts.
+    """
+    best = pareto.bound(found, loss_limit)
+    sure = pareto.bound([each for each in found if each.timings > 1], loss_limit)
+    if best is None or sure is None or best.speedup > sure.speedup * (1 + MARGIN):
+        return best
+    return sure
 
 
 class Clocked:
@@ -157,12 +176,17 @@ class Clocked:
         """Mean and standard deviation of the log-speedup of points."""
         return self.model.predict([nest(point) for point in points])
 
-    def teaching(self, settings: Sequence[SettingDict]) -> list[SettingDict]:
-        """Those of the settings to time, `TOGETHER` at most, so that the others are known well
-        enough: the least sure one, then the least sure given that one, and so on."""
+    def teaching(
+        self, settings: Sequence[SettingDict], timed: Sequence[SettingDict]
+    ) -> list[SettingDict]:
+        """Those of the settings to time beside others, `TOGETHER` with these at most, so that the
+        rest is known well enough: the least sure one, then the least sure given that one, and so
+        on."""
         chosen: list[SettingDict] = []
-        supposed, model, rest = [], self.model, list(settings)
-        while rest and len(chosen) < TOGETHER:
+        means, _ = self.model.predict(timed)
+        supposed = [(each, math.exp(mean)) for each, mean in zip(timed, means, strict=True)]
+        model, rest = self._fit(supposed), list(settings)
+        while rest and len(timed) + len(chosen) < TOGETHER:
             means, spreads = model.predict(rest)
             least = int(spreads.argmax())
             if spreads[least] <= UNSURE:
@@ -253,11 +277,11 @@ class CellSearch:
         means, _ = self.clocked.model.predict([each.setting for each in good.values()])
         found, timings = [], self.timings
         for (key, drawing), mean in zip(good.items(), means, strict=True):
-            timed = timings.get(key)
+            timed = timings.get(key, [])
             speedup = timed[-1].speedup if timed else math.exp(mean)
             if speedup is not None:
                 loss = self.options.decisive(drawing)
-                found.append(Estimate(drawing.setting, speedup, loss, bool(timed)))
+                found.append(Estimate(drawing.setting, speedup, loss, len(timed)))
         return found
 
     def best(self, choose: Choose) -> Measurement | None:
@@ -307,6 +331,12 @@ class CellSearch:
         ):
             yield wants
 
+    def meet(self, targets: Sequence[float], loss_limit: float) -> Wants:
+        """What must be timed of what was drawn until it is known which of it meets the targets."""
+        self.problem = problem = self._problem(targets, loss_limit, bound=False)
+        while settings := self._untimed(problem):
+            yield [Want("time", setting) for setting in settings]
+
     def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
         return Problem(
             space=self.space,
@@ -334,61 +364,57 @@ class CellSearch:
         return [nest(point) for point in self.strategy.ask(problem, history)]
 
     def _untimed(self, problem: Problem) -> list[SettingDict]:
-        """What has to be timed before it can be an answer."""
+        """What has to be timed: for each question what may be expected to move the answer most,
+        if that is worth it, given what was timed; and the bound again."""
         found = self.estimates()
         if self.strategy.times_all:
-            answers = list(found)
+            missing = [each for each in found if not each.timed]
         else:
-            limit = problem.loss_limit
-            nearest = [pareto.nearest(found, target, limit) for target in problem.targets]
-            if problem.bound:
-                nearest.append(pareto.nearest(found, math.inf, limit))
-            answers = [each for each in nearest if each is not None]
-        missing = {digest(each.setting): each.setting for each in answers if not each.timed}
-        return list(missing.values()) or self._unconfirmed(problem, found)
+            timed = [each for each in found if each.timed]
+            untimed, worths = self._worths(problem, timed, found)
+            best = {int(row.argmax()) for row in worths if len(row) and row.max() >= 1}
+            missing = [untimed[index] for index in sorted(best)]
+            if not missing and not timed:
+                nearest = pareto.nearest(found, math.inf, problem.loss_limit)
+                missing = [nearest] if nearest else []
+        return [each.setting for each in missing] or self._unconfirmed(problem, found)
+
+    def _worths(
+        self, problem: Problem, known: Sequence[Estimate], found: Sequence[Estimate]
+    ) -> tuple[list[Estimate], Floats]:
+        """What was found and not timed, and what timing each is worth to each question, given what
+        is known: (questions, untimed)."""
+        untimed = [each for each in found if not each.timed]
+        if not untimed:
+            return [], np.zeros((0, 0))
+        speeds, spreads = self.clocked.model.predict([each.setting for each in untimed])
+        limit = problem.loss_limit
+        losses = np.array([scaled(each.loss, limit) for each in untimed])
+        exact = np.full(len(untimed), EXACT)
+        forecast = Forecast(speeds, np.maximum(spreads, EXACT), losses, exact, scaled(limit, limit))
+        return untimed, np.array(worth(problem, known, forecast))
 
     def _unconfirmed(self, problem: Problem, found: list[Estimate]) -> list[SettingDict]:
-        """The fastest setting, unless it was timed twice.
-
-        The largest of many noisy speedups is too large on average (the winner's curse). The second
-        timing was not chosen for being large, and is the one that counts. What is not faster than
-        the plain pipeline promises nothing, and needs none.
-        """
-        best = pareto.bound(found, problem.loss_limit) if problem.bound else None
-        if best is None or best.speedup <= 1 or len(self.timings.get(digest(best.setting), [])) > 1:
+        """The bound, unless it was timed twice. What is not faster than the plain pipeline promises
+        nothing, and needs none."""
+        best = fastest(found, problem.loss_limit) if problem.bound else None
+        if best is None or best.speedup <= 1 or best.timings > 1:
             return []
         return [best.setting]
 
-    def meeting(self, required: float, loss_limit: float) -> Wants:
-        """What must be timed until one that was drawn is known to meet a target, or none is."""
-        while True:
-            best = pareto.meet(self.estimates(), required, loss_limit)
-            if best is None or best.timed:
-                return
-            yield [Want("time", best.setting)]
-
     def unsure(self) -> list[SettingDict]:
-        """What was drawn and not timed and might, for all that is known, be an answer: faster than
-        any other within the limit, and than the plain pipeline; or of less loss than what meets a
-        target, if it should be fast enough."""
-        problem = self.problem
-        if problem is None:
+        """What was drawn and not timed and may be expected to move an answer, for all that is known
+        of its speed."""
+        if self.problem is None:
             return []
         found = self.estimates()
-        best = pareto.bound([each for each in found if each.timed], problem.loss_limit)
-        to_beat = max(1.0, best.speedup if best else 1.0) if problem.bound else math.inf
-        held = {t: pareto.meet(found, t, problem.loss_limit) for t in problem.targets}
-        untimed = [each for each in found if not each.timed and each.loss < problem.loss_limit]
-        means, spreads = self.clocked.model.predict([each.setting for each in untimed])
-        slowest, fastest = np.exp(means - SURELY * spreads), np.exp(means + SURELY * spreads)
+        untimed, worths = self._worths(self.problem, found, found)
+        if not untimed:
+            return []
         return [
             each.setting
-            for each, low, high in zip(untimed, slowest, fastest, strict=True)
-            if high > to_beat
-            or any(
-                low < target <= high and (other is None or each.loss <= other.loss)
-                for target, other in held.items()
-            )
+            for each, value in zip(untimed, worths.max(axis=0), strict=True)
+            if value >= 1
         ]
 
     def add_drawing(self, row: Drawing) -> None:
@@ -425,7 +451,8 @@ def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> N
             searches[cell].add_drawing(drawing)
         if drawn and next(iter(searches.values())).clocked.timings:
             continue
-        timed = {digest(s): (cell, s) for cell, s in [*_teaching(searches), *_all(wanted, "time")]}
+        timed = {digest(s): (cell, s) for cell, s in _all(wanted, "time")}
+        timed |= {digest(s): (cell, s) for cell, s in _teaching(searches, [*timed.values()])}
         _time(searches, list(timed.values())[:TOGETHER], measurer)
 
 
@@ -439,8 +466,9 @@ def _all(wants: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDi
     return [each for group in rounds for each in group if each is not None]
 
 
-def _teaching(searches: dict[Cell, CellSearch]) -> list[tuple[Cell, SettingDict]]:
-    """What teaches most about what may be chosen, if that is not known well enough."""
+def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cell, SettingDict]]:
+    """What teaches most about what may be chosen, if that is not known well enough from what is
+    timed anyway."""
     unsure = {
         digest(setting): (cell, setting)
         for cell, search in searches.items()
@@ -448,7 +476,10 @@ def _teaching(searches: dict[Cell, CellSearch]) -> list[tuple[Cell, SettingDict]
     }
     clocked = next(iter(searches.values())).clocked
     clocked.look_around()
-    teaching = clocked.teaching([setting for _, setting in unsure.values()])
+    known = [setting for _, setting in timed]
+    for setting in known:
+        unsure.pop(digest(setting), None)
+    teaching = clocked.teaching([setting for _, setting in unsure.values()], known)
     return [unsure[digest(setting)] for setting in teaching]
 
 

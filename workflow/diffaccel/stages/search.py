@@ -26,7 +26,7 @@ from diffaccel.records import (
     SpeedRow,
     Task,
 )
-from diffaccel.stages.cell import CellSearch, Clocked, Measurer, Wanted, Wants, settle
+from diffaccel.stages.cell import CellSearch, Clocked, Measurer, Wanted, Wants, fastest, settle
 
 if TYPE_CHECKING:
     from diffaccel.measure import Bench, Candidate
@@ -143,7 +143,7 @@ def frontiers(
 
 
 def _bound(search: CellSearch, loss_limit: float) -> Measurement | None:
-    return search.best(lambda known: pareto.bound(known, loss_limit))
+    return search.best(lambda known: fastest(known, loss_limit))
 
 
 def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
@@ -190,23 +190,30 @@ def answers(
 def _answering(
     made: Sequence[Task], known: Frontier, search: CellSearch, found: dict[str, Answer]
 ) -> Wants:
-    """Answers a cell's tasks one after the other into ``found``."""
+    """Answers a cell's tasks into ``found``: what was drawn is timed for all of them together, and
+    only then is there a search for one after the other."""
+    hopeful = []
     for task in made:
         reason = _hopeless(task, known)
         task = resolved(task, known)
         if reason is None and task.required is not None:
-            meet = functools.partial(pareto.meet, required=task.required, loss_limit=task.max_loss)
-            yield from search.meeting(task.required, task.max_loss)
+            hopeful.append((task, task.required))
+        else:
+            found[task.id] = _infeasible(task, reason or "", search)
+    for limit in sorted({task.max_loss for task, _ in hopeful}):
+        yield from search.meet([r for task, r in hopeful if task.max_loss == limit], limit)
+    for task, required in hopeful:
+        meet = functools.partial(pareto.meet, required=required, loss_limit=task.max_loss)
+        chosen = search.best(meet)
+        if chosen is None:
+            yield from search.decide([required], task.max_loss, bound=False)
             chosen = search.best(meet)
-            if chosen is None:
-                yield from search.decide([task.required], task.max_loss, bound=False)
-                chosen = search.best(meet)
-            if chosen is not None:
-                found[task.id] = Answer(task, "met", "", chosen, None, search.baseline.environment)
-                continue
+        if chosen is not None:
+            found[task.id] = Answer(task, "met", "", chosen, None, search.baseline.environment)
+        else:
             count = len(search.drawings)
-            reason = f"no setting of {count} measured reaches {task.required}x within the loss"
-        found[task.id] = _infeasible(task, reason or "", search)
+            reason = f"no setting of {count} measured reaches {required}x within the loss"
+            found[task.id] = _infeasible(task, reason, search)
 
 
 def _hopeless(task: Task, known: Frontier) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from diffaccel.space import Point, Space
 from diffaccel.strategies import _candidates as candidates
 from diffaccel.strategies._surrogate import Quantity, predict
 from diffaccel.strategies.base import Observation, Problem, Strategy
+from diffaccel.worth import Forecast, worth
 
 Floats = NDArray[np.float64]
 Row = tuple[int, ...]
@@ -27,56 +27,12 @@ LOG_SPEEDUP = Quantity(
 )
 FIRST = (1.0, 0.5, 0.25)
 """Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
-MARGIN = 0.01
-"""What the bound must gain, in log-speedup, to count as a gain."""
-FASTER = 0.002
-"""Expected gain beyond that margin that is worth a measurement."""
-LESS_LOSS = 0.1
-"""Expected reduction of a target's loss, as a share of the limit, that is worth a measurement."""
-MEETING = 0.1
-"""Probability of meeting an open target that is worth a measurement."""
 GAINED = 1.1
 """Speedup below which the search does not end before it has looked at each axis alone."""
 CAP = 20
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
 FEWEST = 6
 FEW_AXES = 2
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Of each candidate: log-speedup and transformed loss, means and standard deviations."""
-
-    speed: Floats
-    speed_std: Floats
-    loss: Floats
-    loss_std: Floats
-    loss_limit: float  # transformed likewise
-
-    def within(self) -> Floats:
-        """Probability that the loss is below the limit."""
-        return _below((self.loss_limit - self.loss) / self.loss_std)
-
-    def reaches(self, speedup: float) -> Floats:
-        """Probability of at least that speedup."""
-        return _below((self.speed - math.log(speedup)) / self.speed_std)
-
-
-def _below(z: Floats) -> Floats:
-    """The normal distribution's cumulative probability (logistic approximation, error < 2e-4).
-
-    Source: Page, "Approximations to the cumulative normal function", Applied Statistics 26, 1977.
-    """
-    z = np.clip(z, -8, 8)
-    result: Floats = 1 / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * z * (1 + 0.044715 * z**2)))
-    return result
-
-
-def _excess(mean: Floats, std: Floats) -> Floats:
-    """Expected value of max(0, X) for a normal X: expected improvement."""
-    z = mean / std
-    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    return np.maximum(0.0, mean * _below(z) + std * density)
 
 
 def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forecast:
@@ -104,29 +60,6 @@ def _speeds(known: Known, seen: Floats, at: Floats) -> tuple[Floats, Floats]:
     if not timed.any():
         return np.zeros(len(at)), np.full(len(at), LOG_SPEEDUP.rise[1])
     return predict(LOG_SPEEDUP, seen[timed], np.log(speeds[timed]), at)
-
-
-def _worth(problem: Problem, history: list[Observation], f: Forecast) -> list[Floats]:
-    """For each question, what each candidate is worth to it; at 1.0 it deserves measuring."""
-    limit = problem.loss_limit
-    within = f.within()
-    fastest = pareto.bound(history, limit)
-    worths = []
-    if problem.bound:
-        # What is not faster than the plain pipeline is as good as anything that is not; but if
-        # nothing keeps the limit, anything that does is worth something.
-        slowest = float((f.speed - 2 * f.speed_std).min()) - MARGIN
-        held = max(math.log(fastest.speedup), 0.0) if fastest else slowest
-        worths.append(within * _excess(f.speed - held - MARGIN, f.speed_std) / FASTER)
-    for target in problem.targets:
-        best = pareto.meet(history, target, limit)
-        if best is None:
-            worths.append(f.reaches(target) * within / MEETING)
-            continue
-        held = scaled(max(best.loss, 0.0), limit)
-        lower = _excess(held - f.loss, f.loss_std) - _excess(-f.loss, f.loss_std)
-        worths.append(f.reaches(target) * lower / LESS_LOSS)
-    return worths
 
 
 def _cap(problem: Problem) -> int:
@@ -197,7 +130,7 @@ class Frontier(Strategy):
         return candidates.without(np.concatenate([fresh, more]), done)
 
     def _worths(self, problem: Problem, known: Known, rows: candidates.Indices) -> list[Floats]:
-        return _worth(problem, [o for _, o in known], _forecast(problem, known, rows))
+        return worth(problem, [o for _, o in known], _forecast(problem, known, rows))
 
 
 def _known(space: Space, history: Sequence[Observation]) -> Known:

@@ -1,0 +1,92 @@
+"""What it is worth to measure a setting: how far it may be expected to move the answers.
+
+Source: expected improvement under a constraint, Schonlau, Welch and Jones, "Global versus local
+search in constrained optimization of computer models", 1998.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffaccel import pareto
+from diffaccel.losses import scaled
+from diffaccel.strategies.base import Problem
+
+Floats = NDArray[np.float64]
+
+MARGIN = 0.01
+"""What the bound must gain, in log-speedup, to count as a gain."""
+FASTER = 0.002
+"""Expected gain beyond that margin that is worth a measurement."""
+LESS_LOSS = 0.1
+"""Expected reduction of a target's loss, as a share of the limit, that is worth a measurement."""
+MEETING = 0.1
+"""Probability of meeting an open target that is worth a measurement."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of each candidate: log-speedup and scaled loss, means and standard deviations (not 0)."""
+
+    speed: Floats
+    speed_std: Floats
+    loss: Floats
+    loss_std: Floats
+    loss_limit: float  # scaled likewise
+
+    def within(self) -> Floats:
+        """Probability that the loss is below the limit."""
+        return below((self.loss_limit - self.loss) / self.loss_std)
+
+    def reaches(self, speedup: float) -> Floats:
+        """Probability of at least that speedup."""
+        return below((self.speed - math.log(speedup)) / self.speed_std)
+
+
+def below(z: Floats) -> Floats:
+    """The normal distribution's cumulative probability (logistic approximation, error < 2e-4).
+
+    Source: Page, "Approximations to the cumulative normal function", Applied Statistics 26, 1977.
+    """
+    z = np.clip(z, -8, 8)
+    result: Floats = 1 / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * z * (1 + 0.044715 * z**2)))
+    return result
+
+
+def excess(mean: Floats, std: Floats) -> Floats:
+    """Expected value of max(0, X) for a normal X: expected improvement."""
+    z = mean / std
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    return np.maximum(0.0, mean * below(z) + std * density)
+
+
+def worth(problem: Problem, history: Sequence[pareto.Measured], f: Forecast) -> list[Floats]:
+    """For each question, what each candidate is worth to it; at 1.0 it deserves measuring.
+
+    Args:
+        history: what is known already.
+    """
+    limit = problem.loss_limit
+    within = f.within()
+    fastest = pareto.bound(history, limit)
+    worths = []
+    if problem.bound:
+        # What is not faster than the plain pipeline is as good as anything that is not; but if
+        # nothing keeps the limit, anything that does is worth something.
+        slowest = float((f.speed - 2 * f.speed_std).min()) - MARGIN
+        held = max(math.log(fastest.speedup), 0.0) if fastest else slowest
+        worths.append(within * excess(f.speed - held - MARGIN, f.speed_std) / FASTER)
+    for target in problem.targets:
+        best = pareto.meet(history, target, limit)
+        if best is None:
+            worths.append(f.reaches(target) * within / MEETING)
+            continue
+        held = scaled(max(best.loss, 0.0), limit)
+        lower = excess(held - f.loss, f.loss_std) - excess(-f.loss, f.loss_std)
+        worths.append(f.reaches(target) * lower / LESS_LOSS)
+    return worths
