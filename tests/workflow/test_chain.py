@@ -207,10 +207,6 @@ def test_prompts_are_made_of_what_is_measured_and_nothing_is_measured_for_them(
     assert "3 of category 5" in project.run("prompts")
     assert all("running on cpu in at most" in text for text in latencies())
     assert not (project.results / "models").exists()
-    before = (folder / "prompts.jsonl").read_bytes()
-    (folder / "prompts.jsonl").unlink()
-    project.run("prompts")
-    assert (folder / "prompts.jsonl").read_bytes() == before
 
 
 def test_a_second_run_does_nothing(finished: Finished) -> None:

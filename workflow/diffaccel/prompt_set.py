@@ -124,50 +124,60 @@ def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt
     Raises:
         InputError: categories I to III have more prompts than there are ids.
     """
-    limit = asked.config.loss_limit
-    plain = [Request(**asdict(setup)) for setup in asked.setups.values()]
-    accelerated = [
-        Request(**asdict(cell.setup), accelerators=cell.accelerators, max_loss=limit)
-        for cell in asked.cells.values()
-    ]
-    several = [request for request in accelerated if request.category == Category.COMBINATION]
-    one = [request for request in accelerated if request.category == Category.ONE]
-    numbered = _numbered([*plain, *one, *several], 1)
-    if len(numbered) >= FIRST_SPEEDUP:
+    first = _numbered([*_plain(asked), *_accelerated(asked)], 1)
+    if len(first) >= FIRST_SPEEDUP:
         raise InputError(
-            f"categories I to III have {len(numbered)} prompts, but only the {FIRST_SPEEDUP - 1} "
+            f"categories I to III have {len(first)} prompts, but only the {FIRST_SPEEDUP - 1} "
             f"ids below {FIRST_SPEEDUP}: name fewer models, schedulers, steps or accelerators"
         )
-    speedups = [
+    speedups = _numbered(_with_speedups(asked), FIRST_SPEEDUP)
+    fast_enough = [
+        each for each in latencies if each.plain_s / each.fastest_s >= least_speedup(asked)
+    ]
+    return first + speedups + _numbered(_in_time(fast_enough), FIRST_SPEEDUP + len(speedups))
+
+
+def _numbered(requests: Iterable[Request], first: int) -> list[Prompt]:
+    return [Prompt(number, request) for number, request in enumerate(requests, start=first)]
+
+
+def _plain(asked: Experiment) -> list[Request]:
+    return [Request(**asdict(setup)) for setup in asked.setups.values()]
+
+
+def _accelerated(asked: Experiment) -> list[Request]:
+    """One accelerator first, then combinations."""
+    limit = asked.config.loss_limit
+    requests = (
+        Request(**asdict(cell.setup), accelerators=cell.accelerators, max_loss=limit)
+        for cell in asked.cells.values()
+    )
+    return sorted(requests, key=lambda request: request.category)
+
+
+def _with_speedups(asked: Experiment) -> list[Request]:
+    return [
         Request(
             **asdict(task.cell.setup),
             accelerators=task.cell.accelerators,
             speedup=task.required,
-            max_loss=limit,
+            max_loss=task.max_loss,
         )
         for task in asked.targets
         if task.cell is not None
     ]
-    numbered += _numbered(speedups, FIRST_SPEEDUP)
-    least = least_speedup(asked)
-    limited = [
+
+
+def _in_time(latencies: Iterable[Latency]) -> list[Request]:
+    return [
         Request(
-            **asdict(each.setup),
-            max_loss=each.max_loss,
-            platform=each.platform,
-            latency_s=seconds,
+            **asdict(each.setup), max_loss=each.max_loss, platform=each.platform, latency_s=seconds
         )
         for each in latencies
-        if each.plain_s / each.fastest_s >= least
         for seconds in each.limits
     ]
-    return numbered + _numbered(limited, FIRST_SPEEDUP + len(speedups))
 
 
 def least_speedup(asked: Experiment) -> float:
     """What a setup must be able to reach for category V to ask for a latency of it."""
     return min(asked.config.speedups, default=1.0)
-
-
-def _numbered(requests: Iterable[Request], first: int) -> list[Prompt]:
-    return [Prompt(number, request) for number, request in enumerate(requests, start=first)]
