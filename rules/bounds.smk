@@ -1,4 +1,4 @@
-# The stores that users read: bounds and parameters of all cells.
+# The stores that users read: bounds and parameters of all cells that were ever searched here.
 localrules:
     bounds,
     params,
@@ -14,7 +14,7 @@ rule bounds:
     message:
         "bounds of all cells"
     run:
-        collect.bounds(input, output[0])
+        collect.bounds(collect.readable(R), output[0])
 
 
 rule params:
@@ -27,4 +27,4 @@ rule params:
     message:
         "parameter database"
     run:
-        collect.params(input, output[0])
+        collect.params(collect.readable(R), output[0])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffaccel import commands as first_version
 from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell
@@ -194,9 +195,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("results", nargs="?", type=Path, help="default: this platform's")
     show.set_defaults(function=_show, log=None)
     _add_recommend(commands)
+    first_version.add_parsers(commands)
     text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
     whole = commands.add_parser("run", help=text, description=text)
-    whole.set_defaults(function=_run, log=None)
+    whole.set_defaults(function=_run, log=None, passes_on=True)
     text = "make the benchmark's prompts: five categories of tasks in words, ready to be answered"
     ask = commands.add_parser("prompts", help=text, description=text)
     ask.add_argument("--out", type=Path, help="the folder to write; default: results/benchmark")
@@ -257,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one stage. What is wrong with the input is one line and exit status 2."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if rest and args.function is not _run:
+    if rest and not getattr(args, "passes_on", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.arguments = rest
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]

@@ -137,10 +137,19 @@ def load(raw: Mapping[str, Any]) -> Config:
 
 
 def read(path: Path) -> Config:
-    """The checked configuration in a YAML file; an empty one is the default experiment.
+    """The checked configuration in a YAML file.
 
     Raises:
-        ConfigError: as `load`; or there is no such file, or it is not YAML with keys.
+        ConfigError: as `read_raw`, or as `load`.
+    """
+    return load(read_raw(path))
+
+
+def read_raw(path: Path) -> Mapping[str, Any]:
+    """A configuration as it stands in a YAML file; an empty one is the default experiment.
+
+    Raises:
+        ConfigError: there is no such file, or it is not YAML with keys.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -148,7 +157,7 @@ def read(path: Path) -> Config:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(raw, Mapping | None):
         raise ConfigError(f"{path}: a configuration has keys, as in config.yaml; got {raw!r:.80}")
-    return load(raw or {})
+    return raw or {}
 
 
 def _message(lines: Sequence[str]) -> str:

@@ -26,15 +26,37 @@ def run(arguments: Sequence[str]) -> bool:
         InputError: another run is going on in this folder.
     """
     _hold_lock()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--nolock"]
-    command += arguments
-    planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
-    if planned.returncode == 0 and "Nothing to be done" in planned.stdout + planned.stderr:
+    command = _snakemake(arguments)
+    if not _has_work(command):
         return False
     os.execv(command[0], command)
 
 
-def _hold_lock() -> None:
+def make(arguments: Sequence[str]) -> bool:
+    """Has snakemake do its work and comes back; whether all went well.
+
+    Raises:
+        InputError: another run is going on in this folder.
+    """
+    lock = _hold_lock()
+    try:
+        command = _snakemake(arguments)
+        return not _has_work(command) or subprocess.run(command, pass_fds=[lock]).returncode == 0
+    finally:
+        os.close(lock)
+
+
+def _snakemake(arguments: Sequence[str]) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--nolock"]
+    return [*command, *arguments]
+
+
+def _has_work(command: Sequence[str]) -> bool:
+    planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+    return planned.returncode != 0 or "Nothing to be done" not in planned.stdout + planned.stderr
+
+
+def _hold_lock() -> int:
     LOCK.parent.mkdir(exist_ok=True)
     handle = os.open(LOCK, os.O_RDWR | os.O_CREAT)
     # Snakemake, which takes this process's place, keeps the lock; the jobs it starts do not.
@@ -42,6 +64,8 @@ def _hold_lock() -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        os.close(handle)
         raise InputError(
             f"another run is going on in {Path.cwd()}; wait for it, or stop it"
         ) from None
+    return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from os import PathLike as OsPathLike
 from pathlib import Path
@@ -13,6 +14,7 @@ from diffaccel.accelerators import combination
 from diffaccel.grid import Cell
 from diffaccel.jsonio import (
     SCHEMA,
+    RecordError,
     read_record,
     to_json,
     write_json,
@@ -23,6 +25,8 @@ from diffaccel.records import Answer, Frontier, Measurement, Proof, Search, Task
 from diffaccel.space import in_words
 from diffaccel.stages.search import resolved, stored_bound, unparsed
 
+log = logging.getLogger(__name__)
+
 PathLike = str | OsPathLike[str]
 
 
@@ -31,6 +35,19 @@ def read(searches: Iterable[PathLike]) -> tuple[list[Frontier], list[Answer]]:
     found = [read_record(Search, Path(path)) for path in searches]
     cells = [cell for search in found for cell in search.cells]
     return cells, [answer for search in found for answer in search.answers]
+
+
+def readable(results: PathLike) -> list[Path]:
+    """The records of everything that was searched on a platform, by this experiment or before; but
+    those that are broken or of another version."""
+    found = []
+    for path in sorted(Path(results).glob("search/*.json")):
+        try:
+            read_record(Search, path)
+            found.append(path)
+        except RecordError as error:
+            log.warning("left out: %s", error)
+    return found
 
 
 def bounds(searches: Iterable[PathLike], out: PathLike) -> None:

@@ -1,0 +1,8 @@
+"""Searches one accelerator or combination on one setup: see --help."""
+
+import sys
+
+from diffaccel.cli import main
+
+if __name__ == "__main__":
+    main(["traversal_search", *sys.argv[1:]])
