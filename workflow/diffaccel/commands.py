@@ -50,7 +50,10 @@ def add_parsers(commands: Any) -> None:
         (auto_code_gen, "the same, and render the script of every task that can be met"),
     ):
         name = function.__name__
-        added[name] = commands.add_parser(name, help=text, description=f"{text}. {rest}")
+        # Not abbreviated: --config is snakemake's, and not short for --configfile.
+        added[name] = commands.add_parser(
+            name, help=text, description=f"{text}. {rest}", allow_abbrev=False
+        )
         added[name].add_argument("--configfile", type=Path, help="on top of config.yaml")
         added[name].set_defaults(function=function, log=None, passes_on=True)
     added["auto_code_gen"].add_argument(
