@@ -33,6 +33,7 @@ include: "rules/summary.smk"
 include: "rules/speed.smk"
 include: "rules/train.smk"
 include: "rules/prompts.smk"
+include: "rules/benchmark.smk"
 
 
 rule all:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from diffaccel import prompt_files, prompt_set
+from diffaccel import ground_truth, prompt_files, prompt_set
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
@@ -93,6 +93,12 @@ def get_asked(wildcards):
 
 def get_latencies(wildcards):
     return [to_json(latency) for latency in prompt_set.measured(EXPERIMENT)]
+
+
+def get_searched(wildcards):
+    """Everything that was ever searched, on any platform, and when."""
+    found = Path(EXPERIMENT.config.results).glob("*/search/*.json")
+    return sorted(f"{path} {path.stat().st_mtime_ns}" for path in found)
 
 
 def get_met():

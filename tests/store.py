@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffaccel import pareto
+from diffaccel import pareto, sources
 from diffaccel.accelerators import PipelineFacts
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import write_record
@@ -22,6 +23,7 @@ from diffaccel.records import (
     SettingDict,
 )
 
+ROOT = Path(__file__).parents[1]
 LIMIT = 0.02
 VERSIONS = {"torch": "2.13.0", "diffusers": "0.42.1"}
 
@@ -46,7 +48,10 @@ def baseline(setup: Setup, platform: str = "cpu", seconds: float = 8.0) -> Basel
     """Of a model that is known by name, with as many prompts as fit into a call."""
     spec = known_models()[setup.model]
     prompts = [f"prompt {number}" for number in range(spec.batch_size)]
-    xl = spec.family == "SDXL"
+    mini = next(each for each in FAMILIES[spec.family].known if sources.is_local(each.source))
+    unet = json.loads((ROOT / mini.source / "unet/config.json").read_text(encoding="utf-8"))
+    kind = FAMILIES[spec.family].pipeline_class
+    scale = spec.guidance_scale
     return Baseline(
         setup=setup,
         spec=spec,
@@ -54,12 +59,7 @@ def baseline(setup: Setup, platform: str = "cpu", seconds: float = 8.0) -> Basel
         identity={},
         digest=setup.slug,
         environment=Environment(platform, platform, "", "float32", "none", 1, VERSIONS),
-        facts=PipelineFacts(
-            FAMILIES[spec.family].pipeline_class,
-            setup.steps,
-            (3, 3, 2) if xl else (3, 3, 3, 2),
-            (2, 4) if xl else (1, 2, 4, 8),
-        ),
+        facts=PipelineFacts.of_config(kind, unet, steps=setup.steps, guidance_scale=scale),
         prompts=prompts,
         scores={"clip_score": [80.0] * len(prompts)},
         shuffled_score=10.0,

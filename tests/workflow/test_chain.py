@@ -206,6 +206,9 @@ def test_prompts_are_made_of_what_is_measured_and_nothing_is_measured_for_them(
         shutil.copy(finished[0].results / name / f"{SETUP}.json", project.results / name)
     assert "3 of category 5" in project.run("prompts")
     assert all("running on cpu in at most" in text for text in latencies())
+    said = project.run("ground_truth")
+    assert "27 made of category 1" in said and "1134 unmeasured of category 4" in said
+    assert "3 made of category 5" in said and len(list(folder.glob("gt_code/*.py"))) == 30
     assert not (project.results / "models").exists()
 
 

@@ -1,13 +1,15 @@
-"""Rendering the script of an answered task."""
+"""Rendering scripts: of a setting that was measured, and of the plain pipeline."""
 
 from __future__ import annotations
+
+import dataclasses
 
 from diffaccel import codegen
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
-from diffaccel.grid import scheduler_class
+from diffaccel.grid import Setup, scheduler_class
 from diffaccel.models import FAMILIES
-from diffaccel.records import Answer, Baseline
+from diffaccel.records import Answer, Baseline, Measurement, ModelSpec
 
 
 class NoScriptError(InputError):
@@ -21,25 +23,17 @@ def script(answer: Answer, baseline: Baseline) -> str:
         NoScriptError: the task was not met.
     """
     task, chosen = answer.task, answer.chosen
-    if chosen is None or task.cell is None or answer.environment is None:
+    if chosen is None:
         raise NoScriptError(f"task {task.id} has no script: {answer.status}: {answer.reason}")
-    combined, spec = combination(task.cell.accelerators), baseline.spec
-    where = answer.environment
+    return accelerated(baseline, chosen, task.sentence or task.id)
+
+
+def accelerated(baseline: Baseline, chosen: Measurement, description: str) -> str:
+    """Source of the script that draws with a setting that was measured against a baseline."""
+    combined, where = combination(sorted(chosen.setting)), baseline.environment
     return codegen.render(
-        codegen.Script(
-            description=task.sentence or task.id,
-            model=spec.source,
-            pipeline_class=baseline.facts.pipeline_class,
-            scheduler_class=scheduler_class(baseline.setup.scheduler),
-            steps=baseline.setup.steps,
-            guidance_scale=spec.guidance_scale,
-            height=spec.height,
-            width=spec.width,
-            dtype=spec.dtype,
-            load_arguments=FAMILIES[spec.family].load_arguments(),
-            variant=spec.variant,
-            vae=spec.vae,
-            config=spec.config,
+        dataclasses.replace(
+            _plain(baseline.spec, baseline.setup, description),
             title=combined.title,
             setting=chosen.setting,
             parts=combined.emit(chosen.setting, baseline.facts),
@@ -54,4 +48,28 @@ def script(answer: Answer, baseline: Baseline) -> str:
                 date=chosen.date,
             ),
         )
+    )
+
+
+def plain(spec: ModelSpec, setup: Setup, description: str) -> str:
+    """Source of the script that draws with the unaccelerated pipeline."""
+    return codegen.render(_plain(spec, setup, description))
+
+
+def _plain(spec: ModelSpec, setup: Setup, description: str) -> codegen.Script:
+    family = FAMILIES[spec.family]
+    return codegen.Script(
+        description=description,
+        model=spec.source,
+        pipeline_class=family.pipeline_class,
+        scheduler_class=scheduler_class(setup.scheduler),
+        steps=setup.steps,
+        guidance_scale=spec.guidance_scale,
+        height=spec.height,
+        width=spec.width,
+        dtype=spec.dtype,
+        load_arguments=family.load_arguments(),
+        variant=spec.variant,
+        vae=spec.vae,
+        config=spec.config,
     )
