@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from diffaccel import devices
 from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import write_record
 from diffaccel.known import searched
 from diffaccel.recipes import read_recipe
 from diffaccel.recommend import Recommendation, lines, recommend, setup_named
@@ -153,6 +155,13 @@ def test_what_is_there_and_what_would_measure_it(results: Path) -> None:
     assert "'models=[\"SDXL\"]'" in command and "'steps=[25]'" in command
     empty = recommend(results.parent / "none", SETUP, 2.0)
     assert "there is nothing" in empty.reason
+
+
+def test_what_was_searched_beside_another_baseline_is_not_known(results: Path) -> None:
+    again = dataclasses.replace(store.baseline(SETUP), digest="another")
+    write_record(results / "cpu/baseline" / f"{SETUP.slug}.json", again)
+    found = recommend(results, SETUP, 2.0)
+    assert found.status == "unmeasured" and "measured again since" in found.reason
 
 
 def test_hardware_never_mixes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

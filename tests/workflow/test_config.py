@@ -13,6 +13,10 @@ from tests.workflow.conftest import Project
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ["mini-SD15"]}, "models: unknown model 'mini-SD15'; did you mean 'mini-SD1.5'?"),
     ({"models": []}, "models: list should have at least 1 item"),
+    *(
+        ({"models": [{"name": name, "source": "a"}]}, "models.0.name: string should match pattern")
+        for name in ("../x", "a/b", "a b", "x\n", "a'", "{{ 1 }}", "$(id)", "", ".x", "a_b")
+    ),
     ({"models": [{"name": "x"}]}, "models: 'x' is not a known model, so it needs a source"),
     ({"models": [{"name": "x", "famly": "SD1.5"}]}, "famly: there is no such key; did you mean"),
     (

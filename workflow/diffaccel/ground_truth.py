@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from diffaccel import pareto
+from diffaccel import devices, pareto
 from diffaccel.accelerators import combination
 from diffaccel.grid import Setup
 from diffaccel.jsonio import RecordError, write_record, write_text
@@ -81,14 +80,14 @@ def write(
         results: of all platforms.
         platform: that prompts are for which name none.
         specs: models by name, for plain pipelines of which nothing was measured.
-
     """
-    there = set(searched(results))
+    there = {(devices.slug(on), setup): results / on for on, setup in searched(results)}
 
     @cache
     def known(setup: Setup, on: str) -> Known | None:
+        folder = there.get((devices.slug(on), setup))
         with contextlib.suppress(RecordError):  # of another version, or not whole: as if not there
-            return Known.read(results / on, setup) if (on, setup) in there else None
+            return Known.read(folder, setup) if folder else None
         return None
 
     truths = []
@@ -147,10 +146,10 @@ def best(request: Request, known: Known | None) -> Measurement | None:
     if known is None:
         on = f" on {request.platform}" if request.platform else ""
         raise Unmet("unmeasured", f"{setup_of(request).slug} was not searched{on}")
-    limit = request.max_loss or known.search.cells[0].loss_limit
+    limit = request.max_loss or known.loss_limit
     required = request.speedup
     if request.latency_s is not None:
-        required = seconds_per_image(known) / request.latency_s
+        required = known.seconds_per_image / request.latency_s
         if required <= 1 and not request.accelerators:
             return None
     options = _options(request.accelerators, known)
@@ -161,11 +160,6 @@ def best(request: Request, known: Known | None) -> Measurement | None:
     if chosen is None:
         raise Unmet("infeasible", _reason(options, required, limit))
     return chosen.measured
-
-
-def seconds_per_image(known: Known) -> float:
-    """Of the plain pipeline: the median of whole calls over the images of a call."""
-    return statistics.median(known.baseline.seconds) / known.baseline.spec.batch_size
 
 
 def _options(names: Names, known: Known) -> list[Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +47,19 @@ class Known:
 
     @cached_property
     def cells(self) -> dict[Names, Frontier]:
-        return {each.cell.accelerators: each for each in self.search.cells}
+        """What was searched beside this baseline, and not beside one that was there before."""
+        digest = self.baseline.digest
+        return {c.cell.accelerators: c for c in self.search.cells if c.baseline == digest}
+
+    @property
+    def loss_limit(self) -> float:
+        """That the setup was searched with."""
+        return self.search.cells[0].loss_limit
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Of the plain pipeline: the median of whole calls over the images of a call."""
+        return statistics.median(self.baseline.seconds) / self.baseline.spec.batch_size
 
     def options(self, names: Names) -> list[Option]:
         """Of one cell; none where it was not searched or was refused. What was chosen by the upper

@@ -7,7 +7,6 @@ the fastest setting there.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,18 +98,17 @@ def measured(experiment: Experiment) -> list[Latency]:
 
 def _measured(known: Known, platform: str) -> Latency | None:
     """None where nothing keeps the loss limit."""
-    baseline = known.baseline
     bounds = [
         (cell.bound.speedup, cell.loss_limit)
-        for cell in known.search.cells
-        if cell.bound is not None and cell.baseline == baseline.digest
+        for cell in known.cells.values()
+        if cell.bound is not None
     ]
     if not bounds:
         return None
     speedup, max_loss = max(bounds)
-    size = baseline.spec.batch_size
-    plain = statistics.median(baseline.seconds) / size
-    return Latency(baseline.setup, devices.slug(platform), size, plain, plain / speedup, max_loss)
+    setup, size = known.baseline.setup, known.baseline.spec.batch_size
+    plain = known.seconds_per_image
+    return Latency(setup, devices.slug(platform), size, plain, plain / speedup, max_loss)
 
 
 def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt]:

@@ -92,13 +92,15 @@ def recommend(
         where = f" on {platform}" if platform else ""
         return unmeasured(f"{setup.slug} was not searched{where}; in {results} there is {listed}")
     known = Known.read(results / folder, setup)
+    if not known.cells:
+        return unmeasured(f"the baseline of {setup.slug} was measured again since it was searched")
     if missing := [names for names in accelerators if names not in known.cells]:
         what, listed = ("; ".join(map(_title, names)) for names in (missing, known.cells))
         return unmeasured(
             f"{setup.slug} was not searched with {what}, but with {listed}", known.cells
         )
     cells = {names: known.cells[names] for names in accelerators or known.cells}
-    limit = max_loss if max_loss is not None else known.search.cells[0].loss_limit
+    limit = max_loss if max_loss is not None else known.loss_limit
     status, chosen = _answer([known.options(names) for names in cells], speedup, limit)
     recipes = [recipe_of(known.baseline, each.measured) for each in chosen]
     refused = "; ".join(
