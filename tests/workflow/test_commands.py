@@ -102,6 +102,8 @@ def test_one_cell_from_what_was_measured(generated: tuple[Project, str]) -> None
     ("flags", "says"),
     [
         (["--search_targets", "deepcash"], "unknown accelerator 'deepcash': did you mean"),
+        (["--search_targets", "tome,tome"], "several different ones are needed"),
+        (["--search_targets", ","], "one accelerator or several"),
         (["--pipe", "SD9"], "unknown model 'SD9'"),
         (["--sched", "Euler"], "unknown scheduler 'Euler'"),
         (["--steps", "0"], "steps.0: input should be greater than or equal to 1"),
@@ -124,6 +126,13 @@ def test_wrong_flags(
     with pytest.raises(SystemExit) as done:
         main(["traversal_search", *words])
     assert done.value.code == 2 and says in caplog.text
+
+
+def test_a_dry_run_writes_nothing(project: Project) -> None:
+    flags = ["--pipe", "mini-SD1.5", "--sched", "DDIM", "--steps", "8", "--search_targets", "tome"]
+    done = start(project, "traversal_search", *flags, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "baseline, model, search" in done.stdout and not project.results.exists()
 
 
 @pytest.mark.parametrize(

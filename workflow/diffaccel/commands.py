@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 CONFIG = Path("config.yaml")
 """The experiment, from the folder that a command is started in."""
 
+DRY = {"-n", "--dry-run", "--dryrun"}
+"""What snakemake shows its plan for, and does nothing."""
+
 
 def add_parsers(commands: Any) -> None:
     """Adds the commands to those of ``diffaccel``."""
@@ -113,12 +116,21 @@ class Store:
 
     def search(self, arguments: Sequence[str]) -> bool:
         """Has snakemake search what is missing or out of date; whether all of it went well. The
-        stores are then what is known of everything that was ever searched here."""
+        stores are then what is known of everything that was ever searched here. A dry run ends
+        here.
+
+        Raises:
+            InputError: the experiment has nothing to search.
+        """
         from diffaccel.stages import collect
 
         targets = [str(self._record(setup)) for setup in self.experiment.setups.values()]
+        if not targets:
+            raise InputError("the experiment has no model with weights, so nothing to search")
         files = ["--configfile", *map(str, self.files)] if self.files else []
         well = run.make([*targets, *arguments, *files])
+        if DRY & set(arguments):
+            sys.exit(0 if well else 1)
         readable = collect.readable(self.folder)
         collect.bounds(readable, self.folder / "speedup_bounds.json")
         collect.params(readable, self.folder / "search_params.json")
@@ -180,13 +192,14 @@ def _updated(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def traversal_search(args: argparse.Namespace) -> None:
     """Searches one cell beside what is known of its setup already."""
     own = Store.read(args.configfile)
-    _check(args)
+    names = tasks.accelerators_named(args.search_targets.replace("+", ","))
+    _check(accelerators=names, speedup=args.req_speedup, max_loss=args.req_score_loss)
     setup = Setup(
         tasks.model_named(args.pipe, own.experiment.specs),
         tasks.scheduler_named(args.sched),
         args.steps,
     )
-    cell = Cell(setup, tasks.accelerators_named(args.search_targets.replace("+", ",")))
+    cell = Cell(setup, names)
     if own.experiment.specs[setup.model].untrained:
         raise InputError(f"{setup.model} is untrained here: without a score there is no loss")
     with tempfile.TemporaryDirectory() as scratch:
@@ -198,10 +211,10 @@ def traversal_search(args: argparse.Namespace) -> None:
     print(f"{setup.model}, {setup.scheduler}, {setup.steps} steps, {_outcome(cell, args, found)}")
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raises InputError where a number is out of the bounds that it has in tasks."""
-    for name, given in (("speedup", args.req_speedup), ("max_loss", args.req_score_loss)):
-        if given is not None and (wrong := problem(name, given)):
+def _check(**given: Any) -> None:
+    """Raises InputError where a value is out of the bounds that it has in tasks."""
+    for name, value in given.items():
+        if value is not None and (wrong := problem(name, value)):
             raise InputError(wrong)
 
 
