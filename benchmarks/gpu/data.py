@@ -64,7 +64,8 @@ class GridRecord:
     """A run of a whole grid of cells.
 
     Args:
-        seconds: from start to the last script, all runs together where it was stopped and went on.
+        seconds: from start to the last script, all parts together where it was stopped and went on.
+        parts: in how many it ran.
         share: of that time in which the GPU worked; None where nothing could tell.
         measured: settings drawn and scored over all cells.
         timed: how many of them were timed, too.
@@ -80,6 +81,7 @@ class GridRecord:
     loss_limit: float
     prompts: int
     seconds: float
+    parts: int
     share: float | None
     measured: int
     timed: int
@@ -158,6 +160,7 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
         loss_limit=frontiers[0].loss_limit,
         prompts=len(baseline.prompts),
         seconds=round(use.seconds, 1),
+        parts=use.parts,
         share=None if use.share is None else round(use.share, 4),
         measured=sum(known.measured for known in frontiers),
         timed=sum(known.timed for known in frontiers),

@@ -13,6 +13,8 @@ from diffaccel.accelerators import ACCELERATORS, combination
 from diffaccel.records import Environment, SettingDict, Setup, SpeedRecord, SpeedRow
 from diffaccel.stages.speed import TOGETHER
 
+SHORTEST = 0.1
+"""Seconds below which a job is not worth a line."""
 PREPARED = 1.0
 """Seconds beyond a usual call from which a first call has prepared something worth telling."""
 
@@ -172,11 +174,12 @@ def grid_part(grid: GridRecord) -> str:
     """What a run of the whole grid gives."""
     cells = sum(row.cells for row in grid.bounds)
     share = "" if grid.share is None else f", in {grid.share:.0%} of which the GPU worked"
+    parts = f" in {grid.parts} parts, stopped and gone on" if grid.parts > 1 else ""
     told = (
         "`python -m benchmarks.gpu grid` (a part of `make bench-gpu`) on "
         f"{_where(grid.environment, [grid.date])}\n\n"
         f"From empty results, {cells} cells and {grid.targets} targets took "
-        f"**{grid.seconds / 60:.1f} minutes**{share}. {grid.met} targets can be met, with a loss "
+        f"**{grid.seconds / 60:.1f} minutes**{parts}{share}. {grid.met} targets can be met, with a loss "
         f"of CLIP score below {grid.loss_limit:.0%} over {grid.prompts} prompts. {grid.measured} "
         f"settings were drawn and scored, many jobs at once, and {grid.timed} of them timed, one "
         f"job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} have a script."
@@ -192,6 +195,7 @@ def grid_part(grid: GridRecord) -> str:
                 f"{stage.seconds / stage.jobs:.1f}",
             ]
             for stage in grid.stages
+            if stage.seconds >= SHORTEST * stage.jobs
         ),
     )
     failures = [f"- {line}" for line in grid.failures]

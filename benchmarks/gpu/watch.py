@@ -23,10 +23,12 @@ class Use:
 
     Args:
         seconds: from start to end.
+        parts: how many.
         share: of that time in which the GPU worked, or None where there is none to ask.
     """
 
     seconds: float
+    parts: int
     share: float | None
 
 
@@ -82,7 +84,7 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 def used(path: Path) -> Use:
     """What `watched` noted, over all runs of a file; nothing where there is none."""
     if not path.exists():
-        return Use(0.0, None)
+        return Use(0.0, 0, None)
     lengths: dict[str, float] = defaultdict(float)
     samples = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -91,4 +93,4 @@ def used(path: Path) -> Use:
         if sample.isdigit():
             samples.append(int(sample))
     share = sum(samples) / len(samples) / 100 if samples else None
-    return Use(sum(lengths.values()), share)
+    return Use(sum(lengths.values()), len(lengths), share)

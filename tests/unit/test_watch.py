@@ -42,4 +42,4 @@ def test_a_gpu_is_asked_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_parts_of_a_run_are_added(tmp_path: Path) -> None:
     path = tmp_path / "use.csv"
     path.write_text("100,0.5,90\n100,1.0,80\n100,1.2,\n250,0.5,10\n250,0.9,20\n")
-    assert used(path) == Use(pytest.approx(2.1), pytest.approx(0.5))  # type: ignore[arg-type]
+    assert used(path) == Use(pytest.approx(2.1), 2, pytest.approx(0.5))  # type: ignore[arg-type]
