@@ -179,11 +179,11 @@ def grid_part(grid: GridRecord) -> str:
         "`python -m benchmarks.gpu grid` (a part of `make bench-gpu`) on "
         f"{_where(grid.environment, [grid.date])}\n\n"
         f"From empty results, {cells} cells and {grid.targets} targets took "
-        f"**{grid.seconds / 60:.1f} minutes**{parts}{share}. {grid.met} targets can be met, with a loss "
-        f"of CLIP score below {grid.loss_limit:.0%} over {grid.prompts} prompts. {grid.measured} "
-        f"settings were drawn and scored, many jobs at once, and {grid.timed} of them timed, one "
-        f"job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} have a script."
-        + _proof(grid)
+        f"**{grid.seconds / 60:.1f} minutes**{parts}{share}. {grid.met} targets can be met, with "
+        f"a loss of CLIP score below {grid.loss_limit:.0%} over {grid.prompts} prompts. "
+        f"{grid.measured} settings were drawn and scored, many jobs at once, and {grid.timed} of "
+        f"them timed, one job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} "
+        "have a script." + _proof(grid)
     )
     spent = table(
         ["job", "jobs", "minutes", "s a job"],
