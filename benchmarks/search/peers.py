@@ -40,7 +40,7 @@ class Peer(Strategy):
     """
 
     most: ClassVar[int] = MOST
-    rungs: ClassVar[tuple[float, ...]] = (1.0,)
+    rungs: ClassVar[tuple[float, ...]] = ()
     """Shares of the prompts that are drawn when a point is asked for the first time, the second,
     and so on."""
     alone: ClassVar[bool] = False

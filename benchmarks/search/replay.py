@@ -13,7 +13,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, 
 from diffaccel.space import Space
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.stages import search
-from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Estimate, Wanted
+from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Estimate, Sheet, Wanted
 from diffaccel.strategies import Problem, Strategy
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
@@ -119,8 +119,9 @@ class Replay:
 
     Args:
         batch: prompts a call; each call takes as long as the recorded one.
-        rungs: shares of the prompts that are drawn the first time, the second, and so on. What was
-            drawn in part has a failure that says so, so that it is no answer yet.
+        rungs: of a strategy that decides itself how many prompts to draw: their shares the first
+            time, the second, and so on. What was drawn in part has a failure that says so, so that
+            it is no answer yet.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Replay:
         seed: int,
         batch: int,
         ledgers: dict[Cell, Ledger],
-        rungs: tuple[float, ...] = (1.0,),
+        rungs: tuple[float, ...] = (),
     ) -> None:
         self.truth, self.seed, self.batch, self.ledgers = truth, seed, batch, ledgers
         self._plain = truth.table.about.plain
@@ -137,19 +138,24 @@ class Replay:
         self._drawn: Counter[str] = Counter()
         self._timed: Counter[str] = Counter()
 
-    def draw(self, wanted: Wanted) -> list[Drawing]:
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
         """Costs as many calls as the prompts need."""
-        return [self._draw(cell, setting) for cell, setting in wanted]
+        return [self._draw(sheet) for sheet in wanted]
 
-    def _draw(self, cell: Cell, setting: SettingDict) -> Drawing:
-        row, ledger = self.truth.rows[digest(setting)], self.ledgers[cell]
-        before, now = self._prompts[self._drawn[row.key] :][:2]
+    def _draw(self, sheet: Sheet) -> Drawing:
+        row, ledger = self.truth.rows[digest(sheet.setting)], self.ledgers[sheet.cell]
+        before, now = sheet.before.prompts if sheet.before else 0, sheet.prompts
+        if len(self._prompts) > 1:
+            before, now = self._prompts[self._drawn[row.key] :][:2]
         self._drawn[row.key] += 1
         calls = math.ceil(now / self.batch) - math.ceil(before / self.batch)
         took = calls * self._plain / self.truth.speedups[row.key]
         ledger.drawn += not before
         ledger.seconds += took
-        return _drawing(self.truth.table, row, now, took)
+        made = _drawing(self.truth.table, row, now, took)
+        if len(self._prompts) > 1 and made.failure is None and now < len(row.scores):
+            return replace(made, failure=f"drawn for {now} of {len(row.scores)} prompts")
+        return made
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         """Costs a call of each setting, and its share of the plain one, a round."""
@@ -184,9 +190,6 @@ def _drawing(table: Table, row: Row, prompts: int, took: float) -> Drawing:
     if not row.scores:
         return Drawing(row.setting, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
     before, after = tuple(table.baseline.scores[SCORE][:prompts]), row.scores[:prompts]
-    part = (
-        f"drawn for {prompts} of {len(row.scores)} prompts" if len(row.scores) > prompts else None
-    )
     return Drawing(
         setting=row.setting,
         loss=loss_of(before, after),
@@ -196,7 +199,7 @@ def _drawing(table: Table, row: Row, prompts: int, took: float) -> Drawing:
         first_call=None,
         spent=took,
         date="",
-        failure=row.failure or part,
+        failure=row.failure,
     )
 
 
@@ -323,7 +326,7 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
         for cell in table.rows
     ]
     beside = {each.cell.accelerators: each for each in cells}
-    rungs: tuple[float, ...] = (1.0,)
+    rungs: tuple[float, ...] = ()
     for cell in cells:
         cell.beside = beside
         if isinstance(cell.by, peers.Peer):
@@ -338,7 +341,8 @@ def _whole(truth: Truth, cell: Cell, batch: int) -> float:
     ledgers = {cell: Ledger()}
     measurer = Replay(truth, 0, batch, ledgers)
     wanted = [(cell, row.setting) for row in truth.table.rows[cell]]
-    measurer.draw(wanted)
+    prompts = len(truth.table.baseline.prompts)
+    measurer.draw([Sheet(cell, setting, prompts) for cell, setting in wanted])
     for first in range(0, len(wanted), TOGETHER):
         measurer.clock(wanted[first : first + TOGETHER])
     return ledgers[cell].seconds

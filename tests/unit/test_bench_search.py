@@ -35,7 +35,7 @@ from diffaccel.jsonio import parse, read_json
 from diffaccel.models import known_models
 from diffaccel.records import MeasureOptions
 from diffaccel.space import Axis, flatten
-from diffaccel.stages.cell import Estimate
+from diffaccel.stages.cell import Estimate, Sheet
 from diffaccel.strategies.base import Observation, Problem
 
 FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
@@ -123,7 +123,7 @@ def test_what_is_looked_up_costs_what_it_would_have(noiseless: Table) -> None:
     some = noiseless.rows[DEEPCACHE][:3]
     plain = noiseless.about.plain
     own = [plain / row.speedup for row in some]
-    drawn = measurer.draw([(DEEPCACHE, row.setting) for row in some])
+    drawn = measurer.draw([Sheet(DEEPCACHE, row.setting, 16) for row in some])
     assert [each.loss for each in drawn] == [noiseless.losses[row.key] for row in some]
     assert ledger.seconds == pytest.approx(2 * sum(own))  # 16 prompts are 2 calls of 8
     timed = measurer.clock([(DEEPCACHE, row.setting) for row in some])
@@ -240,7 +240,7 @@ def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
     measurer = Replay(truth, 0, 4, {DEEPCACHE: ledger}, (0.25, 0.5, 1.0))
     call = noiseless.about.plain / row.speedup
     for prompts, calls in ((4, 1), (8, 2), (16, 4)):
-        (drawn,) = measurer.draw([(DEEPCACHE, row.setting)])
+        (drawn,) = measurer.draw([Sheet(DEEPCACHE, row.setting, 16)])
         assert drawn.scores["clip_score"] == list(row.scores[:prompts])
         assert ledger.seconds == pytest.approx(calls * call)
         assert (drawn.failure is None) == (prompts == 16)

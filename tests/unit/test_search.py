@@ -32,7 +32,7 @@ from diffaccel.records import (
 )
 from diffaccel.space import nest
 from diffaccel.stages import search
-from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Measurer, Wanted
+from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Measurer, Sheet, Wanted
 from diffaccel.strategies import frontier as strategy
 
 CELL = Cell(Setup("m", "DDIM", 20), ("deepcache",))
@@ -44,11 +44,11 @@ BASELINE = Baseline(
     digest="d",
     environment=Environment("cpu", "cpu", "", "float32", "none", 1, {}),
     facts=PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4)),
-    prompts=["a", "b"],
-    scores={"clip_score": [80.0, 81.0]},
+    prompts=["a", "b"] * 8,
+    scores={"clip_score": [80.0, 81.0] * 8},
     shuffled_score=10.0,
     seconds=[1.0],
-    image_digests=["", ""],
+    image_digests=["", ""] * 8,
     date="",
 )
 
@@ -70,9 +70,9 @@ class Noisy:
         self.drawn: list[SettingDict] = []
         self.rounds: list[list[Cell]] = []
 
-    def draw(self, wanted: Wanted) -> list[Drawing]:
-        self.drawn += [setting for _, setting in wanted]
-        return [drawing(cell, setting) for cell, setting in wanted]
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        self.drawn += [sheet.setting for sheet in wanted if sheet.before is None]
+        return [drawing(sheet) for sheet in wanted]
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
@@ -85,15 +85,16 @@ class Noisy:
         return SpeedRow(setting, timing_of([(speedup, 1.0)]), None, 1.0, "")
 
 
-def drawing(cell: Cell, setting: SettingDict) -> Drawing:
-    _, loss = response(setting, cell.setup.steps)
-    return Drawing(setting, loss, (loss, loss), {"clip_score": []}, {}, None, 1.0, "")
+def drawing(sheet: Sheet) -> Drawing:
+    _, loss = response(sheet.setting, sheet.cell.setup.steps)
+    scores = [score * (1 - loss) for score in BASELINE.scores["clip_score"][: sheet.prompts]]
+    return Drawing(sheet.setting, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, "")
 
 
 class Forbidden:
     """Nothing may be measured."""
 
-    def draw(self, wanted: Wanted) -> list[Drawing]:
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
         raise AssertionError(f"drawn again: {wanted}")
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
@@ -208,7 +209,7 @@ def test_the_upper_end_of_the_loss_may_be_what_counts(tmp_path: Path) -> None:
     class Unsure(Noisy):
         """Losses are known to a percent only."""
 
-        def draw(self, wanted: Wanted) -> list[Drawing]:
+        def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
             exact = super().draw(wanted)
             return [replace(d, loss_interval=(d.loss - 0.01, d.loss + 0.01)) for d in exact]
 
@@ -280,7 +281,7 @@ def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
 
 
 def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
-    opened = replace(cell_search(tmp_path), baseline=replace(BASELINE, shuffled_score=80.0))
+    opened = replace(cell_search(tmp_path), baseline=replace(BASELINE, shuffled_score=80.4))
     known = frontier(opened, Forbidden(), [1.5])
     assert known.status == "refused" and known.bound is None
     task = Task("t", "target", CELL, 1.5, None, 0.02, None)

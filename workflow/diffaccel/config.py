@@ -73,6 +73,7 @@ class MeasureEntry(_Strict):
     """How much is measured; see `diffaccel.records.MeasureOptions`."""
 
     prompts: Annotated[int, Field(ge=2)] = 16
+    max_prompts: Annotated[int, Field(ge=2)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     pairs: Annotated[int, Field(ge=1)] = 3
     max_pairs: Annotated[int, Field(ge=1)] = 6
@@ -217,6 +218,9 @@ def _unknown_names(config: Config) -> list[str]:
     if config.search.strategy not in STRATEGIES:
         given = config.search.strategy
         problems.append(f"search.strategy: unknown {given!r}; {suggest(given, STRATEGIES)}")
+    most = config.measure.max_prompts
+    if most is not None and most < config.measure.prompts:
+        problems.append(f"measure.max_prompts: {most} is below prompts {config.measure.prompts}")
     if config.measure.max_pairs < config.measure.pairs:
         problems.append(
             f"measure.max_pairs: {config.measure.max_pairs} is below pairs {config.measure.pairs}"
@@ -272,7 +276,7 @@ def _unread_prompts(config: Config) -> list[str]:
     problems = []
     for path in dict.fromkeys(model_spec(entry).prompts for entry in config.models):
         try:
-            read_prompts(Path(path), config.measure.prompts)
+            read_prompts(Path(path), measure_options(config).most)
         except PromptError as error:
             problems.append(str(error))
     return problems

@@ -127,10 +127,10 @@ class Bench:
         with combination(sorted(setting)).applied(self.pipe, setting) as call:
             yield self.calling(call)
 
-    def batches(self) -> list[slice]:
-        """The prompt set in batches; the last may be short."""
-        size = self.spec.batch_size
-        return [slice(start, start + size) for start in range(0, len(self.prompts), size)]
+    def batches(self, first: int = 0, end: int | None = None) -> list[slice]:
+        """The prompts from the first on, up to the end, in batches; the last may be short."""
+        end, size = len(self.prompts) if end is None else end, self.spec.batch_size
+        return [slice(start, min(start + size, end)) for start in range(first, end, size)]
 
     def call(self, applied: Applied, batch: slice) -> Called:
         """Draws one batch."""
@@ -144,10 +144,17 @@ class Bench:
         arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
         return Called(arrays, seconds, whole)
 
-    def score(self, images: Images, references: Images | None) -> dict[str, list[float]]:
-        """Every metric that can be computed, per image."""
+    def score(
+        self, images: Images, references: Images | None, first: int = 0
+    ) -> dict[str, list[float]]:
+        """Every metric that can be computed, per image.
+
+        Args:
+            first: the prompt of the first image; the others' follow it.
+        """
+        prompts = self.prompts[first : first + len(images)]
         return {
-            name: self.metrics[name](images, self.prompts, references)
+            name: self.metrics[name](images, prompts, references)
             for name, metric in METRICS.items()
             if references is not None or not metric.needs_reference
         }
@@ -274,43 +281,59 @@ class Candidate:
 
     Args:
         warm: whether this process called it before, so that nothing is left to prepare.
+        prompts: how many it is drawn with; None: with all that there are.
     """
 
     setting: SettingDict
     applied: Applied
     warm: bool = False
+    prompts: int | None = None
 
 
-def draw(bench: Bench, baseline: Baseline, references: Images, candidate: Candidate) -> Drawing:
-    """Draws and scores the whole prompt set.
+def draw(
+    bench: Bench,
+    baseline: Baseline,
+    references: Images,
+    candidate: Candidate,
+    before: Drawing | None = None,
+) -> Drawing:
+    """Draws and scores a setting.
 
     Args:
         references: the baseline's images, in the order of the prompts.
+        before: what was drawn of the same setting with fewer prompts; these are not drawn again.
 
     Returns:
-        What came out; of a candidate that raised, its message.
+        What came out, that of before with it; of a candidate that raised, its message.
     """
+    first = before.prompts if before else 0
     made: list[Called] = []
     try:
-        for batch in bench.batches():
+        for batch in bench.batches(first, candidate.prompts):
             made.append(bench.call(candidate.applied, batch))
     except Exception as error:
         failure = _failure(error)
         log.warning("failed: %s: %s", candidate.setting, failure)
         return _failed(candidate.setting, failure, sum(each.whole for each in made))
     images = np.concatenate([each.images for each in made])
+    same = references[first : first + len(images)]
     with bench.device.beside():
-        scores, scoring = timed(lambda: bench.score(images, references), bench.device.name)
-    before, after = baseline.scores[SCORE], scores[SCORE]
+        scores, scoring = timed(lambda: bench.score(images, same, first), bench.device.name)
+    first_call: float | None = made[0].whole
+    spent = sum(each.whole for each in made) + scoring
+    if before is not None:
+        scores = {name: before.scores[name] + values for name, values in scores.items()}
+        spent, first_call = before.spent + spent, before.first_call
+    plain = baseline.scores[SCORE][: first + len(images)]
     blank = _blank(images)
     return Drawing(
         setting=candidate.setting,
-        loss=loss_of(before, after),
-        loss_interval=loss_interval(before, after, bench.options.confidence),
+        loss=loss_of(plain, scores[SCORE]),
+        loss_interval=loss_interval(plain, scores[SCORE], bench.options.confidence),
         scores=scores,
         means={name: float(np.mean(values)) for name, values in scores.items()},
-        first_call=made[0].whole,
-        spent=sum(each.whole for each in made) + scoring,
+        first_call=first_call,
+        spent=spent,
         date=today(),
         failure=f"{blank} of {len(images)} images are blank" if blank else None,
     )

@@ -5,9 +5,11 @@ Times are in seconds, scores are CLIP scores (0 to 100), losses are relative (0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diffaccel import sequential
 from diffaccel.accelerators.base import PipelineFacts
 from diffaccel.grid import Cell, Setup
 from diffaccel.space import Value
@@ -65,7 +67,10 @@ class MeasureOptions:
     """How much is measured.
 
     Args:
-        prompts: how many prompts, from the first of the file on.
+        prompts: how many prompts a setting is drawn with, from the first of the file on; fewer
+            where it is clear before that it loses too much.
+        max_prompts: how many an answer gets while its loss is not clearly below the limit; None:
+            no more than any other setting.
         seed: of the first prompt; prompt i is generated with seed + i.
         pairs: interleaved timed pairs at least.
         max_pairs: pairs at most, while their spread is above ``spread``.
@@ -75,11 +80,35 @@ class MeasureOptions:
     """
 
     prompts: int = 16
+    max_prompts: int | None = None
     seed: int = 0
     pairs: int = 3
     max_pairs: int = 6
     spread: float = 0.03
     confidence: float = 0.95
+
+    @property
+    def most(self) -> int:
+        """Prompts that the baseline is drawn with."""
+        return max(self.prompts, self.max_prompts or 0)
+
+    def looks(self, batch: int) -> tuple[int, ...]:
+        """Numbers of prompts after which to look whether a loss is below the limit."""
+        return sequential.looks(batch, self.prompts, self.most)
+
+    def below(
+        self, baseline: Sequence[float], accelerated: Sequence[float], limit: float, batch: int
+    ) -> bool | None:
+        """Whether a loss is below the limit, with ``confidence`` over all looks; None while that is
+        not clear. Of the baseline as many scores count as there are accelerated ones.
+
+        Few prompts can tell that much is lost, but not that nothing is: the image that breaks may
+        be the next. So nothing is below the limit before the usual number of prompts.
+        """
+        count = len(accelerated)
+        error = (1 - self.confidence) / len(self.looks(batch))
+        found = sequential.below(baseline[:count], accelerated, limit, error)
+        return None if found and count < self.prompts else found
 
 
 @dataclass(frozen=True)
@@ -189,6 +218,11 @@ class Drawing:
     date: str
     failure: str | None = None
 
+    @property
+    def prompts(self) -> int:
+        """How many it was drawn with; none where it crashed."""
+        return min(map(len, self.scores.values()), default=0)
+
 
 @dataclass(frozen=True)
 class SpeedRow:
@@ -256,6 +290,11 @@ class Measurement:
     first_call: float | None = None
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def prompts(self) -> int:
+        """How many it was drawn with; none where it crashed."""
+        return min(map(len, self.scores.values()), default=0)
+
     @classmethod
     def of(cls, drawing: Drawing, timed: SpeedRow) -> Measurement:
         """What was drawn and what was timed of the same setting, together."""
@@ -283,6 +322,7 @@ class Frontier:
         status: ``measured``, or ``refused`` where the accelerators cannot work on the pipeline
             or its baseline cannot carry a relative loss; ``reason`` says which.
         bound: the fastest measurement with a loss below the limit, if any.
+        clear: whether the prompts tell that its loss is, with the configured confidence.
         front: the settings that no other beats in both speedup and loss, mildest first.
         measured: how many settings were drawn and scored; they are in the journal.
         timed: how many of these were timed; of the others the speed was only predicted.
@@ -302,6 +342,7 @@ class Frontier:
     timed: int
     seconds: float
     candidates: int
+    clear: bool = True
 
 
 @dataclass(frozen=True)
@@ -337,6 +378,8 @@ class Answer:
         chosen: the measurement that meets the task with the least loss.
         nearest: where nothing meets it, the nearest reachable.
         environment: where it was measured.
+        clear: whether the prompts tell, with the configured confidence, that the chosen loss is
+            below the limit, or that nothing drawn that is fast enough has such a loss.
     """
 
     task: Task
@@ -345,6 +388,7 @@ class Answer:
     chosen: Measurement | None
     nearest: Measurement | None
     environment: Environment | None
+    clear: bool = True
 
 
 @dataclass(frozen=True)

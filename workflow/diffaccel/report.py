@@ -52,6 +52,8 @@ def show_summary(results: str | Path) -> None:
                 console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
         console.print()
     _show_unmet(console, table)
+    if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
+        console.print("?: too few prompts to tell on which side of the limit the loss lies.")
     proven = table["verified"].dropna().astype(bool)
     console.print(
         f"[bold]{len(proven)} scripts verified, {int(proven.sum())} keep what they promise.[/]\n"
@@ -101,7 +103,7 @@ def _setup(title: str, rows: pd.DataFrame) -> Table:
         none = pd.isna(best["bound"])
         view.add_row(
             str(name),
-            "none" if none else f"{best['bound']:.2f}x",
+            "none" if none else f"{best['bound']:.2f}x{_doubt(best['bound_clear'])}",
             "" if none else f"{best['bound_loss']:+.1%}",
             "" if none else f"{best['bound_loss_low']:+.1%}..{best['bound_loss_high']:+.1%}",
             *(_target(cell, target) for target in targets),
@@ -123,7 +125,14 @@ def _target(rows: pd.DataFrame, required: float) -> str:
     """The least loss at a required speedup, or a dash where it cannot be had."""
     found = _records(rows[(rows["origin"] == "target") & (rows["required"] == required)])
     met = [row for row in found if row["status"] == "met"]
-    return f"[green]{met[0]['loss']:+.1%}[/]" if met else "[yellow]-[/]"
+    if not met:
+        return f"[yellow]-[/]{_doubt(bool(found) and found[0]['clear'])}"
+    return f"[green]{met[0]['loss']:+.1%}[/]{_doubt(met[0]['clear'])}"
+
+
+def _doubt(clear: Any) -> str:
+    """A mark where the prompts do not tell on which side of the limit a loss lies."""
+    return "" if clear else "?"
 
 
 def _scripts(rows: pd.DataFrame) -> str:

@@ -25,6 +25,7 @@ from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.losses import LossModel, scaled
 from diffaccel.measure import check_baseline
+from diffaccel.metrics import SCORE
 from diffaccel.records import (
     Baseline,
     Clocking,
@@ -55,11 +56,21 @@ EXACT = 1e-6
 Wanted = Sequence[tuple[Cell, SettingDict]]
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A setting that is to be drawn with so many prompts, and what was drawn of it before."""
+
+    cell: Cell
+    setting: SettingDict
+    prompts: int
+    before: Drawing | None = None
+
+
 class Measurer(Protocol):
     """What draws and times settings of the cells of one setup."""
 
-    def draw(self, wanted: Wanted) -> list[Drawing]:
-        """One drawing a setting, in order."""
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        """One drawing a setting, in order, with that of before in it."""
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         """One timing a setting, in order, all timed in the same rounds."""
@@ -67,7 +78,7 @@ class Measurer(Protocol):
 
 @dataclass(frozen=True)
 class Want:
-    """What must be done next about a setting."""
+    """What must be done next about a setting: to draw it up to the next look, or to time it."""
 
     what: Literal["draw", "time"]
     setting: SettingDict
@@ -318,7 +329,7 @@ class CellSearch:
         """What the strategy wants drawn for the bound and the targets, by the speeds as they are
         predicted; it is not timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=True)
-        while settings := self._ask(problem):
+        while settings := self._unfinished(loss_limit) or self._ask(problem):
             yield [Want("draw", setting) for setting in settings]
 
     def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
@@ -326,16 +337,20 @@ class CellSearch:
         bound, and what answers them is timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=bound)
         while wants := (
-            [Want("draw", setting) for setting in self._ask(problem)]
+            [Want("draw", s) for s in self._unfinished(loss_limit) or self._ask(problem)]
             or [Want("time", setting) for setting in self._untimed(problem)]
+            or [Want("draw", setting) for setting in self._undecided(problem)]
         ):
             yield wants
 
     def meet(self, targets: Sequence[float], loss_limit: float) -> Wants:
         """What must be timed of what was drawn until it is known which of it meets the targets."""
         self.problem = problem = self._problem(targets, loss_limit, bound=False)
-        while settings := self._untimed(problem):
-            yield [Want("time", setting) for setting in settings]
+        while wants := (
+            [Want("time", setting) for setting in self._untimed(problem)]
+            or [Want("draw", setting) for setting in self._undecided(problem)]
+        ):
+            yield wants
 
     def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
         return Problem(
@@ -362,6 +377,69 @@ class CellSearch:
         ]
         history = [one for one in seen if problem.space.holds(one.point)]
         return [nest(point) for point in self.strategy.ask(problem, history)]
+
+    def below(self, drawing: Drawing, loss_limit: float) -> bool | None:
+        """Whether the loss of a setting is below a limit; None where that is not clear."""
+        options, scores = self.baseline.options, self.baseline.scores[SCORE]
+        if not drawing.scores:
+            return False
+        batch = self.baseline.spec.batch_size
+        return options.below(scores, drawing.scores[SCORE], loss_limit, batch)
+
+    def sheet(self, setting: SettingDict) -> Sheet:
+        """What drawing a setting up to the next look takes."""
+        before = self.drawings.get(digest(setting))
+        looks = self.baseline.options.looks(self.baseline.spec.batch_size)
+        prompts = next(look for look in looks if before is None or look > before.prompts)
+        return Sheet(self.cell, setting, prompts, before)
+
+    def _unfinished(self, loss_limit: float) -> list[SettingDict]:
+        """What was not drawn with the usual number of prompts though it may keep the limit."""
+        usual = self.baseline.options.prompts
+        return [
+            each.setting
+            for each in self.drawings.values()
+            if 0 < each.prompts < usual
+            and each.failure is None
+            and self.below(each, loss_limit) is not False
+        ]
+
+    def _undecided(self, problem: Problem) -> list[SettingDict]:
+        """Answers that are not clearly below the limit, and what would be the answer to a target
+        that none meets, if it were, as long as there are prompts left."""
+        found, limit = self.estimates(), problem.loss_limit
+        timed = [each for each in found if each.timed]
+        chosen = [fastest(timed, limit)] if problem.bound else []
+        for target in problem.targets:
+            met = pareto.meet(timed, target, limit)
+            chosen.append(met or self._closest(found, target, limit))
+        drawings = {
+            digest(each.setting): self.drawings[digest(each.setting)] for each in chosen if each
+        }
+        return [
+            each.setting
+            for each in drawings.values()
+            if each.prompts < self.baseline.options.most and self.below(each, limit) is None
+        ]
+
+    def _closest(
+        self, found: Sequence[Estimate], target: float, loss_limit: float
+    ) -> Estimate | None:
+        """What is fast enough, but of a loss that is not clearly below the limit."""
+        unclear = [
+            each
+            for each in found
+            if each.speedup >= target
+            and self.below(self.drawings[digest(each.setting)], loss_limit) is None
+        ]
+        return min(unclear, key=lambda each: each.loss, default=None)
+
+    def clear(self, chosen: Measurement | None, target: float, loss_limit: float) -> bool:
+        """Whether the prompts tell that what was chosen for a target keeps the limit, or, where
+        nothing was, that nothing does."""
+        if chosen is None:
+            return self._closest(self.estimates(), target, loss_limit) is None
+        return self.below(self.drawings[digest(chosen.setting)], loss_limit) is True
 
     def _untimed(self, problem: Problem) -> list[SettingDict]:
         """What has to be timed: for each question what may be expected to move the answer most,
@@ -421,8 +499,8 @@ class CellSearch:
         """Keeps a drawing, on disk first."""
         self.drawn.append(row)
         self.drawings[digest(row.setting)] = row
-        what = f" ({row.failure})" if row.failure else ""
-        log.info("%s: %s: loss %+.4f%s", self.cell.slug, in_words(row.setting), row.loss, what)
+        what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
+        log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.setting), row.loss, what)
 
     def add_timing(self, row: SpeedRow) -> None:
         """Keeps a timing, on disk first."""
@@ -446,9 +524,9 @@ def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> N
     """
     searches = {search.cell: search for search, _ in wanting}
     while wanted := {search.cell: wants for search, each in wanting if (wants := next(each, []))}:
-        drawn = _all(wanted, "draw")
-        for (cell, _), drawing in zip(drawn, measurer.draw(drawn) if drawn else [], strict=True):
-            searches[cell].add_drawing(drawing)
+        drawn = [searches[cell].sheet(setting) for cell, setting in _all(wanted, "draw")]
+        for sheet, drawing in zip(drawn, measurer.draw(drawn) if drawn else [], strict=True):
+            searches[sheet.cell].add_drawing(drawing)
         if drawn and next(iter(searches.values())).clocked.timings:
             continue
         timed = {digest(s): (cell, s) for cell, s in _all(wanted, "time")}

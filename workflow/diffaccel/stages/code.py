@@ -42,7 +42,7 @@ def accelerated(baseline: Baseline, chosen: Measurement, description: str) -> st
                 loss=chosen.loss,
                 loss_interval=chosen.loss_interval,
                 confidence=baseline.options.confidence,
-                prompts=len(baseline.prompts),
+                prompts=chosen.prompts,
                 hardware=where.device,
                 versions=where.versions,
                 date=chosen.date,

@@ -143,14 +143,18 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
         "reason": found.reason,
         "sentence": task.sentence,
     }
-    best = known[cell].bound if cell in known else None
+    record = known.get(cell) if cell else None
+    best = record.bound if record else None
     row["bound"] = best.speedup if best else None
+    row["clear"] = found.clear if record else None
+    row["bound_clear"] = record.clear if record and best else None
     chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
     for prefix, measured in chosen:
         row[f"{prefix}speedup"] = measured.speedup if measured else None
         row[f"{prefix}loss"] = measured.loss if measured else None
         row[f"{prefix}loss_low"] = measured.loss_interval[0] if measured else None
         row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
+        row[f"{prefix}prompts"] = measured.prompts if measured else None
         row[f"{prefix}setting"] = in_words(measured.setting) if measured else ""
     row["verified"] = verdict.ok if verdict else None
     row["verified_speedup"] = verdict.speedup if verdict else None

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,20 @@ from diffaccel.records import (
     Frontier,
     Measurement,
     SearchOptions,
+    SettingDict,
     SpeedRow,
     Task,
 )
-from diffaccel.stages.cell import CellSearch, Clocked, Measurer, Wanted, Wants, fastest, settle
+from diffaccel.stages.cell import (
+    CellSearch,
+    Clocked,
+    Measurer,
+    Sheet,
+    Wanted,
+    Wants,
+    fastest,
+    settle,
+)
 
 if TYPE_CHECKING:
     from diffaccel.measure import Bench, Candidate
@@ -60,28 +71,34 @@ class Live:
         made.call(made.plain, made.batches()[0])  # warm-up
         return made, bench.load_images(self._folder, baseline)
 
-    def _candidates(self, wanted: Wanted) -> list[Candidate]:
+    def _candidate(self, setting: SettingDict, prompts: int | None = None) -> Candidate:
         from diffaccel.measure import Candidate
 
         made, _ = self._opened
-        return [
-            Candidate(s, functools.partial(made.accelerated, s), digest(s) in self._warm)
-            for _, s in wanted
-        ]
+        applied = functools.partial(made.accelerated, setting)
+        return Candidate(setting, applied, digest(setting) in self._warm, prompts)
 
-    def draw(self, wanted: Wanted) -> list[Drawing]:
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
         from diffaccel.measure import draw
 
         made, references = self._opened
-        candidates = self._candidates(wanted)
-        self._warm.update(digest(setting) for _, setting in wanted)
-        return [draw(made, self._baseline, references, candidate) for candidate in candidates]
+        self._warm.update(digest(sheet.setting) for sheet in wanted)
+        return [
+            draw(
+                made,
+                self._baseline,
+                references,
+                self._candidate(sheet.setting, sheet.prompts),
+                sheet.before,
+            )
+            for sheet in wanted
+        ]
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         from diffaccel.measure import clock
 
         made, references = self._opened
-        return clock(made, self._candidates(wanted), references)
+        return clock(made, [self._candidate(setting) for _, setting in wanted], references)
 
 
 @contextlib.contextmanager
@@ -148,6 +165,7 @@ def _bound(search: CellSearch, loss_limit: float) -> Measurement | None:
 
 def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
     supported, _ = search.combination.supports(search.baseline.facts)
+    bound = _bound(search, loss_limit)
     return Frontier(
         cell=search.cell,
         status="measured" if search.refused is None else "refused",
@@ -155,12 +173,13 @@ def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
         loss_limit=loss_limit,
         search=search.options,
         baseline=search.baseline.digest,
-        bound=_bound(search, loss_limit),
+        bound=bound,
         front=pareto.front(search.usable()),
         measured=len(search.drawings),
         timed=len(search.timings),
         seconds=search.seconds,
         candidates=search.space.size if supported else 0,
+        clear=bound is None or search.clear(bound, bound.speedup, loss_limit),
     )
 
 
@@ -209,7 +228,9 @@ def _answering(
             yield from search.decide([required], task.max_loss, bound=False)
             chosen = search.best(meet)
         if chosen is not None:
-            found[task.id] = Answer(task, "met", "", chosen, None, search.baseline.environment)
+            clear = search.clear(chosen, required, task.max_loss)
+            environment = search.baseline.environment
+            found[task.id] = Answer(task, "met", "", chosen, None, environment, clear)
         else:
             count = len(search.drawings)
             reason = f"no setting of {count} measured reaches {required}x within the loss"
@@ -257,7 +278,9 @@ def resolved(task: Task, known: Frontier) -> Task:
 
 def _infeasible(task: Task, reason: str, search: CellSearch) -> Answer:
     near = search.best(lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss))
-    return Answer(task, "infeasible", reason, None, near, search.baseline.environment)
+    required = task.required or math.inf
+    clear = search.refused is not None or search.clear(None, required, task.max_loss)
+    return Answer(task, "infeasible", reason, None, near, search.baseline.environment, clear)
 
 
 def unparsed(task: Task) -> Answer:

@@ -144,7 +144,8 @@ class Prover:
         def applied() -> Iterator[Generate]:
             yield lambda prompts, seeds: module.generate(pipe, prompts, seeds)
 
-        return own, Candidate(script.setting, applied)
+        chosen = script.answer.chosen
+        return own, Candidate(script.setting, applied, prompts=chosen.prompts if chosen else None)
 
     def _measured(self, loaded: Sequence[tuple[Bench, Candidate]]) -> list[Measurement]:
         """The baseline of the pairs is the first script's pipeline, outside of what the script puts
