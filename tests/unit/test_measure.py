@@ -20,6 +20,7 @@ from diffaccel.measure import (
     Candidate,
     Generate,
     check_baseline,
+    draw,
     image_digests,
     loss_interval,
     loss_of,
@@ -125,6 +126,22 @@ def test_loss_has_the_sign_of_the_contract() -> None:
     brighter = alone(made, record, images, putting_on(made, Recorder(shift=10)), {})
     assert brighter.loss == pytest.approx(-10 / np.mean(record.scores["clip_score"]))
     assert brighter.means["psnr"] < 40
+
+
+def test_what_was_drawn_is_gone_on_with() -> None:
+    """Three prompts and then the others are all of them at once; no prompt is drawn twice."""
+    made, candidate = bench(Recorder()), Recorder(shift=10)
+    record, images = baseline_of(made)
+    wanted = Candidate({}, putting_on(made, candidate), prompts=3)
+    few = draw(made, record, images, wanted)
+    assert few.prompts == 3 and few.loss == loss_of(
+        record.scores["clip_score"][:3], few.scores["clip_score"]
+    )
+    more = draw(made, record, images, replace(wanted, prompts=None), few)
+    assert [prompt for call in candidate.calls for prompt in call] == PROMPTS
+    whole = draw(made, record, images, replace(wanted, prompts=None))
+    assert more.scores == whole.scores and more.loss_interval == whole.loss_interval
+    assert more.spent > few.spent
 
 
 def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:

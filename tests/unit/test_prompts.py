@@ -39,6 +39,7 @@ def test_every_format_gives_the_same_prompts(name: str, tmp_path: Path) -> None:
     path.write_bytes(READ[name].encode())
     assert read_prompts(path, 2) == WANTED
     assert read_prompts(path, 1) == WANTED[:1]
+    assert read_prompts(path, 1, 9) == WANTED
 
 
 def test_quotes_within_a_cell_stand_as_they_are(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from diffaccel.accelerators import PipelineFacts
 from diffaccel.grid import Cell, Setup
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
-from diffaccel.measure import timing_of
+from diffaccel.measure import loss_of, timing_of
 from diffaccel.records import (
     Answer,
     Baseline,
@@ -87,7 +87,7 @@ class Noisy:
 
 def drawing(sheet: Sheet) -> Drawing:
     _, loss = response(sheet.setting, sheet.cell.setup.steps)
-    scores = [score * (1 - loss) for score in BASELINE.scores["clip_score"][: sheet.prompts]]
+    scores = [score * (1 - loss) for score in (BASELINE.scores["clip_score"] * 4)[: sheet.prompts]]
     return Drawing(sheet.setting, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, "")
 
 
@@ -219,6 +219,38 @@ def test_the_upper_end_of_the_loss_may_be_what_counts(tmp_path: Path) -> None:
     assert careful is not None and usual is not None
     assert careful.loss_interval[1] < 0.02 < usual.loss_interval[1]
     assert careful.speedup < usual.speedup
+
+
+def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: Path) -> None:
+    class Scattered(Noisy):
+        """Each prompt's loss is half a percent off."""
+
+        def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+            return [scattered(sheet, drawing(sheet)) for sheet in wanted]
+
+    def scattered(sheet: Sheet, made: Drawing) -> Drawing:
+        random = np.random.default_rng(0)
+        scores = [score + random.normal(0, 0.4) for score in made.scores["clip_score"]]
+        plain = opened.baseline.scores["clip_score"][: sheet.prompts]
+        return replace(made, scores={"clip_score": scores}, loss=loss_of(plain, scores))
+
+    opened = cell_search(tmp_path)
+    opened.baseline = replace(
+        BASELINE,
+        prompts=["a"] * 64,
+        scores={"clip_score": [80.0, 81.0] * 32},
+        options=MeasureOptions(max_prompts=64),
+    )
+    known = frontier(opened, Scattered(), [1.5])
+    drawn = {digest(each.setting): each for each in opened.drawings.values()}
+    clear = {key: opened.below(each, 0.02) for key, each in drawn.items()}
+    assert {8, 16} <= {each.prompts for each in drawn.values()}
+    for key, each in drawn.items():
+        assert each.prompts >= 16 or clear[key] is False
+    assert known.bound is not None
+    bound = drawn[digest(known.bound.setting)]
+    assert known.clear == (clear[digest(known.bound.setting)] is True)
+    assert known.clear or bound.prompts == 64
 
 
 def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
     "accelerators": ["DeepCache"],
     "speedups": [1.1, 50.0],
     "loss_limit": 0.5,
-    "measure": {"prompts": 4, "pairs": 2, "max_pairs": 2},
+    "measure": {"prompts": 4, "max_prompts": None, "pairs": 2, "max_pairs": 2},
 }
 """An experiment of one cell that takes seconds. The loss limit is wide, so that the flow does not
 hang on how well so few steps and prompts do."""

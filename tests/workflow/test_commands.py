@@ -46,7 +46,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
         steps=[3],
         speedups=[],
         loss_limit=0.9,
-        measure={"prompts": 3, "pairs": 1, "max_pairs": 1},
+        measure={"prompts": 3, "max_prompts": None, "pairs": 1, "max_pairs": 1},
     )
     done = start(project, "auto_code_gen", "--tasks_file", str(folder / "tasks.txt"))
     assert done.returncode == 1, done.stdout + done.stderr

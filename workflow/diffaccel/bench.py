@@ -49,7 +49,7 @@ def open_bench(
         ModelError: the model cannot be loaded.
         PromptError: the prompts cannot be read.
     """
-    prompts = read_prompts(Path(spec.prompts), options.most)
+    prompts = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
     be_quiet()
     use_threads(spec.threads)
     with device.beside():

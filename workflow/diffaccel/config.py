@@ -218,9 +218,6 @@ def _unknown_names(config: Config) -> list[str]:
     if config.search.strategy not in STRATEGIES:
         given = config.search.strategy
         problems.append(f"search.strategy: unknown {given!r}; {suggest(given, STRATEGIES)}")
-    most = config.measure.max_prompts
-    if most is not None and most < config.measure.prompts:
-        problems.append(f"measure.max_prompts: {most} is below prompts {config.measure.prompts}")
     if config.measure.max_pairs < config.measure.pairs:
         problems.append(
             f"measure.max_pairs: {config.measure.max_pairs} is below pairs {config.measure.pairs}"
@@ -276,7 +273,7 @@ def _unread_prompts(config: Config) -> list[str]:
     problems = []
     for path in dict.fromkeys(model_spec(entry).prompts for entry in config.models):
         try:
-            read_prompts(Path(path), measure_options(config).most)
+            read_prompts(Path(path), config.measure.prompts, config.measure.max_prompts or 0)
         except PromptError as error:
             problems.append(str(error))
     return problems

@@ -27,8 +27,9 @@ class PromptError(InputError):
     """A prompt file is missing, not of its format, or too short."""
 
 
-def read_prompts(path: Path, count: int) -> list[str]:
-    """The first ``count`` prompts of a file, each with its white space made single.
+def read_prompts(path: Path, count: int, most: int = 0) -> list[str]:
+    """The first ``count`` prompts of a file, or ``most`` where it has more, each with its white
+    space made single.
 
     A table's first line names its columns if it holds one of `KEYS`; without it the prompts are
     the only column, or the first in which every cell has at least two words. Cells may be quoted
@@ -48,7 +49,8 @@ def read_prompts(path: Path, count: int) -> list[str]:
     # What comes after is not looked at, so that a huge file costs little; a table has one more
     # line, its header.
     try:
-        found = read(lines[: count + 1])[:count]
+        most = max(count, most)
+        found = read(lines[: most + 1])[:most]
     except _LineError as error:
         raise PromptError(f"prompts {path}: {error}") from None
     prompts = [" ".join(prompt.split()) for _, prompt in found]

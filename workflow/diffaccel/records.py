@@ -5,13 +5,12 @@ Times are in seconds, scores are CLIP scores (0 to 100), losses are relative (0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from diffaccel import sequential
 from diffaccel.accelerators.base import PipelineFacts
 from diffaccel.grid import Cell, Setup
+from diffaccel.sequential import Looks
 from diffaccel.space import Value
 
 SettingDict = dict[str, dict[str, Value]]
@@ -69,8 +68,8 @@ class MeasureOptions:
     Args:
         prompts: how many prompts a setting is drawn with, from the first of the file on; fewer
             where it is clear before that it loses too much.
-        max_prompts: how many an answer gets while its loss is not clearly below the limit; None:
-            no more than any other setting.
+        max_prompts: how many an answer gets while its loss is not clearly below the limit, if there
+            are so many; None: no more than any other setting.
         seed: of the first prompt; prompt i is generated with seed + i.
         pairs: interleaved timed pairs at least.
         max_pairs: pairs at most, while their spread is above ``spread``.
@@ -86,29 +85,6 @@ class MeasureOptions:
     max_pairs: int = 6
     spread: float = 0.03
     confidence: float = 0.95
-
-    @property
-    def most(self) -> int:
-        """Prompts that the baseline is drawn with."""
-        return max(self.prompts, self.max_prompts or 0)
-
-    def looks(self, batch: int) -> tuple[int, ...]:
-        """Numbers of prompts after which to look whether a loss is below the limit."""
-        return sequential.looks(batch, self.prompts, self.most)
-
-    def below(
-        self, baseline: Sequence[float], accelerated: Sequence[float], limit: float, batch: int
-    ) -> bool | None:
-        """Whether a loss is below the limit, with ``confidence`` over all looks; None while that is
-        not clear. Of the baseline as many scores count as there are accelerated ones.
-
-        Few prompts can tell that much is lost, but not that nothing is: the image that breaks may
-        be the next. So nothing is below the limit before the usual number of prompts.
-        """
-        count = len(accelerated)
-        error = (1 - self.confidence) / len(self.looks(batch))
-        found = sequential.below(baseline[:count], accelerated, limit, error)
-        return None if found and count < self.prompts else found
 
 
 @dataclass(frozen=True)
@@ -173,6 +149,12 @@ class Baseline:
     seconds: list[float]
     image_digests: list[str]
     date: str
+
+    @property
+    def looks(self) -> Looks:
+        """When to look whether a loss is below a limit."""
+        options = self.options
+        return Looks(self.spec.batch_size, options.prompts, len(self.prompts), options.confidence)
 
 
 @dataclass(frozen=True)

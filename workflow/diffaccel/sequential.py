@@ -10,34 +10,65 @@ asymmetrical populations", Journal of the American Statistical Association 73, 1
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 FEWEST = 8
 """Prompts before the first look."""
 
 
-def looks(batch: int, usual: int, most: int) -> tuple[int, ...]:
-    """Numbers of prompts at which to look: a batch and `FEWEST` at least, then twice as many each
-    time, with a look at ``usual`` and the last at ``most``."""
-    at = min(max(batch, FEWEST), usual)
-    found = [at]
-    while at < most:
-        at = min(2 * at, usual if at < usual else most)
-        found.append(at)
-    return tuple(found)
-
-
-def below(
-    baseline: Sequence[float], accelerated: Sequence[float], limit: float, error: float
-) -> bool | None:
-    """Whether the relative loss of the mean score is below a limit; None while that is not clear.
+@dataclass(frozen=True)
+class Looks:
+    """When to look, and what can be said then.
 
     Args:
-        baseline, accelerated: scores of the same prompts and seeds, in the same order.
-        error: probability of a wrong answer, at most, where the loss lies right at the limit.
+        batch: prompts that are drawn at once.
+        usual: prompts that every setting is drawn with, unless it clearly loses too much.
+        most: prompts that there are.
+        confidence: that nothing is said to be clear that is not so, over all looks together.
     """
+
+    batch: int
+    usual: int
+    most: int
+    confidence: float
+
+    @functools.cached_property
+    def at(self) -> tuple[int, ...]:
+        """Numbers of prompts: a batch and `FEWEST` at least, then twice as many each time, with a
+        look at ``usual`` and the last at ``most``."""
+        count = min(max(self.batch, FEWEST), self.usual)
+        found = [count]
+        while count < self.most:
+            count = min(2 * count, self.usual if count < self.usual else self.most)
+            found.append(count)
+        return tuple(found)
+
+    def below(
+        self, baseline: Sequence[float], accelerated: Sequence[float], limit: float
+    ) -> bool | None:
+        """Whether the relative loss of the mean score is below a limit; None while that is not
+        clear.
+
+        Few prompts can tell that much is lost, but not that nothing is: the image that breaks may
+        be the next. So nothing is below the limit before the usual number of prompts.
+
+        Args:
+            baseline, accelerated: scores of the same prompts and seeds, in the same order; of the
+                baseline there may be more.
+        """
+        count = len(accelerated)
+        found = _below(baseline[:count], accelerated, limit, (1 - self.confidence) / len(self.at))
+        return None if found and count < self.usual else found
+
+
+def _below(
+    baseline: Sequence[float], accelerated: Sequence[float], limit: float, error: float
+) -> bool | None:
+    """One look, with a probability of error where the loss lies right at the limit."""
     from scipy.stats import t
 
     kept = [a - (1 - limit) * b for a, b in zip(accelerated, baseline, strict=True)]

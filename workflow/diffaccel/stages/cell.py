@@ -380,22 +380,21 @@ class CellSearch:
 
     def below(self, drawing: Drawing, loss_limit: float) -> bool | None:
         """Whether the loss of a setting is below a limit; None where that is not clear."""
-        options, scores = self.baseline.options, self.baseline.scores[SCORE]
         if not drawing.scores:
             return False
-        batch = self.baseline.spec.batch_size
-        return options.below(scores, drawing.scores[SCORE], loss_limit, batch)
+        plain = self.baseline.scores[SCORE]
+        return self.baseline.looks.below(plain, drawing.scores[SCORE], loss_limit)
 
     def sheet(self, setting: SettingDict) -> Sheet:
         """What drawing a setting up to the next look takes."""
         before = self.drawings.get(digest(setting))
-        looks = self.baseline.options.looks(self.baseline.spec.batch_size)
+        looks = self.baseline.looks.at
         prompts = next(look for look in looks if before is None or look > before.prompts)
         return Sheet(self.cell, setting, prompts, before)
 
     def _unfinished(self, loss_limit: float) -> list[SettingDict]:
         """What was not drawn with the usual number of prompts though it may keep the limit."""
-        usual = self.baseline.options.prompts
+        usual = self.baseline.looks.usual
         return [
             each.setting
             for each in self.drawings.values()
@@ -419,7 +418,7 @@ class CellSearch:
         return [
             each.setting
             for each in drawings.values()
-            if each.prompts < self.baseline.options.most and self.below(each, limit) is None
+            if each.prompts < self.baseline.looks.most and self.below(each, limit) is None
         ]
 
     def _closest(
