@@ -1,0 +1,109 @@
+"""How often is a verdict on a loss wrong, and how many prompts does it take?
+
+Takes a results folder. Each setting that was drawn with all prompts is a population: its pairs of
+scores are drawn from anew, and looked at as a search does. Once as they are, where the truth is the
+loss over the whole population; and once moved so that the loss is the limit itself, where whatever
+is said to be clear is wrong. Run by ``python -m benchmarks.verdicts results/<platform>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from diffaccel.journal import Journal
+from diffaccel.jsonio import read_record
+from diffaccel.measure import loss_of
+from diffaccel.metrics import SCORE
+from diffaccel.records import Baseline, Drawing
+from diffaccel.sequential import Looks
+
+Floats = NDArray[np.float64]
+Pairs = tuple[Floats, Floats]
+LIMIT = 0.02
+PLANS = ((16, 16), (16, 32), (16, 64), (32, 32), (32, 64))
+"""Usual and most prompts."""
+NEAR = 0.005
+"""How near to the limit a loss is that 32 prompts can hardly tell from it."""
+
+
+def populations(results: Path) -> Iterator[Pairs]:
+    """Scores of the baseline and of each setting, over the same prompts."""
+    for path in sorted(results.glob("baseline/*.json")):
+        baseline = read_record(Baseline, path)
+        plain = np.array(baseline.scores[SCORE])
+        for journal in sorted(results.glob(f"journal/drawn/{baseline.setup.slug}_*.jsonl")):
+            for drawing in Journal(journal, baseline.digest, Drawing).rows():
+                if drawing.failure is None and drawing.prompts == len(plain):
+                    yield plain, np.array(drawing.scores[SCORE])
+
+
+@dataclass
+class Count:
+    """What was said of all populations."""
+
+    looked: int = 0
+    below: int = 0
+    above: int = 0
+    wrong: int = 0
+    wrong_near: int = 0
+    prompts: int = 0
+
+
+def look(pairs: Pairs, looks: Looks, true_loss: float, chosen: Floats, count: Count) -> None:
+    """Looks at one population until it is clear, or there are no more prompts."""
+    plain, accelerated = (each[chosen.astype(int)].tolist() for each in pairs)
+    said, at = None, 0
+    for at in looks.at:
+        said = looks.below(plain, accelerated[:at], LIMIT)
+        if said is not None:
+            break
+    count.looked += 1
+    count.prompts += at
+    count.below += said is True
+    count.above += said is False
+    wrong = said is not None and said != (true_loss < LIMIT)
+    count.wrong += wrong
+    count.wrong_near += wrong and abs(true_loss - LIMIT) < NEAR
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
+    parser.add_argument("results", type=Path, help="folder of a platform's results")
+    parser.add_argument("--batch", type=int, default=8, help="prompts at the first look")
+    args = parser.parse_args()
+    known = [pairs for pairs in populations(args.results) if np.ptp(pairs[1] - pairs[0]) > 0]
+    table = Table(title=f"{len(known)} settings, limit {LIMIT:.0%}", box=None, title_justify="left")
+    for name in ("prompts", "at the limit: below", "not below", "as they are: clear", "wrong"):
+        table.add_column(name, justify="right")
+    table.add_column(f"wrong beyond {NEAR:.1%} of the limit", justify="right")
+    table.add_column("prompts drawn", justify="right")
+    for usual, most in PLANS:
+        looks, random = Looks(args.batch, usual, most, 0.95), np.random.default_rng(0)
+        null, real = Count(), Count()
+        for plain, accelerated in known:
+            chosen = random.integers(0, len(plain), most)
+            moved = accelerated - (accelerated - (1 - LIMIT) * plain).mean()
+            look((plain, moved), looks, LIMIT, chosen, null)
+            look((plain, accelerated), looks, loss_of(plain, accelerated), chosen, real)
+        table.add_row(
+            f"{usual} to {most}",
+            f"{null.below / null.looked:.1%}",
+            f"{null.above / null.looked:.1%}",
+            f"{(real.below + real.above) / real.looked:.0%}",
+            f"{real.wrong / real.looked:.1%}",
+            f"{(real.wrong - real.wrong_near) / real.looked:.1%}",
+            f"{real.prompts / real.looked:.1f}",
+        )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
