@@ -110,6 +110,24 @@ class Emitted:
     definitions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way of using an accelerator in a script, for who reads its syntax tree.
+
+    Paths are as after ``from package import Name``; a method comes after its class, ``pipe`` is the
+    pipeline, and ``=`` after a path is an assignment to it.
+
+    Args:
+        calls: all of these, with the pipeline or what was made from it, before it draws.
+        undone: what takes it off again.
+        through: the method of the pipeline that draws then, in place of the pipeline itself.
+    """
+
+    calls: tuple[str, ...]
+    undone: tuple[str, ...] = ()
+    through: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """What an accelerator makes of a step: equal phases cost equally.
@@ -142,6 +160,8 @@ class Accelerator(ABC):
     """Place in a combination: lower is applied first, and comes first in a title."""
     Params: ClassVar[type]
     """Frozen dataclass of the parameters; raises ValueError on a value out of bounds."""
+    ways: ClassVar[tuple[Way, ...]]
+    """What counts as using it in a script that somebody wrote; any of them."""
     joins: ClassVar[tuple[str, ...]] = ()
     """Accelerators that this one applies itself, with their parameters, when both are present."""
     tolerance: ClassVar[float] = 0.0

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts
+from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts, Way
 from diffaccel.space import Axis, Value
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class Compile(Accelerator):
     source: ClassVar[str] = "https://doi.org/10.1145/3620665.3640366"
     order: ClassVar[int] = 5
     Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = (
+        Way(calls=("torch.compile",)),
+        Way(calls=("pipe.unet.compile",)),
+        Way(calls=("pipe.unet.compile_repeated_blocks",)),
+    )
     # Fused kernels round elsewhere than the single ones.
     tolerance: ClassVar[float] = 0.02
 

@@ -19,6 +19,7 @@ from diffaccel.accelerators.base import (
     Phase,
     PipelineFacts,
     UnsupportedError,
+    Way,
 )
 from diffaccel.space import Axis, Value
 
@@ -69,6 +70,18 @@ class DeepCache(Accelerator):
     source: ClassVar[str] = "https://arxiv.org/abs/2312.00858"
     order: ClassVar[int] = 10
     Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = (
+        Way(
+            calls=(
+                "DeepCache.DeepCacheSDHelper",
+                "DeepCache.DeepCacheSDHelper.set_params",
+                "DeepCache.DeepCacheSDHelper.enable",
+            ),
+            undone=("DeepCache.DeepCacheSDHelper.disable",),
+        ),
+        Way(calls=("tgate.TgateSDDeepCacheLoader",), undone=("pipe.deepcache.disable",)),
+        Way(calls=("tgate.TgateSDXLDeepCacheLoader",), undone=("pipe.deepcache.disable",)),
+    )
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         intervals = tuple(range(2, min(LONGEST_INTERVAL, facts.steps) + 1))

@@ -24,6 +24,7 @@ from diffaccel.accelerators.base import (
     Phase,
     PipelineFacts,
     UnsupportedError,
+    Way,
 )
 from diffaccel.jsonio import digest
 from diffaccel.space import Axis, Value
@@ -57,6 +58,10 @@ class Graphs(Accelerator):
     source: ClassVar[str] = "https://developer.nvidia.com/blog/cuda-graphs/"
     order: ClassVar[int] = 8
     Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = (
+        Way(calls=("torch.cuda.CUDAGraph",)),
+        Way(calls=("torch.cuda.make_graphed_callables",)),
+    )
 
     def __init__(self) -> None:
         # Recording takes as long as several calls; a setting that is put on again has it done.

@@ -18,6 +18,7 @@ from diffaccel.accelerators.base import (
     Phase,
     PipelineFacts,
     UnsupportedError,
+    Way,
 )
 from diffaccel.space import Axis, Value
 
@@ -74,6 +75,11 @@ class TGate(Accelerator):
     source: ClassVar[str] = "https://arxiv.org/abs/2404.02747"
     order: ClassVar[int] = 20
     Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = tuple(
+        Way(calls=(f"tgate.{prefix}{suffix}",), through="tgate")
+        for prefix in LOADERS.values()
+        for suffix in ("Loader", "DeepCacheLoader")
+    )
     joins: ClassVar[tuple[str, ...]] = ("deepcache",)
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:

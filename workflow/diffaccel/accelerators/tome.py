@@ -19,6 +19,7 @@ from diffaccel.accelerators.base import (
     Phase,
     PipelineFacts,
     UnsupportedError,
+    Way,
 )
 from diffaccel.space import Axis, Value
 
@@ -86,6 +87,9 @@ class ToMe(Accelerator):
     source: ClassVar[str] = "https://arxiv.org/abs/2303.17604"
     order: ClassVar[int] = 30
     Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = (
+        Way(calls=("tomesd.apply_patch",), undone=("tomesd.remove_patch",)),
+    )
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         levels = tuple(n for n in facts.transformer_downsamples if n in DOWNSAMPLES)

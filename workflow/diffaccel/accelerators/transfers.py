@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts
+from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts, Way
 from diffaccel.space import Axis, Value
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Transfers(Accelerator):
     )
     order: ClassVar[int] = 9
     Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = (
+        Way(calls=("pipe.scheduler.set_timesteps=", "pipe.unet.forward=")),
+    )
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         return (Axis("images", (False, True), (False, True)),)

@@ -1,0 +1,109 @@
+"""What runs in the sandbox: loads a script and answers requests with its images.
+
+Not part of the package as it is imported: the file itself is run there, with nothing but the
+standard library and what the script imports. All of it is as untrusted as the script from the
+moment that one is loaded; the answers are checked by who reads them.
+
+A request is a line of JSON: ``{"nonce": hex, "load": true}``, or ``{"nonce": hex, "prompts": [...],
+"seeds": [...], "size": [height, width]}``. An answer is the nonce (16 bytes), then ``R`` (loaded), or
+``I`` and the images' bytes (n, height, width, 3), or ``E``, the length of a message (2 bytes) and it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import sys
+from types import ModuleType
+from typing import Any
+
+LONGEST_MESSAGE = 2000
+
+
+def main() -> None:
+    order = json.loads(sys.argv[1])
+    limit(order["limits"])
+    become(order["user"])
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for each in (0, 1, 2):
+        os.dup2(nothing, each)
+    state: dict[str, Any] = {}
+    while line := requests.readline():
+        request = json.loads(line)
+        nonce = bytes.fromhex(request["nonce"])
+        try:
+            answer = respond(request, order["script"], state)
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}".encode(errors="replace")[:LONGEST_MESSAGE]
+            answer = b"E" + len(text).to_bytes(2, "big") + text
+        send(answers, nonce + answer)
+
+
+def limit(limits: dict[str, int]) -> None:
+    """Puts limits on this process and all that it starts; nothing in here can raise them."""
+    for name, most in limits.items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (least, least))
+
+
+def become(user: int | None) -> None:
+    """Another user, where this is the superuser: limits do not count for that one."""
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+
+
+def respond(request: dict[str, Any], script: str, state: dict[str, Any]) -> bytes:
+    if request.get("load"):
+        state["module"] = load(script)
+        state["pipe"] = state["module"].load_pipeline()
+        quiet = getattr(state["pipe"], "set_progress_bar_config", None)
+        if quiet is not None:
+            quiet(disable=True)
+        return b"R"
+    images = list(state["module"].generate(state["pipe"], request["prompts"], request["seeds"]))
+    if len(images) != len(request["prompts"]):
+        raise ValueError(f"{len(images)} images for {len(request['prompts'])} prompts")
+    return b"I" + b"".join(pixels(image, request["size"]) for image in images)
+
+
+def load(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("judged", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["judged"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def pixels(image: Any, size: list[int]) -> bytes:
+    """An image's bytes: of a PIL image, or of anything that holds bytes in this shape."""
+    if hasattr(image, "convert"):
+        image = image.convert("RGB")
+        if [image.height, image.width] != size:
+            raise ValueError(
+                f"an image of {image.width}x{image.height}; asked: {size[1]}x{size[0]}"
+            )
+        found: bytes = image.tobytes()
+        return found
+    view = memoryview(image)
+    if view.shape != (*size, 3) or view.format != "B":
+        raise ValueError(f"neither a PIL image nor bytes of the shape {(*size, 3)}")
+    return view.tobytes()
+
+
+def send(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+if __name__ == "__main__":
+    main()

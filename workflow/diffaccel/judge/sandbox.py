@@ -1,0 +1,464 @@
+"""Running code that is not trusted, and reading what it answers.
+
+The boundary: `Sandbox.ask` writes one line to the code and reads exactly as many bytes as were
+asked for, or one short message. Nothing that comes back is parsed, unpickled or run, and no length
+that the code claims is believed beyond that of a message. The clock is read here, before the request is
+written and after the last byte was read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffaccel.errors import InputError
+from diffaccel.judge import inside, seccomp
+
+INSIDE = Path(inside.__file__)
+SCRATCH = "/scratch"
+"""The only folder there that can be written to."""
+CODE = "/judged"
+"""Where the script, and what runs it, are there."""
+SCRIPT = "script.py"
+PROGRAMS = "/usr/bin:/bin"
+SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
+DETAILS = ("/etc/ld.so.cache", "/etc/alternatives", "/sys/devices/system")
+NVIDIA = ("/dev/nvidia*", "/dev/nvidia-caps", "/sys/module/nvidia*", "/sys/bus/pci", "/sys/devices")
+NONCE = 16
+WATCH_SECONDS = 0.1
+FLOOR = 0.04
+"""Share of the machine's memory that is kept free: below it, judged code is ended."""
+GIB = 2**30
+
+
+class SandboxError(InputError):
+    """No sandbox can be had here; says why and what to do."""
+
+
+class Failed(Exception):
+    """What the judged code did wrong, in words; they may quote it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What judged code may take.
+
+    Args:
+        memory: bytes of all its processes together.
+        scratch: bytes of its scratch folder, which is memory, too.
+        processes: at once, threads among them.
+        load_seconds: for reading the script and loading its pipeline.
+        call_seconds: for one answer.
+    """
+
+    memory: int = 16 * GIB
+    scratch: int = GIB
+    processes: int = 512
+    load_seconds: float = 900.0
+    call_seconds: float = 600.0
+
+    def of_process(self, *, gpu: bool) -> dict[str, int]:
+        """What the kernel holds each process to. A GPU's driver reserves more addresses than there
+        is memory: there, memory is only watched."""
+        limits = {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_FSIZE": self.scratch,
+            "RLIMIT_NOFILE": 4096,
+            "RLIMIT_NPROC": self.processes,
+            "RLIMIT_MEMLOCK": 64 * 2**20,
+            "RLIMIT_CPU": int(4 * self.load_seconds + 100 * self.call_seconds),
+        }
+        return limits if gpu else limits | {"RLIMIT_DATA": self.memory}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is in a sandbox besides Python and the system's programs.
+
+    Args:
+        readable: path there -> path here, of folders and files that can be read.
+        gpu: whether it has the GPUs.
+        environment: variables on top of the few that all have.
+        threads: CPU cores that it computes on; 0 is all of this process's.
+    """
+
+    readable: Mapping[str, Path] = field(default_factory=dict)
+    gpu: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 0
+
+
+@functools.cache
+def how(sandboxed: bool) -> str:
+    """What judged code is run in, e.g. ``bubblewrap 0.8.0``; a sandbox is tried once.
+
+    Raises:
+        SandboxError: there is none, or it does not work here.
+    """
+    if not sandboxed:
+        return "none"
+    advice = (
+        "Judged code is not trusted, and is not run without a sandbox. Install bubblewrap (Debian: "
+        "apt-get install bubblewrap) where user namespaces are allowed; or, if you trust the code "
+        "as your own, set judge.sandbox to false (diffaccel judge --unsandboxed)"
+    )
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxError(f"there is no bubblewrap (bwrap) on this machine. {advice}")
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "empty.py"
+        script.write_text("def load_pipeline():\n    return None\n", encoding="utf-8")
+        try:
+            with Sandbox(script, Room(), Limits()) as tried:
+                tried.load()
+        except (Failed, OSError) as error:
+            raise SandboxError(f"bubblewrap does not work here: {error}. {advice}") from None
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return version.stdout.strip()
+
+
+class Sandbox:
+    """A process that runs one script; a context manager, at whose end nothing of it is left.
+
+    Args:
+        script: the file.
+        room: what it sees.
+        limits: what it may take.
+        sandboxed: false runs it with this user's rights and the limits of each process alone.
+    """
+
+    def __init__(self, script: Path, room: Room, limits: Limits, *, sandboxed: bool = True) -> None:
+        self._script, self._room, self._limits = script, room, limits
+        self._sandboxed = sandboxed
+        self._stack = contextlib.ExitStack()
+        self._ended: str | None = None
+        self._over = threading.Event()
+
+    def __enter__(self) -> Sandbox:
+        with contextlib.ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="judged-")))
+        shutil.copyfile(self._script, folder / SCRIPT)
+        shutil.copyfile(INSIDE, folder / INSIDE.name)
+        folder.chmod(0o755)
+        if self._sandboxed:
+            command, handles = _confined(folder, self._room, self._limits, stack)
+        else:
+            command, handles = _unconfined(folder, self._room, self._limits), []
+        with _on_cores(self._room.threads):
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=handles,
+                cwd="/" if self._sandboxed else None,
+                # All that is in it can be read there, in /proc/1/environ.
+                env=dict(_environment(self._room, folder, sandboxed=self._sandboxed)),
+                start_new_session=True,
+            )
+        stack.callback(self._close)
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._to, self._from, self._said = (pipe.fileno() for pipe in pipes if pipe is not None)
+        for handle in (self._to, self._from, self._said):
+            os.set_blocking(handle, False)
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        watcher.start()
+        stack.callback(watcher.join)
+        stack.callback(self._over.set)
+
+    def load(self) -> None:
+        """Reads the script and calls its ``load_pipeline``.
+
+        Raises:
+            Failed: it raised, ended, took too long, or answered something else.
+        """
+        self.ask({"load": True}, b"R", 0, self._limits.load_seconds)
+
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]
+    ) -> tuple[bytearray, float]:
+        """The bytes of an image a prompt, shape (n, height, width, 3), and the seconds until the
+        last of them was here.
+
+        Raises:
+            Failed: as for `load`.
+        """
+        request = {"prompts": list(prompts), "seeds": list(seeds), "size": list(size)}
+        expected = len(prompts) * size[0] * size[1] * 3
+        return self.ask(request, b"I", expected, self._limits.call_seconds)
+
+    def ask(
+        self, request: Mapping[str, Any], kind: bytes, size: int, seconds: float
+    ) -> tuple[bytearray, float]:
+        """Sends a request and reads an answer of exactly this kind and size.
+
+        Raises:
+            Failed: what came is anything else, or did not come in time.
+        """
+        nonce = secrets.token_bytes(NONCE)
+        line = json.dumps({"nonce": nonce.hex(), **request}).encode() + b"\n"
+        start = time.perf_counter()
+        deadline = start + seconds
+        self._write(line, deadline)
+        if self._read(NONCE, deadline) != nonce:
+            raise Failed("it answered something that it was not asked for")
+        answered = bytes(self._read(1, deadline))
+        if answered == kind:
+            body = self._read(size, deadline)
+            return body, time.perf_counter() - start
+        if answered == b"E":
+            length = int.from_bytes(self._read(2, deadline), "big")
+            text = self._read(min(length, inside.LONGEST_MESSAGE), deadline)
+            raise Failed(readable(text))
+        raise Failed("it answered something that it was not asked for")
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        rest = memoryview(data)
+        while rest:
+            self._wait(self._to, select.POLLOUT, deadline)
+            try:
+                rest = rest[os.write(self._to, rest) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise Failed(self._reason()) from None
+
+    def _read(self, size: int, deadline: float) -> bytearray:
+        """Exactly so many bytes."""
+        data = bytearray(size)
+        rest = memoryview(data)
+        while rest:
+            self._wait(self._from, select.POLLIN, deadline)
+            try:
+                count = os.readv(self._from, [rest])
+            except BlockingIOError:
+                continue
+            if not count:
+                raise Failed(self._reason())
+            rest = rest[count:]
+        return data
+
+    def _wait(self, handle: int, event: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(handle, event)
+        left = deadline - time.perf_counter()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise Failed("it took too long")
+        if self._ended is not None:
+            raise Failed(self._ended)
+
+    def _reason(self) -> str:
+        """Why there is no one at the other end."""
+        if self._ended is not None:
+            return self._ended
+        self._kill()
+        status = self._process.wait()
+        said = b""
+        with contextlib.suppress(BlockingIOError):
+            said = os.read(self._said, 500)
+        return f"it ended (status {status}){': ' if said else ''}{readable(said)}"
+
+    def _watch(self) -> None:
+        """Ends it where it takes too much memory."""
+        while not self._over.wait(WATCH_SECONDS):
+            used, free = _resident(self._process.pid), _available()
+            if used > self._limits.memory:
+                self._ended = f"it took more than {self._limits.memory / GIB:g} GiB of memory"
+            elif free < FLOOR:
+                self._ended = "it took nearly all of the machine's memory"
+            if self._ended is not None:
+                self._kill()
+                return
+
+    def _kill(self) -> None:
+        """Ends all of its processes: the first of the sandbox takes the others with it."""
+        for pid in reversed(_family(self._process.pid)) if not self._sandboxed else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self._sandboxed:
+            for pid in _children(self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+        self._process.kill()
+
+    def _close(self) -> None:
+        self._kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def readable(text: bytes | bytearray) -> str:
+    """Bytes of judged code as one line that a terminal may show."""
+    decoded = bytes(text).decode("utf-8", errors="replace")
+    line = " ".join(decoded.split())
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
+
+
+def _confined(
+    folder: Path, room: Room, limits: Limits, stack: contextlib.ExitStack
+) -> tuple[list[str], list[int]]:
+    """The command that runs a script in a sandbox, and the files that it reads while starting."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxError("there is no bubblewrap (bwrap) on this machine")
+    command = [program, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+    command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session"]
+    command += ["--hostname", "judged"]
+    root = os.geteuid() == 0
+    if root:  # who becomes a user of its own before the script is read
+        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+    command += _mounts(folder, room, limits)
+    handles = []
+    program_of_filter = seccomp.program()
+    if program_of_filter is not None:
+        (folder / "rules").write_bytes(program_of_filter)
+        rules = stack.enter_context((folder / "rules").open("rb"))
+        handles.append(rules.fileno())
+        command += ["--seccomp", str(rules.fileno())]
+    order = {
+        "script": f"{CODE}/{SCRIPT}",
+        "limits": limits.of_process(gpu=room.gpu),
+        "user": 2**30 + secrets.randbelow(2**30) if root else None,
+    }
+    command += ["--chdir", CODE, "--", sys.executable, "-I", f"{CODE}/{INSIDE.name}"]
+    return [*command, json.dumps(order)], handles
+
+
+def _unconfined(folder: Path, room: Room, limits: Limits) -> list[str]:
+    # This user has other processes, which would count.
+    own = {k: v for k, v in limits.of_process(gpu=room.gpu).items() if k != "RLIMIT_NPROC"}
+    order = {"script": str(folder / SCRIPT), "limits": own, "user": None}
+    return [sys.executable, "-I", str(folder / INSIDE.name), json.dumps(order)]
+
+
+def _mounts(folder: Path, room: Room, limits: Limits) -> list[str]:
+    """The file system of a sandbox: what is not named here is not there."""
+    binds: dict[str, Path] = {}
+    mounts: list[str] = []
+    for name in SYSTEM:
+        path = Path(name)
+        if path.is_symlink():
+            mounts += ["--symlink", os.readlink(path), name]
+        elif path.exists():
+            binds[name] = path
+    for name in (*DETAILS, *_python()):
+        if Path(name).exists():
+            binds[name] = Path(name)
+    binds |= {f"{CODE}/{name}": folder / name for name in (SCRIPT, INSIDE.name)}
+    binds |= room.readable
+    mounts += ["--dev", "/dev"]
+    devices = [each for glob in NVIDIA for each in Path("/").glob(glob[1:])] if room.gpu else []
+    for made in _above([*binds, SCRATCH, *map(str, devices)]):
+        mounts += ["--dir", made]
+    # Folders before what lies in them.
+    for name, path in sorted(binds.items()):
+        mounts += ["--ro-bind", str(path), name]
+    for device in devices:
+        mounts += ["--dev-bind" if device.parts[1] == "dev" else "--ro-bind", *[str(device)] * 2]
+    mounts += ["--proc", "/proc"]
+    mounts += ["--perms", "0777", "--size", str(limits.scratch), "--tmpfs", SCRATCH]
+    return [*mounts, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def _above(paths: Sequence[str]) -> list[str]:
+    """Folders that paths lie in, the outer ones first."""
+    found = {str(parent) for path in paths for parent in Path(path).parents}
+    return sorted(found - {"/", "/dev", "/proc", "/sys"})
+
+
+def _python() -> list[str]:
+    """Folders of this Python and of its packages."""
+    found = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+    found.add(str(Path(sys.executable).resolve().parent))
+    folders = {os.path.realpath(each) for each in found} | found
+    return sorted(each for each in folders if not each.startswith("/usr"))
+
+
+def _environment(room: Room, folder: Path, *, sandboxed: bool) -> Iterator[tuple[str, str]]:
+    """Few variables, and none of this process's."""
+    scratch = SCRATCH if sandboxed else str(folder)
+    yield from {"HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8", "LOGNAME": "judged"}.items()
+    yield "PATH", os.pathsep.join([str(Path(sys.executable).parent), PROGRAMS])
+    yield "HF_HUB_OFFLINE", "1"
+    yield "PYTHONDONTWRITEBYTECODE", "1"
+    if room.threads:
+        yield "OMP_NUM_THREADS", str(room.threads)
+    yield from room.environment.items()
+
+
+@contextlib.contextmanager
+def _on_cores(count: int) -> Iterator[None]:
+    """What is started within computes on so many cores of this process's; 0 is all."""
+    mine = os.sched_getaffinity(0)
+    try:
+        if count:
+            os.sched_setaffinity(0, sorted(mine)[:count])
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that come from it."""
+    found, queue = [pid], [pid]
+    while queue:
+        children = _children(queue.pop())
+        found += children
+        queue += children
+    return found
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory of a process and all that come from it."""
+    pages = 0
+    for each in _family(pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _available() -> float:
+    """Share of the machine's memory that is free."""
+    values = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        values[name] = int(rest.split()[0])
+    return values["MemAvailable"] / values["MemTotal"]

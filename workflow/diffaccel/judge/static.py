@@ -1,0 +1,183 @@
+"""The first stage: whether a script does what its task asks for, by its syntax tree alone."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffaccel.accelerators import ACCELERATORS
+from diffaccel.accelerators.base import Way
+from diffaccel.judge.syntax import (
+    GENERAL,
+    OWN,
+    UNKNOWN,
+    Arguments,
+    Const,
+    Drawing,
+    Script,
+    Thing,
+    UnreadableError,
+    Value,
+    options,
+    plain,
+)
+
+LOAD, DRAW = "load_pipeline", "generate"
+"""The functions that a judged script must have; see docs/judge.md."""
+STEPS_PLACE = {"StableDiffusionPipeline": 3, "StableDiffusionXLPipeline": 4}
+"""Place of ``num_inference_steps`` among the arguments of a call."""
+DEFAULT_STEPS = 50
+OTHER_STEPS = ("timesteps", "sigmas", "denoising_end")
+"""Arguments that make the number of steps another than ``num_inference_steps``."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a script must do.
+
+    Args:
+        pipeline_class: diffusers' name of it.
+        source: folder, file or hub id of the model, without a revision.
+        scheduler_class: diffusers' name of it.
+        own_scheduler: the class that the model itself comes with, where that is known.
+        steps: of inference.
+        accelerators: short names; None where the choice is open.
+    """
+
+    pipeline_class: str
+    source: str
+    scheduler_class: str
+    own_scheduler: str | None
+    steps: int
+    accelerators: frozenset[str] | None
+
+
+def examine(source: bytes, wanted: Wanted) -> dict[str, str]:
+    """What is wrong with a script, by what was looked at; empty where it is right. What cannot be
+    looked at, since what comes before is wrong, is left out."""
+    try:
+        drawings, problem = _drawings(source)
+    except UnreadableError as error:
+        return {"source": str(error)}
+    found = {"source": "", "interface": problem}
+    if not problem:
+        for name, check in CHECKS.items():
+            problems = (check(drawing, wanted) for drawing in drawings)
+            found[name] = next((each for each in problems if each), "")
+    return found
+
+
+def _drawings(source: bytes) -> tuple[list[Drawing], str]:
+    """The calls of a pipeline that ``generate`` may reach; or why there are none."""
+    script = Script(source, UNDONE_BY, THROUGH)
+    if script.ends:
+        return [], "reading the module ends with an error or an exit"
+    load, draw = script.function(LOAD), script.function(DRAW)
+    if load is None or draw is None:
+        return [], f"there must be functions {LOAD}() and {DRAW}(pipe, prompts, seeds)"
+    pipe = script.call(load, [])
+    if pipe is None:
+        return [], f"{LOAD}() never returns"
+    before = len(script.drawings)
+    if script.call(draw, [pipe, UNKNOWN, UNKNOWN]) is None:
+        return [], f"{DRAW}() never returns"
+    drawings = script.drawings[before:]
+    return drawings, "" if drawings else f"{DRAW}() reaches no call of a pipeline of diffusers"
+
+
+def _check_pipeline(drawing: Drawing, wanted: Wanted) -> str:
+    if drawing.kind in (wanted.pipeline_class, *GENERAL):
+        return ""
+    return f"line {drawing.line} calls a {drawing.kind}; asked for is a {wanted.pipeline_class}"
+
+
+def _check_model(drawing: Drawing, wanted: Wanted) -> str:
+    for each in options(drawing.source):
+        if not isinstance(each, Const) or not isinstance(each.value, str):
+            return f"cannot tell what model is loaded: write {wanted.source!r} as a constant"
+        if os.path.normpath(each.value) != os.path.normpath(wanted.source):
+            return f"the model is {each.value!r}; asked for is {wanted.source!r}"
+    return ""
+
+
+def _check_scheduler(drawing: Drawing, wanted: Wanted) -> str:
+    for each in options(drawing.scheduler):
+        if each == OWN:
+            if wanted.own_scheduler != wanted.scheduler_class:
+                return f"no scheduler is set; asked for is {wanted.scheduler_class}"
+        elif (name := _diffusers_class(each)) != wanted.scheduler_class:
+            return f"the scheduler is {name or 'not known'}; asked for is {wanted.scheduler_class}"
+    return ""
+
+
+def _diffusers_class(value: Value) -> str | None:
+    """The class of diffusers that something is of."""
+    parts = value.path.split(".") if isinstance(value, Thing) else []
+    return parts[1] if len(parts) > 1 and parts[0] == "diffusers" else None
+
+
+def _check_steps(drawing: Drawing, wanted: Wanted) -> str:
+    arguments: Arguments = drawing.arguments
+    for name in OTHER_STEPS:
+        if name in arguments.named and arguments.named[name] != Const(None):
+            return f"line {drawing.line} sets {name}, which makes the steps others"
+    place = STEPS_PLACE.get(wanted.pipeline_class)
+    given = arguments.get("num_inference_steps", place) or Const(DEFAULT_STEPS)
+    for each in options(given):
+        if not isinstance(each, Const):
+            return (
+                f"cannot tell the steps of line {drawing.line}: write {wanted.steps} as a constant"
+            )
+        if each.value != wanted.steps:
+            return f"line {drawing.line} takes {each.value!r} steps; asked for are {wanted.steps}"
+    return ""
+
+
+def _check_accelerators(drawing: Drawing, wanted: Wanted) -> str:
+    if wanted.accelerators is None:
+        return ""
+    used = {
+        name
+        for name, accelerator in ACCELERATORS.items()
+        if any(_uses(drawing, way) for way in accelerator.ways)
+    }
+    missing, surplus = wanted.accelerators - used, used - wanted.accelerators
+    problems = [f"{_titles(missing)} is not put on when line {drawing.line} is reached"] * bool(
+        missing
+    )
+    problems += [f"{_titles(surplus)} is put on, and not asked for"] * bool(surplus)
+    return "; ".join(problems)
+
+
+def _uses(drawing: Drawing, way: Way) -> bool:
+    through = way.through in ("", drawing.through)
+    return through and all(plain(path) in drawing.done for path in way.calls)
+
+
+def _titles(names: frozenset[str] | set[str]) -> str:
+    return " and ".join(ACCELERATORS[name].title for name in sorted(names))
+
+
+CHECKS: dict[str, Callable[[Drawing, Wanted], str]] = {
+    "pipeline": _check_pipeline,
+    "model": _check_model,
+    "scheduler": _check_scheduler,
+    "steps": _check_steps,
+    "accelerators": _check_accelerators,
+}
+"""What is looked at -> what is wrong with a call of the pipeline, or nothing."""
+
+
+def _undone_by() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for accelerator in ACCELERATORS.values():
+        for way in accelerator.ways:
+            for path in way.undone:
+                found[plain(path)].update(map(plain, way.calls))
+    return dict(found)
+
+
+UNDONE_BY = _undone_by()
+THROUGH = {way.through for each in ACCELERATORS.values() for way in each.ways} - {""}
