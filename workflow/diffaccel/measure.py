@@ -220,20 +220,29 @@ def _shuffled_score(bench: Bench, images: Images) -> float:
 
 
 def check_baseline(baseline: Baseline) -> str | None:
-    """Why a baseline cannot carry a relative loss, or None.
+    """Why a baseline cannot carry a relative loss, or None; see `check_scores`."""
+    return check_scores(baseline.scores[SCORE], baseline.shuffled_score)
 
-    Its images must fit their own prompts clearly better than each other's: where they do not,
-    the score says nothing of the images, and neither does a loss of it.
+
+def check_scores(own: Sequence[float], shuffled: float) -> str | None:
+    """Why a relative loss of scores would mean nothing, or None.
+
+    Images must fit their own prompts clearly better than each other's: where they do not, the score
+    says nothing of the images, and neither does a loss of it.
+
+    Args:
+        own: of each image with its prompt.
+        shuffled: mean score with each other's prompts.
     """
-    scores = np.array(baseline.scores[SCORE])
+    scores = np.array(own)
     if len(scores) < 2:
         return f"{len(scores)} prompt(s) cannot tell a loss from noise; use at least 2"
     error = float(scores.std(ddof=1) / math.sqrt(len(scores)))
-    if scores.mean() - baseline.shuffled_score > _CLEARLY * error:
+    if scores.mean() - shuffled > _CLEARLY * error:
         return None
     return (
         f"the baseline's images score {scores.mean():.2f} with their own prompts and "
-        f"{baseline.shuffled_score:.2f} with each other's (standard error {error:.2f}): the score "
+        f"{shuffled:.2f} with each other's (standard error {error:.2f}): the score "
         "does not tell whether an image fits its prompt, so a loss of it would mean nothing. "
         "Check the model, the scorer and the prompts"
     )
@@ -325,7 +334,7 @@ def draw(
         scores = {name: before.scores[name] + values for name, values in scores.items()}
         spent, first_call = before.spent + spent, before.first_call
     plain = baseline.scores[SCORE][: first + len(images)]
-    blank = _blank(images)
+    blank = count_blank(images)
     return Drawing(
         setting=candidate.setting,
         loss=loss_of(plain, scores[SCORE]),
@@ -477,7 +486,7 @@ def _speed_row(bench: Bench, trial: _Trial, spent: float, changed: bool) -> Spee
     if timing.spread > options.spread:
         count = len(timing.baseline)
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")
-    if blank := _blank(trial.images):
+    if blank := count_blank(trial.images):
         count = len(trial.images)
         warnings.append(f"{blank} of {count} images are blank: the numbers overflowed")
     return SpeedRow(setting, timing, first, spent, today(), warnings=warnings)
@@ -494,6 +503,6 @@ def measure(
     return [_whole(made, next(rows) if made.scores else None) for made in drawn]
 
 
-def _blank(images: Images) -> int:
+def count_blank(images: Images) -> int:
     """How many images are of one colour."""
     return int(np.sum(images.std(axis=(1, 2, 3)) == 0))

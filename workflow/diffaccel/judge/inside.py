@@ -4,9 +4,10 @@ Not part of the package as it is imported: the file itself is run there, with no
 standard library and what the script imports. All of it is as untrusted as the script from the
 moment that one is loaded; the answers are checked by who reads them.
 
-A request is a line of JSON: ``{"nonce": hex, "load": true}``, or ``{"nonce": hex, "prompts": [...],
-"seeds": [...], "size": [height, width]}``. An answer is the nonce (16 bytes), then ``R`` (loaded), or
-``I`` and the images' bytes (n, height, width, 3), or ``E``, the length of a message (2 bytes) and it.
+A request is a line of JSON: ``{"nonce": hex, "load": true}``, or ``{"nonce": hex, "prompts":
+[...], "seeds": [...], "size": [height, width]}``. An answer is the nonce (16 bytes), then one of:
+``R``, loaded; ``I`` and the images' bytes (n, height, width, 3); ``E``, the length of a message (2
+bytes) and the message.
 """
 
 from __future__ import annotations

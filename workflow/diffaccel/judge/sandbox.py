@@ -2,8 +2,8 @@
 
 The boundary: `Sandbox.ask` writes one line to the code and reads exactly as many bytes as were
 asked for, or one short message. Nothing that comes back is parsed, unpickled or run, and no length
-that the code claims is believed beyond that of a message. The clock is read here, before the request is
-written and after the last byte was read.
+that the code claims is believed beyond that of a message. The clock is read here, before the
+request is written and after the last byte was read.
 """
 
 from __future__ import annotations
@@ -120,14 +120,11 @@ def how(sandboxed: bool) -> str:
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxError(f"there is no bubblewrap (bwrap) on this machine. {advice}")
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "empty.py"
-        script.write_text("def load_pipeline():\n    return None\n", encoding="utf-8")
-        try:
-            with Sandbox(script, Room(), Limits()) as tried:
-                tried.load()
-        except (Failed, OSError) as error:
-            raise SandboxError(f"bubblewrap does not work here: {error}. {advice}") from None
+    try:
+        with Sandbox(b"def load_pipeline():\n    return None\n", Room(), Limits()) as tried:
+            tried.load()
+    except (Failed, OSError) as error:
+        raise SandboxError(f"bubblewrap does not work here: {error}. {advice}") from None
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return version.stdout.strip()
 
@@ -136,14 +133,16 @@ class Sandbox:
     """A process that runs one script; a context manager, at whose end nothing of it is left.
 
     Args:
-        script: the file.
+        source: of the script.
         room: what it sees.
         limits: what it may take.
         sandboxed: false runs it with this user's rights and the limits of each process alone.
     """
 
-    def __init__(self, script: Path, room: Room, limits: Limits, *, sandboxed: bool = True) -> None:
-        self._script, self._room, self._limits = script, room, limits
+    def __init__(
+        self, source: bytes, room: Room, limits: Limits, *, sandboxed: bool = True
+    ) -> None:
+        self._source, self._room, self._limits = source, room, limits
         self._sandboxed = sandboxed
         self._stack = contextlib.ExitStack()
         self._ended: str | None = None
@@ -160,7 +159,7 @@ class Sandbox:
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="judged-")))
-        shutil.copyfile(self._script, folder / SCRIPT)
+        (folder / SCRIPT).write_bytes(self._source)
         shutil.copyfile(INSIDE, folder / INSIDE.name)
         folder.chmod(0o755)
         if self._sandboxed:
@@ -199,17 +198,26 @@ class Sandbox:
         self.ask({"load": True}, b"R", 0, self._limits.load_seconds)
 
     def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        size: tuple[int, int],
+        seconds: float | None = None,
     ) -> tuple[bytearray, float]:
         """The bytes of an image a prompt, shape (n, height, width, 3), and the seconds until the
         last of them was here.
+
+        Args:
+            size: height and width, in pixels.
+            seconds: that it may take, the limit of a call at most.
 
         Raises:
             Failed: as for `load`.
         """
         request = {"prompts": list(prompts), "seeds": list(seeds), "size": list(size)}
         expected = len(prompts) * size[0] * size[1] * 3
-        return self.ask(request, b"I", expected, self._limits.call_seconds)
+        limit = self._limits.call_seconds
+        return self.ask(request, b"I", expected, limit if seconds is None else min(seconds, limit))
 
     def ask(
         self, request: Mapping[str, Any], kind: bytes, size: int, seconds: float
@@ -418,11 +426,13 @@ def _environment(room: Room, folder: Path, *, sandboxed: bool) -> Iterator[tuple
 
 @contextlib.contextmanager
 def _on_cores(count: int) -> Iterator[None]:
-    """What is started within computes on so many cores of this process's; 0 is all."""
+    """What is started within computes on so many cores of this process's; 0 is all. They are the
+    same ones each time, so that who takes turns has the same."""
     mine = os.sched_getaffinity(0)
     try:
         if count:
-            os.sched_setaffinity(0, sorted(mine)[:count])
+            first = os.getpid() % len(mine)
+            os.sched_setaffinity(0, (sorted(mine) * 2)[first : first + min(count, len(mine))])
         yield
     finally:
         os.sched_setaffinity(0, mine)

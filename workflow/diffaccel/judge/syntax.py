@@ -2,10 +2,10 @@
 
 The tree is followed as Python would run it: the module from top to bottom, then the functions that
 are asked for, and whatever they call. Names, imports, constants, arguments and attributes have
-values where the syntax tells them, and are unknown where it does not. What cannot be reached (behind
-a ``return``, under ``if False``, in a function that nobody calls) does not count. Where a condition
-is unknown both branches are followed: what one of them does may have been done, and a value is any
-of what they give.
+values where the syntax tells them, and are unknown where it does not. What cannot be reached
+(behind a ``return``, under ``if False``, in a function that nobody calls) does not count. Where a
+condition is unknown both branches are followed: what one of them does may have been done, and a
+value is any of what they give.
 
 Reading is bounded, whatever the source: see `MOST_WORK` and `DEEPEST`.
 """
@@ -16,7 +16,37 @@ import ast
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from diffaccel.judge.values import (
+    LONGEST_TEXT,
+    OWN,
+    UNKNOWN,
+    Arguments,
+    Class,
+    Const,
+    Either,
+    Function,
+    Instance,
+    Items,
+    Partial,
+    Pipeline,
+    Suspended,
+    Table,
+    Thing,
+    Value,
+    about_of,
+    after_update,
+    compared,
+    computed,
+    either,
+    items_of,
+    options,
+    truth_of,
+    unpacked,
+    updated,
+)
 
 LONGEST = 200_000
 """Bytes of source that are read."""
@@ -24,155 +54,17 @@ MOST_WORK = 300_000
 """Nodes that are followed, and values that are copied where ways part."""
 DEEPEST = 40
 """Calls within calls that are followed."""
-MOST_OPTIONS = 8
-"""Values that one name may have."""
 LOADERS = ("from_pretrained", "from_single_file", "from_pipe")
 GENERAL = ("DiffusionPipeline", "AutoPipelineForText2Image")
 """Classes that load a pipeline of whatever class the model says."""
 ENDS = ("sys.exit", "os._exit", "os.abort", "exit", "quit")
 
 
-class UnreadableError(ValueError):
-    """A source that cannot be read; says why."""
-
-
-@dataclass(frozen=True)
-class Const:
-    """A literal, or what is computed from literals."""
-
-    value: Any
-
-
-@dataclass(frozen=True)
-class Thing:
-    """Something of another package, by its path: ``diffusers.DDIMScheduler`` is the class and what
-    calling it gives. With an empty path, nothing is known of it.
-
-    Args:
-        about: numbers of the pipelines that it was made from.
-    """
-
-    path: str = ""
-    about: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A loaded pipeline; its attributes are in the state."""
-
-    number: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list or a tuple."""
-
-    items: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A dict whose keys are known."""
-
-    items: tuple[tuple[Any, Value], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Function:
-    """A function or a method of the script.
-
-    Args:
-        scope: in which it was defined.
-        defaults: by parameter.
-        owner: what ``self`` is.
-    """
-
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-    scope: int
-    defaults: dict[str, Value]
-    owner: Value | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Partial:
-    """A function with some of its arguments."""
-
-    function: Value
-    arguments: Arguments
-
-
-@dataclass(frozen=True, eq=False)
-class Suspended:
-    """A call of a generator function: nothing of it has run."""
-
-    function: Function
-    arguments: Arguments
-
-
-@dataclass(frozen=True, eq=False)
-class Class:
-    """A class of the script."""
-
-    methods: dict[str, Function]
-    number: int
-
-
-@dataclass(frozen=True)
-class Instance:
-    """What calling a class of the script gives; its attributes are in the state."""
-
-    kind: Class
-    number: int
-
-
-@dataclass(frozen=True)
-class Either:
-    """Any of these."""
-
-    options: tuple[Value, ...]
-
-
-Value = (
-    Const
-    | Thing
-    | Pipeline
-    | Items
-    | Table
-    | Function
-    | Partial
-    | Suspended
-    | Class
-    | Instance
-    | Either
-)
-UNKNOWN = Thing()
-OWN = Const("the model's own scheduler")
 State = dict[tuple[Any, ...], Value]
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Of a call.
-
-    Args:
-        open: whether there may be others that the syntax does not tell.
-    """
-
-    positional: tuple[Value, ...] = ()
-    named: dict[str, Value] = field(default_factory=dict)
-    open: bool = False
-
-    def get(self, name: str, place: int | None = None) -> Value | None:
-        """An argument by name or by place; unknown where it may be among the untold ones."""
-        if name in self.named:
-            return self.named[name]
-        if place is not None and place < len(self.positional):
-            return self.positional[place]
-        return UNKNOWN if self.open else None
-
-    def all(self) -> tuple[Value, ...]:
-        return (*self.positional, *self.named.values())
+class UnreadableError(ValueError):
+    """A source that cannot be read; says why."""
 
 
 @dataclass(frozen=True)
@@ -204,38 +96,6 @@ def plain(path: str) -> str:
     while len(rest) > 1 and rest[0].islower() and any(not part.islower() for part in rest[1:]):
         rest = rest[1:]
     return ".".join([first, *rest])
-
-
-def options(value: Value) -> tuple[Value, ...]:
-    """All values that it may be."""
-    return value.options if isinstance(value, Either) else (value,)
-
-
-def either(values: Iterable[Value]) -> Value:
-    """Any of these values."""
-    found: list[Value] = []
-    for value in values:
-        found += [each for each in options(value) if each not in found]
-    if len(found) == 1:
-        return found[0]
-    if not 0 < len(found) <= MOST_OPTIONS:
-        return Thing("", _about(found))
-    return Either(tuple(found))
-
-
-def _about(values: Iterable[Value]) -> frozenset[int]:
-    """The pipelines in values."""
-    found: set[int] = set()
-    for value in values:
-        if isinstance(value, Pipeline):
-            found.add(value.number)
-        elif isinstance(value, Thing):
-            found |= value.about
-        elif isinstance(value, Either):
-            found |= _about(value.options)
-        elif isinstance(value, Items):
-            found |= _about(value.items)
-    return frozenset(found)
 
 
 class _Stops(Exception):
@@ -384,7 +244,7 @@ class Script:
     _do_continue = _do_break
 
     def _do_assert(self, node: ast.Assert, frame: _Frame) -> bool:
-        return _truth(self._value(node.test, frame)) is not False
+        return truth_of(self._value(node.test, frame)) is not False
 
     def _do_import(self, node: ast.Import, frame: _Frame) -> None:
         for alias in node.names:
@@ -434,10 +294,10 @@ class Script:
 
     def _do_augassign(self, node: ast.AugAssign, frame: _Frame) -> None:
         value = self._value(node.value, frame)
-        before = UNKNOWN
+        before: Value = UNKNOWN
         if isinstance(node.target, ast.Name):
             before = self._look_up(node.target.id, frame)
-        self._assign(node.target, _computed(node.op, before, value), frame)
+        self._assign(node.target, computed(node.op, before, value), frame)
 
     def _do_delete(self, node: ast.Delete, frame: _Frame) -> None:
         for target in node.targets:
@@ -445,7 +305,7 @@ class Script:
                 self._bind(target.id, UNKNOWN, frame)
 
     def _do_if(self, node: ast.If, frame: _Frame) -> bool:
-        truth = _truth(self._value(node.test, frame))
+        truth = truth_of(self._value(node.test, frame))
         if truth is not None:
             return self._block(node.body if truth else node.orelse, frame)
         return self._ways(
@@ -454,11 +314,11 @@ class Script:
 
     def _do_match(self, node: ast.Match, frame: _Frame) -> bool:
         self._value(node.subject, frame)
-        ways = [(lambda case=case: self._block(case.body, frame)) for case in node.cases]
+        ways = [partial(self._block, case.body, frame) for case in node.cases]
         return self._ways([*ways, lambda: True])
 
     def _do_while(self, node: ast.While, frame: _Frame) -> bool:
-        truth = _truth(self._value(node.test, frame))
+        truth = truth_of(self._value(node.test, frame))
         if truth is False:
             return self._block(node.orelse, frame)
         return self._loop(node.body, frame, endless=truth is True)
@@ -468,7 +328,7 @@ class Script:
         if isinstance(found, Suspended):
             self._resume(found, lambda value: self._once(node, value, frame))
             return True
-        items = _items(found)
+        items = items_of(found)
         if not items:
             return self._block(node.orelse, frame)
         self._assign(node.target, either(items), frame)
@@ -564,7 +424,7 @@ class Script:
         elif isinstance(target, ast.Starred):
             self._assign(target.value, UNKNOWN, frame)
         elif isinstance(target, ast.Tuple | ast.List):
-            items = _unpacked(value, len(target.elts))
+            items = unpacked(value, len(target.elts))
             for each, item in zip(target.elts, items, strict=True):
                 self._assign(each, item, frame)
         elif isinstance(target, ast.Attribute):
@@ -592,7 +452,7 @@ class Script:
         key = self._value(target.slice, frame)
         if isinstance(target.value, ast.Name):
             known = isinstance(table, Table) and isinstance(key, Const)
-            new = _updated(table, {key.value: value}) if known else UNKNOWN  # type: ignore[union-attr]
+            new = updated(table, {key.value: value}) if known else UNKNOWN  # type: ignore[union-attr]
             self._bind(target.value.id, new, frame)
 
     def _attribute(self, owner: Value, name: str) -> Value:
@@ -610,7 +470,7 @@ class Script:
             return owner.methods.get(name, UNKNOWN)
         if isinstance(owner, Thing):
             return Thing(plain(f"{owner.path}.{name}") if owner.path else "", owner.about)
-        return Thing("", _about([owner]))
+        return Thing("", about_of([owner]))
 
     def _member(self, owner: Instance, name: str) -> Value:
         method = owner.kind.methods.get(name)
@@ -634,7 +494,7 @@ class Script:
             found: Value = follow(node, frame)
             return found
         parts = [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
-        return Thing("", _about([self._value(each, frame) for each in parts]))
+        return Thing("", about_of([self._value(each, frame) for each in parts]))
 
     def _of_constant(self, node: ast.Constant, frame: _Frame) -> Value:
         return Const(node.value)
@@ -674,7 +534,7 @@ class Script:
         items: list[Value] = []
         for each in node.elts:
             if isinstance(each, ast.Starred):
-                items += _items(self._value(each.value, frame))
+                items += items_of(self._value(each.value, frame))
             else:
                 items.append(self._value(each, frame))
         return Items(tuple(items))
@@ -687,9 +547,9 @@ class Script:
             known = self._value(key, frame) if key is not None else None
             given = self._value(value, frame)
             if isinstance(known, Const):
-                table = _updated(table, {known.value: given})
+                table = updated(table, {known.value: given})
             elif known is None and isinstance(given, Table):
-                table = _updated(table, dict(given.items))
+                table = updated(table, dict(given.items))
             else:
                 return UNKNOWN
         return table
@@ -702,10 +562,10 @@ class Script:
                     return dict(owner.items)[key.value]
                 if isinstance(owner, Items):
                     return owner.items[key.value]
-        return Thing("", _about([owner]))
+        return Thing("", about_of([owner]))
 
     def _of_ifexp(self, node: ast.IfExp, frame: _Frame) -> Value:
-        truth = _truth(self._value(node.test, frame))
+        truth = truth_of(self._value(node.test, frame))
         chosen = {None: [node.body, node.orelse], True: [node.body], False: [node.orelse]}[truth]
         return self._any(chosen, frame)
 
@@ -721,7 +581,7 @@ class Script:
                 return True
             return False
 
-        if not self._ways([(lambda node=node: way(node)) for node in nodes]):
+        if not self._ways([partial(way, node) for node in nodes]):
             raise _Stops
         return either(values)
 
@@ -730,13 +590,13 @@ class Script:
         first, *rest = node.values
         value = self._value(first, frame)
         for each in rest:
-            truth = _truth(value)
+            truth = truth_of(value)
             if truth is stop:
                 return value
             if truth is None:
                 nothing = ast.copy_location(ast.Constant(None), each)
                 value = either([value, self._any([each, nothing], frame)])
-                value = Thing("", _about([value]))
+                value = Thing("", about_of([value]))
             else:
                 value = self._value(each, frame)
         return value
@@ -744,7 +604,7 @@ class Script:
     def _of_unaryop(self, node: ast.UnaryOp, frame: _Frame) -> Value:
         value = self._value(node.operand, frame)
         if isinstance(node.op, ast.Not):
-            truth = _truth(value)
+            truth = truth_of(value)
             return UNKNOWN if truth is None else Const(not truth)
         if isinstance(node.op, ast.USub) and isinstance(value, Const):
             with contextlib.suppress(TypeError):
@@ -753,13 +613,13 @@ class Script:
 
     def _of_binop(self, node: ast.BinOp, frame: _Frame) -> Value:
         left, right = self._value(node.left, frame), self._value(node.right, frame)
-        return _computed(node.op, left, right)
+        return computed(node.op, left, right)
 
     def _of_compare(self, node: ast.Compare, frame: _Frame) -> Value:
         values = [self._value(each, frame) for each in (node.left, *node.comparators)]
         if len(values) != 2:
             return UNKNOWN
-        return _compared(node.ops[0], *values)
+        return compared(node.ops[0], *values)
 
     def _of_joinedstr(self, node: ast.JoinedStr, frame: _Frame) -> Value:
         text = ""
@@ -769,7 +629,7 @@ class Script:
                 plain_part = part.format_spec is None and part.conversion == -1
             else:
                 value, plain_part = self._value(part, frame), True
-            if not plain_part or not isinstance(value, Const) or len(text) > LONGEST:
+            if not plain_part or not isinstance(value, Const) or len(text) > LONGEST_TEXT:
                 return UNKNOWN
             text += str(value.value)
         return Const(text)
@@ -786,11 +646,11 @@ class Script:
     def _of_dictcomp(self, node: ast.DictComp, frame: _Frame) -> Value:
         self._bind_comprehension(node.generators, frame)
         self._value(node.key, frame)
-        return Thing("", _about([self._value(node.value, frame)]))
+        return Thing("", about_of([self._value(node.value, frame)]))
 
     def _bind_comprehension(self, generators: Sequence[ast.comprehension], frame: _Frame) -> None:
         for each in generators:
-            items = _items(self._value(each.iter, frame))
+            items = items_of(self._value(each.iter, frame))
             self._assign(each.target, either(items or [UNKNOWN]), frame)
             for test in each.ifs:
                 self._value(test, frame)
@@ -806,7 +666,7 @@ class Script:
             if isinstance(owner, ast.Name) and node.func.attr == "update":
                 table = self._look_up(owner.id, frame)
                 if isinstance(table, Table):
-                    self._bind(owner.id, _after_update(table, arguments), frame)
+                    self._bind(owner.id, after_update(table, arguments), frame)
         return self._call(function, arguments)
 
     def _arguments(self, node: ast.Call, frame: _Frame) -> Arguments:
@@ -817,7 +677,7 @@ class Script:
             if isinstance(each, ast.Starred):
                 value = self._value(each.value, frame)
                 known = isinstance(value, Items)
-                positional += _items(value) if known else []
+                positional += items_of(value) if known else []
                 untold |= not known
             else:
                 positional.append(self._value(each, frame))
@@ -862,7 +722,7 @@ class Script:
         path, given = function.path, arguments.all()
         if path in ENDS:
             raise _Stops
-        about = function.about | _about(given)
+        about = function.about | about_of(given)
         self._note(path, about)
         head, _, last = path.rpartition(".")
         if head == "pipe":
@@ -899,10 +759,10 @@ class Script:
     def _calling_dict(self, arguments: Arguments) -> Value:
         table: Value = Table(())
         for each in arguments.positional:
-            table = _updated(table, dict(each.items)) if isinstance(each, Table) else UNKNOWN
+            table = updated(table, dict(each.items)) if isinstance(each, Table) else UNKNOWN
         if arguments.open or not isinstance(table, Table):
             return UNKNOWN
-        return _updated(table, arguments.named)
+        return updated(table, arguments.named)
 
     def _calling_int(self, arguments: Arguments) -> Value:
         value = arguments.positional[0] if arguments.positional else UNKNOWN
@@ -930,7 +790,7 @@ class Script:
             if isinstance(each, Items):
                 return each
             self._hand_over([each])
-        return Thing("", _about(arguments.positional))
+        return Thing("", about_of(arguments.positional))
 
     _calling_tuple = _calling_list
     _calling_next = _calling_list
@@ -941,7 +801,7 @@ class Script:
             if isinstance(value, Suspended):
                 self._resume(value, lambda value: None)
             if isinstance(value, Function | Partial):
-                self._ways([lambda value=value: self._tried(value), lambda: True])
+                self._ways([partial(self._tried, value), lambda: True])
 
     def _tried(self, function: Value) -> bool:
         with contextlib.suppress(_Stops):
@@ -1072,100 +932,3 @@ def _yields(node: ast.AST) -> bool:
         if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             queue += ast.iter_child_nodes(each)
     return False
-
-
-def _truth(value: Value) -> bool | None:
-    """Whether a value is true, where that is known."""
-    if isinstance(value, Const):
-        return bool(value.value)
-    if isinstance(value, Items | Table):
-        return bool(value.items)
-    return None if isinstance(value, Thing | Either) else True
-
-
-def _items(value: Value) -> list[Value]:
-    """What looping over a value gives; one unknown item where that is not known."""
-    if isinstance(value, Items):
-        return list(value.items)
-    if isinstance(value, Table):
-        return [Const(key) for key, _ in value.items]
-    if isinstance(value, Const) and not value.value:
-        return []
-    return [Thing("", _about([value]))]
-
-
-def _unpacked(value: Value, count: int) -> list[Value]:
-    if isinstance(value, Items) and len(value.items) == count:
-        return list(value.items)
-    if isinstance(value, Either):
-        rows = [_unpacked(each, count) for each in value.options]
-        return [either(column) for column in zip(*rows, strict=True)]
-    return [Thing("", _about([value]))] * count
-
-
-def _updated(table: Value, more: dict[Any, Value]) -> Value:
-    if not isinstance(table, Table):
-        return UNKNOWN
-    return Table(tuple((dict(table.items) | more).items()))
-
-
-def _after_update(table: Table, arguments: Arguments) -> Value:
-    found: Value = UNKNOWN if arguments.open else table
-    for each in arguments.positional:
-        found = _updated(found, dict(each.items)) if isinstance(each, Table) else UNKNOWN
-    return _updated(found, arguments.named)
-
-
-_LARGEST = 10**9
-
-
-def _computed(op: ast.operator, left: Value, right: Value) -> Value:
-    """Sums of small numbers and of short texts; nothing that could grow."""
-    if isinstance(left, Items) and isinstance(right, Items) and isinstance(op, ast.Add):
-        return Items((*left.items, *right.items)) if len(left.items) < 1000 else UNKNOWN
-    if not isinstance(left, Const) or not isinstance(right, Const):
-        return Thing("", _about([left, right]))
-    a, b = left.value, right.value
-    if isinstance(a, str) and isinstance(b, str) and isinstance(op, ast.Add):
-        return Const(a + b) if len(a) + len(b) < LONGEST else UNKNOWN
-    numbers = all(isinstance(each, int | float) and abs(each) < _LARGEST for each in (a, b))
-    how = _ARITHMETIC.get(type(op))
-    if not numbers or how is None:
-        return UNKNOWN
-    with contextlib.suppress(ZeroDivisionError, OverflowError):
-        return Const(how(a, b))
-    return UNKNOWN
-
-
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Mod: lambda a, b: a % b,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-    ast.Is: lambda a, b: a is b,
-    ast.IsNot: lambda a, b: a is not b,
-}
-
-
-def _compared(op: ast.cmpop, left: Value, right: Value) -> Value:
-    how = _COMPARISONS.get(type(op))
-    if how is None:
-        return UNKNOWN
-    if isinstance(left, Const) and isinstance(right, Const):
-        with contextlib.suppress(TypeError):
-            return Const(bool(how(left.value, right.value)))
-        return UNKNOWN
-    known = all(not isinstance(each, Thing | Either) for each in (left, right))
-    if known and isinstance(op, ast.Is | ast.IsNot):  # None, and what is not None
-        return Const(isinstance(op, ast.IsNot))
-    return UNKNOWN

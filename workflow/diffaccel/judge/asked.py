@@ -1,0 +1,83 @@
+"""Which scripts there are to judge: prompts from a file, scripts from a folder."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffaccel import tasks
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.judge.records import Asked
+
+
+def read_asked(path: Path) -> list[Asked]:
+    """The prompts of a file: a JSON list of records, or one record a line.
+
+    A record has a ``prompt_id`` and a ``prompt_context``, as in ``gen_4_category.json``.
+
+    Raises:
+        InputError: the file cannot be read, or has no such records.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        whole = text.lstrip().startswith("[")
+        rows = json.loads(text) if whole else [json.loads(row) for row in text.splitlines() if row]
+        found = [_asked(row) for row in rows]
+    except OSError as error:
+        raise InputError(f"prompts {path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"prompts {path}: not a list of records with prompt_id and prompt_context ({error!r})"
+        ) from None
+    twice = {each.id for each in found if [one.id for one in found].count(each.id) > 1}
+    if twice:
+        raise InputError(f"prompts {path}: the prompt_id {min(twice)!r} is there twice")
+    return found
+
+
+def _asked(row: Any) -> Asked:
+    name, sentence = row["prompt_id"], row["prompt_context"]
+    if not isinstance(name, str) or not isinstance(sentence, str):
+        raise TypeError(row)
+    if Path(name).name != name or name in (".", ".."):
+        raise ValueError(f"{name!r} is not the name of a script")
+    return Asked(name, sentence)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The scripts of a folder, by what they are judged with.
+
+    Args:
+        setups: scripts' tasks by setup.
+        absent: ids of prompts that have no script.
+    """
+
+    setups: dict[Setup, list[Asked]]
+    absent: list[str]
+
+
+def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
+    """What there is to judge.
+
+    Raises:
+        InputError: a prompt of a script is not understood, or the folder has none.
+    """
+    found: dict[Setup, list[Asked]] = defaultdict(list)
+    absent = []
+    for asked in read_asked(prompts):
+        if not (scripts / f"{asked.id}.py").is_file():
+            absent.append(asked.id)
+            continue
+        request = tasks.parse(asked.sentence, models)
+        found[Setup(request.model, request.scheduler, request.steps)].append(asked)
+    if not found:
+        raise InputError(
+            f"there is nothing to judge: {scripts} has no <prompt_id>.py of a prompt in {prompts}"
+        )
+    return Given(dict(found), absent)

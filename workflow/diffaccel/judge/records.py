@@ -1,0 +1,96 @@
+"""What the judge is told and what it says: frozen, typed, each written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diffaccel.grid import Setup
+from diffaccel.records import Timing
+
+Outcome = Literal["passed", "static", "absolute", "relative", "skipped"]
+"""Passed, or the stage in which a script failed, or not judged."""
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """How judged code is run, and what it may take.
+
+    Args:
+        sandbox: false runs code with this user's rights: only for code that is trusted.
+        margin: share by which the mean CLIP score may lie below the plain pipeline's.
+        memory_gib: of all processes of a script together.
+        call_seconds: for one answer.
+        load_seconds: for reading a script and loading its pipeline.
+    """
+
+    sandbox: bool = True
+    margin: float = 0.1
+    memory_gib: float = 16.0
+    call_seconds: float = 600.0
+    load_seconds: float = 900.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task whose script is to be judged.
+
+    Args:
+        id: the script is called ``<id>.py``.
+        sentence: what was asked.
+    """
+
+    id: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of one script.
+
+    Args:
+        category: of the task, 1 to 5.
+        script: hash of its source.
+        outcome: see `Outcome`.
+        reason: what is wrong, or why it was not judged.
+        ran_in: what it was run in, e.g. ``bubblewrap 0.8.0``; ``none`` without a sandbox, empty
+            where it was not run.
+        checks: of the static stage: what is wrong, by what was looked at; empty where it is right.
+        scores: mean per metric; ``reference_score`` is the plain pipeline's CLIP score.
+        own: share of the images that are nearer to the plain pipeline's of their own seed than to
+            those of the same prompt and another seed.
+        speedup, loss, loss_interval: against the plain pipeline, beside it.
+        seconds_per_image: median over the calls.
+        required_speedup, max_loss, max_seconds_per_image: what was asked.
+    """
+
+    id: str
+    category: int
+    sentence: str
+    script: str
+    outcome: Outcome
+    reason: str
+    ran_in: str
+    checks: dict[str, str]
+    date: str
+    required_speedup: float | None = None
+    max_loss: float | None = None
+    max_seconds_per_image: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    reference_score: float | None = None
+    own: float | None = None
+    speedup: float | None = None
+    loss: float | None = None
+    loss_interval: tuple[float, float] | None = None
+    seconds_per_image: float | None = None
+    timing: Timing | None = None
+    prompts: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judgements on all scripts of one setup: a file of its own."""
+
+    setup: Setup
+    judgements: list[Judgement]

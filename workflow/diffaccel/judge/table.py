@@ -1,0 +1,54 @@
+"""How many scripts passed, by category of task."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from diffaccel.judge.records import Judgement
+from diffaccel.tasks import Category
+
+STAGES = ("static", "absolute", "relative")
+
+
+def pass_rates(judgements: Sequence[Judgement], absent: int = 0) -> pd.DataFrame:
+    """A row a category, and one of all.
+
+    ``static``, ``absolute`` and ``relative`` are shares of the judged scripts that passed this
+    stage and those before it. ``achievement`` is the mean, over those that were asked for a
+    speedup, of the reached over the asked one, 1 at most, and 0 where the script failed before.
+
+    Args:
+        absent: how many tasks have no script.
+    """
+    rows = [
+        {"category": category.name.lower()} | _rates(those)
+        for category in Category
+        if (those := [each for each in judgements if each.category == category])
+    ]
+    rows.append({"category": "all"} | _rates(judgements) | {"absent": absent})
+    return pd.DataFrame(rows)
+
+
+def _rates(judgements: Sequence[Judgement]) -> dict[str, Any]:
+    judged = [each for each in judgements if each.outcome != "skipped"]
+    row: dict[str, Any] = {"scripts": len(judgements), "judged": len(judged)}
+    for number, stage in enumerate(STAGES):
+        failed = STAGES[: number + 1]
+        row[stage] = _mean([float(each.outcome not in failed) for each in judged])
+    asked = [each for each in judged if each.required_speedup is not None]
+    row["achievement"] = _mean([_achieved(each) for each in asked])
+    return row
+
+
+def _achieved(said: Judgement) -> float:
+    if said.outcome in ("static", "absolute") or said.speedup is None:
+        return 0.0
+    return min(1.0, said.speedup / (said.required_speedup or 1.0))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
