@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
     found: dict[Setup, list[Asked]] = defaultdict(list)
     absent = []
     for asked in read_asked(prompts):
-        if not (scripts / f"{asked.id}.py").is_file():
+        if not os.path.lexists(scripts / f"{asked.id}.py"):
             absent.append(asked.id)
             continue
         request = tasks.parse(asked.sentence, models)

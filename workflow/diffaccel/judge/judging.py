@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import random
+import stat
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from diffaccel.judge import sandbox
 from diffaccel.judge.records import Asked, Judged, Judgement, JudgeOptions, Outcome
 from diffaccel.judge.sandbox import Failed, Limits, Room, Sandbox
 from diffaccel.judge.static import Wanted, examine
+from diffaccel.judge.syntax import LONGEST
 from diffaccel.measure import (
     MeasureError,
     check_scores,
@@ -155,13 +157,24 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
     with contextlib.ExitStack() as stack:
         court = Court(case, ran_in, stack)
         for each in asked:
-            source = (scripts / f"{each.id}.py").read_bytes()
+            source = read_script(scripts / f"{each.id}.py")
             before = known.get(each.id)
             if before is None or before.script != _digest(source, each):
                 known[each.id] = court.judge(each, source)
                 rows.append(known[each.id])
                 _say(known[each.id])
     return Judged(case.setup, [known[each.id] for each in asked])
+
+
+def read_script(path: Path) -> bytes:
+    """The source of a script, as far as any is read; nothing of what is not a file itself: a link
+    may lead to what is none of the script's business, and a pipe may never end."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with open(handle, "rb") as file:
+        return file.read(LONGEST + 1) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
 
 
 def _digest(source: bytes, asked: Asked) -> str:
@@ -217,7 +230,7 @@ class Court:
         Raises:
             InputError: none can be judged.
         """
-        said = self._begun(asked, source)
+        said = self.begin(asked, source)
         try:
             return self._judged(said, source)
         except InputError:
@@ -227,7 +240,7 @@ class Court:
             reason = f"judging it failed: {type(error).__name__}: {error}"
             return replace(said, outcome="skipped", reason=reason)
 
-    def _begun(self, asked: Asked, source: bytes) -> Judgement:
+    def begin(self, asked: Asked, source: bytes) -> Judgement:
         """What was asked, and nothing yet of what was given."""
         case, request = self._case, self._request(asked.sentence)
         return Judgement(
@@ -257,9 +270,9 @@ class Court:
         said = replace(said, checks=checks)
         if problem := next((f"{name}: {text}" for name, text in checks.items() if text), None):
             return replace(said, outcome="static", reason=problem)
-        return self._run(replace(said, ran_in=self._ran_in), source)
+        return self.try_out(replace(said, ran_in=self._ran_in), source)
 
-    def _run(self, said: Judgement, source: bytes) -> Judgement:
+    def try_out(self, said: Judgement, source: bytes) -> Judgement:
         """The two stages in which it runs."""
         drawn = Drawn()
         try:
@@ -288,12 +301,12 @@ class Court:
         return device
 
     @functools.cached_property
-    def _metrics(self) -> dict[str, Compute]:
+    def metrics(self) -> dict[str, Compute]:
         scorer, name = self._case.spec.scorer, self._device.name
         return {key: metric.prepare(scorer, name) for key, metric in METRICS.items()}
 
     @functools.cached_property
-    def _prompts(self) -> list[str]:
+    def prompts(self) -> list[str]:
         return read_prompts(Path(self._case.spec.prompts))
 
     @functools.cached_property
@@ -322,7 +335,7 @@ class Court:
     def _stream(self) -> Iterator[tuple[str, int]]:
         """Prompts and seeds that nobody knew before: each prompt twice, with two seeds."""
         while True:
-            for prompt in self._chance.sample(self._prompts, len(self._prompts)):
+            for prompt in self._chance.sample(self.prompts, len(self.prompts)):
                 for _ in range(2):
                     yield prompt, self._chance.randrange(2**31)
 
@@ -402,11 +415,11 @@ class Court:
         with self._device.beside():
             scores = {
                 name: compute(images, drawn.prompts, references)
-                for name, compute in self._metrics.items()
+                for name, compute in self.metrics.items()
             }
-            before = self._metrics[SCORE](references, drawn.prompts, None)
+            before = self.metrics[SCORE](references, drawn.prompts, None)
             others = drawn.prompts[-2:] + drawn.prompts[:-2]
-            shuffled = float(np.mean(self._metrics[SCORE](references, others, None)))
+            shuffled = float(np.mean(self.metrics[SCORE](references, others, None)))
         if problem := check_scores(before, shuffled):
             raise MeasureError(problem)
         timing = timing_of(drawn.fair_pairs())
@@ -440,8 +453,8 @@ class Court:
         if said.own is not None and said.own < OWN:
             return (
                 f"only {said.own:.0%} of the images are nearer to the plain pipeline's of their "
-                f"own seed than to those of another, and {OWN:.0%} are needed: image i is to be drawn "
-                "from the noise of torch.Generator('cpu').manual_seed(seeds[i])"
+                f"own seed than to those of another, and {OWN:.0%} are needed: image i is to be "
+                "drawn from the noise of torch.Generator('cpu').manual_seed(seeds[i])"
             )
         least = (said.reference_score or 0.0) * (1 - self._case.options.margin)
         if said.scores[SCORE] < least:

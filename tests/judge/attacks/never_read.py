@@ -1,0 +1,7 @@
+r"""Is never done with being read.
+
+Becomes: took too long
+"""
+
+while True:
+    pass

@@ -1,0 +1,14 @@
+r"""Has an image of every prompt by heart.
+
+Becomes: ^absolute: .* of their own seed
+"""
+
+from tests.judge.toy import draw
+
+
+def load_pipeline():
+    return None
+
+
+def generate(pipe, prompts, seeds):
+    return [draw(prompt, 0, 0.0) for prompt in prompts]
