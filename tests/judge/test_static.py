@@ -1,0 +1,401 @@
+"""Reading scripts: the many ways in which people write the same, and what only looks like it."""
+
+from __future__ import annotations
+
+import random
+import runpy
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.codegen import Script, render
+from diffaccel.judge.static import CHECKS, Wanted, examine
+
+GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden/regenerate.py"))
+SETTINGS = GOLDEN["SETTINGS"]
+WANTED = Wanted(
+    pipeline_class="StableDiffusionPipeline",
+    source="models/one",
+    scheduler_class="DDIMScheduler",
+    own_scheduler=None,
+    steps=20,
+    accelerators=frozenset(),
+)
+
+
+def wrong(source: str, /, **changes: object) -> dict[str, str]:
+    """What is wrong with a script, by what was looked at."""
+    found = examine(source.encode(), replace(WANTED, **changes))  # type: ignore[arg-type]
+    return {name: text for name, text in found.items() if text}
+
+
+# Our own scripts
+
+
+@pytest.mark.parametrize("names", SETTINGS)
+def test_own_scripts_are_what_they_say_and_nothing_else(names: str) -> None:
+    setting = SETTINGS[names]
+    facts = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+    parts = combination(list(setting)).emit(setting, facts) if setting else ()
+    script = Script(
+        "", "models/one", "StableDiffusionPipeline", "DDIMScheduler", 20, 7.5, 512, 512, parts=parts
+    )
+    source = render(script)
+    assert wrong(source, accelerators=frozenset(setting)) == {}
+    for name in ACCELERATORS:
+        other = frozenset({name}) ^ frozenset(setting)
+        assert list(wrong(source, accelerators=other)) == ["accelerators"]
+    assert wrong(source, accelerators=None) == {}
+    assert list(wrong(source, steps=25, accelerators=None)) == ["steps"]
+    assert list(wrong(source, source="models/two", accelerators=None)) == ["model"]
+    wanted = "UniPCMultistepScheduler"
+    assert list(wrong(source, scheduler_class=wanted, accelerators=None)) == ["scheduler"]
+
+
+def test_every_accelerator_says_how_it_is_used() -> None:
+    assert all(accelerator.ways for accelerator in ACCELERATORS.values())
+
+
+# How people write
+
+IMPORTS = """
+import torch
+import tomesd
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from DeepCache import DeepCacheSDHelper
+from tgate import TgateSDLoader
+"""
+LOAD = """
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("models/one")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    {on}
+    return pipe
+"""
+DRAW = """
+def generate(pipe, prompts, seeds):
+    return pipe(prompts, num_inference_steps=20).images
+"""
+HELPER = "helper = DeepCacheSDHelper(pipe=pipe); helper.set_params(cache_interval=3); "
+DEEPCACHE, TOME, TGATE = frozenset({"deepcache"}), frozenset({"tome"}), frozenset({"tgate"})
+
+
+def script(on: str = "pass", draw: str = DRAW, load: str = LOAD, imports: str = IMPORTS) -> str:
+    return imports + load.replace("{on}", on) + draw
+
+
+GOOD = {
+    "plainly": script(),
+    "a scheduler when loading": script(
+        load="""
+def load_pipeline():
+    where = dict(pretrained_model_name_or_path="models/one/")
+    sampler = DDIMScheduler.from_pretrained("models/one", subfolder="scheduler")
+    return StableDiffusionPipeline.from_pretrained(**where, scheduler=sampler).to("cuda").to("cpu")
+"""
+    ),
+    "by modules": script(
+        imports="import diffusers as d\nfrom os import path as p",
+        load="""
+def load_pipeline():
+    pipe = d.DiffusionPipeline.from_pretrained("models" + "/" + f"{'one'}", torch_dtype=None)
+    setattr(pipe, "scheduler", d.schedulers.DDIMScheduler.from_config(pipe.scheduler.config))
+    return pipe
+""",
+    ),
+    "steps by place": script(
+        draw="def generate(pipe, prompts, seeds): return pipe(prompts, 512, 512, 20).images"
+    ),
+    "steps by a constant": script(
+        draw="""
+class Settings:
+    steps = 10
+
+STEPS = 2 * Settings.steps
+
+def draw(pipe, prompt, steps=STEPS, **more):
+    return pipe(prompt, num_inference_steps=steps, **more).images[0]
+
+def generate(pipe, prompts, seeds):
+    return [draw(pipe, each, guidance_scale=7.5) for each in prompts]
+"""
+    ),
+    "arguments in a dict": script(
+        draw="""
+def generate(pipe, prompts, seeds):
+    call = {"guidance_scale": 7.5}
+    call["num_inference_steps"] = 20
+    call.update(height=512)
+    with torch.inference_mode():
+        return pipe(prompts, **call).images
+"""
+    ),
+    "a class of one's own": script(
+        load="""
+class Painter:
+    kind = StableDiffusionPipeline
+
+    def __init__(self, source):
+        self.pipe = self.kind.from_pretrained(source)
+        self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
+
+    @property
+    def steps(self):
+        return 20
+
+    def __call__(self, prompt):
+        return self.pipe(prompt, num_inference_steps=self.steps).images[0]
+
+def load_pipeline():
+    return Painter("models/one")
+""",
+        draw="def generate(paint, prompts, seeds): return list(map(lambda p: paint(p), prompts))",
+    ),
+    "one by one, with a way out": script(
+        draw="""
+def generate(pipe, prompts, seeds):
+    images = []
+    for prompt, seed in zip(prompts, seeds):
+        try:
+            images.extend(pipe(prompt=prompt, num_inference_steps=20).images)
+        except RuntimeError as error:
+            raise SystemExit(str(error))
+    return images
+"""
+    ),
+}
+"""Plain pipelines of DDIM with 20 steps."""
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_ways_of_writing_the_same(name: str) -> None:
+    assert wrong(GOOD[name]) == {}
+
+
+USED = {
+    "helper": (DEEPCACHE, script(HELPER + "helper.enable()")),
+    "helper, kept": (
+        DEEPCACHE,
+        script(
+            "pass",
+            draw="""
+def generate(pipe, prompts, seeds):
+    cache = DeepCacheSDHelper(pipe)
+    try:
+        cache.set_params(cache_interval=3, cache_branch_id=0)
+        cache.enable()
+        return pipe(prompts, num_inference_steps=20).images
+    finally:
+        cache.disable()
+""",
+        ),
+    ),
+    "where there is a GPU": (
+        TOME,
+        script("if torch.cuda.is_available(): tomesd.apply_patch(pipe)"),
+    ),
+    "of a part": (TOME, script("tomesd.apply_patch(pipe.unet, ratio=0.5)")),
+    "from another function": (
+        TOME,
+        script("accelerate(pipe)")
+        + "def accelerate(it):\n    from tomesd import apply_patch as on\n    on(it)\n",
+    ),
+    "gate": (
+        TGATE,
+        script(
+            "pipe = TgateSDLoader(pipe, gate_step=10).to('cuda')",
+            draw=DRAW.replace("pipe(", "pipe.tgate("),
+        ),
+    ),
+    "both handed on": (
+        DEEPCACHE,
+        script(
+            HELPER + "return pipe, helper",
+            draw="""
+def generate(both, prompts, seeds):
+    pipe, helper = both
+    helper.enable()
+    return pipe(prompts, num_inference_steps=20).images
+""",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USED)
+def test_ways_of_using_an_accelerator(name: str) -> None:
+    accelerators, source = USED[name]
+    assert wrong(source, accelerators=accelerators) == {}
+    assert list(wrong(source)) == ["accelerators"], "not asked for"
+
+
+NOT_USED = {
+    "never enabled": (DEEPCACHE, script(HELPER)),
+    "enabled and disabled": (DEEPCACHE, script(HELPER + "helper.enable(); helper.disable()")),
+    "if False": (TOME, script("if False: tomesd.apply_patch(pipe)")),
+    "a constant that is false": (
+        TOME,
+        "FAST = 0\n" + script("if FAST and len(FAST) > 1: tomesd.apply_patch(pipe)"),
+    ),
+    "behind a return": (TOME, script("return pipe; tomesd.apply_patch(pipe)")),
+    "behind an error": (TOME, script("raise ValueError; tomesd.apply_patch(pipe)") + LOAD),
+    "in nobody's function": (TOME, script() + "def on(pipe): tomesd.apply_patch(pipe)"),
+    "in a comment": (TOME, script("pass  # tomesd.apply_patch(pipe)")),
+    "in a text": (TOME, script("'tomesd.apply_patch(pipe)'")),
+    "of the name alone": (TOME, script("tomesd.apply_patch")),
+    "of another module": (TOME, script("tomesd.apply_patch(pipe)", imports=IMPORTS.replace(
+        "import tomesd", "import notme as tomesd"))),
+    "for the main program": (
+        TOME, script() + "if __name__ == '__main__': tomesd.apply_patch(load_pipeline())"),
+    "afterwards": (
+        TOME,
+        script(
+            draw="""
+def generate(pipe, prompts, seeds):
+    images = pipe(prompts, num_inference_steps=20).images
+    tomesd.apply_patch(pipe)
+    return images
+"""
+        ),
+    ),
+    "on another pipeline": (
+        TOME,
+        script("tomesd.apply_patch(StableDiffusionPipeline.from_pretrained('models/one'))"),
+    ),
+    "a context that is not entered": (
+        TOME,
+        script("on(pipe)") + "from contextlib import contextmanager\n@contextmanager\n"
+        "def on(pipe):\n    tomesd.apply_patch(pipe)\n    yield\n",
+    ),
+    "a context that is left": (
+        TOME,
+        script(
+            draw="""
+from contextlib import contextmanager
+
+@contextmanager
+def on(pipe):
+    tomesd.apply_patch(pipe)
+    yield
+    tomesd.remove_patch(pipe)
+
+def generate(pipe, prompts, seeds):
+    with on(pipe):
+        pass
+    return pipe(prompts, num_inference_steps=20).images
+"""
+        ),
+    ),
+    "a gate that is not gone through": (TGATE, script("TgateSDLoader(pipe)")),
+    "a loop over nothing": (TOME, script("for _ in []: tomesd.apply_patch(pipe)")),
+    "a gate on nothing": (TGATE, script(draw=DRAW.replace("pipe(", "pipe.tgate("))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_USED)
+def test_what_only_looks_like_using_an_accelerator(name: str) -> None:
+    accelerators, source = NOT_USED[name]
+    found = wrong(source, accelerators=accelerators)
+    assert list(found) in (["accelerators"], ["interface"]), found
+
+
+BAD = {
+    "source": ["def f(:", "\0", "x = " + "(" * 500, "-" * 100_000 + "1", "a" + ".b" * 100_000],
+    "interface": [
+        "",
+        "def load_pipeline(): pass",
+        script(draw="def generate(pipe, prompts, seeds): return []"),
+        script(draw="def generate(pipe, prompts, seeds): raise ValueError"),
+        "import sys\nsys.exit()\n" + script(),
+        script("raise ValueError"),
+        script(draw="if False:\n    def generate(pipe, prompts, seeds): return pipe(prompts)"),
+    ],
+    "pipeline": [script().replace("StableDiffusionPipeline", "StableDiffusionXLPipeline")],
+    "model": [
+        script().replace("models/one", "models/two"),
+        script().replace('"models/one"', "input()"),
+        script("if torch.rand(1) > 0.5: pipe = StableDiffusionPipeline.from_pretrained('b', "
+               "scheduler=pipe.scheduler)"),
+    ],
+    "scheduler": [
+        script(load=LOAD.replace("pipe.scheduler = ", "other = ")),
+        script("pipe.scheduler = make()"),
+        script("if torch.rand(1) > 0.5: pipe.scheduler = diffusers.PNDMScheduler()",
+               imports="import diffusers" + IMPORTS),
+        script().replace("DDIMScheduler", "DDIMInverseScheduler"),
+    ],
+    "steps": [
+        script(draw=DRAW.replace("20", "19")),
+        script(draw=DRAW.replace("20", "len(prompts)")),
+        script(draw=DRAW.replace(", num_inference_steps=20", "")),
+        script(draw=DRAW.replace("=20", "=20, timesteps=[999, 500]")),
+        script(draw=DRAW.replace("num_inference_steps=20", "**options")),
+        script(draw="""
+def generate(pipe, prompts, seeds):
+    steps = 20
+    if len(prompts) > 3:
+        steps = 5
+    return pipe(prompts, num_inference_steps=steps).images
+"""),
+        script(draw=DRAW + "    return pipe(prompts, num_inference_steps=5)").replace(
+            "    return pipe(prompts, num_inference_steps=20)",
+            "    if seeds: return pipe(prompts, num_inference_steps=20)"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "source"), [(k, each) for k, v in BAD.items() for each in v])
+def test_what_is_wrong_is_found_where_it_is(check: str, source: str) -> None:
+    assert next(iter(wrong(source))) == check
+
+
+def test_the_models_own_scheduler_may_be_the_right_one() -> None:
+    source = script(load=LOAD.replace("pipe.scheduler = ", "other = "))
+    assert wrong(source, own_scheduler="DDIMScheduler") == {}
+
+
+# Hostile sources
+
+BOMBS = {
+    "calls": "\n".join(f"def f{i}(x):\n    f{i + 1}(x)\n    f{i + 1}(x)" for i in range(60)),
+    "branches": "\n".join(f"if x{i}: a{i} = 1\nelse: a{i} = 2" for i in range(9000)),
+    "values": "x = [1]\n" + "x = x + x\n" * 100 + "y = 'a'\n" + "y = y + y\n" * 100,
+    "numbers": "x = 10\n" + "x = x * x\n" * 100 + "y = 10 ** 10 ** 10\nz = 'a' * 10**12",
+    "nesting": "x = " + "[" * 90 + "]" * 90 + "\n" + "f(" * 90 + ")" * 90,
+    "chain": "x = a" + ".b" * 800 + "\n" + "y = " + "1 + " * 800 + "1",
+    "recursion": "def f(x):\n    return f(f(x))",
+    "length": "#" * 10**6,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_reading_is_bounded(name: str) -> None:
+    source = BOMBS[name] + "\n" + script("f0(1)" if name == "calls" else "f(1)") + "def f(x): pass"
+    start = time.process_time()
+    found = examine(source.encode(), WANTED)
+    assert set(found) <= {"source", "interface", *CHECKS}
+    assert time.process_time() - start < 20
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(sorted({**GOOD, **BOMBS})))
+def test_garbled_scripts_are_read_or_refused(chance: random.Random, name: str) -> None:
+    """Lines of scripts left out, repeated and mixed: many are still Python."""
+    lines = {**GOOD, **BOMBS}[name].splitlines()[:80]
+    for _ in range(chance.randrange(6)):
+        place = chance.randrange(len(lines))
+        change = chance.choice(("drop", "repeat", "swap", "dedent"))
+        if change == "drop" and len(lines) > 1:
+            del lines[place]
+        elif change == "repeat":
+            lines.insert(place, lines[place])
+        elif change == "swap":
+            lines[place], lines[-1] = lines[-1], lines[place]
+        else:
+            lines[place] = lines[place].strip()
+    found = examine("\n".join(lines).encode(), WANTED)
+    assert set(found) <= {"source", "interface", *CHECKS}
