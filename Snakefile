@@ -31,6 +31,7 @@ include: "rules/code.smk"
 include: "rules/verify.smk"
 include: "rules/summary.smk"
 include: "rules/speed.smk"
+include: "rules/judge.smk"
 include: "rules/train.smk"
 include: "rules/prompts.smk"
 include: "rules/benchmark.smk"
@@ -41,6 +42,7 @@ rule all:
     input:
         get_stores(),
         get_summary(),
+        get_pass_rates(),
         get_results,
 
 

@@ -8,6 +8,7 @@ from diffaccel import ground_truth, prompt_files, prompt_set
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
+from diffaccel.judge.table import write_pass_rates
 from diffaccel.plan import Experiment
 from diffaccel.report import calm_terminal, show_failures, show_summary
 from diffaccel.stages import collect
@@ -15,7 +16,7 @@ from diffaccel.stages import collect
 calm_terminal()
 try:
     EXPERIMENT = Experiment(load(config))
-    TASKS = EXPERIMENT.tasks
+    TASKS, JUDGED = EXPERIMENT.tasks, EXPERIMENT.judged
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -32,7 +33,7 @@ if EXPERIMENT.misunderstood:
 
 
 def get_setup(wildcards):
-    return (EXPERIMENT.setups | EXPERIMENT.speeds)[wildcards.setup]
+    return (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED)[wildcards.setup]
 
 
 def get_threads(wildcards):
@@ -70,6 +71,18 @@ def get_speed_job(wildcards):
 
 def get_search_job(wildcards):
     return json.dumps(EXPERIMENT.search_job(wildcards.setup))
+
+
+def get_judge_job(wildcards):
+    return json.dumps(EXPERIMENT.judge_job(wildcards.setup))
+
+
+def get_judged_scripts(wildcards):
+    return EXPERIMENT.scripts(wildcards.setup)
+
+
+def get_pass_rates():
+    return [f"{R}/judge/pass_rates.csv"] if JUDGED else []
 
 
 def get_baseline(wildcards):

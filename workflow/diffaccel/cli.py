@@ -108,6 +108,39 @@ def _speed(args: argparse.Namespace) -> None:
     write_record(args.out, record)
 
 
+def _verdicts(args: argparse.Namespace) -> None:
+    from diffaccel.judge import judging
+    from diffaccel.judge.records import Asked, JudgeOptions
+
+    job = args.job
+    case = judging.Case(
+        parse(Setup, job["setup"], "setup"),
+        read_record(ModelSpec, args.model),
+        parse(MeasureOptions, job["measure"], "measure"),
+        parse(JudgeOptions, job["options"], "options"),
+        job["loss_limit"],
+        job["platform"],
+    )
+    asked = [parse(Asked, each, "asked") for each in job["asked"]]
+    write_record(args.out, judging.run(case, asked, Path(job["scripts"]), args.journal))
+
+
+def _judge(args: argparse.Namespace) -> None:
+    from diffaccel import config, plan, run
+    from diffaccel.judge import sandbox, table
+
+    judge: dict[str, Any] = {"scripts": str(args.folder), "prompts": str(args.prompts)}
+    if args.unsandboxed:
+        judge["sandbox"] = False
+    raw = config.read_raw(Path("config.yaml"))
+    experiment = plan.Experiment(config.load({**raw, "judge": {**raw.get("judge", {}), **judge}}))
+    sandbox.how(experiment.config.judge.sandbox)
+    log.info("%d scripts to judge", sum(map(len, experiment.given.setups.values())))
+    if not run.make(["judge", "--config", f"judge={json.dumps(judge)}", *args.arguments]):
+        raise SystemExit(1)
+    print(table.as_text(Path(experiment.config.results) / experiment.platform / "judge"))
+
+
 def _run(args: argparse.Namespace) -> None:
     from diffaccel.run import run
 
@@ -190,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
             "run scripts and measure them again",
         ),
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),
+        "verdicts": (_verdicts, ("--job", "--model", "--journal"), "judge the scripts of a setup"),
     }
     show = commands.add_parser("show", help="print the table of what is there")
     show.add_argument("results", nargs="?", type=Path, help="default: this platform's")
@@ -218,6 +252,19 @@ def _parser() -> argparse.ArgumentParser:
         help="experiment whose measured latencies category 5 is made from",
     )
     ask.set_defaults(function=_prompts, log=None)
+    text = "judge scripts that were written for the benchmark's prompts; they run in a sandbox"
+    judge = commands.add_parser("judge", help=text, description=text)
+    judge.add_argument("folder", type=Path, help="of a script <prompt_id>.py for each prompt")
+    judge.add_argument(
+        "--prompts",
+        type=Path,
+        default=Path("results/benchmark/prompts.jsonl"),
+        help="file of the tasks; default: results/benchmark/prompts.jsonl",
+    )
+    judge.add_argument(
+        "--unsandboxed", action="store_true", help="with your rights: for code that you trust"
+    )
+    judge.set_defaults(function=_judge, log=None, passes_on=True)
     draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
     draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
     draw.add_argument("--results", type=Path, help="default: this platform's")
@@ -269,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", handlers=handlers)
     logging.getLogger("diffaccel").setLevel(logging.INFO)
     logging.captureWarnings(True)
-    if args.function in (_baseline, _search, _verify):
+    if args.function in (_baseline, _search, _verify, _verdicts):
         # All is fetched by then; measuring neither waits for a network nor needs one.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:

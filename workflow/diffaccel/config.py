@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from diffaccel.accelerators import ACCELERATORS, Combination, combination
 from diffaccel.errors import InputError
 from diffaccel.grid import SCHEDULERS
+from diffaccel.judge.records import JudgeOptions
 from diffaccel.models import FAMILIES, family_of, known_models, layout_of
 from diffaccel.prompts import PromptError, read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
@@ -97,6 +98,23 @@ class SpeedEntry(_Strict):
     settings: list[dict[str, dict[str, int | float | bool]]] = []
 
 
+class JudgeEntry(_Strict):
+    """Whose scripts are judged, and how; see `diffaccel.judge.records.JudgeOptions`.
+
+    Args:
+        prompts: file of the tasks; without one nothing is judged.
+        scripts: folder of a script ``<prompt_id>.py`` for each.
+    """
+
+    prompts: Place | None = None
+    scripts: Place = "gen_code"
+    sandbox: bool = True
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    memory_gib: Annotated[float, Field(gt=0)] = 16.0
+    call_seconds: Annotated[float, Field(gt=0)] = 600.0
+    load_seconds: Annotated[float, Field(gt=0)] = 900.0
+
+
 class Config(_Strict):
     """The whole of config.yaml. Field names are its keys."""
 
@@ -117,6 +135,7 @@ class Config(_Strict):
     measure: MeasureEntry = MeasureEntry()
     search: SearchEntry = SearchEntry()
     speed: SpeedEntry = SpeedEntry()
+    judge: JudgeEntry = JudgeEntry()
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -181,6 +200,7 @@ def _keys(path: Sequence[int | str]) -> list[str]:
         "measure": MeasureEntry,
         "search": SearchEntry,
         "speed": SpeedEntry,
+        "judge": JudgeEntry,
     }
     section = sections[str(path[0])] if path else Config
     return list(section.model_fields)
@@ -316,6 +336,14 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
     if entry.source is not None and (layout := layout_of(entry.source)) and layout.image_size:
         base = dataclasses.replace(base, height=layout.image_size, width=layout.image_size)
     return ModelSpec(**{**vars(base), "family": base.family, **given})
+
+
+def judge_options(config: Config) -> JudgeOptions:
+    """How judged code is run, as the record that stages take."""
+    given = config.judge.model_dump()
+    return JudgeOptions(
+        **{each.name: given[each.name] for each in dataclasses.fields(JudgeOptions)}
+    )
 
 
 def measure_options(config: Config) -> MeasureOptions:

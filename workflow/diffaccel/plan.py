@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel import devices, tasks
-from diffaccel.config import Config, measure_options, model_spec, parse_accelerators
+from diffaccel.config import Config, judge_options, measure_options, model_spec, parse_accelerators
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import to_json
+from diffaccel.judge.asked import Given, given
 from diffaccel.models import known_models, local_files
 from diffaccel.records import MeasureOptions, ModelSpec, Task
 
@@ -170,6 +171,41 @@ class Experiment:
     def scripted(self) -> list[Task]:
         """The tasks that a script is made for without being asked for by name."""
         return [*self.bound_tasks, *self.user_tasks]
+
+    @cached_property
+    def given(self) -> Given:
+        """The scripts that are to be judged.
+
+        Raises:
+            InputError: their prompts cannot be read, or there is none.
+        """
+        judge = self.config.judge
+        if judge.prompts is None:
+            return Given({}, [])
+        return given(Path(judge.prompts), Path(judge.scripts), list(self.specs))
+
+    @cached_property
+    def judged(self) -> dict[str, Setup]:
+        """Setups of scripts that are to be judged, by slug."""
+        return {setup.slug: setup for setup in self.given.setups}
+
+    def scripts(self, slug: str) -> list[str]:
+        """The files that are judged in a setup."""
+        folder = Path(self.config.judge.scripts)
+        return [str(folder / f"{each.id}.py") for each in self.given.setups[self.judged[slug]]]
+
+    def judge_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel verdicts` is told."""
+        setup = self.judged[slug]
+        return {
+            "setup": to_json(setup),
+            "measure": to_json(self.options),
+            "options": to_json(judge_options(self.config)),
+            "loss_limit": self.config.loss_limit,
+            "platform": self.platform,
+            "asked": [to_json(asked) for asked in self.given.setups[setup]],
+            "scripts": self.config.judge.scripts,
+        }
 
     def spec(self, setup: Setup) -> ModelSpec:
         """How the model of a setup is measured."""

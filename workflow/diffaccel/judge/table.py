@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from diffaccel.judge.records import Judgement
+from diffaccel.jsonio import read_record, write_text
+from diffaccel.judge.records import Judged, Judgement
 from diffaccel.tasks import Category
 
 STAGES = ("static", "absolute", "relative")
@@ -52,3 +54,22 @@ def _achieved(said: Judgement) -> float:
 
 def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
+
+
+def read_judgements(records: Iterable[Path | str]) -> list[Judgement]:
+    """What was said of all scripts."""
+    return [each for path in records for each in read_record(Judged, Path(path)).judgements]
+
+
+def write_pass_rates(records: Iterable[Path | str], absent: int, out: Path | str) -> None:
+    """`pass_rates.csv`: the table of `pass_rates`, numbers to four decimals."""
+    table = pass_rates(read_judgements(records), absent)
+    write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))
+
+
+def as_text(folder: Path) -> str:
+    """The pass rates in a folder of the judge, and what is wrong with each script that failed."""
+    table = pd.read_csv(folder / "pass_rates.csv")
+    judgements = read_judgements(sorted(folder.glob("*.json")))
+    failed = [f"{each.id}: {each.outcome}: {each.reason}" for each in judgements if each.reason]
+    return "\n".join([table.to_string(index=False, na_rep="-"), *failed])

@@ -1,0 +1,45 @@
+# Scripts that somebody wrote for tasks, judged in three stages: all of a (model, scheduler, steps) in one
+# job, beside its plain pipeline. What was judged is kept in the journal, so that a script that did not
+# change is not judged once more. They are not trusted, and run in a sandbox: docs/judge.md.
+localrules:
+    judge,
+
+
+rule verdicts:
+    input:
+        scripts=get_judged_scripts,
+        files=get_model_files,
+        model=get_model_record,
+    output:
+        f"{R}/judge/{{setup}}.json",
+    log:
+        f"{R}/logs/judge/{{setup}}.log",
+    conda:
+        "../envs/diffaccel.yaml"
+    threads: get_threads
+    resources:
+        gpu=TIMED_GPUS,
+        timed=get_places,
+    params:
+        job=get_judge_job,
+        journal=f"{R}/journal/judge/{{setup}}.jsonl",
+    message:
+        "judging scripts of {wildcards.setup}"
+    shell:
+        "python -m diffaccel verdicts --job {params.job:q} --model {input.model:q}"
+        " --journal {params.journal:q} --out {output:q} --log {log:q}"
+
+
+rule judge:
+    input:
+        expand(f"{R}/judge/{{setup}}.json", setup=JUDGED),
+    output:
+        f"{R}/judge/pass_rates.csv",
+    log:
+        f"{R}/logs/judge.log",
+    params:
+        absent=len(EXPERIMENT.given.absent),
+    message:
+        "pass rates"
+    run:
+        write_pass_rates(input, params.absent, output[0])
