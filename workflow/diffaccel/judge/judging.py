@@ -57,6 +57,8 @@ OWN = 0.6
 images that do not depend on the seed."""
 ALONE = 2
 """Calls of the plain pipeline that are timed while there is no other."""
+SLOWED = 1.1
+"""How many times as long it may take while the script is there: machines are not that steady."""
 PATIENCE = 20.0
 """How many times as long as the plain pipeline's a call may take, the first apart."""
 SLACK_SECONDS = 30.0
@@ -173,8 +175,11 @@ def read_script(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return b""
-    with open(handle, "rb") as file:
-        return file.read(LONGEST + 1) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
+    try:
+        regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        return os.read(handle, LONGEST + 1) if regular else b""
+    finally:
+        os.close(handle)
 
 
 def _digest(source: bytes, asked: Asked) -> str:
@@ -182,9 +187,11 @@ def _digest(source: bytes, asked: Asked) -> str:
 
 
 def _say(said: Judgement) -> None:
-    speed = f" {said.speedup:.2f}x" if said.speedup is not None else ""
-    loss = f" loss {said.loss:+.4f}" if said.loss is not None else ""
-    log.info("%s: %s%s%s %s", said.id, said.outcome, speed, loss, said.reason)
+    numbers = ""
+    if said.speedup is not None and said.loss is not None:
+        numbers = f" {said.speedup:.2f}x, loss {said.loss:+.4f}"
+    reason = f": {said.reason}" if said.reason else ""
+    log.info("%s: %s%s%s", said.id, said.outcome, numbers, reason)
 
 
 @dataclass
@@ -205,12 +212,14 @@ class Drawn:
     alone: list[float] = field(default_factory=list)
 
     def fair_pairs(self) -> list[tuple[float, float]]:
-        """The pairs, the plain pipeline no slower than it ever was alone: what the script does
-        while it is not asked gains it nothing."""
+        """The pairs; where the script slowed the plain pipeline down, that one no slower than it
+        ever was alone: what a script does while it is not asked gains it nothing."""
+        if self.slowed() <= SLOWED:
+            return self.pairs
         return [(min(plain, max(self.alone)), own) for plain, own in self.pairs]
 
     def slowed(self) -> float:
-        """How many times as long the plain pipeline took while the script was there."""
+        """How many times as long the plain pipeline took while the script was there, at least."""
         return statistics.median(plain for plain, _ in self.pairs) / max(self.alone)
 
 
@@ -426,7 +435,7 @@ class Court:
         size, warnings = self._case.spec.batch_size, []
         if timing.spread > self._case.measure.spread:
             warnings.append(f"the clock was noisy: spread {timing.spread:.1%}")
-        if drawn.slowed() > 1 + self._case.measure.spread:
+        if drawn.slowed() > SLOWED:
             warnings.append(
                 f"the plain pipeline took {drawn.slowed():.2f} times as long while the script was "
                 "there; what it took alone counts"

@@ -1,0 +1,277 @@
+"""Judging on an embedded model: our own script passes, wrong ones fail in the stage they should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffaccel import codegen
+from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.jsonio import write_record
+from diffaccel.judge import judging, sandbox
+from diffaccel.judge.asked import given, read_asked
+from diffaccel.judge.judging import Case, Drawn, read_script, room, share_of_own
+from diffaccel.judge.records import Asked, Judgement, JudgeOptions
+from diffaccel.judge.table import as_text, pass_rates, write_pass_rates
+from diffaccel.models import known_models
+from diffaccel.records import MeasureOptions
+from diffaccel.tasks import Request, sentence
+
+SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
+SETUP = Setup(SPEC.name, "DDIM", 8)
+MEASURE = MeasureOptions(prompts=4, pairs=2, max_pairs=2)
+# Of so few steps and prompts nothing is known of the loss.
+CASE = Case(SETUP, SPEC, MEASURE, JudgeOptions(margin=0.6), 0.9, "cpu")
+DEEPCACHE = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
+
+
+def request(**more: object) -> Request:
+    return Request(SETUP.model, SETUP.scheduler, SETUP.steps, **more)  # type: ignore[arg-type]
+
+
+def accelerated() -> str:
+    """The plain script with DeepCache on."""
+    config = json.loads(Path(SPEC.source, "unet/config.json").read_text(encoding="utf-8"))
+    facts = PipelineFacts.of_config("StableDiffusionPipeline", config, steps=8, guidance_scale=3.0)
+    return codegen.render(
+        codegen.Script(
+            description="",
+            model=SPEC.source,
+            pipeline_class="StableDiffusionPipeline",
+            scheduler_class="DDIMScheduler",
+            steps=SETUP.steps,
+            guidance_scale=SPEC.guidance_scale,
+            height=SPEC.height,
+            width=SPEC.width,
+            setting=DEEPCACHE,
+            parts=combination(["deepcache"]).emit(DEEPCACHE, facts),
+        )
+    )
+
+
+BROKEN = """
+import os
+import random
+
+
+def load_pipeline():
+    if "NEVER" not in os.environ:
+        return None
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from DeepCache import DeepCacheSDHelper
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    if pipe is None:
+        noise = [random.randbytes(128 * 128 * 3) for _ in prompts]
+        return [memoryview(each).cast("B", (128, 128, 3)) for each in noise]
+    return pipe(prompts, num_inference_steps=8).images
+"""
+"""Reads as if it drew, and makes noise."""
+
+
+def test_each_script_fails_in_the_stage_that_it_should(sandboxed: str, tmp_path: Path) -> None:
+    cached = request(accelerators=("deepcache",), speedup=1.01)
+    tried: dict[str, tuple[Request, str, str]] = {
+        "good": (cached, accelerated(), "passed"),
+        "other-scheduler": (
+            cached,
+            accelerated().replace("DDIMScheduler", "UniPCMultistepScheduler"),
+            "static",
+        ),
+        "no-accelerator": (cached, CASE.plain(), "static"),
+        "broken": (cached, BROKEN, "absolute"),
+        "elsewhere": (request(platform="nvidia-h100", latency_s=1.0), CASE.plain(), "skipped"),
+    }
+    asked = [Asked(name, sentence(each)) for name, (each, _, _) in tried.items()]
+    for name, (_, source, _) in tried.items():
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    journal = tmp_path / "journal.jsonl"
+
+    judged = judging.run(CASE, asked, tmp_path, journal)
+
+    found = {each.id: each for each in judged.judgements}
+    assert {name: each.outcome for name, each in found.items()} == {
+        name: outcome for name, (_, _, outcome) in tried.items()
+    }, found
+    good = found["good"]
+    assert good.ran_in == sandboxed
+    assert good.speedup is not None and good.speedup > 0.95
+    assert good.own == 1.0
+    assert good.timing is not None and len(good.timing.baseline) == 2
+    assert good.scores["psnr"] > 20
+    assert "seed" in found["broken"].reason
+    assert found["other-scheduler"].checks["scheduler"]
+    assert found["no-accelerator"].checks["accelerators"]
+
+    rows = journal.read_bytes()
+    assert judging.run(CASE, asked, tmp_path, journal) == judged, "known, and not judged again"
+    assert journal.read_bytes() == rows
+    (tmp_path / "no-accelerator.py").write_text("", encoding="utf-8")
+    again = judging.run(CASE, asked, tmp_path, journal)
+    assert again.judgements[2].checks["interface"], "another script is judged anew"
+    assert [each for i, each in enumerate(again.judgements) if i != 2] == [
+        each for i, each in enumerate(judged.judgements) if i != 2
+    ]
+
+
+# Refusing
+
+
+@pytest.fixture
+def forgotten() -> None:
+    sandbox.how.cache_clear()
+
+
+def test_no_sandbox_no_judgement(
+    forgotten: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"no bubblewrap .* apt-get install bubblewrap"):
+        judging.run(CASE, [], tmp_path, tmp_path / "journal")
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho No permissions to create new namespace >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(InputError, match=r"does not work here: .*No permissions"):
+        judging.run(CASE, [], tmp_path, tmp_path / "journal")
+    trusting = replace(CASE, options=JudgeOptions(sandbox=False))
+    assert judging.run(trusting, [], tmp_path, tmp_path / "journal").judgements == []
+    sandbox.how.cache_clear()
+
+
+def test_without_a_sandbox_a_script_is_run_all_the_same() -> None:
+    source = (
+        "import os\n"
+        "def load_pipeline():\n    return os.environ.get('TOKEN')\n"
+        "def generate(pipe, prompts, seeds):\n    raise ValueError(pipe, os.getcwd())\n"
+    )
+    limits = sandbox.Limits(load_seconds=20, call_seconds=5)
+    with sandbox.Sandbox(source.encode(), sandbox.Room(), limits, sandboxed=False) as opened:
+        opened.load()
+        with pytest.raises(sandbox.Failed, match=r"ValueError: \(None, "):
+            opened.draw(["a"], [1], (2, 2))
+
+
+# What is given
+
+
+def write_prompts(path: Path, *rows: object, lines: bool = False) -> Path:
+    text = "\n".join(map(json.dumps, rows)) if lines else json.dumps(rows)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_prompts_with_scripts_are_judged(lines: bool, tmp_path: Path) -> None:
+    rows = [
+        {"prompt_id": str(number), "prompt_context": sentence(request()), "category": 1}
+        for number in (1, 2)
+    ]
+    path = write_prompts(tmp_path / "prompts", *rows, lines=lines)
+    (tmp_path / "2.py").write_text("")
+    found = given(path, tmp_path, [SETUP.model])
+    assert found.setups == {SETUP: [Asked("2", sentence(request()))]}
+    assert found.absent == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt_id": "../../evil", "prompt_context": ""}], "not the name of a script"),
+        ([{"prompt_id": 1, "prompt_context": ""}], "not a list of records"),
+        ([{"prompt_context": ""}], "not a list of records"),
+        (["prompt"], "not a list of records"),
+        ([{"prompt_id": "1", "prompt_context": ""}] * 2, "'1' is there twice"),
+    ],
+)
+def test_prompts_that_are_none(rows: list[object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read_asked(write_prompts(tmp_path / "prompts", *rows))
+
+
+def test_nothing_to_judge(tmp_path: Path) -> None:
+    path = write_prompts(tmp_path / "p", {"prompt_id": "1", "prompt_context": "x"})
+    with pytest.raises(InputError, match="nothing to judge"):
+        given(path, tmp_path, [])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_asked(tmp_path / "absent")
+
+
+def test_only_files_are_scripts(tmp_path: Path) -> None:
+    import os
+
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    (tmp_path / "link.py").symlink_to(secret)
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "endless.py").symlink_to("/dev/zero")
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "huge.py").write_bytes(b"#" * 10**6)
+    for name in ("link", "pipe", "endless", "folder", "absent"):
+        assert read_script(tmp_path / f"{name}.py") == b""
+    assert len(read_script(tmp_path / "huge.py")) == 200_001
+
+
+def test_a_script_sees_its_model_and_nothing_else() -> None:
+    seen = room(replace(SPEC, vae="/data/vae", source="a/b@" + "0" * 40), gpu=False)
+    assert "/data/vae" in seen.readable
+    (cached,) = (place for place in seen.readable if "models--a--b" in place)
+    assert Path(cached).parent == Path(seen.environment["HF_HUB_CACHE"])
+    assert len(seen.readable) == 2
+    assert list(room(SPEC, gpu=False).readable) == ["/judged/resources/models/mini-SD1.5"]
+
+
+# Numbers
+
+
+def test_images_of_their_own_seeds() -> None:
+    rng = np.random.default_rng(0)
+    references = rng.integers(0, 256, (8, 4, 4, 3)).astype(np.uint8)
+    near = np.clip(references.astype(int) + rng.integers(-9, 9, references.shape), 0, 255)
+    assert share_of_own(near.astype(np.uint8), references) == 1.0
+    assert share_of_own(np.repeat(references[::2], 2, axis=0), references) == 0.5
+    assert share_of_own(references[np.arange(8) ^ 1], references) == 0.0
+
+
+def test_slowing_the_plain_pipeline_down_gains_nothing() -> None:
+    quiet = Drawn(pairs=[(1.0, 0.5), (1.05, 0.5)], alone=[1.0, 0.9])
+    assert quiet.fair_pairs() == quiet.pairs
+    slowed = Drawn(pairs=[(3.0, 0.5), (0.8, 0.5), (4.0, 0.5)], alone=[1.0, 0.9])
+    assert slowed.fair_pairs() == [(1.0, 0.5), (0.8, 0.5), (1.0, 0.5)]
+
+
+def judgement(category: int, outcome: str, **more: object) -> Judgement:
+    number = f"{category}-{outcome}"
+    return Judgement(number, category, "", "", outcome, outcome, "", {}, "", **more)  # type: ignore[arg-type]
+
+
+def test_the_table(tmp_path: Path) -> None:
+    said = [
+        judgement(1, "passed"),
+        judgement(4, "static", required_speedup=2.0),
+        judgement(4, "absolute", required_speedup=2.0, speedup=9.0),
+        judgement(4, "relative", required_speedup=2.0, speedup=1.0),
+        judgement(4, "passed", required_speedup=2.0, speedup=3.0),
+        judgement(5, "skipped"),
+    ]
+    table = pass_rates(said, absent=7).set_index("category")
+    assert table.loc["speedup", ["static", "absolute", "relative"]].tolist() == [0.75, 0.5, 0.25]
+    assert table.loc["speedup", "achievement"] == (0 + 0 + 0.5 + 1) / 4
+    assert table.loc["all", ["scripts", "judged", "absent"]].tolist() == [6, 5, 7]
+    record = tmp_path / "setup.json"
+    write_record(record, judging.Judged(SETUP, said))
+    write_pass_rates([record], 7, tmp_path / "pass_rates.csv")
+    assert "4-relative: relative: relative" in as_text(tmp_path)
