@@ -25,6 +25,7 @@ from diffaccel.models import known_models
 from diffaccel.records import MeasureOptions
 from diffaccel.tasks import Request, sentence
 
+pytestmark = pytest.mark.timing
 HERE = Path(__file__).parent
 CHEATS = sorted((HERE / "cheats").glob("*.py"))
 SETUP = Setup("mini-SD1.5", "DDIM", 8)

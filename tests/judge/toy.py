@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 
-COST = 0.015
+COST = 0.025
 """Seconds of a processor that an image takes."""
 
 

@@ -11,4 +11,4 @@ def load_pipeline():
 
 
 def generate(pipe, prompts, seeds):
-    return [draw(prompt, seed, COST / 10) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [draw(prompt, seed, COST / 20) for prompt, seed in zip(prompts, seeds, strict=True)]
