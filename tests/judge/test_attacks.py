@@ -19,7 +19,7 @@ from diffaccel.judge.sandbox import Failed, Limits, Room, Sandbox
 
 ATTACKS = sorted((Path(__file__).parent / "attacks").glob("*.py"))
 LIMITS = Limits(
-    memory=400 * 2**20, scratch=16 * 2**20, processes=48, load_seconds=2.0, call_seconds=1.0
+    memory=400 * 2**20, scratch=16 * 2**20, processes=48, load_seconds=3.0, call_seconds=1.0
 )
 SECRET = "hunter2"
 

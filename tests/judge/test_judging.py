@@ -147,6 +147,10 @@ def test_no_sandbox_no_judgement(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(InputError, match=r"does not work here: .*No permissions"):
         judging.run(CASE, [], tmp_path, tmp_path / "journal")
+    monkeypatch.setenv("HOME", "/usr/lib")
+    monkeypatch.setattr(sandbox.sys, "prefix", "/usr")
+    with pytest.raises(InputError, match="Python lies in /usr, and so does your home folder"):
+        sandbox._python()
     trusting = replace(CASE, options=JudgeOptions(sandbox=False))
     assert judging.run(trusting, [], tmp_path, tmp_path / "journal").judgements == []
     sandbox.how.cache_clear()

@@ -354,6 +354,25 @@ def test_what_is_wrong_is_found_where_it_is(check: str, source: str) -> None:
     assert next(iter(wrong(source))) == check
 
 
+def test_what_is_shown_is_short() -> None:
+    found = wrong(script(draw=DRAW.replace("20", "0x" + "f" * 20_000)))
+    assert "very many digits" in found["steps"]
+    found = wrong(script().replace("models/one", "m" * 9_000))
+    assert len(found["model"]) < 200
+
+
+def test_the_settings_of_a_class_may_change() -> None:
+    settings = "class S:\n    steps = 20\nS.steps = 5\n"
+    source = script(draw=settings + DRAW.replace("20", "S.steps"))
+    assert list(wrong(source)) == ["steps"]
+
+
+def test_what_may_be_set_by_an_unknown_name_is_unknown() -> None:
+    source = script("setattr(pipe, input(), torch)")
+    assert list(wrong(source)) == ["scheduler"]
+    assert wrong(script("setattr(pipe, 'safety_' + 'checker', None)")) == {}
+
+
 def test_the_models_own_scheduler_may_be_the_right_one() -> None:
     source = script(load=LOAD.replace("pipe.scheduler = ", "other = "))
     assert wrong(source, own_scheduler="DDIMScheduler") == {}
@@ -370,6 +389,24 @@ BOMBS = {
     "chain": "x = a" + ".b" * 800 + "\n" + "y = " + "1 + " * 800 + "1",
     "recursion": "def f(x):\n    return f(f(x))",
     "length": "#" * 10**6,
+    "lists of lists": "\n".join(
+        [
+            "x, y = [1], [1]",
+            *["x = [x, x]", "y = [y, y]"] * 60,
+            "z = x if input() else y",
+            "f(x, y)",
+        ]
+    ),
+    "digits": f"x = 0x{'f' * 20_000}\ny = f'{{x}}'\nz = int(x)\nw = {{x: x}}",
+    "paths": "import torch as x\n" + "x = x.a\n" * 20_000,
+    "decorators": f"class A:\n    @{'.'.join('a' * 800)}\n    def f(self): pass\n"
+    + "A().f()\n" * 5_000,
+    "no pipeline": "import pipe\npipe.draw()\npipe.unet.forward = 1\ngetattr(pipe, 'a')()\n"
+    "def g(): return pipes.x()\n",
+    "endless": "def e():\n    while True:\n        yield 1\nfor _ in e(): pass\n",
+    "odd targets": "x[0], *y.z, w[1:2] = [*range(9)]\n(a := 1)\ndel x[0], y\nassert x, y\n"
+    "lambda *a, b=1, **c: 0\nx = {**y, 'a': 1, **{'b': 2}}\nf(*x, **x)\n'%s' % x\n-'a'\n1 < 'a'\n"
+    "match x:\n    case [1, *_]: pass\n    case {'a': b, **c}: pass\n",
 }
 
 

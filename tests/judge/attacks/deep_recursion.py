@@ -1,6 +1,6 @@
 r"""Recurses until the stack ends.
 
-Becomes: RecursionError|it ended|more than .* of memory
+Becomes: RecursionError|it ended|more than .* of memory|took too long
 """
 
 import sys

@@ -382,7 +382,7 @@ class Court:
 
     def _time_alone(self, plain: Sandbox) -> list[float]:
         with self._device.alone():
-            return [self._call(plain, *self._batch())[1] for _ in range(ALONE)]
+            return [self._call_plain(plain, *self._batch())[1] for _ in range(ALONE)]
 
     def _wants_more(self, drawn: Drawn) -> bool:
         options, rounds = self._case.measure, len(drawn.pairs)
@@ -401,16 +401,16 @@ class Court:
             if who == "script":
                 made[who] = self._call(script, prompts, seeds, seconds)
             else:
-                made[who] = self._call_beside(plain, prompts, seeds)
+                made[who] = self._call_plain(plain, prompts, seeds)
         drawn.prompts += prompts
         drawn.references.append(made["plain"][0])
         drawn.images.append(made["script"][0])
         drawn.pairs.append((made["plain"][1], made["script"][1]))
 
-    def _call_beside(
+    def _call_plain(
         self, plain: Sandbox, prompts: list[str], seeds: list[int]
     ) -> tuple[Images, float]:
-        """A call of the plain pipeline, which worked until the script was there."""
+        """A call of the plain pipeline, which worked until there was this script."""
         try:
             return self._call(plain, prompts, seeds)
         except Failed as error:

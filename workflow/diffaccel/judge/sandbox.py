@@ -125,8 +125,11 @@ def how(sandboxed: bool) -> str:
             tried.load()
     except (Failed, OSError) as error:
         raise SandboxError(f"bubblewrap does not work here: {error}. {advice}") from None
+    if not Path("/proc/thread-self/children").exists():
+        raise SandboxError(f"the kernel does not tell whose memory is whose. {advice}")
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return version.stdout.strip()
+    unfiltered = "" if seccomp.program() else ", without a filter of system calls"
+    return version.stdout.strip() + unfiltered
 
 
 class Sandbox:
@@ -405,10 +408,19 @@ def _above(paths: Sequence[str]) -> list[str]:
 
 
 def _python() -> list[str]:
-    """Folders of this Python and of its packages."""
+    """Folders of this Python and of its packages.
+
+    Raises:
+        SandboxError: the home folder is in one of them.
+    """
     found = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-    found.add(str(Path(sys.executable).resolve().parent))
     folders = {os.path.realpath(each) for each in found} | found
+    for folder in folders:
+        if Path.home().is_relative_to(folder):
+            raise SandboxError(
+                f"Python lies in {folder}, and so does your home folder, which judged code must "
+                "not see: use a Python or a virtual environment in a folder of its own"
+            )
     return sorted(each for each in folders if not each.startswith("/usr"))
 
 

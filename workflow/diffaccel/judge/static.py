@@ -86,8 +86,15 @@ def _check_model(drawing: Drawing, wanted: Wanted) -> str:
         if not isinstance(each, Const) or not isinstance(each.value, str):
             return f"cannot tell what model is loaded: write {wanted.source!r} as a constant"
         if os.path.normpath(each.value) != os.path.normpath(wanted.source):
-            return f"the model is {each.value!r}; asked for is {wanted.source!r}"
+            return f"the model is {shown(each.value)}; asked for is {wanted.source!r}"
     return ""
+
+
+def shown(value: object) -> str:
+    """A constant of a script, in few words."""
+    if isinstance(value, int) and abs(value) > 10**18:
+        return "a number of very many digits"  # which Python would refuse to write
+    return repr(value)[:80]
 
 
 def _check_scheduler(drawing: Drawing, wanted: Wanted) -> str:
@@ -112,14 +119,16 @@ def _check_steps(drawing: Drawing, wanted: Wanted) -> str:
         if name in arguments.named and arguments.named[name] != Const(None):
             return f"line {drawing.line} sets {name}, which makes the steps others"
     place = STEPS_PLACE.get(wanted.pipeline_class)
-    given = arguments.get("num_inference_steps", place) or Const(DEFAULT_STEPS)
-    for each in options(given):
+    told = arguments.get("num_inference_steps", place) or Const(DEFAULT_STEPS)
+    for each in options(told):
         if not isinstance(each, Const):
             return (
                 f"cannot tell the steps of line {drawing.line}: write {wanted.steps} as a constant"
             )
         if each.value != wanted.steps:
-            return f"line {drawing.line} takes {each.value!r} steps; asked for are {wanted.steps}"
+            return (
+                f"line {drawing.line} takes {shown(each.value)} steps; asked for are {wanted.steps}"
+            )
     return ""
 
 

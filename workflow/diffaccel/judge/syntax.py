@@ -13,6 +13,7 @@ Reading is bounded, whatever the source: see `MOST_WORK` and `DEEPEST`.
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ from diffaccel.judge.values import (
     either,
     items_of,
     options,
+    row,
+    text_of,
     truth_of,
     unpacked,
     updated,
@@ -50,13 +53,19 @@ from diffaccel.judge.values import (
 
 LONGEST = 200_000
 """Bytes of source that are read."""
-MOST_WORK = 300_000
+MOST_WORK = 200_000
 """Nodes that are followed, and values that are copied where ways part."""
 DEEPEST = 40
 """Calls within calls that are followed."""
 LOADERS = ("from_pretrained", "from_single_file", "from_pipe")
 GENERAL = ("DiffusionPipeline", "AutoPipelineForText2Image")
 """Classes that load a pipeline of whatever class the model says."""
+PIPELINES = ("Pipeline", *GENERAL)
+"""How names of classes end that are pipelines."""
+PIPE = "pipe"
+"""What paths from a loaded pipeline begin with."""
+LONGEST_PATH = 200
+PROPERTIES = {"property", "cached_property"}
 ENDS = ("sys.exit", "os._exit", "os.abort", "exit", "quit")
 
 
@@ -98,6 +107,11 @@ def plain(path: str) -> str:
     return ".".join([first, *rest])
 
 
+def imported(path: str) -> Thing:
+    """What an import gives; nothing that could be taken for a pipeline."""
+    return UNKNOWN if path.split(".")[0] == PIPE else Thing(plain(path))
+
+
 class _Stops(Exception):
     """What is being followed goes no further: it raises or exits."""
 
@@ -137,6 +151,7 @@ class Script:
         self._work = 0
         self._line = 0
         self._active: list[ast.AST] = []
+        self._generators: dict[ast.AST, bool] = {}
         self.drawings: list[Drawing] = []
         """Calls of pipelines, in the order in which they were reached."""
         self.ends = False
@@ -174,9 +189,9 @@ class Script:
 
     # Ways that part and meet
 
-    def _fork(self) -> State:
-        self._charge(1 + len(self._state) // 10)
-        return dict(self._state)
+    def _copy(self, state: State) -> State:
+        self._charge(1 + len(state) // 10)
+        return dict(state)
 
     def _meet(self, states: Sequence[State]) -> None:
         """Goes on from any of these states."""
@@ -193,8 +208,7 @@ class Script:
         """Follows each from here; whether any goes on."""
         start, ends = self._state, []
         for way in ways:
-            self._state = start
-            self._state = self._fork()
+            self._state = self._copy(start)
             if way():
                 ends.append(self._state)
         self._state = start
@@ -230,7 +244,7 @@ class Script:
 
     def _do_return(self, node: ast.Return, frame: _Frame) -> bool:
         frame.returned.append(self._value(node.value, frame) if node.value else Const(None))
-        frame.exits.append(self._fork())
+        frame.exits.append(self._copy(self._state))
         return False
 
     def _do_raise(self, node: ast.Raise, frame: _Frame) -> bool:
@@ -238,7 +252,7 @@ class Script:
 
     def _do_break(self, node: ast.Break | ast.Continue, frame: _Frame) -> bool:
         if frame.broken:
-            frame.broken[-1].append(self._fork())
+            frame.broken[-1].append(self._copy(self._state))
         return False
 
     _do_continue = _do_break
@@ -249,14 +263,13 @@ class Script:
     def _do_import(self, node: ast.Import, frame: _Frame) -> None:
         for alias in node.names:
             path = alias.name if alias.asname else alias.name.split(".")[0]
-            self._bind(alias.asname or path, Thing(path), frame)
+            self._bind(alias.asname or path, imported(path), frame)
 
     def _do_importfrom(self, node: ast.ImportFrom, frame: _Frame) -> None:
         for alias in node.names:
-            package = "" if node.level else (node.module or "")
-            path = plain(f"{package}.{alias.name}") if package else ""
+            whole = UNKNOWN if node.level else imported(f"{node.module}.{alias.name}")
             if alias.name != "*":
-                self._bind(alias.asname or alias.name, Thing(path), frame)
+                self._bind(alias.asname or alias.name, whole, frame)
 
     def _do_functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef, frame: _Frame) -> None:
         self._bind(node.name, self._function(node, frame), frame)
@@ -326,7 +339,8 @@ class Script:
     def _do_for(self, node: ast.For | ast.AsyncFor, frame: _Frame) -> bool:
         found = self._value(node.iter, frame)
         if isinstance(found, Suspended):
-            self._resume(found, lambda value: self._once(node, value, frame))
+            with contextlib.suppress(_Stops):  # as one does that never ends
+                self._resume(found, lambda value: self._once(node, value, frame))
             return True
         items = items_of(found)
         if not items:
@@ -351,7 +365,7 @@ class Script:
         return bool(ends)
 
     def _do_try(self, node: ast.Try, frame: _Frame) -> bool:
-        start = self._fork()
+        start = self._copy(self._state)
         went_on = self._block(node.body, frame) and self._block(node.orelse, frame)
         after = self._state
         ends = [after] if went_on else []
@@ -411,8 +425,12 @@ class Script:
 
     def _look_up(self, name: str, frame: _Frame) -> Value:
         scope = self._holder(name, frame.outside.get(name, frame.scope))
-        builtin = Const("judged") if name == "__name__" else Thing(name)
-        return self._state.get(("name", scope, name), builtin)
+        found = self._state.get(("name", scope, name))
+        if found is not None:
+            return found
+        if name == "__name__":
+            return Const("judged")
+        return Thing(name) if hasattr(builtins, name) else UNKNOWN
 
     def _bind(self, name: str, value: Value, frame: _Frame) -> None:
         self._state[("name", frame.outside.get(name, frame.scope), name)] = value
@@ -432,16 +450,16 @@ class Script:
             if isinstance(target.value, ast.Attribute):
                 owners = options(self._value(target.value.value, frame))
                 about = frozenset(each.number for each in owners if isinstance(each, Pipeline))
-                self._note(f"pipe.{target.value.attr}.{target.attr}=" if about else "", about)
+                self._note(f"{PIPE}.{target.value.attr}.{target.attr}=" if about else "", about)
         elif isinstance(target, ast.Subscript):
             self._set_item(target, value, frame)
 
     def _set(self, owner: Value, name: str, value: Value) -> None:
         for each in options(owner):
-            if isinstance(each, Pipeline | Instance):
+            if isinstance(each, Pipeline | Instance | Class):
                 self._state[("attribute", each.number, name)] = value
             if isinstance(each, Pipeline):
-                self._note(f"pipe.{name}=", frozenset([each.number]))
+                self._note(f"{PIPE}.{name}=", frozenset([each.number]))
             elif isinstance(each, Thing) and each.path:
                 self._note(f"{each.path}.{name}=", each.about)
             if isinstance(each, Pipeline | Thing):
@@ -463,27 +481,26 @@ class Script:
             if known is not None:
                 return known
         if isinstance(owner, Pipeline):
-            return Thing(f"pipe.{name}", frozenset([owner.number]))
+            return Thing(f"{PIPE}.{name}", frozenset([owner.number]))
         if isinstance(owner, Instance):
             return self._member(owner, name)
         if isinstance(owner, Class):
             return owner.methods.get(name, UNKNOWN)
         if isinstance(owner, Thing):
-            return Thing(plain(f"{owner.path}.{name}") if owner.path else "", owner.about)
+            short = 0 < len(owner.path) < LONGEST_PATH
+            return Thing(plain(f"{owner.path}.{name}") if short else "", owner.about)
         return Thing("", about_of([owner]))
 
     def _member(self, owner: Instance, name: str) -> Value:
         method = owner.kind.methods.get(name)
         if method is None:
             return self._state.get(("attribute", owner.kind.number, name), UNKNOWN)
-        kinds = {ast.unparse(each) for each in getattr(method.node, "decorator_list", [])}
+        kinds = {_last_name(each) for each in getattr(method.node, "decorator_list", [])}
         if "staticmethod" in kinds:
             return method
         first = owner.kind if "classmethod" in kinds else owner
         bound = Function(method.node, method.scope, method.defaults, first)
-        if kinds & {"property", "cached_property", "functools.cached_property"}:
-            return self._call(bound, Arguments())
-        return bound
+        return self._call(bound, Arguments()) if kinds & PROPERTIES else bound
 
     # Expressions
 
@@ -537,7 +554,7 @@ class Script:
                 items += items_of(self._value(each.value, frame))
             else:
                 items.append(self._value(each, frame))
-        return Items(tuple(items))
+        return row(items)
 
     _of_tuple = _of_list
 
@@ -629,16 +646,17 @@ class Script:
                 plain_part = part.format_spec is None and part.conversion == -1
             else:
                 value, plain_part = self._value(part, frame), True
-            if not plain_part or not isinstance(value, Const) or len(text) > LONGEST_TEXT:
+            known = text_of(value) if plain_part else None
+            if known is None or len(text) > LONGEST_TEXT:
                 return UNKNOWN
-            text += str(value.value)
+            text += known
         return Const(text)
 
     def _of_listcomp(
         self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, frame: _Frame
     ) -> Value:
         self._bind_comprehension(node.generators, frame)
-        return Items((self._value(node.elt, frame),))
+        return row([self._value(node.elt, frame)])
 
     _of_setcomp = _of_listcomp
     _of_generatorexp = _of_listcomp
@@ -725,7 +743,7 @@ class Script:
         about = function.about | about_of(given)
         self._note(path, about)
         head, _, last = path.rpartition(".")
-        if head == "pipe":
+        if head == PIPE:
             return self._call_method(function, last, arguments)
         if last in LOADERS and head.startswith("diffusers.") and head.endswith(PIPELINES):
             return self._load(head.removeprefix("diffusers."), arguments)
@@ -743,7 +761,7 @@ class Script:
         return either([made, *pipelines[:1]])
 
     def _call_method(self, method: Thing, name: str, arguments: Arguments) -> Value:
-        (number,) = method.about
+        number = min(method.about)
         pipeline = self._pipelines[number]
         if name == "__call__" or name in self._draws:
             return self._draw(pipeline, name.strip("_").removeprefix("call"), arguments)
@@ -766,23 +784,24 @@ class Script:
 
     def _calling_int(self, arguments: Arguments) -> Value:
         value = arguments.positional[0] if arguments.positional else UNKNOWN
-        if isinstance(value, Const) and len(str(value.value)) < 20:
-            with contextlib.suppress(ValueError, TypeError, OverflowError):
-                return Const(int(value.value))
+        text = text_of(value)
+        if text is not None and len(text) < 20:
+            with contextlib.suppress(ValueError):
+                return Const(int(float(text)))
         return UNKNOWN
 
     def _calling_setattr(self, arguments: Arguments) -> Value:
         if len(arguments.positional) == 3:
             owner, name, value = arguments.positional
-            if isinstance(name, Const):
-                self._set(owner, str(name.value), value)
+            # Of an unknown name it may be the scheduler: that is what matters most.
+            self._set(owner, text_of(name) or "scheduler", value if text_of(name) else UNKNOWN)
         return Const(None)
 
     def _calling_getattr(self, arguments: Arguments) -> Value:
         if len(arguments.positional) >= 2:
             owner, name = arguments.positional[:2]
-            if isinstance(name, Const):
-                return self._attribute(owner, str(name.value))
+            known = text_of(name)
+            return self._attribute(owner, known) if known else UNKNOWN
         return UNKNOWN
 
     def _calling_list(self, arguments: Arguments) -> Value:
@@ -815,7 +834,7 @@ class Script:
         arguments: Arguments,
         on_yield: Callable[[Value], None] | None = None,
     ) -> Value:
-        if on_yield is None and _yields(function.node):
+        if on_yield is None and self._is_generator(function.node):
             return Suspended(function, arguments)
         if len(self._active) >= DEEPEST or self._active.count(function.node) > 1:
             return UNKNOWN
@@ -837,6 +856,11 @@ class Script:
         self._meet(frame.exits)
         return either(frame.returned)
 
+    def _is_generator(self, node: ast.AST) -> bool:
+        if node not in self._generators:
+            self._generators[node] = _yields(node)
+        return self._generators[node]
+
     def _resume(self, suspended: Suspended, on_yield: Callable[[Value], None]) -> None:
         """Runs a generator function; what is done with what it yields, is done within."""
         self._invoke(suspended.function, suspended.arguments, on_yield)
@@ -854,11 +878,11 @@ class Script:
             default = UNKNOWN if arguments.open else function.defaults.get(name, UNKNOWN)
             self._bind(name, known.get(name, default), frame)
         if own.vararg is not None:
-            rest = Items(tuple(given[len(places) :]))
-            self._bind(own.vararg.arg, UNKNOWN if arguments.open else rest, frame)
+            rest = UNKNOWN if arguments.open else row(given[len(places) :])
+            self._bind(own.vararg.arg, rest, frame)
         if own.kwarg is not None:
             more = {name: value for name, value in arguments.named.items() if name not in names}
-            table = UNKNOWN if arguments.open else Table(tuple(more.items()))
+            table = UNKNOWN if arguments.open else updated(Table(()), more)
             self._bind(own.kwarg.arg, table, frame)
 
     # Pipelines
@@ -890,6 +914,7 @@ class Script:
 
     def _draw(self, pipeline: Pipeline, through: str, arguments: Arguments) -> Value:
         number = pipeline.number
+        self._charge(1 + len(self._state) // 10)
         done = frozenset(
             key[1] for key in self._state if key[0] == "done" and key[2] in (number, 0)
         )
@@ -907,10 +932,6 @@ class Script:
         return Thing("", frozenset())
 
 
-PIPELINES = ("Pipeline", *GENERAL)
-"""How names of classes end that are pipelines."""
-
-
 def _parse(source: bytes) -> ast.Module:
     if len(source) > LONGEST:
         raise UnreadableError(f"it has {len(source)} bytes; {LONGEST} are read")
@@ -920,6 +941,13 @@ def _parse(source: bytes) -> ast.Module:
         raise UnreadableError(f"it is not Python: line {error.lineno}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise UnreadableError(f"it cannot be read as Python ({type(error).__name__})") from None
+
+
+def _last_name(node: ast.expr) -> str:
+    """``c`` of ``a.b.c``, and of ``c``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _yields(node: ast.AST) -> bool:

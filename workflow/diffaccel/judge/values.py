@@ -46,16 +46,22 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Items:
-    """A list or a tuple."""
+    """A list or a tuple; `row` makes one.
+
+    Args:
+        weight: how many values there are in it, in all.
+    """
 
     items: tuple[Value, ...]
+    weight: int
 
 
 @dataclass(frozen=True)
 class Table:
-    """A dict whose keys are known."""
+    """A dict whose keys are known; `updated` makes one."""
 
     items: tuple[tuple[Any, Value], ...]
+    weight: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +160,26 @@ class Arguments:
         return (*self.positional, *self.named.values())
 
 
+def _weight(values: Iterable[Value]) -> int:
+    return sum(1 + (each.weight if isinstance(each, Items | Table) else 0) for each in values)
+
+
+def row(values: Iterable[Value]) -> Value:
+    """A list of values; unknown where it is too large, since lists of lists of lists grow fast."""
+    items = tuple(values)
+    weight = _weight(items)
+    return Items(items, weight) if weight <= MOST_ITEMS else Thing("", about_of(items))
+
+
+def text_of(value: Value) -> str | None:
+    """A constant as text, where it is a short one."""
+    known = value.value if isinstance(value, Const) else None
+    if isinstance(known, str):
+        return known if len(known) < LONGEST_TEXT else None
+    # A number of very many digits has no text.
+    return str(known) if isinstance(known, int | float) and abs(known) < LARGEST else None
+
+
 def options(value: Value) -> tuple[Value, ...]:
     """All values that it may be."""
     return value.options if isinstance(value, Either) else (value,)
@@ -218,7 +244,9 @@ def unpacked(value: Value, count: int) -> list[Value]:
 def updated(table: Value, more: dict[Any, Value]) -> Value:
     if not isinstance(table, Table):
         return UNKNOWN
-    return Table(tuple((dict(table.items) | more).items()))
+    items = dict(table.items) | more
+    weight = _weight(items.values())
+    return Table(tuple(items.items()), weight) if weight <= MOST_ITEMS else UNKNOWN
 
 
 def after_update(table: Table, arguments: Arguments) -> Value:
@@ -231,11 +259,7 @@ def after_update(table: Table, arguments: Arguments) -> Value:
 def computed(op: ast.operator, left: Value, right: Value) -> Value:
     """Sums of small numbers and of short texts; nothing that could grow."""
     if isinstance(left, Items) and isinstance(right, Items) and isinstance(op, ast.Add):
-        return (
-            Items((*left.items, *right.items))
-            if len(left.items) + len(right.items) < MOST_ITEMS
-            else UNKNOWN
-        )
+        return row((*left.items, *right.items))
     if not isinstance(left, Const) or not isinstance(right, Const):
         return Thing("", about_of([left, right]))
     a, b = left.value, right.value
