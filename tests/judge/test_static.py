@@ -37,24 +37,41 @@ def wrong(source: str, /, **changes: object) -> dict[str, str]:
 # Our own scripts
 
 
+KINDS = {"StableDiffusionPipeline": (1, 2, 4, 8), "StableDiffusionXLPipeline": (2, 4)}
+"""Class of pipeline -> levels that have transformer blocks."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("names", SETTINGS)
-def test_own_scripts_are_what_they_say_and_nothing_else(names: str) -> None:
+def test_own_scripts_are_what_they_say_and_nothing_else(names: str, kind: str) -> None:
     setting = SETTINGS[names]
-    facts = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+    facts = PipelineFacts(kind, 20, (3, 3, 3, 2), KINDS[kind])
     parts = combination(list(setting)).emit(setting, facts) if setting else ()
-    script = Script(
-        "", "models/one", "StableDiffusionPipeline", "DDIMScheduler", 20, 7.5, 512, 512, parts=parts
-    )
-    source = render(script)
-    assert wrong(source, accelerators=frozenset(setting)) == {}
+    script = Script("", "models/one", kind, "DDIMScheduler", 20, 7.5, 512, 512, parts=parts)
+    source, used = render(script), frozenset(setting)
+    assert wrong(source, pipeline_class=kind, accelerators=used) == {}
     for name in ACCELERATORS:
-        other = frozenset({name}) ^ frozenset(setting)
-        assert list(wrong(source, accelerators=other)) == ["accelerators"]
-    assert wrong(source, accelerators=None) == {}
-    assert list(wrong(source, steps=25, accelerators=None)) == ["steps"]
-    assert list(wrong(source, source="models/two", accelerators=None)) == ["model"]
-    wanted = "UniPCMultistepScheduler"
-    assert list(wrong(source, scheduler_class=wanted, accelerators=None)) == ["scheduler"]
+        other = frozenset({name}) ^ used
+        assert list(wrong(source, pipeline_class=kind, accelerators=other)) == ["accelerators"]
+    changes: dict[str, dict[str, object]] = {
+        "pipeline": {"pipeline_class": "PixArtAlphaPipeline"},
+        "model": {"source": "models/two"},
+        "scheduler": {"scheduler_class": "UniPCMultistepScheduler"},
+        "steps": {"steps": 25},
+    }
+    for check, change in changes.items():
+        wanted = {"pipeline_class": kind, "accelerators": None, **change}
+        assert list(wrong(source, **wanted)) == [check]
+
+
+@pytest.mark.parametrize(
+    "model", ["a/b@0123456789012345678901234567890123456789", "one.safetensors"]
+)
+def test_own_scripts_of_other_sources(model: str) -> None:
+    config = "c/d@main" if model == "one.safetensors" else None
+    kind, sampler = "StableDiffusionPipeline", "DDIMScheduler"
+    script = Script("", model, kind, sampler, 20, 7.5, 8, 8, vae="e/f@main", config=config)
+    assert wrong(render(script), source=model.partition("@")[0]) == {}
 
 
 def test_every_accelerator_says_how_it_is_used() -> None:
