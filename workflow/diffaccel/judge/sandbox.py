@@ -68,7 +68,7 @@ class Limits:
 
     memory: int = 16 * GIB
     scratch: int = GIB
-    processes: int = 512
+    processes: int = 1024
     load_seconds: float = 900.0
     call_seconds: float = 600.0
 
