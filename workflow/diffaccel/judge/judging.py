@@ -162,9 +162,10 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
             source = read_script(scripts / f"{each.id}.py")
             before = known.get(each.id)
             if before is None or before.script != _digest(source, each):
-                known[each.id] = court.judge(each, source)
-                rows.append(known[each.id])
-                _say(known[each.id])
+                known[each.id] = said = court.judge(each, source)
+                if said.outcome != "skipped":  # another time it may be judged
+                    rows.append(said)
+                _say(said)
     return Judged(case.setup, [known[each.id] for each in asked])
 
 
