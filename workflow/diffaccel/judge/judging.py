@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 OWN = 0.6
 """Share of the images that must be nearer to their own seed's than to another's; it is a half for
 images that do not depend on the seed."""
+MOST_PROMPTS = 100_000
 ALONE = 2
 """Calls of the plain pipeline that are timed while there is no other."""
 SLOWED = 1.1
@@ -126,6 +127,10 @@ class Case:
             )
         )
 
+    def prompts(self) -> list[str]:
+        """All prompts of the model's file, of which some are drawn."""
+        return read_prompts(Path(self.spec.prompts), self.measure.prompts, most=MOST_PROMPTS)
+
     def digest(self) -> str:
         """Of all that judgements depend on, besides scripts and tasks and chance."""
         return digest(
@@ -134,7 +139,7 @@ class Case:
                 identity(self.spec),
                 content_hash(self.spec.scorer),
                 to_json(replace(self.spec, scorer="", source="", prompts="")),
-                read_prompts(Path(self.spec.prompts)),
+                self.prompts(),
                 to_json(self.measure),
                 to_json(self.options),
                 self.loss_limit,
@@ -317,7 +322,7 @@ class Court:
 
     @functools.cached_property
     def prompts(self) -> list[str]:
-        return read_prompts(Path(self._case.spec.prompts))
+        return self._case.prompts()
 
     @functools.cached_property
     def _room(self) -> Room:
