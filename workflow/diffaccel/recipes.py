@@ -52,7 +52,7 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         loss_interval=measured.loss_interval,
         confidence=baseline.options.confidence,
         means=measured.means,
-        prompts=baseline.prompts,
+        prompts=baseline.prompts[: measured.prompts],
         seed=baseline.options.seed,
         environment=baseline.environment,
         date=measured.date,
