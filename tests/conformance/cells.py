@@ -54,7 +54,8 @@ SIX = (
 )
 """The accelerators and combinations of the grid; each with every sampler."""
 FURTHER = tuple(name for name in ACCELERATORS if (name,) not in SIX)
-"""Accelerators beyond: each alone and with all three, on one layout with one sampler."""
+"""Accelerators beyond: each alone and, if it goes with them, with all three, on one layout with
+one sampler."""
 
 OTHERS = (*PROMPTS[::-1], "a dot")
 """An odd batch, of other prompts."""
@@ -119,7 +120,10 @@ def cells(family: str) -> pytest.MarkDecorator:
     found = [(scheduler, names) for scheduler in SCHEDULERS for names in SIX]
     if family == next(iter(tiny.FAMILIES)):
         found += [
-            (SCHEDULERS[0], names) for each in FURTHER for names in ((each,), (*SIX[-1], each))
+            (SCHEDULERS[0], names)
+            for each in FURTHER
+            for names in ((each,), (*SIX[-1], each))
+            if combination(names).conflict is None
         ]
     return pytest.mark.parametrize(
         ("scheduler", "names"),

@@ -1,7 +1,7 @@
 """The packages' own documented usage, as a user would write it: their READMEs, with parameters.
 
 DeepCache 0.1.1: "Usage"; tgate 1.0.0: "Accelerate StableDiffusionXLPipeline with TGATE", and "with
-DeepCache and TGATE"; tomesd 0.1.3: "Diffusers".
+DeepCache and TGATE"; tomesd 0.1.3: "Diffusers". Fewer steps are an argument of diffusers' own.
 """
 
 from __future__ import annotations
@@ -66,7 +66,13 @@ def _tome(pipe: Any, setting: Setting) -> None:
     torch.manual_seed(0)  # "you might need to set the seed every batch"
 
 
+def _fewer_steps(pipe: Any, setting: Setting) -> Call:
+    fewer = {"num_inference_steps": setting["fewer_steps"]["steps"]}
+    return lambda *args, **kwargs: pipe(*args, **(kwargs | fewer))
+
+
 EACH: dict[str, Callable[[Any, Setting], Call | None]] = {
+    "fewer_steps": _fewer_steps,
     "deepcache": _deepcache,
     "tgate": _tgate,
     "tome": _tome,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -133,6 +133,7 @@ def test_spaces_have_the_whole_of_the_bounds() -> None:
         ({"tgate": gated(0)}, "gate_step must be 1 or more, got 0"),
         ({"tgate": gated(3, warm_up=-1)}, "warm_up must be 0 or more, got -1"),
         ({"tgate": {**gated(3), "sp_interval": True}}, "of type int, got True"),
+        ({"fewer_steps": {"steps": 0}}, "steps must be 1 or more, got 0"),
         ({"tome": {"ratio": 0.8}}, "at most .* = 0.75, got 0.8"),
         ({"tome": {"ratio": 0.0}}, "above 0"),
         ({"tome": {"ratio": 0.5, "max_downsample": 3}}, r"one of \(1, 2, 4, 8\), got 3"),
@@ -363,6 +364,38 @@ def test_tome_does_not_depend_on_what_ran_before(pipe: Any) -> None:
         with combination(["tome"]).applied(pipe, {"tome": {"ratio": 0.5}}) as call:
             images.append(generate(call))
     np.testing.assert_equal(images[0], images[1])
+
+
+# ---- fewer steps ----------------------------------------------------------------------------
+
+
+def test_fewer_steps_are_the_plain_call_with_fewer(pipe: Any) -> None:
+    generate(pipe)
+    scheduler, times = pipe.scheduler, pipe.scheduler.timesteps
+    chosen, setting = combination(["fewer_steps"]), {"fewer_steps": {"steps": 3}}
+    with chosen.applied(pipe, setting) as call:
+        counted = calls(pipe, lambda: generate(call))
+        images = generate(call)
+    assert counted["conv_in"] == 3
+    assert pipe.scheduler is scheduler and pipe.scheduler.timesteps is times
+    np.testing.assert_equal(images, generate(pipe, num_inference_steps=3))
+
+
+@pytest.mark.parametrize(
+    ("steps", "counts"), [(20, range(19, 1, -1)), (2, [1]), (25, range(24, 2, -1))]
+)
+def test_fewer_steps_leave_a_tenth_at_least(steps: int, counts: Sequence[int]) -> None:
+    points = combination(["fewer_steps"]).space(replace(SD, steps=steps)).points()
+    assert [point["fewer_steps.steps"] for point in points] == list(counts)
+
+
+def test_fewer_steps_go_with_no_other() -> None:
+    both = combination(["tgate", "fewer_steps"])
+    ok, reason = both.supports(SD)
+    assert not ok and reason == both.conflict and "numbers of steps (a gate" in reason
+    assert both.forbids({"tgate": gated(5), "fewer_steps": {"steps": 9}}) == reason
+    assert next(both.space(SD).points(), None) is None
+    assert combination(["tgate", "tome"]).conflict is None
 
 
 # ---- transfers ------------------------------------------------------------------------------

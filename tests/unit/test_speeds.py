@@ -124,6 +124,22 @@ def test_every_accelerator_says_what_it_makes_of_each_step(name: str, steps: int
         assert 0 < phase.share <= 1.5 and phase.spread > 0
 
 
+@pytest.mark.parametrize("rest", [0.02, 0.1, 0.25])
+def test_two_timings_of_fewer_steps_tell_all_others(rest: float) -> None:
+    """Nearly a straight line: ``rest`` is the share of the time that is not in the steps."""
+
+    def fewer(steps: int) -> dict[str, dict[str, Value]]:
+        return {"fewer_steps": {"steps": steps}}
+
+    def speedup(steps: int) -> float:
+        return 1 / (rest + (1 - rest) * steps / FACTS.steps)
+
+    model = SpeedModel.fit([(fewer(steps), speedup(steps)) for steps in (2, 10)], FACTS)
+    means, spreads = model.predict([fewer(steps) for steps in range(1, 20)])
+    assert np.abs(means - np.log([speedup(steps) for steps in range(1, 20)])).max() < 0.02
+    assert spreads.max() < 0.05
+
+
 def test_what_says_nothing_of_its_steps_has_one_phase_that_its_values_place() -> None:
     tome = ACCELERATORS["tome"]
     a, b, far = (

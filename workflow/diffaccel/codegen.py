@@ -40,6 +40,14 @@ ACCELERATED_IMPORTS = (
     "from collections.abc import Iterator",
     "from contextlib import contextmanager",
 )
+CALL = {
+    "generator": "generators",
+    "num_inference_steps": "STEPS",
+    "guidance_scale": "GUIDANCE_SCALE",
+    "height": "HEIGHT",
+    "width": "WIDTH",
+}
+"""Keyword arguments of the call, as source, unless an accelerator gives others."""
 
 
 @dataclass(frozen=True)
@@ -331,11 +339,12 @@ def _environment() -> Environment:
 
 def render(script: Script) -> str:
     """The script's source, formatted as ``ruff format`` would with lines of `LINE` characters."""
+    entered = [part for part in script.parts if part.enter]
     imports = [
         *OWN_IMPORTS,
         f"from diffusers import {script.pipeline_class}, {script.scheduler_class}",
         *(("from diffusers import AutoencoderKL",) if script.vae is not None else ()),
-        *(ACCELERATED_IMPORTS if script.parts else ()),
+        *(ACCELERATED_IMPORTS if entered else ()),
         *(statement for part in script.parts for statement in part.imports),
     ]
     sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
@@ -346,19 +355,22 @@ def render(script: Script) -> str:
         "HEIGHT": script.height,
         "WIDTH": script.width,
     }
+    arguments = CALL | {name: value for part in script.parts for name, value in part.arguments}
+    unused = set(CALL.values()) - set(arguments.values())
     return (
         _environment()
         .get_template("script.py.jinja")
         .render(
             docstring=docstring(_summary(script)),
             imports=import_block(imports),
-            constants=[assign(name, value) for name, value in constants.items()],
+            constants=[assign(n, value) for n, value in constants.items() if n not in unused],
             pipeline_class=script.pipeline_class,
             scheduler_class=script.scheduler_class,
             dtype=script.dtype,
             load=_load(script),
-            parts=script.parts,
+            parts=entered,
             call=script.call,
+            arguments=arguments,
             model_is="folder or hub id" if script.config is None else "single file",
         )
     )

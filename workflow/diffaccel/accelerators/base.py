@@ -6,6 +6,7 @@ Each file beside this one is one accelerator. Nothing outside such a file names 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,8 +96,8 @@ class Emitted:
         enter: lines that apply it, once for each call of the pipeline.
         leave: lines that take it off again: the pipeline then works as it did before.
         call: the expression to call instead of ``pipe``.
-        arguments: keyword arguments that this call takes on top, as source, e.g.
-            ``(("gate_step", "10"),)``.
+        arguments: keyword arguments that this call takes on top, or in place of its own, as
+            source, e.g. ``(("gate_step", "10"),)``.
         last: lines that come after all that apply the others.
         definitions: classes that the lines use, for the top of the script.
     """
@@ -175,6 +176,11 @@ class Accelerator(ABC):
     @abstractmethod
     def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
         """Whether it can work on such a pipeline, and if not, why."""
+
+    def conflicts(self, others: Sequence[str]) -> str | None:
+        """Why it cannot go with these others, whatever the parameters, or None. Declared on one
+        side only."""
+        return None
 
     def forbids(self, own: Mapping[str, Value], others: Parts) -> str | None:
         """Why these parameters cannot go with the others', or None. Declared on one side only."""
@@ -267,8 +273,19 @@ class Combination:
             return " and ".join(titles)
         return ", ".join(titles[:-1]) + f", and {titles[-1]}"
 
+    @functools.cached_property
+    def conflict(self) -> str | None:
+        """Why these accelerators cannot go together, whatever their parameters, or None."""
+        for member in self.members:
+            others = [name for name in self.names if name != member.name]
+            if (reason := member.conflicts(others)) is not None:
+                return f"{member.title}: {reason}"
+        return None
+
     def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        """Whether every member can work on such a pipeline, and if not, why."""
+        """Whether all members go together and can work on such a pipeline, and if not, why."""
+        if self.conflict is not None:
+            return False, self.conflict
         for member in self.members:
             ok, reason = member.supports(facts)
             if not ok:
@@ -276,8 +293,10 @@ class Combination:
         return True, ""
 
     def forbids(self, setting: Setting) -> str | None:
-        """Why this setting cannot work, or None: each member's bounds, then what they say of
-        each other."""
+        """Why this setting cannot work, or None: whether the members go together, each member's
+        bounds, then what they say of each other."""
+        if self.conflict is not None:
+            return self.conflict
         for member in self.members:
             own = setting[member.name]
             try:

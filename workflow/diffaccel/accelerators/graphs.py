@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -78,7 +78,7 @@ class Graphs(Accelerator):
             return False, f"{ELSEWHERE}; this is {facts.device}"
         return True, ""
 
-    def forbids(self, own: Mapping[str, Value], others: Parts) -> str | None:
+    def conflicts(self, others: Sequence[str]) -> str | None:
         if "tome" in others:
             return "ToMe draws random numbers at each step, and replayed steps would draw no others"
         return None

@@ -1,0 +1,82 @@
+"""Text-to-image with resources/models/mini-SD1.5: DDIMScheduler, 20 steps, accelerated by fewer
+steps.
+
+Task: An example
+Pipeline: StableDiffusionPipeline, 128x128 pixels, guidance scale 7.5
+Settings: fewer_steps.steps=12
+Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
+  0.0104) over 64 prompts
+Hardware: a made-up example, not a measurement
+Versions: torch 2.13.0, diffusers 0.42.1, transformers 5.23.0
+Date: 2026-11-20
+Run: python THIS_FILE --prompt "..." --seed 0 --out image.png
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+MODEL = "resources/models/mini-SD1.5"
+GUIDANCE_SCALE = 7.5
+HEIGHT = 128
+WIDTH = 128
+
+
+def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPipeline:
+    """Loads the model and its sampler; the device "auto" is CUDA where there is any, or the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    pipe = StableDiffusionPipeline.from_pretrained(
+        model,
+        dtype=dtype,
+        use_safetensors=True,
+        safety_checker=None,
+        requires_safety_checker=False,
+    )
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return pipe.to(device)
+
+
+def generate(
+    pipe: StableDiffusionPipeline,
+    prompts: list[str],
+    seeds: list[int],
+) -> list[Image.Image]:
+    """Draws one image a prompt, each from the noise of its own seed."""
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    result = pipe(
+        prompts,
+        generator=generators,
+        num_inference_steps=12,
+        guidance_scale=GUIDANCE_SCALE,
+        height=HEIGHT,
+        width=WIDTH,
+    )
+    images: list[Image.Image] = result.images
+    return images
+
+
+def main() -> None:
+    """Reads the command line, draws the images and writes them."""
+    parser = argparse.ArgumentParser(description="Draws images from prompts.")
+    parser.add_argument("--prompt", action="append", required=True, help="again for more images")
+    parser.add_argument("--seed", type=int, default=0, help="of the first image; the next has +1")
+    parser.add_argument("--out", type=Path, default=Path("image.png"), help="file to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--model", default=MODEL, help="folder or hub id")
+    args = parser.parse_args()
+
+    pipe = load_pipeline(args.model, args.device)
+    seeds = [args.seed + number for number in range(len(args.prompt))]
+    for number, image in enumerate(generate(pipe, args.prompt, seeds)):
+        path = args.out.with_stem(f"{args.out.stem}-{number}") if number else args.out
+        image.save(path)
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
