@@ -96,6 +96,14 @@ def get_found(wildcards):
     return f"{R}/search/{TASKS[wildcards.task].cell.setup.slug}.json"
 
 
+def get_heldout(wildcards):
+    return EXPERIMENT.heldout(get_setup(wildcards))[0]
+
+
+def get_heldout_files(wildcards):
+    return EXPERIMENT.heldout(get_setup(wildcards))[1]
+
+
 def get_task_baseline(wildcards):
     return f"{R}/baseline/{TASKS[wildcards.task].cell.setup.slug}.json"
 

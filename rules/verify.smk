@@ -5,6 +5,7 @@ rule verify:
         unpack(get_baseline),
         found=f"{R}/search/{{setup}}.json",
         scripts=get_scripts,
+        heldout=get_heldout_files,
     output:
         f"{R}/verify/{{setup}}.json",
     log:
@@ -17,9 +18,10 @@ rule verify:
         timed=get_places,
     params:
         journal=f"{R}/journal/verify/{{setup}}.jsonl",
+        heldout=get_heldout,
     message:
         "verify the scripts of {wildcards.setup}"
     shell:
         "python -m diffaccel verify --found {input.found:q} --baseline {input.baseline:q}"
         " --images {input.images:q} --scripts {input.scripts:q} --journal {params.journal:q}"
-        " --out {output:q} --log {log:q}"
+        " --heldout {params.heldout} --out {output:q} --log {log:q}"

@@ -147,8 +147,9 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
     Raises:
         RecordError: there are no results.
     """
-    table = report.load(results)
-    frontiers, _ = collect.read(sorted(results.glob("search/*.json")))
+    found = collect.load(sorted(results.glob("search/*.json")))
+    table = collect.summary(found, sorted(results.glob("verify/*.json")))
+    frontiers = [cell for each in found for cell in each.cells]
     baselines = sorted(results.glob("baseline/*.json"))
     if table.empty or not frontiers or not baselines:
         raise RecordError(f"{results}: no baselines or searches; run the grid first")
@@ -164,7 +165,7 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
         share=None if use.share is None else round(use.share, 4),
         measured=sum(known.measured for known in frontiers),
         timed=sum(known.timed for known in frontiers),
-        searching=round(sum(known.seconds for known in frontiers), 1),
+        searching=round(sum(each.seconds for each in found), 1),
         stages=stages(metadata, results),
         bounds=_bounds(table),
         tasks=len(made),

@@ -23,8 +23,9 @@ from benchmarks.search.tables import Row, Table
 from diffaccel import pareto
 from diffaccel.grid import Cell
 from diffaccel.jsonio import digest
-from diffaccel.measure import loss_interval, loss_of, timing_of
+from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
+from diffaccel.pairs import timing_of
 from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
 from diffaccel.space import Space
 from diffaccel.speeds import Floats, SpeedModel

@@ -42,7 +42,7 @@ KINDS = {"StableDiffusionPipeline": (1, 2, 4, 8), "StableDiffusionXLPipeline": (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("names", SETTINGS)
+@pytest.mark.parametrize("names", [each for each in SETTINGS if each != "fewer_steps"])
 def test_own_scripts_are_what_they_say_and_nothing_else(names: str, kind: str) -> None:
     setting = SETTINGS[names]
     facts = PipelineFacts(kind, 20, (3, 3, 3, 2), KINDS[kind])
@@ -75,7 +75,9 @@ def test_own_scripts_of_other_sources(model: str) -> None:
 
 
 def test_every_accelerator_says_how_it_is_used() -> None:
-    assert all(accelerator.ways for accelerator in ACCELERATORS.values())
+    """But fewer steps, which are told by the steps alone."""
+    silent = [name for name, accelerator in ACCELERATORS.items() if not accelerator.ways]
+    assert silent == ["fewer_steps"]
 
 
 # How people write

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,9 @@ from diffaccel.measure import (
     loss_of,
     measure,
     measure_baseline,
-    timing_of,
 )
 from diffaccel.metrics import METRICS
+from diffaccel.pairs import timing_of
 from diffaccel.records import (
     Baseline,
     Environment,
@@ -196,6 +197,40 @@ def test_the_clock_holds_only_the_call() -> None:
     assert row.speedup > 0.5
 
 
+def test_a_pair_that_was_disturbed_is_repeated() -> None:
+    class Disturbed(Recorder):
+        """Its sixth call, the second on the clock, takes far longer."""
+
+        def __call__(self, **kwargs: Any) -> Result:
+            time.sleep(1.0 if len(self.calls) == 5 else 0)
+            return super().__call__(**kwargs)
+
+    made = bench(Recorder(seconds=0.1))
+    record, images = baseline_of(made)
+    row = alone(made, record, images, putting_on(made, Disturbed(seconds=0.1)), {})
+    assert row.timing is not None
+    assert 1 in row.timing.outliers and row.timing.accelerated[1] > 1
+    assert row.timing.counted >= OPTIONS.pairs
+    assert len(row.timing.baseline) == row.timing.counted + len(row.timing.outliers)
+    assert 0.5 < row.speedup < 2
+
+
+def test_a_speedup_that_drifts_is_said_to() -> None:
+    class Slowing(Recorder):
+        """Each call takes a fifth longer than the one before."""
+
+        def __call__(self, **kwargs: Any) -> Result:
+            time.sleep(0.05 * 1.2 ** len(self.calls))
+            return super().__call__(**kwargs)
+
+    made = bench(Recorder(seconds=0.1))
+    record, images = baseline_of(made)
+    row = alone(made, record, images, putting_on(made, Slowing()), {})
+    assert row.timing is not None and len(row.timing.baseline) == OPTIONS.max_pairs
+    assert row.timing.drift < -0.3
+    assert any("drifted by -" in warning for warning in row.warnings)
+
+
 def test_a_crash_is_a_result() -> None:
     def broken(**kwargs: object) -> Result:
         raise RuntimeError("no such block")
@@ -250,7 +285,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 
 
 def test_the_speedup_is_the_median_of_ratios() -> None:
-    timing = timing_of([(2.0, 1.0), (4.0, 2.0), (9.0, 1.0)])
-    assert timing.speedup == 2.0
-    assert timing.speedup_of_means == pytest.approx(15 / 4)
+    timing = timing_of([(2.0, 1.0), (4.1, 2.0), (9.0, 4.45)])
+    assert timing.speedup == pytest.approx(9 / 4.45)
+    assert timing.speedup_of_means == pytest.approx(15.1 / 7.45)
     assert timing_of([(1.0, 1.0)] * 3).spread == 0

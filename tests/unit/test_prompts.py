@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.prompts import PromptError, read_prompts
+from diffaccel.prompts import PromptError, read_prompts, read_unseen
 
 PROMPTS = Path(__file__).parents[2] / "resources" / "prompts"
 WANTED = ["a red cat", "a blue dog"]
@@ -173,3 +173,14 @@ def test_every_sixteen_hold_a_count_and_a_poster(name: str) -> None:
         part = prompts[start : start + 16]
         assert any(prompt & NUMBERS for prompt in part), start
         assert any(prompt & {"poster", "print"} for prompt in part), start
+
+
+def test_unseen_prompts_are_what_else_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a\nb\n# c\nd\ne\ne\n f  g \n")
+    assert read_unseen(path, 2, ["a", "b"]) == ["d", "e"]
+    assert read_unseen(path, 9, ["a", "e"]) == ["b", "d", "f g"]  # no more
+    assert read_unseen(path, 0, ["a"]) == []
+    assert read_unseen(path, 3, ["a", "b", "d", "e", "f g"]) == []
+    with pytest.raises(PromptError, match="there is no such file"):
+        read_unseen(tmp_path / "none.txt", 1, [])

@@ -15,7 +15,8 @@ from diffaccel.accelerators import PipelineFacts
 from diffaccel.grid import Cell, Setup
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
-from diffaccel.measure import loss_of, timing_of
+from diffaccel.measure import loss_of
+from diffaccel.pairs import timing_of
 from diffaccel.records import (
     Answer,
     Baseline,
@@ -72,21 +73,23 @@ class Noisy:
 
     def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
         self.drawn += [sheet.setting for sheet in wanted if sheet.before is None]
-        return [drawing(sheet) for sheet in wanted]
+        losses = [self.truth(sheet.setting, sheet.cell.setup.steps)[1] for sheet in wanted]
+        return [drawing(sheet, loss) for sheet, loss in zip(wanted, losses, strict=True)]
 
     def clock(self, wanted: Wanted) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
         return [self._timing(cell, setting) for cell, setting in wanted]
 
     def _timing(self, cell: Cell, setting: SettingDict) -> SpeedRow:
-        speedup = response(setting, cell.setup.steps)[0] * float(
-            np.exp(self.random.normal(0, self.noise))
-        )
+        speedup, _ = self.truth(setting, cell.setup.steps)
+        speedup *= float(np.exp(self.random.normal(0, self.noise)))
         return SpeedRow(setting, timing_of([(speedup, 1.0)]), None, 1.0, "")
 
+    def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+        return response(setting, steps)
 
-def drawing(sheet: Sheet) -> Drawing:
-    _, loss = response(sheet.setting, sheet.cell.setup.steps)
+
+def drawing(sheet: Sheet, loss: float) -> Drawing:
     scores = [score * (1 - loss) for score in (BASELINE.scores["clip_score"] * 4)[: sheet.prompts]]
     return Drawing(sheet.setting, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, "")
 
@@ -226,7 +229,7 @@ def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: P
         """Each prompt's loss is half a percent off."""
 
         def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
-            return [scattered(sheet, drawing(sheet)) for sheet in wanted]
+            return [scattered(*pair) for pair in zip(wanted, super().draw(wanted), strict=True)]
 
     def scattered(sheet: Sheet, made: Drawing) -> Drawing:
         random = np.random.default_rng(0)

@@ -22,7 +22,9 @@ SMALL: dict[str, Any] = {
     "accelerators": ["DeepCache"],
     "speedups": [1.1, 50.0],
     "loss_limit": 0.5,
+    "rival": None,
     "measure": {"prompts": 4, "max_prompts": None, "pairs": 2, "max_pairs": 2},
+    "verify": {"heldout": 0},
 }
 """An experiment of one cell that takes seconds. The loss limit is wide, so that the flow does not
 hang on how well so few steps and prompts do."""
@@ -102,5 +104,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
         f"{start} DeepCache with 60x speedup\n"
         f"{start} MagicCache with 2x speedup\n"
     )
-    project = make_project(tmp_path_factory.mktemp("finished") / "p", tasks_file=str(tasks))
+    project = make_project(
+        tmp_path_factory.mktemp("finished") / "p",
+        tasks_file=str(tasks),
+        rival="fewer steps",
+        verify={"heldout": 3},
+    )
     return project, project.run()

@@ -9,14 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
+import torch
 
 from benchmarks.gpu.data import read_grid
 from benchmarks.gpu.page import page
 from diffaccel.jsonio import read_record
+from diffaccel.metrics import METRICS
 from diffaccel.records import Answer, Baseline, Frontier, Proof, Search
 from diffaccel.stages import verify
-from tests.workflow.conftest import Project
+from tests.workflow.conftest import ROOT, Project
 from tests.workflow.test_speed import bench
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
@@ -102,6 +106,51 @@ def test_scripts_are_there_for_what_was_met_and_were_verified(finished: Finished
         assert verdict.ok or "speedup" in verdict.reason
 
 
+def test_scripts_are_proven_on_prompts_that_the_search_never_saw(finished: Finished) -> None:
+    project, output = finished
+    proof = read_record(Proof, project.results / "verify" / f"{SETUP}.json")
+    baseline = read_record(Baseline, project.results / "baseline" / f"{SETUP}.json")
+    own = (ROOT / "resources/prompts/mini-heldout.txt").read_text().splitlines()
+    assert proof.heldout == own[:3] and not set(proof.heldout) & set(baseline.prompts)
+    for verdict in proof.verdicts:
+        held = verdict.heldout
+        assert held is not None and len(held.scores["clip_score"]) == 3
+        assert held.loss != verdict.loss and held.ok == (held.loss < verdict.max_loss)
+    holding = sum(verdict.heldout.ok for verdict in proof.verdicts if verdict.heldout)
+    assert f"Held out: {holding} of {len(proof.verdicts)} within the limit" in output
+    table = pd.read_csv(project.results / "summary.csv").set_index("id")
+    held = proof.verdicts[0].heldout
+    assert held is not None
+    assert table.loc[proof.verdicts[0].id, "heldout_loss"] == pytest.approx(held.loss, abs=1e-4)
+
+
+def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
+    finished: Finished,
+) -> None:
+    """Drawn again here, script and plain pipeline alike, with the seeds after the search's."""
+    project = finished[0]
+    proof = read_record(Proof, project.results / "verify" / f"{SETUP}.json")
+    baseline = read_record(Baseline, project.results / "baseline" / f"{SETUP}.json")
+    verdict = proof.verdicts[0]
+    script = verify.load_script(project.results / "code" / f"{verdict.id}.py")
+    pipe = script.load_pipeline(str(ROOT / "resources/models/mini-SD1.5"), "cpu")
+    seeds = [baseline.options.seed + len(baseline.prompts) + number for number in range(3)]
+    arguments = {
+        "num_inference_steps": 8,
+        "guidance_scale": script.GUIDANCE_SCALE,
+        "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+    }
+    plain = pipe(proof.heldout, **arguments).images
+    accelerated = script.generate(pipe, proof.heldout, seeds)
+    score = METRICS["clip_score"].prepare(str(ROOT / "resources/models/mini-clip"), "cpu")
+    before, after = (
+        np.mean(score(np.stack([np.asarray(image) for image in images]), proof.heldout, None))
+        for images in (plain, accelerated)
+    )
+    assert verdict.heldout is not None
+    assert verdict.heldout.loss == pytest.approx((before - after) / before, abs=1e-4)
+
+
 def test_a_script_runs_on_its_own(finished: Finished, tmp_path: Path) -> None:
     project = finished[0]
     script = project.results / "code" / f"{CELL}_bound80.py"
@@ -122,11 +171,38 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
     drawn, timed = (settings(finished[0], kind) for kind in ("drawn", "timed"))
-    assert len(set(drawn)) == len(drawn) == known.measured
-    assert set(timed) <= set(drawn) and len(set(timed)) == known.timed
+    rival = searched(results).rival
+    assert rival is not None
+    assert len(set(drawn)) == len(drawn) == known.measured + rival.measured
+    assert set(timed) <= set(drawn) and len(set(timed)) == known.timed + rival.timed
     # Nothing is timed twice but the bound, which is confirmed, and what was it before.
     assert timed.count(json.dumps(known.bound.setting, sort_keys=True)) == 2
-    assert len(timed) - len(set(timed)) <= 3
+    assert len(timed) - len(set(timed)) <= 6
+
+
+def test_the_rival_stands_beside_what_was_chosen(finished: Finished) -> None:
+    """At the same speed at least, and it makes no task, no script and no entry of a store."""
+    project, output = finished
+    found = searched(project.results)
+    assert found.rival is not None and found.rival.cell.accelerators == ("fewer_steps",)
+    known = frontier_of(project.results)
+    pairs = [(known.bound, known.rival), *((a.chosen, a.rival) for a in found.answers if a.chosen)]
+    for chosen, rival in pairs:
+        assert chosen is not None
+        if rival is None:  # one step is not as fast
+            assert chosen.speedup > 3
+            continue
+        assert rival.speedup >= chosen.speedup and set(rival.setting) == {"fewer_steps"}
+        assert rival.beats == (rival.loss < chosen.loss) and (rival.timed or not rival.beats)
+    assert [answer for answer in found.answers if "fewer" in answer.task.id] == []
+    made = [*project.results.glob("*.json"), *project.results.glob("tasks/*")]
+    assert len(made) == 4 and not any("fewer_steps" in path.read_text() for path in made)
+    table = pd.read_csv(project.results / "summary.csv").set_index("id")
+    row = table.loc[f"{CELL}_1.1x"]
+    assert row["rival_setting"].startswith("fewer_steps.steps=")
+    assert row["rival_speedup"] >= row["speedup"]
+    assert bool(row["beaten"]) == (row["rival_loss"] < row["loss"])
+    assert "rival: what fewer steps alone lose" in output
 
 
 def settings(project: Project, kind: str) -> list[str]:

@@ -42,6 +42,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": ["few"]}, "steps.0: input should be a valid integer; got 'few'"),
     ({"accelerators": ["DeepCash"]}, "unknown accelerator 'DeepCash'; did you mean 'DeepCache'?"),
     ({"accelerators": ["ToMe and ToMe"]}, "need different accelerators"),
+    (
+        {"accelerators": ["fewer steps and ToMe"]},
+        "accelerators: fewer steps: goes with no other accelerator",
+    ),
     ({"speedups": [0.5]}, "speedups.0: input should be greater than 1; got 0.5"),
     ({"loss_limit": 2}, "loss_limit: input should be less than 1; got 2"),
     ({"loss_limits": 0.1}, "loss_limits: there is no such key; did you mean 'loss_limit'?"),
@@ -53,6 +57,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"models": [{"name": "mini-SD1.5", "prompts": "nowhere.txt"}]},
         "prompts nowhere.txt: there is no such file",
     ),
+    (
+        {"models": [{"name": "mini-SD1.5", "heldout": "nowhere.txt"}]},
+        "prompts nowhere.txt: there is no such file",
+    ),
+    ({"verify": {"heldout": -1}}, "verify.heldout: input should be greater than or equal to 0"),
+    ({"verify": {"held": 1}}, "verify.held: there is no such key; did you mean 'heldout'?"),
     ({"measure": {"prompts": 500}}, "prompts resources/prompts/mini.txt: has 128, and 500 are"),
 ]
 
@@ -99,6 +109,21 @@ def test_own_models_take_the_rest_from_their_family() -> None:
     changed = load({"models": [{"name": "mini-SD1.5", "batch_size": 2}]})
     spec = model_spec(changed.models[0])
     assert (spec.batch_size, spec.source) == (2, "resources/models/mini-SD1.5")
+
+
+def test_scripts_are_proven_on_others_than_those_of_the_search() -> None:
+    """Ours for our prompts; for a user's own, what follows in the same file, or what is named."""
+
+    def heldout(entry: str | dict[str, Any], **more: Any) -> tuple[int, list[str]]:
+        experiment = Experiment(load({"models": [entry], "measure": {"prompts": 8}, **more}))
+        return experiment.heldout(next(iter(experiment.setups.values())))
+
+    ours, own = "resources/prompts/mini-heldout.txt", "resources/prompts/real.txt"
+    assert heldout("mini-SD1.5") == (8, [ours])
+    assert heldout({"name": "mini-SD1.5", "prompts": own}) == (8, [own])
+    assert heldout({"name": "mini-SD1.5", "prompts": own, "heldout": ours}) == (8, [ours])
+    assert heldout("mini-SD1.5", verify={"heldout": 5}) == (5, [ours])
+    assert heldout("mini-SD1.5", verify={"heldout": 0}) == (0, [])
 
 
 def test_the_whole_grid_has_its_cells_and_targets() -> None:

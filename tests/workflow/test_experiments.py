@@ -11,7 +11,7 @@ import yaml
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-from diffaccel.config import Config, MeasureEntry, SearchEntry, load
+from diffaccel.config import Config, MeasureEntry, SearchEntry, VerifyEntry, load
 from diffaccel.plan import Experiment
 from tests.workflow.conftest import ROOT, Project
 
@@ -48,6 +48,7 @@ def test_a_file_leaves_nothing_of_the_users_config(name: str) -> None:
     assert set(wanted) == set(Config.model_fields)
     assert set(wanted["measure"]) == set(MeasureEntry.model_fields)
     assert set(wanted["search"]) == set(SearchEntry.model_fields)
+    assert set(wanted["verify"]) == set(VerifyEntry.model_fields)
     merged = load_configfile(str(ROOT / "config.yaml"))
     merged["measure"]["seed"] = 7
     merged["steps"] = [1, 2, 3, 4]

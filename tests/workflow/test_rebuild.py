@@ -22,6 +22,7 @@ def test_only_what_a_script_needs_is_planned(project: Project) -> None:
 
 
 def test_a_deleted_result_is_rebuilt_without_measuring(project: Project) -> None:
+    project.configure(rival="fewer steps")
     project.run()
     before = project.journal_lines()
     found, bounds = project.results / SEARCH, project.results / "speedup_bounds.json"
@@ -34,6 +35,7 @@ def test_a_deleted_result_is_rebuilt_without_measuring(project: Project) -> None
     assert [(cell.bound, cell.front) for cell in again.cells] == [
         (cell.bound, cell.front) for cell in first.cells
     ]
+    assert again.rival is not None and again.rival == first.rival
     assert bounds.stat().st_mtime_ns > gathered  # what depends on it is made again
 
 

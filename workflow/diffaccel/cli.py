@@ -25,6 +25,7 @@ from diffaccel.records import (
     Setup,
     Task,
 )
+from diffaccel.registry import suggest
 
 log = logging.getLogger(__package__)
 
@@ -59,16 +60,19 @@ def _baseline(args: argparse.Namespace) -> None:
 def _search(args: argparse.Namespace) -> None:
     from diffaccel.report import say_progress
     from diffaccel.stages import search
+    from diffaccel.stages.rival import decide_beside
 
     job, baseline = args.job, read_record(Baseline, args.baseline)
     cells = [parse(Cell, cell, "cell") for cell in job["cells"]]
+    rival = None if job["rival"] is None else parse(Cell, job["rival"], "rival")
     options = parse(SearchOptions, job["search"], "search")
     asked = [parse(Task, task, "task") for task in job["tasks"]]
-    with search.opened(cells, baseline, args.images, args.journals, options) as (opened, measure):
-        known, answers = search.decide_all(
-            opened, measure, asked, job["targets"], job["loss_limit"]
+    every = cells if rival is None else [*cells, rival]
+    with search.opened(every, baseline, args.images, args.journals, options) as (opened, measure):
+        found = decide_beside(
+            rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
-    write_record(args.out, Search(baseline.setup, known, answers))
+    write_record(args.out, found)
     say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_SETUPS", "0")))
 
 
@@ -90,6 +94,7 @@ def _verify(args: argparse.Namespace) -> None:
         args.images,
         args.scripts,
         args.journal,
+        args.heldout,
     )
     write_record(args.out, proof)
 
@@ -190,6 +195,19 @@ def _prompts(args: argparse.Namespace) -> None:
     log.info("%s", prompt_files.write(folder, experiment, [Category(n) for n in args.category]))
 
 
+def _selftest(args: argparse.Namespace) -> None:
+    from diffaccel import config, plan, selftest
+
+    experiment = plan.Experiment(config.read(args.config))
+    setups = experiment.setups | experiment.speeds
+    setup = setups.get(args.setup or next(iter(setups)))
+    if setup is None:
+        raise InputError(f"no setup {args.setup!r}: {suggest(args.setup, setups)}")
+    found = selftest.run(setup, experiment.spec(setup), experiment.options, args.readings)
+    print("\n".join(found.lines()))
+    sys.exit(0 if found.ok else 1)
+
+
 def _results(args: argparse.Namespace) -> Path:
     return args.results or Path("results") / devices.platform()
 
@@ -206,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
         "--task": {"help": "id of the task"},
         "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
         "--journal": {"type": Path, "help": "the journal; it is appended to"},
+        "--heldout": {"type": int, "help": "how many prompts to prove scripts on besides"},
         "--journals": {"type": Path, "help": "folder of the cells' journals; they are appended to"},
     }
     stages = {
@@ -219,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
         "code": (_code, ("--found", "--task", "--baseline"), "render the script of a task"),
         "verify": (
             _verify,
-            ("--found", "--baseline", "--images", "--scripts", "--journal"),
+            ("--found", "--baseline", "--images", "--scripts", "--journal", "--heldout"),
             "run scripts and measure them again",
         ),
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),
@@ -265,6 +284,12 @@ def _parser() -> argparse.ArgumentParser:
         "--unsandboxed", action="store_true", help="with your rights: for code that you trust"
     )
     judge.set_defaults(function=_judge, log=None, passes_on=True)
+    text = "time the plain pipeline beside itself, which should read 1.00; else, exit status 1"
+    aa = commands.add_parser("selftest", help=text, description=text)
+    aa.add_argument("setup", nargs="?", help="e.g. SD1.5_DDIM_50; default: the first there is")
+    aa.add_argument("--config", type=Path, default=Path("config.yaml"), help="the experiment")
+    aa.add_argument("--readings", type=int, default=5, choices=range(1, 101), metavar="N")
+    aa.set_defaults(function=_selftest, log=None)
     draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
     draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
     draw.add_argument("--results", type=Path, help="default: this platform's")

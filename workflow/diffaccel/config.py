@@ -61,6 +61,7 @@ class ModelEntry(_Strict):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     scorer: Place | None = None
     prompts: Place | None = None
+    heldout: Place | None = None
     dtype: Dtype | None = None
     threads: Annotated[int, Field(ge=0)] | None = None
     jobs_per_gpu: Annotated[int, Field(ge=1)] | None = None
@@ -74,7 +75,7 @@ class MeasureEntry(_Strict):
     """How much is measured; see `diffaccel.records.MeasureOptions`."""
 
     prompts: Annotated[int, Field(ge=2)] = 16
-    max_prompts: Annotated[int, Field(ge=2)] | None = None
+    max_prompts: Annotated[int, Field(ge=2)] | None = 32
     seed: Annotated[int, Field(ge=0)] = 0
     pairs: Annotated[int, Field(ge=1)] = 3
     max_pairs: Annotated[int, Field(ge=1)] = 6
@@ -89,6 +90,13 @@ class SearchEntry(_Strict):
     space: Literal["coarse", "grid", "full"] = "grid"
     seed: Annotated[int, Field(ge=0)] = 0
     loss_confidence: Literal["point", "upper"] = "point"
+
+
+class VerifyEntry(_Strict):
+    """How scripts are proven: also on so many prompts that nothing was chosen by; None: as many as
+    it was searched with."""
+
+    heldout: Annotated[int, Field(ge=0)] | None = None
 
 
 class SpeedEntry(_Strict):
@@ -129,11 +137,13 @@ class Config(_Strict):
     ]
     speedups: list[Speedup] = [1.2, 1.5, 2.0]
     loss_limit: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    rival: str | None = "fewer steps"
     tasks_file: str | None = None
     platform: str = "auto"
     results: str = "results"
     measure: MeasureEntry = MeasureEntry()
     search: SearchEntry = SearchEntry()
+    verify: VerifyEntry = VerifyEntry()
     speed: SpeedEntry = SpeedEntry()
     judge: JudgeEntry = JudgeEntry()
 
@@ -199,6 +209,7 @@ def _keys(path: Sequence[int | str]) -> list[str]:
         "models": ModelEntry,
         "measure": MeasureEntry,
         "search": SearchEntry,
+        "verify": VerifyEntry,
         "speed": SpeedEntry,
         "judge": JudgeEntry,
     }
@@ -228,10 +239,10 @@ def _unknown_names(config: Config) -> list[str]:
         if name not in SCHEDULERS:
             problems.append(f"schedulers: unknown scheduler {name!r}; {suggest(name, SCHEDULERS)}")
     for title in config.accelerators:
-        try:
-            parse_accelerators(title)
-        except ValueError as error:
-            problems.append(f"accelerators: {error}")
+        if problem := _wrong_accelerators(title):
+            problems.append(f"accelerators: {problem}")
+    if config.rival is not None and (problem := _wrong_accelerators(config.rival)):
+        problems.append(f"rival: {problem}")
     for number, setting in enumerate(config.speed.settings):
         if problem := _wrong_setting(setting):
             problems.append(f"speed.settings.{number}: {problem}")
@@ -245,6 +256,13 @@ def _unknown_names(config: Config) -> list[str]:
     if config.tasks_file is not None and not Path(config.tasks_file).is_file():
         problems.append(f"tasks_file: there is no file {config.tasks_file!r}")
     return problems
+
+
+def _wrong_accelerators(title: str) -> str | None:
+    try:
+        return parse_accelerators(title).conflict
+    except ValueError as error:
+        return str(error)
 
 
 def _wrong_setting(setting: Mapping[str, Mapping[str, Value]]) -> str | None:
@@ -290,10 +308,15 @@ def _source_problems(entry: ModelEntry) -> list[str]:
 
 
 def _unread_prompts(config: Config) -> list[str]:
+    specs = [model_spec(entry) for entry in config.models]
+    usual, most = config.measure.prompts, config.measure.max_prompts or 0
+    asked = [(spec.prompts, usual, most) for spec in specs]
+    if config.verify.heldout != 0:
+        asked += [(spec.heldout, 1, usual) for spec in specs if spec.heldout is not None]
     problems = []
-    for path in dict.fromkeys(model_spec(entry).prompts for entry in config.models):
+    for path, count, most in dict.fromkeys(asked):
         try:
-            read_prompts(Path(path), config.measure.prompts, config.measure.max_prompts or 0)
+            read_prompts(Path(path), count, most)
         except PromptError as error:
             problems.append(str(error))
     return problems
@@ -335,6 +358,9 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
         base = dataclasses.replace(base, source="", variant=None, vae=None)
     if entry.source is not None and (layout := layout_of(entry.source)) and layout.image_size:
         base = dataclasses.replace(base, height=layout.image_size, width=layout.image_size)
+    if entry.prompts is not None:
+        # Others of the same kind, not ours.
+        base = dataclasses.replace(base, heldout=None)
     return ModelSpec(**{**vars(base), "family": base.family, **given})
 
 

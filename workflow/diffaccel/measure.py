@@ -4,7 +4,8 @@ A setting is drawn (images of the whole prompt set, scored) beside other jobs, a
 Rules of the clock: it holds one whole pipeline call and nothing else (not the loading, the putting
 on of an accelerator, the scoring); the device is synchronised on both sides; baseline and candidate
 are timed in interleaved pairs on the same prompts, the order within a pair alternating; the speedup
-is the median of the pairs' ratios. Candidate and baseline have the same prompts, seeds and noise.
+is the median of the pairs' ratios, and a pair too far from the others is repeated
+(`diffaccel.pairs`). Candidate and baseline have the same prompts, seeds and noise.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
+from diffaccel.pairs import timing_of
 from diffaccel.records import (
     Baseline,
     Drawing,
@@ -270,20 +272,6 @@ def loss_interval(
     return float(low), float(high)
 
 
-def timing_of(pairs: Sequence[tuple[float, float]]) -> Timing:
-    """Summary of (baseline, accelerated) seconds."""
-    first, second = np.array(pairs).T
-    ratios = first / second
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return Timing(
-        baseline=first.tolist(),
-        accelerated=second.tolist(),
-        speedup=float(middle),
-        speedup_of_means=float(first.mean() / second.mean()),
-        spread=float((high - low) / 2 / middle),
-    )
-
-
 @dataclass(frozen=True)
 class Candidate:
     """A setting, and what puts it on.
@@ -362,6 +350,11 @@ def _whole(drawing: Drawing, timed: SpeedRow | None) -> Measurement:
     return Measurement.of(drawing, timed or untimed)
 
 
+def _drifts(timing: Timing, options: MeasureOptions) -> bool:
+    """Whether the pairs go one way by more than pairs that are spread as they may be."""
+    return abs(timing.drift) > 2 * options.spread
+
+
 @dataclass
 class _Trial:
     """A candidate while it is timed.
@@ -397,12 +390,14 @@ class _Trial:
         return made
 
     def wants_more(self, options: MeasureOptions) -> bool:
-        """Whether its pairs are too few, or differ too much."""
-        if self.failure is not None:
+        """Whether the pairs that count are too few, differ too much, or drift."""
+        if self.failure is not None or len(self.pairs) >= options.max_pairs:
             return False
         if len(self.pairs) < options.pairs:
             return True
-        return len(self.pairs) < options.max_pairs and timing_of(self.pairs).spread > options.spread
+        timing = timing_of(self.pairs)
+        unsteady = timing.spread > options.spread or _drifts(timing, options)
+        return timing.counted < options.pairs or unsteady
 
 
 def _failure(error: Exception) -> str:
@@ -484,8 +479,10 @@ def _speed_row(bench: Bench, trial: _Trial, spent: float, changed: bool) -> Spee
     timing, options = timing_of(trial.pairs), bench.options
     warnings = ["the baseline's images were not the same when made again"] if changed else []
     if timing.spread > options.spread:
-        count = len(timing.baseline)
+        count = timing.counted
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")
+    if _drifts(timing, options):
+        warnings.append(f"the speedup drifted by {timing.drift:+.1%} while it was timed")
     if blank := count_blank(trial.images):
         count = len(trial.images)
         warnings.append(f"{blank} of {count} images are blank: the numbers overflowed")

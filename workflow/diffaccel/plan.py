@@ -207,6 +207,12 @@ class Experiment:
             "scripts": self.config.judge.scripts,
         }
 
+    def rival(self, setup: Setup) -> Cell | None:
+        """The cell that those of a setup are compared with. It is none of `cells`, unless it is
+        asked for besides."""
+        title = self.config.rival
+        return None if title is None else Cell(setup, parse_accelerators(title).names)
+
     def spec(self, setup: Setup) -> ModelSpec:
         """How the model of a setup is measured."""
         return self.specs[setup.model]
@@ -215,6 +221,12 @@ class Experiment:
         """Local files whose change makes a baseline stale: prompts, model and scorer."""
         spec = self.spec(setup)
         return [spec.prompts, *map(str, local_files(spec))]
+
+    def heldout(self, setup: Setup) -> tuple[int, list[str]]:
+        """How many prompts scripts are proven on besides, and the files that these are from."""
+        asked, spec = self.config.verify.heldout, self.spec(setup)
+        count = self.options.prompts if asked is None else asked
+        return count, [spec.heldout or spec.prompts] if count else []
 
     def model_job(self, name: str) -> dict[str, Any]:
         """What `diffaccel model` is told."""
@@ -234,6 +246,7 @@ class Experiment:
         cells, tasks = self._by_setup[slug]
         return {
             "cells": [to_json(cell) for cell in cells],
+            "rival": to_json(rival) if (rival := self.rival(self.setups[slug])) else None,
             "tasks": [to_json(task) for task in tasks],
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from diffaccel.errors import InputError
@@ -63,6 +63,17 @@ def read_prompts(path: Path, count: int, most: int = 0) -> list[str]:
             "measure.prompts"
         )
     return prompts
+
+
+def read_unseen(path: Path, count: int, seen: Collection[str]) -> list[str]:
+    """The first ``count`` prompts of a file that are not among those seen, each once; fewer, or
+    none, where it has no more.
+
+    Raises:
+        PromptError: the file cannot be read.
+    """
+    fresh = dict.fromkeys(read_prompts(path, 0, count + len(seen)))
+    return [prompt for prompt in fresh if prompt not in seen][:count]
 
 
 def _lines(path: Path) -> list[Line]:

@@ -5,6 +5,7 @@ Times are in seconds, scores are CLIP scores (0 to 100), losses are relative (0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +31,8 @@ class ModelSpec:
         batch_size: prompts per pipeline call.
         scorer: folder or hub id of the CLIP model that scores.
         prompts: file of prompts, one a line.
+        heldout: file of prompts that nothing is chosen by, to prove scripts on; where it is None,
+            what follows in ``prompts`` after those that are measured with.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
         threads: CPU threads that a job computes on; 0 is all that it is given.
         jobs_per_gpu: how many jobs may draw with it on one GPU at once; more than 1 for networks
@@ -59,6 +62,7 @@ class ModelSpec:
     config: str | None = None
     vae: str | None = None
     untrained: bool = False
+    heldout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,12 @@ class Timing:
 
     Args:
         baseline, accelerated: seconds of each pair, in order.
-        speedup: median of the pairs' ratios.
+        speedup: median of the pairs' ratios; like all that follows, of the pairs that count.
         speedup_of_means: ratio of the mean times.
         spread: half the interquartile range of the ratios over their median.
+        outliers: which pairs do not count, from 0: too far from the others; they were repeated.
+        drift: by how much the ratio changed from the first pair to the last, relative; 0 where it
+            went up and down.
     """
 
     baseline: list[float]
@@ -173,6 +180,20 @@ class Timing:
     speedup: float
     speedup_of_means: float
     spread: float
+    outliers: list[int] = field(default_factory=list)
+    drift: float = 0.0
+
+    @property
+    def counted(self) -> int:
+        """How many pairs count."""
+        return len(self.baseline) - len(self.outliers)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the speedup, relative, as the spread of the pairs tells it: half an
+        interquartile range is 0.67 of a normal distribution's standard deviation, and a median's
+        error 1.25 of a mean's."""
+        return 1.85 * self.spread / math.sqrt(self.counted)
 
 
 @dataclass(frozen=True)
@@ -297,6 +318,24 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """What stands beside a chosen setting: of the rival's settings that are at least as fast, the
+    one with the least loss.
+
+    Args:
+        timed: whether its speedup was measured; else it is predicted.
+        beats: whether it loses strictly less than what was chosen; such a one was timed.
+    """
+
+    setting: SettingDict
+    speedup: float
+    timed: bool
+    loss: float
+    loss_interval: tuple[float, float]
+    beats: bool
+
+
+@dataclass(frozen=True)
 class Frontier:
     """What is known of one cell.
 
@@ -310,6 +349,7 @@ class Frontier:
         timed: how many of these were timed; of the others the speed was only predicted.
         seconds: that drawing and timing them took.
         candidates: how many settings the space has, before any is forbidden.
+        rival: what the rival loses at the speed of the bound.
     """
 
     cell: Cell
@@ -325,6 +365,7 @@ class Frontier:
     seconds: float
     candidates: int
     clear: bool = True
+    rival: Rival | None = None
 
 
 @dataclass(frozen=True)
@@ -362,6 +403,7 @@ class Answer:
         environment: where it was measured.
         clear: whether the prompts tell, with the configured confidence, that the chosen loss is
             below the limit, or that nothing drawn that is fast enough has such a loss.
+        rival: what the rival loses at the speed of ``chosen``.
     """
 
     task: Task
@@ -371,6 +413,25 @@ class Answer:
     nearest: Measurement | None
     environment: Environment | None
     clear: bool = True
+    rival: Rival | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a script loses on prompts and seeds that nothing was chosen by, compared with the plain
+    pipeline on the same ones.
+
+    Args:
+        ok: whether that is below the limit.
+        reason: what is wrong where ``ok`` is false.
+        scores: per prompt, by metric name.
+    """
+
+    ok: bool
+    reason: str
+    loss: float
+    loss_interval: tuple[float, float]
+    scores: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -384,6 +445,8 @@ class Verdict:
         same_scores: whether every image scores exactly as it did in the search.
         reason: what is wrong where ``ok`` is false.
         script: hash of its source.
+        heldout: its loss on other prompts; None where there are none. It does not make ``ok``
+            false: nothing was promised of them.
     """
 
     id: str
@@ -401,6 +464,7 @@ class Verdict:
     means: dict[str, float]
     same_scores: bool | None
     date: str
+    heldout: HeldOut | None = None
 
 
 @dataclass(frozen=True)
@@ -411,11 +475,20 @@ class Search:
         setup: None for the sentences that were not understood.
         cells: one an accelerator or combination.
         answers: to the tasks of these cells.
+        rival: the cell that all are compared with. It is among ``cells`` only if it was asked for:
+            it has no targets, tasks or scripts of its own, and enters no store.
     """
 
     setup: Setup | None
     cells: list[Frontier]
     answers: list[Answer]
+    rival: Frontier | None = None
+
+    @property
+    def seconds(self) -> float:
+        """That measuring all of it took."""
+        every = {each.cell: each for each in (*self.cells, self.rival) if each is not None}
+        return sum(each.seconds for each in every.values())
 
     def answer(self, name: str) -> Answer | None:
         """The answer to a task, by id."""
@@ -424,10 +497,15 @@ class Search:
 
 @dataclass(frozen=True)
 class Proof:
-    """The verdicts on all scripts of one setup: a file of its own."""
+    """The verdicts on all scripts of one setup: a file of its own.
+
+    Args:
+        heldout: the prompts that nothing was chosen by; their seeds follow those of the search.
+    """
 
     setup: Setup
     verdicts: list[Verdict]
+    heldout: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

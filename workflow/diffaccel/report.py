@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,14 @@ import pandas as pd
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from diffaccel.accelerators import combination
+from diffaccel.grid import Setup
 from diffaccel.jsonio import RecordError, read_record
-from diffaccel.records import Search, SpeedRecord
+from diffaccel.records import Frontier, Search, SpeedRecord
 from diffaccel.space import in_words
-from diffaccel.stages.collect import summary
+from diffaccel.stages import collect
 
 log = logging.getLogger(__name__)
-
-
-def load(folder: Path) -> pd.DataFrame:
-    """The summary of whatever lies in a results folder."""
-    return summary(
-        sorted(folder.glob("search/*.json")),
-        sorted(folder.glob("verify/*.json")),
-    )
 
 
 def show_summary(results: str | Path) -> None:
@@ -33,30 +29,32 @@ def show_summary(results: str | Path) -> None:
     folder = Path(results)
     console = Console()
     timed = _show_speeds(console, folder)
-    table = load(folder)
+    found = collect.load(sorted(folder.glob("search/*.json")))
+    table = collect.summary(found, sorted(folder.glob("verify/*.json")))
     if table.empty:
         console.print(f"no other results in {folder}" if timed else f"no results in {folder} yet")
         return
     cells = table.dropna(subset=["model"])
     console.print()
-    for group, rows in cells.groupby(KEYS, sort=False):
-        model, scheduler, steps = map(str, group)
-        console.print(
-            _setup(
-                f"{model}, {scheduler}, {float(steps):g} steps: bound; least loss at each speedup",
-                rows,
-            )
-        )
+    for each in found:
+        if each.setup is None:
+            continue
+        rows = cells[(cells[KEYS] == list(dataclasses.astuple(each.setup))).all(axis=1)]
+        console.print(_setup(each.setup, rows, each.rival))
         for name, cell in rows.groupby("accelerators", sort=False):
             if setting := _records(cell)[0]["bound_setting"]:
                 console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
         console.print()
+    _show_beaten(console, cells, [each.rival for each in found if each.rival])
     _show_unmet(console, table)
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
         console.print("?: too few prompts to tell on which side of the limit the loss lies.")
     proven = table["verified"].dropna().astype(bool)
     console.print(
-        f"[bold]{len(proven)} scripts verified, {int(proven.sum())} keep what they promise.[/]\n"
+        f"[bold]{len(proven)} scripts verified, {int(proven.sum())} keep what they promise.[/]"
+    )
+    _show_held_out(console, table["heldout"].dropna().astype(bool))
+    console.print(
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
         "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
     )
@@ -84,14 +82,21 @@ def _show_speeds(console: Console, folder: Path) -> bool:
     return bool(paths)
 
 
+NORMAL_95 = 1.96
+"""Standard deviations of a normal distribution that 95% of it are within."""
 KEYS = ["model", "scheduler", "steps"]
+BOUND = ("", "_clear", "_loss", "_loss_low", "_loss_high", "_beaten")
+"""Ends of the names of the columns that the bound is shown from."""
 
 
-def _setup(title: str, rows: pd.DataFrame) -> Table:
-    """What the accelerators do for one setup, a row each."""
+def _setup(setup: Setup, rows: pd.DataFrame, rival: Frontier | None) -> Table:
+    """What the accelerators do for one setup, a row each, and their rival in the last."""
+    title = (
+        f"{setup.model}, {setup.scheduler}, {setup.steps} steps: bound; least loss at each speedup"
+    )
     view = Table(title=title, title_justify="left", title_style="bold", header_style="underline")
     view.box, view.pad_edge, view.collapse_padding = None, False, True
-    for column in ("accelerators", "bound", "loss", "95% interval"):
+    for column in ("accelerators", "bound", "loss", "95% interval", *["rival"] * bool(rival)):
         justify: JustifyMethod = "left" if column == "accelerators" else "right"
         view.add_column(column, justify=justify, no_wrap=True)
     targets = sorted(set(rows[rows["origin"] == "target"]["required"].dropna()))
@@ -100,16 +105,63 @@ def _setup(title: str, rows: pd.DataFrame) -> Table:
     view.add_column("scripts", no_wrap=True)
     for name, cell in rows.groupby("accelerators", sort=False):
         best = _records(cell)[0]
-        none = pd.isna(best["bound"])
         view.add_row(
             str(name),
-            "none" if none else f"{best['bound']:.2f}x{_doubt(best['bound_clear'])}",
-            "" if none else f"{best['bound_loss']:+.1%}",
-            "" if none else f"{best['bound_loss_low']:+.1%}..{best['bound_loss_high']:+.1%}",
+            *_bound(*(best[f"bound{key}"] for key in BOUND)),
+            *([_percent(best["bound_rival_loss"])] if rival else []),
             *(_target(cell, target) for target in targets),
             _scripts(cell),
         )
+    if rival is not None and _title(rival) not in set(rows["accelerators"]):
+        view.add_row(*_rival(rival, targets), style="dim")
     return view
+
+
+def _bound(
+    speedup: float, clear: bool, loss: float, low: float, high: float, beaten: object
+) -> tuple[str, str, str]:
+    if pd.isna(speedup):
+        return "none", "", ""
+    shown = f"{speedup:.2f}x{_doubt(clear)}"
+    return shown, _percent(loss) + _star(beaten), f"{low:+.1%}..{high:+.1%}"
+
+
+def _percent(loss: float) -> str:
+    return "" if pd.isna(loss) else f"{loss:+.1%}"
+
+
+def _star(beaten: object) -> str:
+    """Marks what the rival beats."""
+    return "[yellow]*[/]" if beaten is True else ""
+
+
+def _rival(rival: Frontier, targets: Sequence[float]) -> list[str]:
+    """The last row: what the rival does by itself."""
+    best, limit, decisive = rival.bound, rival.loss_limit, rival.search.decisive
+    cells = ("none", "", "")
+    if best is not None:
+        cells = _bound(best.speedup, rival.clear, best.loss, *best.loss_interval, False)
+    held = [one for one in rival.front if decisive(one) < limit]
+    fast = [[one.loss for one in held if one.speedup >= target] for target in targets]
+    least = [f"{min(losses):+.1%}" if losses else "-" for losses in fast]
+    return [_title(rival), *cells, "", *least, ""]
+
+
+def _title(rival: Frontier) -> str:
+    return combination(rival.cell.accelerators).title
+
+
+def _show_beaten(console: Console, cells: pd.DataFrame, rivals: Sequence[Frontier]) -> None:
+    """What the column of the rival and the stars mean, and how many of these there are."""
+    if not rivals:
+        return
+    bounds = cells.drop_duplicates([*KEYS, "accelerators"])["bound_beaten"]
+    known = pd.concat([bounds, cells["beaten"]]).dropna().astype(bool)
+    title = _title(rivals[0])
+    console.print(
+        f"rival: what {title} alone lose at the speed of the bound. {int(known.sum())} of "
+        f"{len(known)} chosen settings lose more than {title} that are as fast (*)."
+    )
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -127,7 +179,8 @@ def _target(rows: pd.DataFrame, required: float) -> str:
     met = [row for row in found if row["status"] == "met"]
     if not met:
         return f"[yellow]-[/]{_doubt(bool(found) and found[0]['clear'])}"
-    return f"[green]{met[0]['loss']:+.1%}[/]{_doubt(met[0]['clear'])}"
+    best = met[0]
+    return f"[green]{_percent(best['loss'])}[/]{_doubt(best['clear'])}{_star(best['beaten'])}"
 
 
 def _doubt(clear: Any) -> str:
@@ -141,6 +194,29 @@ def _scripts(rows: pd.DataFrame) -> str:
     kept, broken = int(proven.sum()), int((~proven).sum())
     parts = [f"[green]{kept} ok[/]"] * bool(kept) + [f"[red]{broken} not[/]"] * bool(broken)
     return ", ".join(parts)
+
+
+def _show_held_out(console: Console, held: pd.Series[bool]) -> None:
+    """How often a loss stays within its limit where nothing was chosen by it."""
+    if held.empty:
+        return
+    low, high = share_interval(int(held.sum()), len(held))
+    console.print(
+        f"Held out: {int(held.sum())} of {len(held)} within the limit of the loss on prompts and "
+        f"seeds that the search never saw (95% interval {low:.0%} to {high:.0%})."
+    )
+
+
+def share_interval(hits: int, count: int) -> tuple[float, float]:
+    """95% interval of the share that so many hits of so many tell of.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal
+    of the American Statistical Association 22, 1927.
+    """
+    z, share = NORMAL_95, hits / count
+    middle = share + z**2 / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
 
 
 def _show_unmet(console: Console, table: pd.DataFrame) -> None:
@@ -187,9 +263,9 @@ def say_progress(done: Path, total: int) -> None:
         with contextlib.suppress(RecordError):
             found = read_record(Search, path)
             if found.setup is not None:
-                known.append(found.cells)
+                known.append(found.seconds)
     left = max(0, total - len(known))
-    seconds = left * sum(cell.seconds for cells in known for cell in cells) / max(1, len(known))
+    seconds = left * sum(known) / max(1, len(known))
     log.info(
         "%d of %d searched%s",
         len(known),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts
+from diffaccel.accelerators.base import Accelerator, Call, Emitted, Parts, Phase, PipelineFacts, Way
 from diffaccel.space import Axis, Value
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class FewerSteps(Accelerator):
     source: ClassVar[str] = "https://arxiv.org/abs/2010.02502"
     order: ClassVar[int] = 1
     Params: ClassVar[type] = Params
+    # Nothing is put on: who reads a script counts its steps.
+    ways: ClassVar[tuple[Way, ...]] = ()
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         counts = tuple(range(facts.steps - 1, max(1, math.ceil(FEWEST * facts.steps)) - 1, -1))

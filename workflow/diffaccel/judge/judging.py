@@ -39,12 +39,12 @@ from diffaccel.measure import (
     count_blank,
     loss_interval,
     loss_of,
-    timing_of,
     today,
 )
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
 from diffaccel.models import FAMILIES, content_hash, identity
+from diffaccel.pairs import timing_of
 from diffaccel.prompts import read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
 from diffaccel.stages.verify import TOLERANCE

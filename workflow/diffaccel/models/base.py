@@ -280,6 +280,7 @@ def embedded(family: str) -> ModelSpec:
         batch_size=4,
         scorer="resources/models/mini-clip",
         prompts="resources/prompts/mini.txt",
+        heldout="resources/prompts/mini-heldout.txt",
         # So small a network is hardly faster on two threads, and times far less steadily. A GPU
         # mostly waits for the processor to launch the next of its kernels.
         threads=1,

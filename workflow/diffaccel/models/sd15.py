@@ -23,6 +23,7 @@ class SD15(StableDiffusion):
             batch_size=8,
             scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
+            heldout="resources/prompts/real-heldout.txt",
         ),
         embedded("SD1.5"),
     )

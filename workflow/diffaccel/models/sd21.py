@@ -26,6 +26,7 @@ class SD21(StableDiffusion):
             batch_size=4,
             scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
+            heldout="resources/prompts/real-heldout.txt",
         ),
         embedded("SD2.1"),
     )

@@ -25,6 +25,7 @@ class SDXL(Family):
             batch_size=4,
             scorer="openai/clip-vit-large-patch14",
             prompts="resources/prompts/real.txt",
+            heldout="resources/prompts/real-heldout.txt",
             variant="fp16",
             # The original one overflows in float16, so that diffusers decodes in float32.
             vae="madebyollin/sdxl-vae-fp16-fix",

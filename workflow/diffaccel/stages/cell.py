@@ -175,12 +175,9 @@ class Clocked:
         return SpeedModel.fit([*known, *supposed], facts, self._elsewhere, clock)
 
     def _clock_error(self) -> float:
-        """How far one timing is off, as the spreads of the pairs tell: half an interquartile range
-        is 0.67 of a normal distribution's standard deviation, and a median's error 1.25 of a
-        mean's."""
+        """How far one timing is off, as the spreads of the pairs tell."""
         rows = itertools.chain.from_iterable(self.timings.values())
-        timings = [row.timing for row in rows if row.timing is not None]
-        errors = [1.85 * each.spread / math.sqrt(len(each.baseline)) for each in timings]
+        errors = [row.timing.error for row in rows if row.timing is not None]
         return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
 
     def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:

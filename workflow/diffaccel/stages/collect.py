@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike as OsPathLike
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,17 @@ log = logging.getLogger(__name__)
 PathLike = str | OsPathLike[str]
 
 
+def load(searches: Iterable[PathLike]) -> list[Search]:
+    """Everything that was found, by setup."""
+    return [read_record(Search, Path(path)) for path in searches]
+
+
 def read(searches: Iterable[PathLike]) -> tuple[list[Frontier], list[Answer]]:
-    """Everything that was found, of all setups."""
-    found = [read_record(Search, Path(path)) for path in searches]
+    """The cells and the answers of all setups."""
+    return _split(load(searches))
+
+
+def _split(found: Sequence[Search]) -> tuple[list[Frontier], list[Answer]]:
     cells = [cell for search in found for cell in search.cells]
     return cells, [answer for search in found for answer in search.answers]
 
@@ -116,16 +124,16 @@ def feasible(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) 
     write_text(Path(out), "".join(f"{task.id}\n" for task in made if task.id in met))
 
 
-def summary(searches: Iterable[PathLike], proofs: Iterable[PathLike]) -> pd.DataFrame:
+def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
     """One row a task, with its cell's bound; what is missing is empty."""
-    cells, answers = read(searches)
+    cells, answers = _split(found)
     known = {record.cell: record for record in cells}
     proven = {
         verdict.id: verdict
         for path in proofs
         for verdict in read_record(Proof, Path(path)).verdicts
     }
-    return pd.DataFrame([_row(found, known, proven.get(found.task.id)) for found in answers])
+    return pd.DataFrame([_row(answer, known, proven.get(answer.task.id)) for answer in answers])
 
 
 def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) -> dict[str, Any]:
@@ -156,14 +164,25 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
         row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
         row[f"{prefix}prompts"] = measured.prompts if measured else None
         row[f"{prefix}setting"] = in_words(measured.setting) if measured else ""
+    rivals = (("bound_", known[cell].rival if cell in known else None), ("", found.rival))
+    for prefix, rival in rivals:
+        row[f"{prefix}rival_speedup"] = rival.speedup if rival else None
+        row[f"{prefix}rival_loss"] = rival.loss if rival else None
+        row[f"{prefix}rival_setting"] = in_words(rival.setting) if rival else ""
+        row[f"{prefix}beaten"] = rival.beats if rival else None
     row["verified"] = verdict.ok if verdict else None
     row["verified_speedup"] = verdict.speedup if verdict else None
     row["verified_loss"] = verdict.loss if verdict else None
     row["verdict"] = verdict.reason if verdict else None
+    other = verdict.heldout if verdict else None
+    row["heldout"] = other.ok if other else None
+    row["heldout_loss"] = other.loss if other else None
+    row["heldout_loss_low"] = other.loss_interval[0] if other else None
+    row["heldout_loss_high"] = other.loss_interval[1] if other else None
     return row
 
 
 def write_summary(searches: Iterable[PathLike], proofs: Iterable[PathLike], out: PathLike) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
-    table = summary(searches, proofs)
+    table = summary(load(searches), proofs)
     write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))

@@ -1,4 +1,8 @@
-"""Proving the generated scripts: each is loaded, run, and measured again."""
+"""Proving the generated scripts: each is loaded, run, and measured again.
+
+It is measured on the prompts that it was found with, to see that it is what was measured; and its
+loss once more on prompts and seeds that it was not chosen by, to see whether that was luck.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,24 @@ from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
-from diffaccel.measure import Bench, Candidate, Generate, MeasureError, crashed, measure, today
+from diffaccel.measure import (
+    Bench,
+    Candidate,
+    Generate,
+    MeasureError,
+    check_baseline,
+    crashed,
+    draw,
+    measure,
+    today,
+)
 from diffaccel.metrics.base import Images
+from diffaccel.prompts import read_unseen
 from diffaccel.records import (
     Answer,
     Baseline,
+    Drawing,
+    HeldOut,
     Measurement,
     Proof,
     Search,
@@ -39,18 +56,19 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class Script:
-    """A script and what it was made from; ``digest`` is of both."""
+    """A script and what it was made from; ``digest`` is of both and of what it is proven on."""
 
     path: Path
     answer: Answer
     digest: str
 
     @classmethod
-    def read(cls, path: Path, found: Search) -> Script:
+    def read(cls, path: Path, found: Search, heldout: Sequence[str]) -> Script:
         answer = found.answer(path.stem)
         if answer is None or answer.chosen is None:
             raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
-        return cls(path, answer, digest([path.read_text(encoding="utf-8"), to_json(answer)]))
+        source = path.read_text(encoding="utf-8")
+        return cls(path, answer, digest([source, to_json(answer), list(heldout)]))
 
     @property
     def setting(self) -> SettingDict:
@@ -58,20 +76,31 @@ class Script:
 
 
 def run(
-    found: Search, baseline: Baseline, images: Path, scripts: Sequence[Path], journal: Path
+    found: Search,
+    baseline: Baseline,
+    images: Path,
+    scripts: Sequence[Path],
+    journal: Path,
+    heldout: int = 0,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
     did. What the journal has of the same script and the same answer is not measured again.
 
     Args:
         scripts: generated files, each named by its task.
+        heldout: how many prompts they are proven on besides, fewer where there are no more.
 
     Raises:
-        InputError: a script's task was not met, or the baseline was measured otherwise than now.
+        InputError: a script's task was not met, the baseline was measured otherwise than now, or
+            the prompts cannot be read.
     """
+    spec = baseline.spec
+    unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
+    if len(unseen) < heldout:
+        log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
     rows = Journal(journal, baseline.digest, Verdict)
     known = {verdict.id: verdict for verdict in rows.rows()}
-    read = [Script.read(path, found) for path in scripts]
+    read = [Script.read(path, found, unseen) for path in scripts]
     missing = [
         script
         for script in read
@@ -79,24 +108,36 @@ def run(
     ]
     together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     with contextlib.ExitStack() as stack:
-        prover = Prover(stack, baseline, images)
+        prover = Prover(stack, baseline, images, unseen)
         for start in range(0, len(missing), together):
             group = missing[start : start + together]
-            for script, again in zip(group, prover.measure(group), strict=True):
-                verdict = _verdict(script, again, found.cells[0].search)
+            for script, (again, other) in zip(group, prover.measure(group), strict=True):
+                verdict = _verdict(script, again, other, found.cells[0].search)
                 rows.append(verdict)
                 known[verdict.id] = verdict
                 _say(verdict)
-    return Proof(baseline.setup, [known[script.path.stem] for script in read])
+    return Proof(baseline.setup, [known[script.path.stem] for script in read], unseen)
 
 
 class Prover:
     """Loads scripts and measures them. Device and metrics are taken with the first, and kept
-    until the stack is closed."""
+    until the stack is closed.
 
-    def __init__(self, stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> None:
+    Args:
+        unseen: prompts that nothing was chosen by; none: nothing is drawn from such.
+    """
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        baseline: Baseline,
+        images: Path,
+        unseen: Sequence[str] = (),
+    ) -> None:
         self._stack, self._baseline, self._folder = stack, baseline, images
+        self._unseen_prompts = list(unseen)
         self._bench: Bench | None = None
+        self._drawn: dict[str, Drawing] = {}
 
     @functools.cached_property
     def _device(self) -> devices.Device:
@@ -111,8 +152,24 @@ class Prover:
     def _references(self) -> Images:
         return benches.load_images(self._folder, self._baseline)
 
-    def measure(self, scripts: Sequence[Script]) -> list[Measurement]:
-        """Scripts, measured in the same rounds; of one that cannot be loaded, why."""
+    @functools.cached_property
+    def _unseen(self) -> tuple[Bench, Baseline, Images] | None:
+        """The plain pipeline on the prompts that nothing was chosen by, with the seeds that follow
+        those of the search; None where that cannot carry a loss."""
+        if self._bench is None or not self._unseen_prompts:
+            return None
+        known, seed = self._baseline, self._bench.options.seed + len(self._baseline.prompts)
+        options = replace(self._bench.options, seed=seed)
+        bench = replace(self._bench, prompts=self._unseen_prompts, options=options)
+        record, images = benches.run_baseline(bench)
+        if (reason := check_baseline(record)) is not None:
+            log.warning("%s: no held-out check: %s", known.setup.slug, reason)
+            return None
+        return bench, record, images
+
+    def measure(self, scripts: Sequence[Script]) -> list[tuple[Measurement, Drawing | None]]:
+        """Scripts, measured in the same rounds, and drawn from unseen prompts; of one that cannot
+        be loaded, why."""
         loaded, failed = [], {}
         for script in scripts:
             try:
@@ -122,7 +179,7 @@ class Prover:
             except Exception as error:
                 log.exception("%s", script.path)
                 reason = f"{type(error).__name__}: {error}"
-                failed[script.digest] = crashed(script.setting, reason)
+                failed[script.digest] = crashed(script.setting, reason), None
         rows = iter(self._measured(loaded) if loaded else [])
         return [failed.get(script.digest) or next(rows) for script in scripts]
 
@@ -147,21 +204,39 @@ class Prover:
         chosen = script.answer.chosen
         return own, Candidate(script.setting, applied, prompts=chosen.prompts if chosen else None)
 
-    def _measured(self, loaded: Sequence[tuple[Bench, Candidate]]) -> list[Measurement]:
+    def _measured(
+        self, loaded: Sequence[tuple[Bench, Candidate]]
+    ) -> list[tuple[Measurement, Drawing | None]]:
         """The baseline of the pairs is the first script's pipeline, outside of what the script puts
         on."""
         own, _ = loaded[0]
         candidates = [candidate for _, candidate in loaded]
-        return measure(own, self._baseline, self._references, candidates)
+        rows = measure(own, self._baseline, self._references, candidates)
+        others = (self._drawn_unseen(each) for each in candidates)
+        return [
+            (row, None if row.failure else other) for row, other in zip(rows, others, strict=True)
+        ]
+
+    def _drawn_unseen(self, candidate: Candidate) -> Drawing | None:
+        """Scripts of one setting draw the same images: they are drawn once."""
+        if self._unseen is None:
+            return None
+        key = digest(candidate.setting)
+        if key not in self._drawn:
+            bench, baseline, images = self._unseen
+            self._drawn[key] = draw(bench, baseline, images, replace(candidate, prompts=None))
+        return self._drawn[key]
 
 
 def _say(verdict: Verdict) -> None:
+    other = verdict.heldout
     log.info(
-        "%s: %.2fx (required %sx), loss %+.4f: %s",
+        "%s: %.2fx (required %sx), loss %+.4f%s: %s",
         verdict.id,
         verdict.speedup,
         verdict.required,
         verdict.loss,
+        f", held out {other.loss:+.4f}" if other else "",
         "ok" if verdict.ok else verdict.reason,
     )
 
@@ -176,7 +251,28 @@ def load_script(script: Path) -> ModuleType:
     return module
 
 
-def _verdict(script: Script, again: Measurement, options: SearchOptions) -> Verdict:
+def _lossy(measured: Measurement | Drawing, max_loss: float, options: SearchOptions) -> str | None:
+    """What is wrong with a loss, or None."""
+    if (loss := options.decisive(measured)) < max_loss:
+        return None
+    end = "" if loss == measured.loss else "upper end of the "
+    return f"{end}loss {loss:.4f}, limit {max_loss}"
+
+
+def _held_out(drawing: Drawing, max_loss: float, options: SearchOptions) -> HeldOut:
+    reason = drawing.failure or _lossy(drawing, max_loss, options)
+    return HeldOut(
+        ok=reason is None,
+        reason=reason or "",
+        loss=drawing.loss,
+        loss_interval=drawing.loss_interval,
+        scores=drawing.scores,
+    )
+
+
+def _verdict(
+    script: Script, again: Measurement, other: Drawing | None, options: SearchOptions
+) -> Verdict:
     task, chosen = script.answer.task, script.answer.chosen
     if chosen is None or task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
@@ -186,9 +282,8 @@ def _verdict(script: Script, again: Measurement, options: SearchOptions) -> Verd
     else:
         if again.speedup < task.required * (1 - TOLERANCE):
             reasons.append(f"speedup {again.speedup:.2f}x, required {task.required}x")
-        if (loss := options.decisive(again)) >= task.max_loss:
-            end = "" if loss == again.loss else "upper end of the "
-            reasons.append(f"{end}loss {loss:.4f}, limit {task.max_loss}")
+        if (reason := _lossy(again, task.max_loss, options)) is not None:
+            reasons.append(reason)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return Verdict(
         id=task.id,
@@ -206,4 +301,5 @@ def _verdict(script: Script, again: Measurement, options: SearchOptions) -> Verd
         means=again.means,
         same_scores=same,
         date=today(),
+        heldout=None if other is None else _held_out(other, task.max_loss, options),
     )

@@ -1,0 +1,134 @@
+"""What was chosen beside plain fewer steps. The measuring is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffaccel.grid import Cell
+from diffaccel.records import Search, SettingDict, SpeedRow, Task
+from diffaccel.stages.cell import CellSearch, Measurer, Wanted
+from diffaccel.stages.rival import decide_beside
+from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search, response
+
+RIVAL = Cell(CELL.setup, ("fewer_steps",))
+TARGETS = [1.2, 1.5, 2.0]
+TASKS = [Task(f"t{x}", "target", CELL, x, None, 0.02, "a sentence") for x in TARGETS]
+REST = 0.1
+"""Share of a call's time that is not in its steps."""
+
+
+class Steps(Noisy):
+    """Also draws and times fewer steps, each of which costs so much loss."""
+
+    def __init__(self, dear: float, noise: float = 0.0) -> None:
+        super().__init__(noise=noise)
+        self.dear = dear
+
+    def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+        if "fewer_steps" not in setting:
+            return response(setting, steps)
+        left = int(setting["fewer_steps"]["steps"]) / steps
+        return 1 / (REST + (1 - REST) * left), self.dear * (1 / left - 1)
+
+
+def decided(folder: Path, measurer: Measurer, cells: Sequence[Cell] = (CELL,)) -> Search:
+    searches = opened(folder, dict.fromkeys([*cells, RIVAL]))
+    return decide_beside(RIVAL, cells, searches, measurer, TASKS, TARGETS, 0.02)
+
+
+def opened(folder: Path, cells: Sequence[Cell] | dict[Cell, None]) -> list[CellSearch]:
+    """They share what was timed."""
+    searches = [cell_search(folder, cell=cell) for cell in cells]
+    for search in searches:
+        search.clocked = searches[0].clocked
+    return searches
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_each_is_compared_with_steps_that_are_just_as_fast(tmp_path: Path, noise: float) -> None:
+    measurer = Steps(0.003, noise)
+    found = decided(tmp_path, measurer)
+    assert [known.cell for known in found.cells] == [CELL]
+    pairs = [(found.cells[0].bound, found.cells[0].rival)]
+    pairs += [(answer.chosen, answer.rival) for answer in found.answers]
+    for chosen, rival in pairs:
+        assert chosen is not None and rival is not None
+        left = int(rival.setting["fewer_steps"]["steps"])
+        _, loss = measurer.truth(rival.setting, 20)
+        assert rival.speedup >= chosen.speedup and rival.loss == loss
+        assert rival.beats == (loss < chosen.loss)
+        if not noise:  # one step more would not do
+            more, _ = measurer.truth({"fewer_steps": {"steps": left + 1}}, 20)
+            assert more < chosen.speedup * 1.01
+
+
+def test_what_is_beaten_was_beaten_by_what_was_timed(tmp_path: Path) -> None:
+    found = decided(tmp_path, Steps(1e-5))
+    rivals = [found.cells[0].rival, *(answer.rival for answer in found.answers)]
+    losses = [found.cells[0].bound, *(answer.chosen for answer in found.answers)]
+    for rival, chosen in zip(rivals, losses, strict=True):
+        assert rival is not None and chosen is not None
+        assert rival.beats == (chosen.loss > rival.loss)
+    assert rivals[0] is not None and rivals[0].beats and rivals[0].timed
+
+
+def test_little_is_measured_for_it_and_nothing_twice(tmp_path: Path) -> None:
+    measurer = Steps(0.003, 0.03)
+    first = decided(tmp_path, measurer)
+    assert first.rival is not None and first.rival.cell == RIVAL
+    assert first.rival.measured <= 10 and first.rival.timed <= 6
+    assert first.seconds == first.cells[0].seconds + first.rival.seconds
+    assert decided(tmp_path, Forbidden()) == first
+
+
+def test_a_rival_that_is_asked_for_is_a_cell_like_others(tmp_path: Path) -> None:
+    found = decided(tmp_path, Steps(0.003), [CELL, RIVAL])
+    assert [known.cell for known in found.cells] == [CELL, RIVAL]
+    assert found.cells[0].rival is not None and found.cells[1].rival is None
+    assert found.rival == found.cells[1]
+    assert found.seconds == sum(known.seconds for known in found.cells)
+
+
+def test_without_a_rival_nothing_is_compared(tmp_path: Path) -> None:
+    measurer = Steps(0.003)
+    searches = opened(tmp_path, [CELL])
+    found = decide_beside(None, [CELL], searches, measurer, TASKS, TARGETS, 0.02)
+    assert found.rival is None and found.cells[0].rival is None
+    assert all("fewer_steps" not in setting for setting in measurer.drawn)
+
+
+def test_a_rival_that_cannot_be_measured_is_said_to_be_so(tmp_path: Path) -> None:
+    short = [Cell(replace(CELL.setup, steps=1), names) for names in (("tome",), ("fewer_steps",))]
+    searches = opened(tmp_path, short)
+    found = decide_beside(short[1], short[:1], searches, Quick(), [], [1.2], 0.02)
+    assert found.rival is not None and found.rival.status == "refused"
+    assert "needs 2 steps or more" in found.rival.reason
+    assert found.cells[0].status == "measured" and found.cells[0].rival is None
+
+
+class Quick(Noisy):
+    """Everything is twice as fast and loses nothing."""
+
+    def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+        return 2.0, 0.0
+
+
+def test_a_rival_that_fails_is_no_rival(tmp_path: Path) -> None:
+    class Broken(Steps):
+        def clock(self, wanted: Wanted) -> list[SpeedRow]:
+            return [
+                replace(row, timing=None, failure="out of memory")
+                if "fewer_steps" in row.setting
+                else row
+                for row in super().clock(wanted)
+            ]
+
+    found = decided(tmp_path, Broken(1e-5))
+    assert all(
+        rival is None or not rival.beats
+        for rival in (found.cells[0].rival, *(answer.rival for answer in found.answers))
+    )
