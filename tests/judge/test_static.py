@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffaccel import prompt_set
 from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
 from diffaccel.codegen import Script, render
+from diffaccel.grid import Setup
+from diffaccel.judge.judging import Case
+from diffaccel.judge.records import JudgeOptions
 from diffaccel.judge.static import CHECKS, Wanted, examine
+from diffaccel.models import known_models
+from diffaccel.records import MeasureOptions
+from diffaccel.space import nest
+from diffaccel.stages import code
 
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden/regenerate.py"))
 SETTINGS = GOLDEN["SETTINGS"]
@@ -62,6 +70,30 @@ def test_own_scripts_are_what_they_say_and_nothing_else(names: str, kind: str) -
     for check, change in changes.items():
         wanted = {"pipeline_class": kind, "accelerators": None, **change}
         assert list(wrong(source, **wanted)) == [check]
+
+
+def test_scripts_of_the_benchmark_fit_their_prompts_and_no_others() -> None:
+    """One in seven of the prompts, each with a script of our own and a mild setting."""
+    levels = {"SD1.5": (1, 2, 4, 8), "SD2.1": (1, 2, 4, 8), "SDXL": (2, 4)}
+    wanted, sources = [], []
+    for prompt in prompt_set.prompts(prompt_set.grid())[::7]:
+        each, spec = prompt.request, known_models()[prompt.request.model]
+        setup = Setup(each.model, each.scheduler, each.steps)
+        case = Case(setup, spec, MeasureOptions(), JudgeOptions(), 0.02, "cpu")
+        wanted.append(case.wanted(each))
+        kind = wanted[-1].pipeline_class
+        facts = PipelineFacts(kind, each.steps, (3, 3, 3, 2), levels[each.model])
+        script = code._plain(spec, setup, prompt.text)
+        if each.accelerators:
+            combined = combination(each.accelerators)
+            setting = nest(next(iter(combined.space(facts).on_grid().points())))
+            script = replace(script, parts=combined.emit(setting, facts))
+        sources.append(render(script).encode())
+    for number, source in enumerate(sources):
+        assert not any(examine(source, wanted[number]).values())
+        other = (number * 89 + 1) % len(wanted)
+        if wanted[other] != wanted[number]:
+            assert any(examine(source, wanted[other]).values())
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from diffaccel import bench as benches
-from diffaccel import codegen, devices, sources, tasks
+from diffaccel import devices, sources, tasks
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.journal import Journal
@@ -47,6 +47,7 @@ from diffaccel.models import FAMILIES, content_hash, identity
 from diffaccel.pairs import timing_of
 from diffaccel.prompts import read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
+from diffaccel.stages import code
 from diffaccel.stages.verify import TOLERANCE
 from diffaccel.tasks import Category, Request
 
@@ -108,24 +109,7 @@ class Case:
 
     def plain(self) -> str:
         """The source of the plain pipeline's script."""
-        spec = self.spec
-        return codegen.render(
-            codegen.Script(
-                description="the plain pipeline, which others are compared with",
-                model=spec.source,
-                pipeline_class=self.family.pipeline_class,
-                scheduler_class=scheduler_class(self.setup.scheduler),
-                steps=self.setup.steps,
-                guidance_scale=spec.guidance_scale,
-                height=spec.height,
-                width=spec.width,
-                dtype=spec.dtype,
-                load_arguments=self.family.load_arguments(),
-                variant=spec.variant,
-                vae=spec.vae,
-                config=spec.config,
-            )
-        )
+        return code.plain(self.spec, self.setup, "the plain pipeline, to compare with")
 
     def prompts(self) -> list[str]:
         """All prompts of the model's file, of which some are drawn."""
