@@ -46,6 +46,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"accelerators": ["fewer steps and ToMe"]},
         "accelerators: fewer steps: goes with no other accelerator",
     ),
+    (
+        {"rival": "less steps"},
+        "rival: unknown accelerator 'less steps'; did you mean 'fewer steps'?",
+    ),
+    ({"rival": "DeepCache and ToMe"}, "rival: must be one accelerator, not several together"),
     ({"speedups": [0.5]}, "speedups.0: input should be greater than 1; got 0.5"),
     ({"loss_limit": 2}, "loss_limit: input should be less than 1; got 2"),
     ({"loss_limits": 0.1}, "loss_limits: there is no such key; did you mean 'loss_limit'?"),

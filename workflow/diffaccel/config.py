@@ -241,7 +241,7 @@ def _unknown_names(config: Config) -> list[str]:
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")
-    if config.rival is not None and (problem := _wrong_accelerators(config.rival)):
+    if config.rival is not None and (problem := _wrong_rival(config.rival)):
         problems.append(f"rival: {problem}")
     for number, setting in enumerate(config.speed.settings):
         if problem := _wrong_setting(setting):
@@ -263,6 +263,14 @@ def _wrong_accelerators(title: str) -> str | None:
         return parse_accelerators(title).conflict
     except ValueError as error:
         return str(error)
+
+
+def _wrong_rival(title: str) -> str | None:
+    if (problem := _wrong_accelerators(title)) is not None:
+        return problem
+    if len(parse_accelerators(title).members) > 1:
+        return f"must be one accelerator, not several together; got {title!r}"
+    return None
 
 
 def _wrong_setting(setting: Mapping[str, Mapping[str, Value]]) -> str | None:

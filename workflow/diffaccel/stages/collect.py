@@ -159,6 +159,8 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
     chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
     for prefix, measured in chosen:
         row[f"{prefix}speedup"] = measured.speedup if measured else None
+        timing = measured.timing if measured else None
+        row[f"{prefix}speedup_error"] = timing.error if timing else None
         row[f"{prefix}loss"] = measured.loss if measured else None
         row[f"{prefix}loss_low"] = measured.loss_interval[0] if measured else None
         row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
