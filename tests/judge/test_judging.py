@@ -21,6 +21,7 @@ from diffaccel.judge.records import Asked, Judgement, JudgeOptions
 from diffaccel.judge.table import as_text, pass_rates, write_pass_rates
 from diffaccel.models import known_models
 from diffaccel.records import MeasureOptions
+from diffaccel.stages import code
 from diffaccel.tasks import Request, sentence
 
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
@@ -39,20 +40,9 @@ def accelerated() -> str:
     """The plain script with DeepCache on."""
     config = json.loads(Path(SPEC.source, "unet/config.json").read_text(encoding="utf-8"))
     facts = PipelineFacts.of_config("StableDiffusionPipeline", config, steps=8, guidance_scale=3.0)
-    return codegen.render(
-        codegen.Script(
-            description="",
-            model=SPEC.source,
-            pipeline_class="StableDiffusionPipeline",
-            scheduler_class="DDIMScheduler",
-            steps=SETUP.steps,
-            guidance_scale=SPEC.guidance_scale,
-            height=SPEC.height,
-            width=SPEC.width,
-            setting=DEEPCACHE,
-            parts=combination(["deepcache"]).emit(DEEPCACHE, facts),
-        )
-    )
+    parts = combination(["deepcache"]).emit(DEEPCACHE, facts)
+    script = code._plain(SPEC, SETUP, "the plain pipeline with DeepCache on")
+    return codegen.render(replace(script, setting=DEEPCACHE, parts=parts))
 
 
 BROKEN = """

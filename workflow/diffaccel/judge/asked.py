@@ -30,7 +30,10 @@ def read_asked(path: Path) -> list[Asked]:
         rows = json.loads(text) if whole else [json.loads(row) for row in text.splitlines() if row]
         found = [_asked(row) for row in rows]
     except OSError as error:
-        raise InputError(f"prompts {path}: cannot be read ({error.strerror})") from None
+        raise InputError(
+            f"prompts {path}: cannot be read ({error.strerror}); `snakemake prompts` makes the "
+            "benchmark's own"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"prompts {path}: not a list of records with prompt_id and prompt_context ({error!r})"
