@@ -342,6 +342,23 @@ def generate(pipe, prompts, seeds):
 """
         ),
     ),
+    "a context that is left by returning": (
+        TOME,
+        script("with on(pipe): return pipe") + "from contextlib import contextmanager\n"
+        "@contextmanager\ndef on(pipe):\n    tomesd.apply_patch(pipe)\n    try:\n        yield\n"
+        "    finally:\n        tomesd.remove_patch(pipe)\n",
+    ),
+    "taken off on the way out": (
+        TOME,
+        script(
+            load=LOAD.replace("    {on}\n    return pipe", """    try:
+        tomesd.apply_patch(pipe)
+        return pipe
+    finally:
+        tomesd.remove_patch(pipe)
+""")
+        ),
+    ),
     "a gate that is not gone through": (TGATE, script("TgateSDLoader(pipe)")),
     "a loop over nothing": (TOME, script("for _ in []: tomesd.apply_patch(pipe)")),
     "a gate on nothing": (TGATE, script(draw=DRAW.replace("pipe(", "pipe.tgate("))),

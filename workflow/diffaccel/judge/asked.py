@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,9 @@ def read_asked(path: Path) -> list[Asked]:
         raise InputError(
             f"prompts {path}: not a list of records with prompt_id and prompt_context ({error!r})"
         ) from None
-    twice = {each.id for each in found if [one.id for one in found].count(each.id) > 1}
-    if twice:
-        raise InputError(f"prompts {path}: the prompt_id {min(twice)!r} is there twice")
+    name, times = Counter(each.id for each in found).most_common(1)[0] if found else ("", 0)
+    if times > 1:
+        raise InputError(f"prompts {path}: the prompt_id {name!r} is there twice")
     return found
 
 

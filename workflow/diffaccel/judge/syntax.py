@@ -365,7 +365,7 @@ class Script:
         return bool(ends)
 
     def _do_try(self, node: ast.Try, frame: _Frame) -> bool:
-        start = self._copy(self._state)
+        start, before = self._copy(self._state), len(frame.exits)
         went_on = self._block(node.body, frame) and self._block(node.orelse, frame)
         after = self._state
         ends = [after] if went_on else []
@@ -375,6 +375,11 @@ class Script:
                 self._bind(handler.name, UNKNOWN, frame)
             if self._block(handler.body, frame):
                 ends.append(self._state)
+        if node.finalbody and len(frame.exits) > before:  # a return goes through it, too
+            self._meet(frame.exits[before:])
+            del frame.exits[before:]
+            if self._block(node.finalbody, frame):
+                frame.exits.append(self._state)
         self._meet(ends or [after])
         return self._block(node.finalbody, frame) and bool(ends)
 
@@ -390,6 +395,7 @@ class Script:
             return self._block(body, frame)
         item, rest = items[0], items[1:]
         goes_on: list[bool] = []
+        before = len(frame.exits)
 
         def inside(value: Value) -> None:
             if item.optional_vars is not None:
@@ -404,6 +410,9 @@ class Script:
             self._call(self._attribute(found, "__exit__"), Arguments(open=True))
         else:
             inside(found)
+            return any(goes_on)
+        if len(frame.exits) > before:  # a return leaves the context, too
+            frame.exits[before:] = [self._copy(self._state)]
         return any(goes_on)
 
     # Names and attributes
