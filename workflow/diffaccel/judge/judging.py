@@ -360,19 +360,18 @@ class Court:
         Raises:
             Failed: the script did something wrong.
         """
-        plain = self._reference()
-        drawn.alone += self._time_alone(plain)
-        with self._opened(source) as script:
-            self._call(script, *self._batch())  # compiles, and fills caches
-            with self._device.alone():
-                stream = self._stream()
+        plain, stream = self._reference(), self._stream()
+        # As long as the script is there, whatever it does, no other job is on the clock.
+        with self._device.alone():
+            drawn.alone += self._time_alone(plain)
+            with self._opened(source) as script:
+                self._call(script, *self._batch())  # compiles, and fills caches
                 while self._wants_more(drawn):
                     self._round(plain, script, drawn, *self._batch(stream))
-        drawn.alone += self._time_alone(plain)
+            drawn.alone += self._time_alone(plain)
 
     def _time_alone(self, plain: Sandbox) -> list[float]:
-        with self._device.alone():
-            return [self._call_plain(plain, *self._batch())[1] for _ in range(ALONE)]
+        return [self._call_plain(plain, *self._batch())[1] for _ in range(ALONE)]
 
     def _wants_more(self, drawn: Drawn) -> bool:
         options, rounds = self._case.measure, len(drawn.pairs)
