@@ -20,12 +20,4 @@ rule ground_truth:
     message:
         "scripts of the benchmark"
     run:
-        print(
-            ground_truth.write(
-                Path(output.record).parent,
-                prompt_files.read(Path(input[0])),
-                Path(EXPERIMENT.config.results),
-                EXPERIMENT.platform,
-                EXPERIMENT.specs,
-            )
-        )
+        print(ground_truth.write_for(EXPERIMENT, Path(input[0]), Path(output.record)))

@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from diffaccel import devices, pareto
+from diffaccel import devices, pareto, prompt_files
 from diffaccel.accelerators import combination
 from diffaccel.grid import Setup
 from diffaccel.jsonio import RecordError, write_record, write_text
 from diffaccel.known import Known, Names, Option, searched
+from diffaccel.plan import Experiment
 from diffaccel.prompt_set import Prompt
 from diffaccel.records import Measurement, ModelSpec, SettingDict
 from diffaccel.registry import suggest
@@ -64,6 +65,13 @@ class Unmet(Exception):
     def __init__(self, status: Literal["infeasible", "unmeasured"], reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+def write_for(experiment: Experiment, prompts: Path, record: Path) -> str:
+    """Writes what an experiment's results and models give to a file of prompts, beside the record;
+    says how much that is."""
+    results, listed = Path(experiment.config.results), prompt_files.read(prompts)
+    return write(record.parent, listed, results, experiment.platform, experiment.specs)
 
 
 def write(
