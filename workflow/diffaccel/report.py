@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import sys
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,11 +24,15 @@ from diffaccel.stages import collect
 
 log = logging.getLogger(__name__)
 
+WIDTH = 110
+"""Columns where there is no terminal."""
+
 
 def show_summary(results: str | Path) -> None:
     """Prints, cell by cell, the bound, the targets and the scripts, and where everything lies."""
     folder = Path(results)
-    console = Console()
+    # What is not a terminal has no width of its own; rich would take 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     timed = _show_speeds(console, folder)
     found = collect.load(sorted(folder.glob("search/*.json")))
     table = collect.summary(found, sorted(folder.glob("verify/*.json")))
