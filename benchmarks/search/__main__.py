@@ -83,7 +83,7 @@ def plans_of(args: argparse.Namespace) -> list[Plan]:
 
 def do_record(args: argparse.Namespace) -> bool:
     """Measures; exit status 1 where time ran out before all was measured."""
-    done = record.record(plans_of(args), args.workers, 60 * args.minutes)
+    done = record.record(plans_of(args), args.workers, 60 * args.minutes, share=args.mps)
     print("everything is measured" if done else "time is up: the same command goes on")
     return done
 
@@ -259,6 +259,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--minutes", type=float, default=1e4, help="stop cleanly after so many"
             )
+            command.add_argument(
+                "--mps",
+                action="store_true",
+                help="processes that draw share the GPU by CUDA's multi-process service",
+            )
         if name in ("collect", "replay", "report"):
             command.add_argument("--tables", type=Path, default=DATA)
         if name in ("replay", "report"):
@@ -287,8 +292,8 @@ def _what(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--timed",
         type=int,
-        default=60,
-        help="settings of a combination that are timed; 0: all (%(default)s)",
+        default=20,
+        help="settings of a cell that are timed; 0: all (%(default)s)",
     )
     command.add_argument("setups", nargs="*", default=list(SETUPS))
 

@@ -13,6 +13,10 @@ import functools
 import json
 import logging
 import multiprocessing
+import os
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,7 +87,7 @@ class Plan:
         Args:
             cells: of one setup, whose model lies in a local folder.
             fewest: settings of a combination, at least; None: its coarse grid.
-            timed: settings of a combination that are timed; None: all. Of single accelerators, all.
+            timed: settings of a cell that are timed, spread over its space; None: all.
         """
         setup = cells[0].setup
         facts = facts_of(spec, setup.steps)
@@ -94,7 +98,7 @@ class Plan:
             space = members.space(facts)
             every = recorded(members, facts, fewest)
             points[cell] = some[cell] = every
-            if timed is not None and len(cell.accelerators) > 1:
+            if timed is not None:
                 some[cell] = far_apart(spanned(every, space.axes), every, timed)
         return cls(setup, spec, options, points, some, folder)
 
@@ -261,8 +265,37 @@ class Counter:
             return number
 
 
-def record(plans: Sequence[Plan], workers: int, seconds: float) -> bool:
+@contextlib.contextmanager
+def shared_gpu(wanted: bool) -> Iterator[None]:
+    """CUDA's multi-process service for the processes that are started meanwhile: what they ask of a
+    GPU runs side by side there, and not in turns. Nothing where it is not wanted or not installed.
+
+    Source: NVIDIA's documentation of the Multi-Process Service.
+    """
+    control = "nvidia-cuda-mps-control"
+    if not (wanted and shutil.which(control)):
+        if wanted:
+            log.info("%s is not installed: the processes take turns on the GPU", control)
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="mps-") as folder:
+        mine = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        subprocess.run([control, "-d"], check=True, env=os.environ | mine)
+        os.environ.update(mine)
+        try:
+            yield
+        finally:
+            for name in mine:
+                del os.environ[name]
+            subprocess.run([control], input="quit\n", text=True, env=os.environ | mine)
+
+
+def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool = False) -> bool:
     """Draws what is missing with so many processes a GPU, then times in this one.
+
+    Args:
+        share: whether processes that draw share a GPU by CUDA's multi-process service, if it is
+            installed; it has ended before anything is timed.
 
     Returns:
         Whether everything is measured.
@@ -282,9 +315,10 @@ def record(plans: Sequence[Plan], workers: int, seconds: float) -> bool:
             context.Process(target=draw_all, args=(todo, claims, workers, deadline))
             for _ in range(count)
         ]
-        for each in drawers:
-            each.start()
-        _watch(todo, drawers)
+        with shared_gpu(share):
+            for each in drawers:
+                each.start()
+            _watch(todo, drawers)
         if any(each.exitcode for each in drawers):
             raise RuntimeError("a process that draws has failed; its error stands above")
     if any(plan.undrawn() for plan in plans):
