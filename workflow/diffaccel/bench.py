@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +31,17 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     return "float16" if device.startswith("cuda") else "float32"
+
+
+def take_device(stack: contextlib.ExitStack, spec: ModelSpec) -> devices.Device:
+    """A device, made ready for a model, until the stack is closed. All that is done meanwhile is
+    done beside others, thinking of what to do next as well: it would disturb who is on the clock.
+    """
+    device = stack.enter_context(devices.hold_device(spec.jobs_per_gpu))
+    stack.enter_context(device.beside())
+    be_quiet()
+    use_threads(spec.threads)
+    return device
 
 
 def open_bench(

@@ -292,12 +292,7 @@ class Court:
 
     @functools.cached_property
     def _device(self) -> devices.Device:
-        jobs = self._case.spec.jobs_per_gpu
-        device = self._stack.enter_context(devices.hold_device(jobs))
-        self._stack.enter_context(device.beside())
-        benches.be_quiet()
-        benches.use_threads(self._case.spec.threads)
-        return device
+        return benches.take_device(self._stack, self._case.spec)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Compute]:

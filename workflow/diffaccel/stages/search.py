@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel import devices, pareto, tasks
+from diffaccel import pareto, tasks
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
@@ -63,9 +63,7 @@ class Live:
         from diffaccel import bench
 
         baseline = self._baseline
-        device = self._stack.enter_context(devices.hold_device(baseline.spec.jobs_per_gpu))
-        # What to do next is thought out beside others, too: it would disturb who is on the clock.
-        self._stack.enter_context(device.beside())
+        device = bench.take_device(self._stack, baseline.spec)
         made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
         bench.check_same(made, baseline)
         made.call(made.plain, made.batches()[0])  # warm-up

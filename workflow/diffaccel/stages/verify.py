@@ -141,12 +141,7 @@ class Prover:
 
     @functools.cached_property
     def _device(self) -> devices.Device:
-        jobs = self._baseline.spec.jobs_per_gpu
-        device = self._stack.enter_context(devices.hold_device(jobs))
-        self._stack.enter_context(device.beside())
-        benches.be_quiet()
-        benches.use_threads(self._baseline.spec.threads)
-        return device
+        return benches.take_device(self._stack, self._baseline.spec)
 
     @functools.cached_property
     def _references(self) -> Images:
