@@ -31,7 +31,7 @@ from diffaccel.records import (
     SpeedRow,
     Task,
 )
-from diffaccel.space import nest
+from diffaccel.space import flatten, nest
 from diffaccel.stages import search
 from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Measurer, Sheet, Wanted
 from diffaccel.strategies import frontier as strategy
@@ -333,6 +333,19 @@ def test_what_another_setup_timed_is_learnt_from(tmp_path: Path) -> None:
     assert taught.mean() < ignorant.mean() / 2
     truth = [math.log(response(nest(point), 25)[0]) for point in points]
     assert np.abs(means - truth).mean() < 2 * taught.mean()
+
+
+def test_a_setting_that_is_drawn_further_is_known_anew(tmp_path: Path) -> None:
+    """With its first prompts it seemed to lose much; it does not."""
+    opened = cell_search(tmp_path)
+    setting = nest(next(opened.space.points()))
+    few = drawing(Sheet(CELL, setting, 8), 0.04)
+    opened.add_drawing(few)
+    (before,), _ = opened.losses(0.02).predict([flatten(setting)])
+    opened.add_drawing(drawing(Sheet(CELL, setting, 16, few), 0.001))
+    (after,), _ = opened.losses(0.02).predict([flatten(setting)])
+    (fresh,), _ = cell_search(tmp_path).losses(0.02).predict([flatten(setting)])
+    assert after == fresh < before
 
 
 def test_a_combination_consists_of_the_largest_cells_there_are(tmp_path: Path) -> None:

@@ -224,7 +224,8 @@ class CellSearch:
     drawings: dict[str, Drawing] = field(default_factory=dict)
     problem: Problem | None = None
     """What is being decided."""
-    _losses: dict[float, tuple[LossModel, int]] = field(default_factory=dict)
+    _losses: dict[float, LossModel] = field(default_factory=dict)
+    """Of what is drawn now, by limit."""
 
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
@@ -301,15 +302,14 @@ class CellSearch:
         """What is known of the losses of this cell, from its own drawings and from those of cells
         that consist of some of its accelerators."""
         parts = [part.losses(limit) for part in self.parts()]
-        model, count = self._losses.get(limit, (None, 0))
-        if model is None or count < len(self.drawings) or [*model.parts] != parts:
+        model = self._losses.get(limit)
+        if model is None or [*model.parts] != parts:
             drawn = [
                 (flatten(each.setting), math.inf if each.failure else self.options.decisive(each))
                 for each in self.drawings.values()
             ]
             known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
-            model = LossModel(self.whole, limit, known, parts)
-            self._losses[limit] = model, len(self.drawings)
+            model = self._losses[limit] = LossModel(self.whole, limit, known, parts)
         return model
 
     def parts(self) -> list[CellSearch]:
@@ -495,6 +495,7 @@ class CellSearch:
         """Keeps a drawing, on disk first."""
         self.drawn.append(row)
         self.drawings[digest(row.setting)] = row
+        self._losses.clear()
         what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
         log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.setting), row.loss, what)
 
