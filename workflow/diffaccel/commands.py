@@ -131,9 +131,9 @@ class Store:
         well = run.make([*targets, *arguments, *files])
         if DRY & set(arguments):
             sys.exit(0 if well else 1)
-        readable = collect.readable(self.folder)
-        collect.bounds(readable, self.folder / "speedup_bounds.json")
-        collect.params(readable, self.folder / "search_params.json")
+        known = collect.readable(self.folder)
+        collect.bounds(known, self.folder / "speedup_bounds.json")
+        collect.params(known, self.folder / "search_params.json")
         return well
 
     def _record(self, setup: Setup) -> Path:

@@ -12,7 +12,7 @@ from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.jsonio import read_record
 from diffaccel.records import Answer, Baseline
-from diffaccel.stages.collect import read
+from diffaccel.stages import collect
 from diffaccel.stages.verify import load_script
 
 GAP, LABEL, CAPTION, FONT = 8, 170, 44, 13
@@ -30,7 +30,8 @@ def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
     Raises:
         InputError: a task has no script, or the tasks are not of one setup.
     """
-    found = {answer.task.id: answer for answer in read(results.glob("search/*.json"))[1]}
+    searches = collect.load(results.glob("search/*.json"))
+    found = {answer.task.id: answer for answer in collect.answers(searches)}
     if missing := [name for name in ids if name not in found]:
         raise InputError(f"no such tasks in {results}: {missing}")
     answers = [found[name] for name in ids]

@@ -35,33 +35,32 @@ def load(searches: Iterable[PathLike]) -> list[Search]:
     return [read_record(Search, Path(path)) for path in searches]
 
 
-def read(searches: Iterable[PathLike]) -> tuple[list[Frontier], list[Answer]]:
-    """The cells and the answers of all setups."""
-    return _split(load(searches))
-
-
-def _split(found: Sequence[Search]) -> tuple[list[Frontier], list[Answer]]:
-    cells = [cell for search in found for cell in search.cells]
-    return cells, [answer for search in found for answer in search.answers]
-
-
-def readable(results: PathLike) -> list[Path]:
-    """The records of everything that was searched on a platform, by this experiment or before; but
-    those that are broken or of another version."""
+def readable(results: PathLike) -> list[Search]:
+    """Everything that was searched on a platform, by this experiment or before; but records that
+    are broken or of another version."""
     found = []
     for path in sorted(Path(results).glob("search/*.json")):
         try:
-            read_record(Search, path)
-            found.append(path)
+            found.append(read_record(Search, path))
         except RecordError as error:
             log.warning("left out: %s", error)
     return found
 
 
-def bounds(searches: Iterable[PathLike], out: PathLike) -> None:
+def cells(found: Iterable[Search]) -> list[Frontier]:
+    """The cells of all setups."""
+    return [cell for search in found for cell in search.cells]
+
+
+def answers(found: Iterable[Search]) -> list[Answer]:
+    """The answers of all setups."""
+    return [answer for search in found for answer in search.answers]
+
+
+def bounds(found: Iterable[Search], out: PathLike) -> None:
     """`speedup_bounds.json`: the largest speedup of every cell that has one."""
     stored: dict[str, Any] = {}
-    for known in read(searches)[0]:
+    for known in cells(found):
         if known.bound is None:
             continue
         key = known.cell.key("upbound_speedup", known.loss_limit)
@@ -73,16 +72,15 @@ def bounds(searches: Iterable[PathLike], out: PathLike) -> None:
     write_json(Path(out), stored)
 
 
-def params(searches: Iterable[PathLike], out: PathLike) -> None:
+def params(found: Sequence[Search], out: PathLike) -> None:
     """`search_params.json`: every setting that was found, under its measured speedup."""
     stored: dict[str, Any] = {}
-    cells, answers = read(searches)
-    for known in cells:
+    for known in cells(found):
         if known.bound is not None:
             _add(stored, known.cell, known.loss_limit, known.bound)
-    for found in answers:
-        if found.chosen is not None and found.task.cell is not None:
-            _add(stored, found.task.cell, found.task.max_loss, found.chosen)
+    for answer in answers(found):
+        if answer.chosen is not None and answer.task.cell is not None:
+            _add(stored, answer.task.cell, answer.task.max_loss, answer.chosen)
     write_json(Path(out), stored)
 
 
@@ -107,7 +105,7 @@ def _entry(cell: Cell, row: Measurement) -> dict[str, Any]:
 
 def tasks(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) -> None:
     """`tasks.json`: the tasks made from the bounds, then the user's own."""
-    known = {record.cell: record for record in read(searches)[0]}
+    known = {record.cell: record for record in cells(load(searches))}
     listed = [resolved(task, known[task.cell]) if task.cell else task for task in made]
     kept = [task for task in listed if task.required is not None or task.problem is not None]
     write_json(Path(out), {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
@@ -120,20 +118,21 @@ def misunderstood(made: Iterable[Task], out: PathLike) -> None:
 
 def feasible(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) -> None:
     """The ids of those tasks that were met, one a line."""
-    met = {found.task.id for found in read(searches)[1] if found.status == "met"}
+    met = {each.task.id for each in answers(load(searches)) if each.status == "met"}
     write_text(Path(out), "".join(f"{task.id}\n" for task in made if task.id in met))
 
 
 def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
     """One row a task, with its cell's bound; what is missing is empty."""
-    cells, answers = _split(found)
-    known = {record.cell: record for record in cells}
+    known = {record.cell: record for record in cells(found)}
     proven = {
         verdict.id: verdict
         for path in proofs
         for verdict in read_record(Proof, Path(path)).verdicts
     }
-    return pd.DataFrame([_row(answer, known, proven.get(answer.task.id)) for answer in answers])
+    return pd.DataFrame(
+        [_row(answer, known, proven.get(answer.task.id)) for answer in answers(found)]
+    )
 
 
 def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) -> dict[str, Any]:
