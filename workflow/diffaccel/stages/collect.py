@@ -165,7 +165,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
         row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
         row[f"{prefix}prompts"] = measured.prompts if measured else None
         row[f"{prefix}setting"] = in_words(measured.setting) if measured else ""
-    rivals = (("bound_", known[cell].rival if cell in known else None), ("", found.rival))
+    rivals = (("bound_", record.rival if record else None), ("", found.rival))
     for prefix, rival in rivals:
         row[f"{prefix}rival_speedup"] = rival.speedup if rival else None
         row[f"{prefix}rival_loss"] = rival.loss if rival else None
