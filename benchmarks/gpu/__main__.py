@@ -12,12 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from benchmarks.gpu import page
 from benchmarks.gpu.data import PROOF_USE, USE, add_speeds, collect_grid, read_speeds
 from benchmarks.gpu.watch import watched
-from diffaccel.config import load
+from diffaccel import config
 from diffaccel.errors import InputError
 from diffaccel.jsonio import read_record, write_text
 from diffaccel.plan import Experiment
@@ -34,10 +32,7 @@ def opened(path: Path) -> tuple[Experiment, Path]:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        experiment = Experiment(load(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except OSError as error:
-        raise InputError(f"experiment {path}: {error}") from None
+    experiment = Experiment(config.read(path))
     return experiment, Path(experiment.config.results) / experiment.platform
 
 

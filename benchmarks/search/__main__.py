@@ -21,12 +21,9 @@ from typing import Any
 # Before numpy is imported, here and in the processes that are started: they share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import yaml
-
 from benchmarks.search import peers, record
 from benchmarks.search.record import Plan
-from diffaccel import devices
-from diffaccel.config import load
+from diffaccel import config, devices
 from diffaccel.errors import InputError
 from diffaccel.jsonio import SCHEMA, parse, read_json, to_json, write_text
 from diffaccel.plan import Experiment
@@ -49,21 +46,9 @@ LIVE = 100
 """Settings of a combination that are measured live, at least: on a CPU they take minutes."""
 
 
-def experiment_of(path: Path) -> Experiment:
-    """Reads an experiment.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return Experiment(load(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except OSError as error:
-        raise InputError(f"experiment {path}: {error}") from None
-
-
 def plans_of(args: argparse.Namespace) -> list[Plan]:
     """The plans of the setups that are asked for."""
-    experiment = experiment_of(args.experiment)
+    experiment = Experiment(config.read(args.experiment))
     unknown = sorted(set(args.setups) - set(experiment.setups))
     if unknown:
         raise InputError(f"no such setups: {unknown}; there are {list(experiment.setups)}")
@@ -194,7 +179,7 @@ def do_live(args: argparse.Namespace) -> bool:
     strategies on it; exit status 1 where the default one misses what is expected of it."""
     from benchmarks.search import page, results
 
-    experiment = experiment_of(args.experiment)
+    experiment = Experiment(config.read(args.experiment))
     args.work = Path(experiment.config.results) / experiment.platform / "bench"
     args.tables, args.platform = args.work / "tables", experiment.platform
     args.fewest, args.timed = LIVE, 0
