@@ -38,13 +38,13 @@ from diffaccel.codegen import (
     LINE,
     Measured,
     Script,
-    _environment,
     assign,
     docstring,
     fit,
     import_block,
     literal,
     render,
+    templates,
 )
 from diffaccel.sources import is_local
 from diffaccel.space import Setting, nest
@@ -487,4 +487,4 @@ def test_a_long_call_goes_over_several_lines() -> None:
 
 def test_an_unknown_name_in_a_template_is_an_error() -> None:
     with pytest.raises(UndefinedError):
-        _environment().from_string("{{ absent }}").render()
+        templates().from_string("{{ absent }}").render()

@@ -324,14 +324,15 @@ def _summary(script: Script) -> list[str]:
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """What renders the files of `TEMPLATES`; an unknown name in one is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Python source, not HTML
+        autoescape=False,  # Python source and Markdown, not HTML
     )
     environment.filters["fit"] = fit
     return environment
@@ -358,7 +359,7 @@ def render(script: Script) -> str:
     arguments = CALL | {name: value for part in script.parts for name, value in part.arguments}
     unused = set(CALL.values()) - set(arguments.values())
     return (
-        _environment()
+        templates()
         .get_template("script.py.jinja")
         .render(
             docstring=docstring(_summary(script)),

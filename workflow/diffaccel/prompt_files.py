@@ -8,9 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from diffaccel.codegen import TEMPLATES
+from diffaccel.codegen import templates
 from diffaccel.jsonio import RecordError, parse, write_json, write_text
 from diffaccel.plan import Experiment
 from diffaccel.prompt_set import SAVED, Latency, Prompt, grid, least_speedup, measured, prompts
@@ -104,27 +102,23 @@ def _read(line: str, where: str) -> Prompt:
 
 
 def _card(asked: Experiment, parts: Parts, latencies: Sequence[Latency], platform: str) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
-    )
     config = asked.config
-    return environment.get_template("benchmark.md.jinja").render(
-        parts=[(int(kind), parts[kind]) for kind in Category],
-        models=_listed(dict.fromkeys(setup.model for setup in asked.setups.values())),
-        schedulers=_listed(config.schedulers),
-        steps=_listed(config.steps),
-        accelerators="; ".join(config.accelerators),
-        speedups=_listed(config.speedups),
-        max_loss=config.loss_limit,
-        saved=_listed(f"{share:.0%}" for share in SAVED),
-        least=least_speedup(asked),
-        latencies=latencies,
-        platform=platform,
+    return (
+        templates()
+        .get_template("benchmark.md.jinja")
+        .render(
+            parts=[(int(kind), parts[kind]) for kind in Category],
+            models=_listed(dict.fromkeys(setup.model for setup in asked.setups.values())),
+            schedulers=_listed(config.schedulers),
+            steps=_listed(config.steps),
+            accelerators="; ".join(config.accelerators),
+            speedups=_listed(config.speedups),
+            max_loss=config.loss_limit,
+            saved=_listed(f"{share:.0%}" for share in SAVED),
+            least=least_speedup(asked),
+            latencies=latencies,
+            platform=platform,
+        )
     )
 
 
