@@ -105,7 +105,7 @@ def test_each_has_what_was_asked_for_with_the_least_loss(
     """Against looking at every measurement."""
     for prompt in prompts:
         request, truth = prompt.request, made[1][prompt.id]
-        setup = Setup(request.model, request.scheduler, request.steps)
+        setup = request.setup
         cells = measured.get(setup, {})
         if prompt.category == Category.PLAIN:
             assert (truth.status, truth.setting) == ("made", {})

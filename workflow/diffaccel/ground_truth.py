@@ -100,8 +100,7 @@ def write(
 
     truths = []
     for prompt in prompts:
-        setup = setup_of(prompt.request)
-        found = known(setup, prompt.request.platform or platform)
+        found = known(prompt.request.setup, prompt.request.platform or platform)
         truth, source = _made(prompt, found, specs)
         truths.append(truth)
         if source is not None:
@@ -114,10 +113,6 @@ def write(
     counts = Counter((truth.category, truth.status) for truth in truths)
     listed = (f"{count} {status} of category {n}" for (n, status), count in sorted(counts.items()))
     return f"{folder / SCRIPTS}: {', '.join(listed)}"
-
-
-def setup_of(request: Request) -> Setup:
-    return Setup(request.model, request.scheduler, request.steps)
 
 
 def _made(
@@ -139,7 +134,7 @@ def _made(
     if spec is None:
         reason = f"unknown model {model!r}: {suggest(model, specs)}"
         return dataclasses.replace(truth, status="unmeasured", reason=reason), None
-    return truth, code.plain(spec, setup_of(prompt.request), prompt.text)
+    return truth, code.plain(spec, prompt.request.setup, prompt.text)
 
 
 def best(request: Request, known: Known | None) -> Measurement | None:
@@ -153,7 +148,7 @@ def best(request: Request, known: Known | None) -> Measurement | None:
         return None
     if known is None:
         on = f" on {request.platform}" if request.platform else ""
-        raise Unmet("unmeasured", f"{setup_of(request).slug} was not searched{on}")
+        raise Unmet("unmeasured", f"{request.setup.slug} was not searched{on}")
     limit = request.max_loss or known.loss_limit
     required = request.speedup
     if request.latency_s is not None:

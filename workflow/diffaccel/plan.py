@@ -98,8 +98,7 @@ class Experiment:
             required = self._required(request)
         except tasks.TaskError as error:
             return Task(name, "user", None, None, None, limit, sentence, str(error))
-        setup = Setup(request.model, request.scheduler, request.steps)
-        cell = Cell(setup, request.accelerators)
+        cell = Cell(request.setup, request.accelerators)
         max_loss = limit if request.max_loss is None else request.max_loss
         return Task(name, "user", cell, required, None, max_loss, sentence)
 

@@ -78,8 +78,7 @@ def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
         if not os.path.lexists(scripts / f"{asked.id}.py"):
             absent.append(asked.id)
             continue
-        request = tasks.parse(asked.sentence, models)
-        found[Setup(request.model, request.scheduler, request.steps)].append(asked)
+        found[tasks.parse(asked.sentence, models).setup].append(asked)
     if not found:
         raise InputError(
             f"there is nothing to judge: {scripts} has no <prompt_id>.py of a prompt in {prompts}"

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from diffaccel import devices
+from diffaccel.grid import Setup
 
 TRAINED_STEPS = 1000
 """Noise levels that the models are trained on: no sampler can take more steps."""
@@ -63,6 +64,11 @@ class Request:
         problems += [conflict(given), *(f"no {name} given" for name in lacking(given))]
         if any(problems):
             raise ValueError("; ".join(problem for problem in problems if problem))
+
+    @property
+    def setup(self) -> Setup:
+        """What is to be made, with or without accelerators."""
+        return Setup(self.model, self.scheduler, self.steps)
 
     @property
     def category(self) -> Category:
