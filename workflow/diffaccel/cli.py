@@ -215,6 +215,112 @@ def _results(args: argparse.Namespace) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffaccel", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        _add_show,
+        _add_recommend,
+        first_version.add_parsers,
+        _add_run,
+        _add_prompts,
+        _add_judge,
+        _add_selftest,
+        _add_picture,
+        _add_stages,
+    ):
+        add(commands)
+    return parser
+
+
+def _add_show(commands: Any) -> None:
+    command = commands.add_parser("show", help="print the table of what is there")
+    command.add_argument("results", nargs="?", type=Path, help="default: this platform's")
+    command.set_defaults(function=_show, log=None)
+
+
+def _add_recommend(commands: Any) -> None:
+    text = (
+        "what to use for a speedup, from what was measured. Exit status: 0 there is something; "
+        "3 nothing reaches it, the nearest is told; 4 nothing was measured"
+    )
+    command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
+    command.add_argument("--model", required=True, help="e.g. SD1.5")
+    command.add_argument("--scheduler", required=True, help="e.g. DDIM")
+    command.add_argument("--steps", type=int, required=True)
+    command.add_argument("--speedup", type=float, required=True, help="at least")
+    command.add_argument("--max-loss", type=float, help="below; default: as it was searched")
+    command.add_argument(
+        "--accelerators", nargs="+", default=[], help='of these alone, e.g. ToMe "DeepCache, ToMe"'
+    )
+    command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    command.add_argument("--platform", help="default: the only one there, or this machine's")
+    command.add_argument("--json", action="store_true", help="print everything as JSON")
+    command.add_argument("--out", type=Path, help="write the best as a recipe")
+    command.set_defaults(function=_recommend, log=None)
+
+
+def _add_run(commands: Any) -> None:
+    text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
+    command = commands.add_parser("run", help=text, description=text)
+    command.set_defaults(function=_run, log=None, passes_on=True)
+
+
+def _add_prompts(commands: Any) -> None:
+    text = "make the benchmark's prompts: five categories of tasks in words, ready to be answered"
+    command = commands.add_parser("prompts", help=text, description=text)
+    command.add_argument("--out", type=Path, help="the folder to write; default: results/benchmark")
+    command.add_argument(
+        *("--category", "-c"),
+        type=int,
+        nargs="+",
+        choices=range(1, 6),
+        default=[],
+        metavar="N",
+        help="the files of these alone, 1 to 5",
+    )
+    command.add_argument(
+        "--config",
+        type=Path,
+        default=Path("config.yaml"),
+        help="experiment whose measured latencies category 5 is made from",
+    )
+    command.set_defaults(function=_prompts, log=None)
+
+
+def _add_judge(commands: Any) -> None:
+    text = "judge scripts that were written for the benchmark's prompts; they run in a sandbox"
+    command = commands.add_parser("judge", help=text, description=text)
+    command.add_argument("folder", type=Path, help="of a script <prompt_id>.py for each prompt")
+    command.add_argument(
+        "--prompts",
+        type=Path,
+        default=Path("results/benchmark/prompts.jsonl"),
+        help="file of the tasks; default: results/benchmark/prompts.jsonl",
+    )
+    command.add_argument(
+        "--unsandboxed", action="store_true", help="with your rights: for code that you trust"
+    )
+    command.set_defaults(function=_judge, log=None, passes_on=True)
+
+
+def _add_selftest(commands: Any) -> None:
+    text = "time the plain pipeline beside itself, which should read 1.00; else, exit status 1"
+    command = commands.add_parser("selftest", help=text, description=text)
+    command.add_argument("setup", nargs="?", help="e.g. SD1.5_DDIM_50; default: the first there is")
+    command.add_argument("--config", type=Path, default=Path("config.yaml"), help="the experiment")
+    command.add_argument("--readings", type=int, default=5, choices=range(1, 101), metavar="N")
+    command.set_defaults(function=_selftest, log=None)
+
+
+def _add_picture(commands: Any) -> None:
+    command = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
+    command.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
+    command.add_argument("--results", type=Path, help="default: this platform's")
+    command.add_argument("--columns", type=int, default=6, help="how many prompts")
+    command.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    command.set_defaults(function=_picture, log=None)
+
+
+def _add_stages(commands: Any) -> None:
+    """What the rules call."""
     inputs: dict[str, dict[str, Any]] = {
         "--job": {"type": _json, "help": "what to do, as JSON"},
         "--model": {"type": Path, "help": "record of the model, its weights fetched"},
@@ -244,58 +350,6 @@ def _parser() -> argparse.ArgumentParser:
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),
         "verdicts": (_verdicts, ("--job", "--model", "--journal"), "judge the scripts of a setup"),
     }
-    show = commands.add_parser("show", help="print the table of what is there")
-    show.add_argument("results", nargs="?", type=Path, help="default: this platform's")
-    show.set_defaults(function=_show, log=None)
-    _add_recommend(commands)
-    first_version.add_parsers(commands)
-    text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
-    whole = commands.add_parser("run", help=text, description=text)
-    whole.set_defaults(function=_run, log=None, passes_on=True)
-    text = "make the benchmark's prompts: five categories of tasks in words, ready to be answered"
-    ask = commands.add_parser("prompts", help=text, description=text)
-    ask.add_argument("--out", type=Path, help="the folder to write; default: results/benchmark")
-    ask.add_argument(
-        *("--category", "-c"),
-        type=int,
-        nargs="+",
-        choices=range(1, 6),
-        default=[],
-        metavar="N",
-        help="the files of these alone, 1 to 5",
-    )
-    ask.add_argument(
-        "--config",
-        type=Path,
-        default=Path("config.yaml"),
-        help="experiment whose measured latencies category 5 is made from",
-    )
-    ask.set_defaults(function=_prompts, log=None)
-    text = "judge scripts that were written for the benchmark's prompts; they run in a sandbox"
-    judge = commands.add_parser("judge", help=text, description=text)
-    judge.add_argument("folder", type=Path, help="of a script <prompt_id>.py for each prompt")
-    judge.add_argument(
-        "--prompts",
-        type=Path,
-        default=Path("results/benchmark/prompts.jsonl"),
-        help="file of the tasks; default: results/benchmark/prompts.jsonl",
-    )
-    judge.add_argument(
-        "--unsandboxed", action="store_true", help="with your rights: for code that you trust"
-    )
-    judge.set_defaults(function=_judge, log=None, passes_on=True)
-    text = "time the plain pipeline beside itself, which should read 1.00; else, exit status 1"
-    aa = commands.add_parser("selftest", help=text, description=text)
-    aa.add_argument("setup", nargs="?", help="e.g. SD1.5_DDIM_50; default: the first there is")
-    aa.add_argument("--config", type=Path, default=Path("config.yaml"), help="the experiment")
-    aa.add_argument("--readings", type=int, default=5, choices=range(1, 101), metavar="N")
-    aa.set_defaults(function=_selftest, log=None)
-    draw = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
-    draw.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
-    draw.add_argument("--results", type=Path, help="default: this platform's")
-    draw.add_argument("--columns", type=int, default=6, help="how many prompts")
-    draw.add_argument("--out", type=Path, required=True, help="the PNG to write")
-    draw.set_defaults(function=_picture, log=None)
     for name, (function, required, text) in stages.items():
         command = commands.add_parser(name, help=text, description=text)
         for flag in required:
@@ -303,28 +357,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, required=True, help="the file to write")
         command.add_argument("--log", type=Path, help="file that gets what is logged")
         command.set_defaults(function=function)
-    return parser
-
-
-def _add_recommend(commands: Any) -> None:
-    text = (
-        "what to use for a speedup, from what was measured. Exit status: 0 there is something; "
-        "3 nothing reaches it, the nearest is told; 4 nothing was measured"
-    )
-    command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
-    command.add_argument("--model", required=True, help="e.g. SD1.5")
-    command.add_argument("--scheduler", required=True, help="e.g. DDIM")
-    command.add_argument("--steps", type=int, required=True)
-    command.add_argument("--speedup", type=float, required=True, help="at least")
-    command.add_argument("--max-loss", type=float, help="below; default: as it was searched")
-    command.add_argument(
-        "--accelerators", nargs="+", default=[], help='of these alone, e.g. ToMe "DeepCache, ToMe"'
-    )
-    command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    command.add_argument("--platform", help="default: the only one there, or this machine's")
-    command.add_argument("--json", action="store_true", help="print everything as JSON")
-    command.add_argument("--out", type=Path, help="write the best as a recipe")
-    command.set_defaults(function=_recommend, log=None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
