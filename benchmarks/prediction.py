@@ -138,7 +138,7 @@ def full_size(folder: Path) -> Iterator[tuple[str, Setup]]:
                 pipe, steps=record.setup.steps, guidance_scale=spec.guidance_scale
             )
             rows = [(row.setting, row.speedup) for row in record.rows if row.setting]
-            timed = [(setting, speedup) for setting, speedup in rows if speedup]
+            timed: list[Row] = [(setting, speedup) for setting, speedup in rows if speedup]
             yield record.setup.slug, Setup(replace(facts, device="cuda"), {"": timed})
 
 

@@ -26,6 +26,7 @@ from diffaccel.records import Baseline, Drawing
 from diffaccel.sequential import Looks
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 Pairs = tuple[Floats, Floats]
 LIMIT = 0.02
 PLANS = ((16, 16), (16, 32), (16, 64), (32, 32), (32, 64))
@@ -57,9 +58,9 @@ class Count:
     prompts: int = 0
 
 
-def look(pairs: Pairs, looks: Looks, true_loss: float, chosen: Floats, count: Count) -> None:
+def look(pairs: Pairs, looks: Looks, true_loss: float, chosen: Indices, count: Count) -> None:
     """Looks at one population until it is clear, or there are no more prompts."""
-    plain, accelerated = (each[chosen.astype(int)].tolist() for each in pairs)
+    plain, accelerated = (each[chosen].tolist() for each in pairs)
     said, at = None, 0
     for at in looks.at:
         said = looks.below(plain, accelerated[:at], LIMIT)
@@ -92,7 +93,8 @@ def main() -> None:
             chosen = random.integers(0, len(plain), most)
             moved = accelerated - (accelerated - (1 - LIMIT) * plain).mean()
             look((plain, moved), looks, LIMIT, chosen, null)
-            look((plain, accelerated), looks, loss_of(plain, accelerated), chosen, real)
+            true_loss = loss_of(plain.tolist(), accelerated.tolist())
+            look((plain, accelerated), looks, true_loss, chosen, real)
         table.add_row(
             f"{usual} to {most}",
             f"{null.below / null.looked:.1%}",

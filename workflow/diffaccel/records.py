@@ -5,6 +5,7 @@ Times are in seconds, scores are CLIP scores (0 to 100), losses are relative (0.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -154,7 +155,7 @@ class Baseline:
     image_digests: list[str]
     date: str
 
-    @property
+    @functools.cached_property
     def looks(self) -> Looks:
         """When to look whether a loss is below a limit."""
         options = self.options
