@@ -147,8 +147,7 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
     Raises:
         RecordError: there are no results.
     """
-    found = collect.load(sorted(results.glob("search/*.json")))
-    table = collect.summary(found, sorted(results.glob("verify/*.json")))
+    found, table = collect.overview(results)
     frontiers = [cell for each in found for cell in each.cells]
     baselines = sorted(results.glob("baseline/*.json"))
     if table.empty or not frontiers or not baselines:

@@ -21,6 +21,7 @@ def measurement(interval: int = 3) -> Measurement:
         timing=None,
         scores={"clip_score": [80.0, 90.0]},
         means={"clip_score": 85.0},
+        first_call=None,
         spent=1.0,
         date="2026-11-20T00:00:00Z",
     )

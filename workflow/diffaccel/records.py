@@ -110,7 +110,7 @@ class SearchOptions:
     seed: int = 0
     loss_confidence: Literal["point", "upper"] = "point"
 
-    def decisive(self, measured: Drawing | Measurement) -> float:
+    def decisive(self, measured: Drawing) -> float:
         """The loss that is compared with the limit."""
         return measured.loss if self.loss_confidence == "point" else measured.loss_interval[1]
 
@@ -271,50 +271,29 @@ class Clocking:
     row: SpeedRow
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One setting, drawn and timed: see `Drawing` and `SpeedRow`.
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Drawing):
+    """A setting that was timed, too: see `SpeedRow`.
 
     Args:
         speedup: that of ``timing``; 0 where it failed.
-        failure: why it can never be chosen, else None.
         warnings: what a reader should know, e.g. a noisy clock.
     """
 
-    setting: SettingDict
     speedup: float
-    loss: float
-    loss_interval: tuple[float, float]
     timing: Timing | None
-    scores: dict[str, list[float]]
-    means: dict[str, float]
-    spent: float
-    date: str
-    failure: str | None = None
-    first_call: float | None = None
     warnings: list[str] = field(default_factory=list)
-
-    @property
-    def prompts(self) -> int:
-        """How many it was drawn with; none where it crashed."""
-        return min(map(len, self.scores.values()), default=0)
 
     @classmethod
     def of(cls, drawing: Drawing, timed: SpeedRow) -> Measurement:
         """What was drawn and what was timed of the same setting, together."""
+        both = vars(drawing) | {
+            "spent": drawing.spent + timed.spent,
+            "date": timed.date,
+            "failure": drawing.failure or timed.failure,
+        }
         return cls(
-            setting=drawing.setting,
-            speedup=timed.speedup or 0.0,
-            loss=drawing.loss,
-            loss_interval=drawing.loss_interval,
-            timing=timed.timing,
-            scores=drawing.scores,
-            means=drawing.means,
-            spent=drawing.spent + timed.spent,
-            date=timed.date,
-            failure=drawing.failure or timed.failure,
-            first_call=drawing.first_call,
-            warnings=timed.warnings,
+            **both, speedup=timed.speedup or 0.0, timing=timed.timing, warnings=timed.warnings
         )
 
 

@@ -34,8 +34,7 @@ def show_summary(results: str | Path) -> None:
     # What is not a terminal has no width of its own; rich would take 80 columns.
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     timed = _show_speeds(console, folder)
-    found = collect.load(sorted(folder.glob("search/*.json")))
-    table = collect.summary(found, sorted(folder.glob("verify/*.json")))
+    found, table = collect.overview(folder)
     if table.empty:
         console.print(f"no other results in {folder}" if timed else f"no results in {folder} yet")
         return

@@ -35,6 +35,12 @@ def load(searches: Iterable[PathLike]) -> list[Search]:
     return [read_record(Search, Path(path)) for path in searches]
 
 
+def overview(results: Path) -> tuple[list[Search], pd.DataFrame]:
+    """Everything that was found on a platform, by setup, and the table over it."""
+    found = load(sorted(results.glob("search/*.json")))
+    return found, summary(found, sorted(results.glob("verify/*.json")))
+
+
 def readable(results: PathLike) -> list[Search]:
     """Everything that was searched on a platform, by this experiment or before; but records that
     are broken or of another version."""

@@ -246,7 +246,7 @@ def load_script(script: Path) -> ModuleType:
     return module
 
 
-def _lossy(measured: Measurement | Drawing, max_loss: float, options: SearchOptions) -> str | None:
+def _lossy(measured: Drawing, max_loss: float, options: SearchOptions) -> str | None:
     """What is wrong with a loss, or None."""
     if (loss := options.decisive(measured)) < max_loss:
         return None
