@@ -149,17 +149,18 @@ def tables_part(known: Sequence[Table]) -> str:
     rows = []
     for each in known:
         every = [row for cell in each.rows.values() for row in cell]
-        error = "" if each.about.error is None else f"{each.about.error:.1%}"
         rows.append(
             (
                 each.baseline.setup.slug,
                 str(len(each.rows)),
                 str(len(every)),
                 str(sum(row.failure is not None for row in every)),
-                str(sum(row.timed for row in every)),
+                str(sum(row.measured is not None for row in every)),
                 f"{each.about.plain:.2f}",
                 f"{each.about.noise:.1%}",
-                error,
+                f"{each.about.error:.1%}",
+                f"{each.about.clock:.1%}",
+                f"{each.about.rough:.1%}",
                 each.baseline.date[:10],
             )
         )
@@ -171,7 +172,9 @@ def tables_part(known: Sequence[Table]) -> str:
         "timed",
         "plain call, s",
         "noise of a pair",
-        "error of a predicted speed",
+        "held-out error",
+        "the clock's part",
+        "roughness",
         "measured",
     )
     return table(header, rows)
@@ -217,9 +220,14 @@ def page(known: Sequence[Summary], measured: Sequence[Table], data: str, batch: 
         f"Measured with {len(first.prompts)} prompts, {first.spec.batch_size} a call, in "
         f"{where.dtype} on {where.device}, driver {where.driver or 'none'}; {versions}; each by "
         f"`{measured[0].about.command}` and the like. Noise: standard deviation of one timed "
-        "pair's ratio. Of combinations a part was timed; the other speeds are predicted from it. "
-        "The error is that of predictions for timed settings that they were not told of; in a "
-        "replay the true speed of a setting that was not timed is off by such an error, too."
+        "pair's ratio. A part of the settings was timed, in two to four pairs; the table's speeds "
+        "are what the model of speeds says that was told of all these timings. Held-out error: "
+        "that of predictions for timed settings that they were not told of; the clock's part is "
+        "what the noise of the pairs explains of it. Roughness: how far the true speed of a "
+        "setting is from what the model can say, by the evidence of the timings; in a replay it "
+        "is off by as much, drawn anew for each seed. So the law of the speeds is taken for true "
+        "here, as far as it was seen to hold: how good it is where the clock is better is in "
+        "[searching.md](searching.md)."
     )
     return "\n\n".join(parts) + "\n"
 

@@ -2,8 +2,8 @@
 timed is looked up, and what that would have cost is added up.
 
 The cells of a setup are searched together, as the workflow does it. A seed decides the noise of
-the clock, and what a strategy draws. Where a table's speed is a prediction, the seed also decides
-how far the true one is from it: as far as predictions were from measurements that they did not see.
+the clock, what a strategy draws, and how far the true speed of each setting is from what the model
+of speeds can say: as far as the table's timings suggest.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ class Truth:
     @classmethod
     def of(cls, table: Table, seed: int) -> Truth:
         rows = {row.key: row for each in table.rows.values() for row in each}
-        error = table.about.error or 0.0
+        rough = table.about.rough
         speedups = {
-            key: row.speedup if row.timed else row.speedup * math.exp(error * _normal(key, seed))
-            for key, row in rows.items()
+            key: row.speedup * math.exp(rough * _normal(key, seed)) for key, row in rows.items()
         }
         good = {
             cell: [

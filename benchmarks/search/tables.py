@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.search.record import Plan
 from benchmarks.search.spaces import spanned
-from diffaccel.accelerators import combination
+from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.grid import Cell
 from diffaccel.jsonio import digest, parse, to_json
 from diffaccel.measure import loss_of, today
@@ -33,13 +33,14 @@ from diffaccel.metrics import SCORE
 from diffaccel.records import Baseline, Drawing, SettingDict, SpeedRow
 from diffaccel.space import Space, Value, flatten, nest
 from diffaccel.speeds import SpeedModel
-from diffaccel.stages.cell import CellSearch
 
 KEY = b"diffaccel"
-HELD_OUT = 4
-"""One in so many timed settings of combinations tells how good the predicted speeds are."""
+FOLDS = 5
+"""Parts of the timed settings, each of which is predicted from the others."""
 NORMAL = 0.6745
 """Median of the absolute value of a standard normal number."""
+MEDIAN = math.pi / 2
+"""Variance of a median of many normal numbers, over that of their mean."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,20 @@ class About:
         command: that recorded it.
         plain: seconds of a plain call, the median of all that were timed.
         noise: standard deviation of the logarithm of one timed pair's ratio.
-        error: root of the mean square of the logarithm of predicted over measured speedups of
-            combinations, of settings that the prediction did not see; None: none was held out.
-        held_out: how many these were.
+        error: that of predicted over measured speedups of settings that the prediction was not told
+            of; most of it is the clock's.
+        clock: the part of it that the noise of the pairs explains.
+        rough: how far the logarithm of a setting's true speedup is from what the model can say, by
+            the evidence of the timings.
     """
 
     command: str
     date: str
     plain: float
     noise: float
-    error: float | None
-    held_out: int
+    error: float
+    clock: float
+    rough: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class Row:
 
     Args:
         scores: per prompt; empty where it failed.
-        timed: whether the speedup was measured; if not, it is predicted.
+        speedup: what all timings together say of it.
+        measured: the one that was timed, if it was.
     """
 
     setting: SettingDict
@@ -77,7 +82,7 @@ class Row:
     ssim: float
     psnr: float
     speedup: float
-    timed: bool
+    measured: float | None
     failure: str | None
 
     @cached_property
@@ -135,39 +140,44 @@ def collect(plan: Plan, command: str) -> Table:
         }
         if not timings:
             raise ValueError(f"{plan.setup.slug}: nothing was timed; record goes on")
-        error, held_out = _error(searches, timings)
+        told = [(found[-1].setting, _speedup(found)) for found in timings.values()]
+        facts = searches[0].baseline.facts
+        model, noise = SpeedModel.fit(told, facts), _noise(timings.values())
+        pairs = [sum(len(_ratios(row)) for row in found) for found in timings.values()]
         about = About(
             command,
             today(),
             float(np.median([s for rows in timings.values() for s in _plain(rows)])),
-            _noise(timings.values()),
-            error,
-            held_out,
+            noise,
+            _held_out_error(told, facts),
+            noise * math.sqrt(MEDIAN * float(np.mean(1 / np.array(pairs)))),
+            model.rough,
         )
-        speeds = {
-            key: float(np.median(np.concatenate([_ratios(row) for row in rows])))
-            for key, rows in timings.items()
-        }
+        measured = {key: _speedup(found) for key, found in timings.items()}
         rows = {}
         for cell, each in known.items():
             wanted = [nest(point) for point in plan.points[cell]]
-            means, _ = clocked.model.predict(wanted)
+            means, _ = model.predict(wanted)
             rows[cell] = [
-                _row(setting, each.drawings[digest(setting)], speeds, math.exp(mean))
+                _row(setting, each.drawings[digest(setting)], math.exp(mean), measured)
                 for setting, mean in zip(wanted, means, strict=True)
             ]
         return Table(searches[0].baseline, about, rows)
 
 
-def _row(setting: SettingDict, drawing: Drawing, speeds: dict[str, float], predicted: float) -> Row:
-    key = digest(setting)
+def _speedup(rows: Sequence[SpeedRow]) -> float:
+    """The median over all pairs of a setting."""
+    return float(np.median(np.concatenate([_ratios(row) for row in rows])))
+
+
+def _row(setting: SettingDict, drawing: Drawing, speedup: float, measured: dict[str, float]) -> Row:
     return Row(
         setting=setting,
         scores=tuple(drawing.scores.get(SCORE, ())),
         ssim=drawing.means.get("ssim", math.nan),
         psnr=drawing.means.get("psnr", math.nan),
-        speedup=speeds.get(key, predicted),
-        timed=key in speeds,
+        speedup=speedup,
+        measured=measured.get(digest(setting)),
         failure=drawing.failure,
     )
 
@@ -192,26 +202,17 @@ def _noise(timings: Any) -> float:
     return float(np.median(off)) / NORMAL if off else 0.0
 
 
-def _error(
-    searches: Sequence[CellSearch], timings: dict[str, list[SpeedRow]]
-) -> tuple[float | None, int]:
-    """How far predictions are from timings of combinations that they were not told of."""
-    together = [
-        key
-        for each in searches
-        if len(each.cell.accelerators) > 1
-        for key in each.drawings
-        if key in timings
-    ]
-    asked = set(together[::HELD_OUT])
-    if len(together) < 2 * HELD_OUT:
-        return None, 0
-    known = {key: (rows[-1].setting, rows[-1].speedup or 0.0) for key, rows in timings.items()}
-    told = [pair for key, pair in known.items() if key not in asked]
-    model = SpeedModel.fit(told, searches[0].baseline.facts)
-    settings, speedups = zip(*(known[key] for key in asked), strict=True)
-    means, _ = model.predict(settings)
-    return float(np.sqrt(np.mean((means - np.log(speedups)) ** 2))), len(asked)
+def _held_out_error(told: Sequence[tuple[SettingDict, float]], facts: PipelineFacts) -> float:
+    """Robust standard deviation of the logarithm of predicted over measured speedups, each of a
+    setting that the prediction was not told of."""
+    order = np.random.default_rng(0).permutation(len(told))
+    off: list[float] = []
+    for fold in range(min(FOLDS, len(told))):
+        asked = set(order[fold::FOLDS].tolist())
+        model = SpeedModel.fit([row for i, row in enumerate(told) if i not in asked], facts)
+        settings, speedups = zip(*(told[i] for i in sorted(asked)), strict=True)
+        off += list(np.abs(model.predict(settings)[0] - np.log(speedups)))
+    return float(np.median(off)) / NORMAL
 
 
 def write(table: Table, path: Path) -> None:
@@ -229,7 +230,7 @@ def write(table: Table, path: Path) -> None:
         "ssim": pa.array([row.ssim for _, row in rows], pa.float32()),
         "psnr": pa.array([row.psnr for _, row in rows], pa.float32()),
         "speedup": pa.array([row.speedup for _, row in rows], pa.float32()),
-        "timed": pa.array([row.timed for _, row in rows]),
+        "measured": pa.array([row.measured for _, row in rows], pa.float32()),
         "failure": pa.array([row.failure for _, row in rows], pa.string()),
     }
     about = {"about": to_json(table.about), "baseline": to_json(table.baseline)}
@@ -260,7 +261,7 @@ def read(path: Path) -> Table:
                 each["ssim"],
                 each["psnr"],
                 each["speedup"],
-                each["timed"],
+                each["measured"],
                 each["failure"],
             )
         )

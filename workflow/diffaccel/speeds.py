@@ -432,6 +432,12 @@ class SpeedModel:
         fits = zip(self.chances, self.fits, strict=True)
         return float(np.sqrt(heavy * sum(chance * fit.noise**2 for chance, fit in fits)))
 
+    @property
+    def rough(self) -> float:
+        """Standard deviation of what the model does not know of a setting, as the timings show."""
+        fits = zip(self.chances, self.fits, strict=True)
+        return float(np.sqrt(sum(chance * fit.rough**2 for chance, fit in fits)))
+
     def predict(self, settings: Sequence[Setting]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the log-speedups, (n,) each. They are about the true
         ones: the error of a timing (`noise`) comes on top."""
