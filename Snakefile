@@ -15,6 +15,9 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [sys.path[0], inherite
 configfile: "config.yaml"
 
 
+report: "report/workflow.rst"
+
+
 wildcard_constraints:
     model=r"[^/]+",
     setup=r"[^/]+_[^/]+",
@@ -30,6 +33,7 @@ include: "rules/tasks.smk"
 include: "rules/code.smk"
 include: "rules/verify.smk"
 include: "rules/summary.smk"
+include: "rules/report.smk"
 include: "rules/speed.smk"
 include: "rules/judge.smk"
 include: "rules/train.smk"
@@ -59,3 +63,4 @@ onsuccess:
 
 onerror:
     show_failures(R, log)
+    shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")

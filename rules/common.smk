@@ -169,4 +169,4 @@ def get_stores():
 
 
 def get_summary():
-    return [f"{R}/summary.csv"] if TASKS else []
+    return [f"{R}/summary.csv", f"{R}/report.html"] if TASKS else []

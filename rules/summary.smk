@@ -8,7 +8,7 @@ rule summary:
         searches=SEARCHES,
         proofs=get_proofs,
     output:
-        f"{R}/summary.csv",
+        report(f"{R}/summary.csv", caption="../report/summary.rst", category="Tasks"),
     log:
         f"{R}/logs/summary.log",
     message:

@@ -165,6 +165,12 @@ def _show(args: argparse.Namespace) -> None:
     show_summary(_results(args))
 
 
+def _report(args: argparse.Namespace) -> None:
+    from diffaccel import page
+
+    log.info("wrote %s", page.write(_results(args), args.out, args.parts))
+
+
 def _recommend(args: argparse.Namespace) -> None:
     from diffaccel import recommend, tasks
 
@@ -217,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         _add_show,
+        _add_report,
         _add_recommend,
         first_version.add_parsers,
         _add_run,
@@ -234,6 +241,16 @@ def _add_show(commands: Any) -> None:
     command = commands.add_parser("show", help="print the table of what is there")
     command.add_argument("results", nargs="?", type=Path, help="default: this platform's")
     command.set_defaults(function=_show, log=None)
+
+
+def _add_report(commands: Any) -> None:
+    text = "write the page that shows what is there: frontiers, images, bounds, tasks"
+    command = commands.add_parser("report", help=text, description=text)
+    command.add_argument("results", nargs="?", type=Path, help="default: this platform's")
+    command.add_argument("--out", type=Path, help="default: report.html in the results")
+    command.add_argument("--parts", action="store_true", help="and its parts, each a file")
+    command.add_argument("--log", type=Path, help="file that gets what is logged")
+    command.set_defaults(function=_report)
 
 
 def _add_recommend(commands: Any) -> None:

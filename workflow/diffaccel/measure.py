@@ -293,12 +293,14 @@ def draw(
     references: Images,
     candidate: Candidate,
     before: Drawing | None = None,
+    keep: Callable[[Images], None] | None = None,
 ) -> Drawing:
     """Draws and scores a setting.
 
     Args:
         references: the baseline's images, in the order of the prompts.
         before: what was drawn of the same setting with fewer prompts; these are not drawn again.
+        keep: is given the images of the first prompts.
 
     Returns:
         What came out, that of before with it; of a candidate that raised, its message.
@@ -313,6 +315,8 @@ def draw(
         log.warning("failed: %s: %s", candidate.setting, failure)
         return _failed(candidate.setting, failure, sum(each.whole for each in made))
     images = np.concatenate([each.images for each in made])
+    if keep is not None and before is None:
+        keep(images)
     same = references[first : first + len(images)]
     with bench.device.beside():
         scores, scoring = timed(lambda: bench.score(images, same, first), bench.device.name)

@@ -45,7 +45,7 @@ def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
     rows: list[tuple[str, list[Image.Image]]] = [("baseline", [*plain])]
     for answer in answers:
         rows.append((_label(answer), _images(results, answer, baseline, prompts)))
-    _compose(rows, prompts).save(out, optimize=True)
+    compose(rows, prompts).save(out, optimize=True)
 
 
 def _label(answer: Answer) -> str:
@@ -69,7 +69,11 @@ def _images(
     return made
 
 
-def _compose(rows: list[tuple[str, list[Image.Image]]], prompts: list[str]) -> Image.Image:
+def compose(rows: list[tuple[str, list[Image.Image]]], prompts: list[str]) -> Image.Image:
+    """Rows of images with a label each, below the prompts; all images are of one size, and a blank
+    sheet where there are none."""
+    if not rows:
+        return Image.new("RGB", (LABEL, CAPTION), "white")
     width, height = rows[0][1][0].size
     size = (LABEL + len(prompts) * (width + GAP), CAPTION + len(rows) * (height + GAP))
     sheet = Image.new("RGB", size, "white")

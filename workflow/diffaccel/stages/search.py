@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffaccel import pareto, tasks
+from diffaccel.gallery import Gallery
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
@@ -52,10 +53,18 @@ is lost."""
 
 class Live:
     """Measures on the device, which is taken, and the model loaded, when the first setting must be
-    measured; both are kept until the stack is closed."""
+    measured; both are kept until the stack is closed.
 
-    def __init__(self, stack: contextlib.ExitStack, baseline: Baseline, images: Path) -> None:
+    Args:
+        images: folder of the baseline's.
+        gallery: gets some of those that are drawn.
+    """
+
+    def __init__(
+        self, stack: contextlib.ExitStack, baseline: Baseline, images: Path, gallery: Gallery
+    ) -> None:
         self._stack, self._baseline, self._folder = stack, baseline, images
+        self._gallery = gallery
         self._warm: set[str] = set()
 
     @functools.cached_property
@@ -88,6 +97,7 @@ class Live:
                 references,
                 self._candidate(sheet.setting, sheet.prompts),
                 sheet.before,
+                functools.partial(self._gallery.keep, sheet.setting),
             )
             for sheet in wanted
         ]
@@ -117,7 +127,8 @@ def opened(
         drawn = Journal(journals / "drawn" / f"{cell.slug}.jsonl", baseline.digest, Drawing)
         beside[cell.accelerators] = CellSearch(cell, baseline, drawn, clocked, options, beside)
     with contextlib.ExitStack() as stack:
-        yield list(beside.values()), Live(stack, baseline, images)
+        gallery = Gallery.beside(journals, baseline)
+        yield list(beside.values()), Live(stack, baseline, images, gallery)
 
 
 def decide_all(

@@ -1,0 +1,39 @@
+# The page that people look at, and its parts for Snakemake's own report (snakemake --report).
+localrules:
+    report,
+
+
+rule report:
+    input:
+        searches=SEARCHES,
+        proofs=get_proofs,
+    output:
+        page=report(f"{R}/report.html", caption="../report/page.rst", category="Report"),
+        frontiers=report(
+            expand(f"{R}/report/{{setup}}.svg", setup=EXPERIMENT.setups),
+            caption="../report/frontier.rst",
+            category="Frontiers",
+        ),
+        images=report(
+            expand(f"{R}/report/{{setup}}.png", setup=EXPERIMENT.setups),
+            caption="../report/images.rst",
+            category="Images",
+        ),
+        bounds=report(
+            f"{R}/report/bounds.csv", caption="../report/bounds.rst", category="Bounds"
+        ),
+        trust=report(
+            f"{R}/report/trust.csv",
+            caption="../report/trust.rst",
+            category="How far to trust it",
+        ),
+    log:
+        f"{R}/logs/report.log",
+    conda:
+        "../envs/diffaccel.yaml"
+    params:
+        results=R,
+    message:
+        "report"
+    shell:
+        "OMP_NUM_THREADS=1 python -m diffaccel report {params.results:q} --parts --log {log:q}"

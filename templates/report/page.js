@@ -1,0 +1,412 @@
+"use strict";
+(() => {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const data = read("data");
+  const styles = new Map(read("styles").map(([name, colour, shape]) => [name, { colour, shape }]));
+  const $ = (id) => document.getElementById(id);
+  const SIGNS = {
+    circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", cross: "✚", "triangle-down": "▼", "triangle-right": "▶",
+  };
+  const PAGE = 25; // rows of the table that are shown before they are asked for
+
+  // ---- texts -----------------------------------------------------------------------------------
+  const missing = (value) => value === null || value === undefined;
+  const percent = (value, digits = 1) =>
+    {
+    if (missing(value)) return "";
+    const shown = Math.abs(100 * value).toFixed(digits);
+    return `${value < 0 && Number(shown) ? "−" : ""}${shown}%`;
+  };
+  const times = (value) => (missing(value) ? "" : `${value.toFixed(2)}x`);
+  const seconds = (value) =>
+    missing(value) ? "" : value < 0.1 ? `${(1000 * value).toPrecision(2)} ms` : `${value.toPrecision(2)} s`;
+  const titled = (view) => `${view.setup.model}, ${view.setup.scheduler}, ${view.setup.steps} steps`;
+
+  /** An element with attributes and children; texts are never read as HTML. */
+  function make(tag, attributes = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name === "on") Object.entries(value).forEach(([event, does]) => element.addEventListener(event, does));
+      else if (value === true) element.setAttribute(name, "");
+      else if (value !== false && !missing(value)) element.setAttribute(name, value);
+    }
+    element.append(...children.filter((child) => !missing(child)));
+    return element;
+  }
+
+  const sign = (name) => {
+    const style = styles.get(name);
+    return make("span", { class: "sign", style: `color:${style.colour}`, "aria-hidden": "true" }, SIGNS[style.shape]);
+  };
+
+  // ---- filters ---------------------------------------------------------------------------------
+  const AXES = ["model", "scheduler", "steps", "accelerators"];
+  const chosen = { model: "", scheduler: "", steps: "", accelerators: "" };
+  const rows = data.table.rows.map((row) => Object.fromEntries(row.map((value, n) => [data.table.columns[n], value])));
+
+  const passes = (model, scheduler, steps) =>
+    (!chosen.model || model === chosen.model) &&
+    (!chosen.scheduler || scheduler === chosen.scheduler) &&
+    (!chosen.steps || String(steps) === chosen.steps);
+  const shown = (view) => passes(view.setup.model, view.setup.scheduler, view.setup.steps);
+  const wanted = (name) => !chosen.accelerators || name === chosen.accelerators;
+  const visible = (series) => series.is_rival || wanted(series.name);
+
+  function fillFilters() {
+    const values = {
+      model: data.setups.map((view) => view.setup.model),
+      scheduler: data.setups.map((view) => view.setup.scheduler),
+      steps: data.setups.map((view) => view.setup.steps).sort((a, b) => a - b),
+      accelerators: data.setups.flatMap((view) => view.series.filter((s) => !s.is_rival).map((s) => s.name)),
+    };
+    for (const axis of AXES) {
+      const select = $(`filter-${axis}`);
+      select.append(make("option", { value: "" }, "all"));
+      new Set(values[axis]).forEach((value) => select.append(make("option", { value }, String(value))));
+      select.addEventListener("change", () => { chosen[axis] = select.value; show(); });
+    }
+    $("filters").addEventListener("reset", () => { AXES.forEach((axis) => { chosen[axis] = ""; }); show(); });
+    $("filters").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // ---- what to use -----------------------------------------------------------------------------
+  function fastest(view) {
+    const able = view.series.filter((s) => !s.is_rival && wanted(s.name) && s.bound !== null);
+    return able.reduce((a, b) => (!a || b.points[b.bound].speedup > a.points[a.bound].speedup ? b : a), null);
+  }
+
+  const picture = (number, alt) => {
+    const source = missing(number) ? "" : data.pictures[number];
+    return source ? make("img", { src: source, alt, loading: "lazy" }) : null;
+  };
+
+  function card(view) {
+    const made = $("card").content.cloneNode(true).firstElementChild;
+    const [title, figure, facts, pair, unmet, button] = made.children;
+    const series = fastest(view);
+    const point = series && series.points[series.bound];
+    title.append(make("strong", {}, view.setup.model), ` ${view.setup.scheduler}, ${view.setup.steps} steps`);
+    if (point && point.speedup > 1) {
+      figure.append(times(point.speedup), make("span", {}, " ", sign(series.name), ` ${series.name}`));
+      fact(facts, "Loss", `${percent(point.loss)} (${percent(point.low)} to ${percent(point.high)})`);
+      if (!series.clear) fact(facts, "Sure?", "no: too few prompts to tell that it keeps the limit");
+      fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
+      fact(facts, "Parameters", point.setting);
+      if (series.rival) fact(facts, "Fewer steps alone", `${series.rival}${series.beaten ? ", which is better" : ""}`);
+    } else {
+      figure.append(make("span", {}, "Nothing is faster within the limit"));
+    }
+    const images = point && point.speedup > 1
+      ? [picture(view.plain[0], "plain pipeline"), picture(point.images[0], `with ${series.name}`)] : [];
+    if (images.every(Boolean) && images.length) {
+      pair.firstElementChild.append(...images);
+      pair.lastElementChild.append(`Plain, and accelerated: “${view.prompts[0]}”`);
+    } else pair.remove();
+    const failing = view.unmet.filter((one) => !one.accelerators || wanted(one.accelerators));
+    if (failing.length) {
+      unmet.firstElementChild.append(`${failing.length} of ${view.asked} speedups asked for cannot be had`);
+      failing.forEach((one) => unmet.lastElementChild.append(make("li", {},
+        make("strong", {}, [one.accelerators, one.required].filter(Boolean).join(" at ")), `: ${one.reason}`,
+        one.nearest ? make("span", { class: "quiet" }, ` Nearest: ${one.nearest}.`) : null)));
+    } else unmet.remove();
+    const start = series || view.series.find((s) => s.points.length);
+    if (start) button.addEventListener("click", () => { select(view, start, start.bound || 0); $("frontier").scrollIntoView(); $("place").focus({ preventScroll: true }); });
+    else button.remove();
+    button.setAttribute("aria-label", `See the frontier of ${titled(view)}`);
+    return made;
+  }
+
+  const fact = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));
+
+  // ---- the frontier ----------------------------------------------------------------------------
+  let chart = null; // Vega's view
+  let at = { view: null, series: null, place: 0, prompt: 0 };
+
+  const locate = (id) => id.split("/").map(Number);
+
+  async function drawChart() {
+    if (!at.view) return;
+    const tooltip = (handler, event, item, id) => tip(event, id);
+    const spec = read("spec");
+    const first = chartData(at.view);
+    spec.data.forEach((each) => { if (first[each.name]) each.values = first[each.name]; });
+    const made = await vegaEmbed($("chart"), spec, { mode: "vega", renderer: "svg", actions: false, tooltip });
+    chart = made.view;
+    chart.addEventListener("click", (event, item) => {
+      if (!item || !item.datum || !item.datum.id) return;
+      const [series, place] = locate(item.datum.id);
+      select(at.view, at.view.series[series], place);
+    });
+  }
+
+  /** What the pointer is over, said beside it; the chosen point says the same in the viewer. */
+  function tip(event, id) {
+    const box = $("tip");
+    box.hidden = !id;
+    if (!id) return;
+    const [number, place] = locate(id);
+    const series = at.view.series[number];
+    box.replaceChildren(...describe(series, series.points[place]));
+    const { width, height } = box.getBoundingClientRect();
+    const left = Math.min(event.clientX + 14, innerWidth - width - 8);
+    const below = event.clientY + 14;
+    box.style.left = `${Math.max(8, left)}px`;
+    box.style.top = `${below + height > innerHeight ? event.clientY - height - 14 : below}px`;
+  }
+
+  function describe(series, point) {
+    const metrics = Object.entries(point.means).filter(([name]) => name !== "clip_score")
+      .map(([name, value]) => `${name.toUpperCase()} ${value.toPrecision(3)}${name === "psnr" ? " dB" : ""}`);
+    return [
+      make("strong", {}, sign(series.name), ` ${series.name}: ${times(point.speedup)}${point.timed ? "" : " (predicted)"}`),
+      make("span", {}, `loss ${percent(point.loss)} (${percent(point.low)} to ${percent(point.high)}), ${point.prompts} prompts`),
+      make("span", {}, [`${seconds(point.seconds)} an image`, ...metrics].join(", ")),
+      make("code", {}, point.setting),
+      point.marks.length ? make("span", {}, `chosen for: ${point.marks.join(", ")}`) : null,
+      ...point.warnings.map((warning) => make("span", { class: "warn" }, warning)),
+    ].filter(Boolean);
+  }
+
+  function select(view, series, place, prompt = at.prompt) {
+    const moved = at.view !== view;
+    at = { view, series, place: Math.min(place, series.points.length - 1), prompt };
+    if (moved) { $("setup").value = view.slug; showChart(); }
+    showPoint();
+  }
+
+  const rowOf = ({ view, series, place }) => view.rows.find((row) => row.id === `${view.series.indexOf(series)}/${place}`);
+
+  function chartData(view) {
+    const names = new Set(view.series.filter(visible).map((series) => series.name));
+    return { points: view.rows.filter((row) => names.has(row.series)), limits: view.limits, targets: view.lines, selected: [rowOf(at)].filter(Boolean) };
+  }
+
+  function showChart() {
+    const view = at.view;
+    if (chart) {
+      Object.entries(chartData(view)).forEach(([name, values]) => chart.data(name, values));
+      chart.run();
+      $("chart").querySelector("svg")?.setAttribute("aria-label", `Speedup against loss of ${titled(view)}`);
+    }
+    $("legend").replaceChildren(...view.series.filter(visible).map((series) => make("button", {
+      type: "button", "aria-pressed": "false", "data-series": series.name, disabled: !series.points.length,
+      title: series.reason || `${series.drawn} settings drawn, ${series.timed} timed`,
+      on: { click: () => select(view, series, series.bound || 0) },
+    }, sign(series.name), ` ${series.name}`, series.points.length ? null : " (none)")));
+    $("points").replaceChildren(
+      make("thead", {}, make("tr", {}, ...["Accelerators", "Speedup", "Loss", "95% interval", "Parameters", ""].map((t) => make("th", { scope: "col" }, t)))),
+      make("tbody", {}, ...view.series.filter(visible).flatMap((series) => series.points.map((point, place) => make("tr", {},
+        make("th", { scope: "row" }, series.name), make("td", {}, times(point.speedup) + (point.timed ? "" : " predicted")),
+        make("td", {}, percent(point.loss)), make("td", {}, `${percent(point.low)} to ${percent(point.high)}`),
+        make("td", {}, make("code", {}, point.setting)),
+        make("td", {}, make("button", { type: "button", on: { click: () => select(view, series, place) } }, "Images")))))));
+  }
+
+  function showPoint() {
+    const { view, series, place } = at;
+    const point = series.points[place];
+    const row = rowOf(at);
+    if (chart) chart.data("selected", row ? [row] : []).run();
+    document.querySelectorAll("#legend button").forEach((button) =>
+      button.setAttribute("aria-pressed", String(button.dataset.series === series.name)));
+    $("viewer-title").textContent = `Along the frontier of ${series.name}`;
+    const slider = $("place");
+    slider.max = series.points.length - 1;
+    slider.value = place;
+    slider.disabled = series.points.length < 2;
+    slider.setAttribute("aria-valuetext", `${place + 1} of ${series.points.length}: ${row ? row.words : ""}`);
+    $("point").replaceChildren(...describe(series, point),
+      make("span", { class: point.within ? "within" : "beyond" }, point.within ? "within the limit" : "beyond the limit"));
+    showImages(point);
+  }
+
+  function showImages(point) {
+    const { view } = at;
+    const able = view.plain.map((number, n) => n).filter((n) => data.pictures[view.plain[n]]);
+    if (!able.includes(at.prompt)) at.prompt = able[0] || 0;
+    const plain = picture(view.plain[at.prompt], "plain pipeline");
+    const fast = picture(point.images[at.prompt], `with ${at.series.name}, ${times(point.speedup)}`);
+    const pane = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, caption));
+    const panes = [];
+    if (plain) panes.push(pane("Plain", plain));
+    if (fast) panes.push(pane(`${times(point.speedup)}`, fast));
+    if (plain && fast) {
+      const above = fast.cloneNode();
+      above.alt = "";
+      panes.push(pane("Difference, 4 times as strong", make("div", {
+        class: "difference", role: "img", "aria-label": "difference between the two images; black where they are the same",
+      }, plain.cloneNode(), above)));
+    }
+    $("trio").replaceChildren(...(fast ? panes : [...panes, make("p", { class: "help" }, "No images of this setting were kept.")]));
+    $("prompt").textContent = plain ? `“${view.prompts[at.prompt]}”` : "";
+    $("thumbs").replaceChildren(...(able.length > 1 ? able : []).map((n) => make("button", {
+      type: "button", "aria-pressed": String(n === at.prompt), title: view.prompts[n],
+      on: { click: () => { at.prompt = n; showImages(point); } },
+    }, make("img", { src: data.pictures[view.plain[n]], alt: `prompt ${n}: ${view.prompts[n]}` }))));
+    $("thumbs").querySelectorAll("button").forEach((button, n) => button.addEventListener("click", () => $("thumbs").children[n].focus()));
+  }
+
+  // ---- bounds ----------------------------------------------------------------------------------
+  function matrix(views) {
+    const names = [...styles.keys()].filter((name) =>
+      views.some((view) => view.series.some((series) => series.name === name && visible(series))));
+    const most = Math.max(1.01, ...views.flatMap((view) => view.series.map((s) => (s.bound === null ? 0 : s.points[s.bound].speedup))));
+    const cell = (view, name) => {
+      const series = view.series.find((each) => each.name === name);
+      if (!series) return make("td", { class: "none" });
+      if (series.bound === null) return make("td", { class: "none", title: series.reason }, make("span", { "aria-label": `none: ${series.reason}` }, "none"));
+      const point = series.points[series.bound];
+      const share = Math.max(0, (point.speedup - 1) / (most - 1));
+      // The middle of the scale, on which neither dark nor light text can be read, is left out.
+      const strength = share < 0.5 ? 80 * share : 70 + 60 * (share - 0.5);
+      return make("td", { style: `--share:${strength.toFixed(0)}%`, class: share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "" },
+        make("button", { type: "button", title: `${titled(view)}, ${name}`, on: { click: () => { select(view, series, series.bound); $("frontier").scrollIntoView(); } } },
+          `${times(point.speedup)}${series.clear ? "" : "?"}`, make("small", {}, percent(point.loss))));
+    };
+    $("matrix").replaceChildren(
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Model, scheduler, steps"), ...names.map((name) => make("th", { scope: "col" }, sign(name), ` ${name}`)))),
+      make("tbody", {}, ...views.map((view) => make("tr", {}, make("th", { scope: "row" }, titled(view)), ...names.map((name) => cell(view, name))))));
+  }
+
+  // ---- all tasks -------------------------------------------------------------------------------
+  const slug = (row) => `${row.model}_${row.scheduler}_${row.steps}`;
+  const COLUMNS = [
+    ["Model", (row) => row.model], ["Scheduler", (row) => row.scheduler], ["Steps", (row) => row.steps],
+    ["Accelerators", (row) => row.accelerators || row.sentence],
+    ["Asked for", (row) => row.required, (row) => (missing(row.required) ? "" : `${row.required}x`)],
+    ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), row.reason ? make("small", {}, row.reason) : null]],
+    ["Speedup", (row) => row.speedup, (row) => times(row.speedup)],
+    ["Loss", (row) => row.loss, (row) => percent(row.loss) + (row.status === "met" && row.clear === false ? "?" : "")],
+    ["95% interval", (row) => row.loss_low, (row) => (missing(row.loss) ? "" : `${percent(row.loss_low)} to ${percent(row.loss_high)}`)],
+    ["Fewer steps lose", (row) => row.rival_loss, (row) => [percent(row.rival_loss), row.beaten ? make("small", {}, "less") : null]],
+    ["Verified", (row) => row.verified_speedup, (row) => missing(row.verified) ? "" : [`${row.verified ? "yes" : "no"}, ${times(row.verified_speedup)}`, row.verified ? null : make("small", {}, row.verdict)]],
+    ["Held out", (row) => row.heldout_loss, (row) => [percent(row.heldout_loss), row.heldout === false ? make("small", {}, "above the limit") : null]],
+    ["Script", (row) => (data.scripts[row.id] ? 0 : 1), (row) => data.scripts[row.id]
+      ? make("a", { href: `code/${encodeURIComponent(row.id)}.py`, on: { click: (event) => opened(event, () => showScript(row)) } }, "script") : ""],
+    ["JSON", null, (row) => make("a", { href: row.model ? `search/${encodeURIComponent(slug(row))}.json` : "search/misunderstood.json", on: { click: (event) => opened(event, () => showJson(row)) } }, "JSON")],
+  ];
+  let order = { column: null, down: false };
+  let whole = false;
+
+  const taken = () => rows.filter((row) => (row.model ? passes(row.model, row.scheduler, row.steps) && wanted(row.accelerators) : AXES.every((axis) => !chosen[axis])));
+  function sorted() {
+    const found = taken();
+    if (order.column === null) return found;
+    const key = COLUMNS[order.column][1];
+    const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en"));
+    return found.sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      if (missing(x) || missing(y)) return missing(x) - missing(y); // what is missing comes last
+      return order.down ? compare(y, x) : compare(x, y);
+    });
+  }
+
+  function head() {
+    $("table").replaceChildren(make("thead", {}, make("tr", {}, ...COLUMNS.map(([name, key], n) => make("th", { scope: "col", "aria-sort": key ? "none" : null },
+      key ? make("button", { type: "button", on: { click: () => { order = { column: n, down: order.column === n && !order.down }; table(); } } }, name) : name)))), make("tbody"));
+  }
+
+  function table() {
+    const found = sorted();
+    const part = whole ? found : found.slice(0, PAGE);
+    $("table").querySelectorAll("th[aria-sort]").forEach((th) => th.setAttribute("aria-sort", "none"));
+    if (order.column !== null) $("table").rows[0].cells[order.column].setAttribute("aria-sort", order.down ? "descending" : "ascending");
+    const body = $("table").tBodies[0];
+    body.replaceChildren(...part.map((row) => make("tr", { "data-id": row.id }, ...COLUMNS.map(([, key, content]) => {
+      const inside = content ? content(row) : key(row);
+      return make("td", {}, ...(Array.isArray(inside) ? inside : [missing(inside) ? "" : inside]));
+    }))));
+    $("tasks-count").textContent = `${part.length} of ${found.length} tasks are shown, one a row.`;
+    $("more").hidden = part.length === found.length;
+    $("more").textContent = `Show all ${found.length}`;
+  }
+
+  function csv() {
+    const quoted = (value) => (missing(value) ? "" : /[",\n\r]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+    const lines = [data.table.columns, ...sorted().map((row) => data.table.columns.map((name) => row[name]))];
+    return lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n";
+  }
+
+  function download() {
+    const url = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    make("a", { href: url, download: "tasks.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  }
+
+  // ---- scripts and JSON ------------------------------------------------------------------------
+  /** Opens inside the page; with a modifier key the file beside the page, as links do. */
+  function opened(event, does) {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    does();
+  }
+
+  function dialog(title, help, fill) {
+    $("dialog-title").textContent = title;
+    $("dialog-help").replaceChildren(...help);
+    $("copy").textContent = "Copy";
+    fill($("dialog-code"));
+    $("dialog").showModal();
+  }
+
+  const file = (path) => make("a", { href: path.split("/").map(encodeURIComponent).join("/") }, path);
+  const showScript = (row) => dialog(row.id, ["Beside this page: ", file(`code/${row.id}.py`)], (code) => {
+    // Made by Pygments, which escapes what it is given.
+    code.innerHTML = data.scripts[row.id].map((line) => data.lines[line]).join("\n") + "\n";
+  });
+  const showJson = (row) => dialog(row.id, row.model
+    ? ["Beside this page, with every score: ", file(`search/${slug(row)}.json`), row.verified === null ? "" : " and ", row.verified === null ? "" : file(`verify/${slug(row)}.json`)]
+    : ["Beside this page: ", file("search/misunderstood.json")],
+  (code) => { code.textContent = JSON.stringify(row, null, 1); });
+
+  async function copy() {
+    const code = $("dialog-code");
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+    } catch {
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
+    $("copy").textContent = "Copied";
+  }
+
+  // ---- all of it -------------------------------------------------------------------------------
+  function show() {
+    const views = data.setups.filter(shown);
+    const cells = views.reduce((sum, view) => sum + view.series.filter((s) => !s.is_rival && wanted(s.name)).length, 0);
+    $("filter-count").textContent = `${views.length} of ${data.setups.length} setups, ${cells} cells`;
+    $("cards").replaceChildren(...views.map(card));
+    if (!views.length) $("cards").append(make("p", { class: "help" }, "Nothing to show."));
+    $("setup").replaceChildren(...views.map((view) => make("option", { value: view.slug }, titled(view))));
+    const view = views.includes(at.view) ? at.view : views[0];
+    const able = view ? view.series.filter((series) => visible(series) && series.points.length) : [];
+    const series = able.includes(at.series) ? at.series : fastest(view || { series: [] }) || able[0];
+    $("frontier").querySelector(".split").hidden = !series;
+    if (series) {
+      const place = series === at.series ? at.place : series.bound || 0;
+      at = { ...at, view: null };
+      select(view, series, place);
+    }
+    matrix(views);
+    whole = false;
+    table();
+  }
+
+  fillFilters();
+  head();
+  show();
+  $("setup").addEventListener("change", () => {
+    const view = data.setups.find((each) => each.slug === $("setup").value);
+    const series = fastest(view) || view.series.find((each) => visible(each) && each.points.length);
+    if (series) select(view, series, series.bound || 0);
+  });
+  $("place").addEventListener("input", () => select(at.view, at.series, Number($("place").value)));
+  $("more").addEventListener("click", () => { whole = true; table(); });
+  $("download").addEventListener("click", download);
+  $("copy").addEventListener("click", copy);
+  $("close").addEventListener("click", () => $("dialog").close());
+  drawChart().then(() => {
+    if (at.view) { showChart(); showPoint(); } // what was filtered meanwhile
+    document.documentElement.dataset.ready = "yes";
+  });
+})();

@@ -1,0 +1,477 @@
+"""What the page shows, gathered from the records of a platform's folder of results.
+
+A record that is missing or broken is told, and holds up nothing else: a run that failed in part has
+a page, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from diffaccel import pareto
+from diffaccel.accelerators import combination
+from diffaccel.errors import InputError
+from diffaccel.gallery import KEPT, Gallery
+from diffaccel.grid import Setup
+from diffaccel.jsonio import digest, read_record
+from diffaccel.known import Known, Option
+from diffaccel.metrics import SCORE
+from diffaccel.page.album import Album
+from diffaccel.records import (
+    Answer,
+    Baseline,
+    Drawing,
+    Environment,
+    Frontier,
+    Measurement,
+    Proof,
+    Rival,
+    Search,
+)
+from diffaccel.report import failures, share_interval
+from diffaccel.space import Setting
+from diffaccel.stages import collect
+from diffaccel.stages.cell import CellSearch
+from diffaccel.stages.search import opened, stored_bound
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting in a frontier.
+
+    Args:
+        setting: its parameters, in words.
+        timed: whether its speedup was measured; else it is predicted.
+        low, high: interval of the loss.
+        within: whether its loss is below the limit.
+        seconds: per image.
+        means: mean per metric.
+        marks: what it was chosen for: ``bound``, or a required speedup, ``1.5x``.
+        images: in the album, by prompt.
+    """
+
+    setting: str
+    speedup: float
+    timed: bool
+    loss: float
+    low: float
+    high: float
+    within: bool
+    prompts: int
+    seconds: float
+    means: dict[str, float]
+    marks: list[str]
+    warnings: list[str]
+    images: list[int]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The frontier of a cell, mildest setting first.
+
+    Args:
+        bound: which of the points is the fastest within the limit.
+        stored: speedup up to which a request is tried.
+        clear: whether the prompts tell that the bound keeps the limit.
+        rival: what the rival loses at the speed of the bound, in words.
+        beaten: whether that is less.
+        is_rival: whether this is the rival itself.
+        reason: why there are no points, or no bound.
+        drawn, timed: how many settings were.
+    """
+
+    name: str
+    points: list[Point]
+    bound: int | None
+    stored: float | None
+    clear: bool
+    rival: str
+    beaten: bool
+    is_rival: bool
+    reason: str
+    drawn: int
+    timed: int
+
+    @property
+    def best(self) -> Point | None:
+        """The fastest within the limit."""
+        return None if self.bound is None else self.points[self.bound]
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A speedup that cannot be had."""
+
+    accelerators: str
+    required: str
+    reason: str
+    nearest: str
+
+
+@dataclass(frozen=True)
+class SetupView:
+    """All that is shown of one (model, scheduler, steps).
+
+    Args:
+        seconds: of the plain pipeline, per image.
+        targets: the speedups that were asked for of every cell.
+        prompts: those that images were kept of.
+        plain: the baseline's images in the album.
+        unmet: of the targets and of the user's tasks.
+    """
+
+    setup: Setup
+    slug: str
+    seconds: float
+    batch: int
+    limit: float
+    targets: list[float]
+    prompts: list[str]
+    plain: list[int]
+    series: list[Series]
+    unmet: list[Unmet]
+    asked: int
+
+    @property
+    def fastest(self) -> Series | None:
+        """The one with the fastest setting within the limit."""
+        able = [each for each in self.series if not each.is_rival and each.best is not None]
+        return max(able, key=_speed, default=None)
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many."""
+
+    hits: int
+    count: int
+
+    @classmethod
+    def of(cls, flags: Iterable[bool]) -> Share:
+        every = list(flags)
+        return cls(sum(every), len(every))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the share."""
+        return share_interval(self.hits, self.count)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far the numbers can be trusted.
+
+    Args:
+        quiet: timings whose pairs agreed.
+        error: median of the speedups' relative standard errors; None where nothing was timed.
+        worst: the largest of them.
+        clear: bounds of which the prompts tell that they keep the limit.
+        verified: scripts that keep what they promise.
+        heldout: of these scripts' losses on unseen prompts, those within the limit.
+        scores: per setup, the baseline's mean score, and that with each other's prompts.
+        prompts: the prompts, by model; the first setup's.
+    """
+
+    environments: list[Environment]
+    quiet: Share
+    pairs: Share
+    error: float | None
+    worst: float | None
+    drawn: tuple[int, int]
+    confidence: float
+    clear: Share
+    verified: Share
+    heldout: Share
+    scores: dict[str, tuple[float, float]]
+    prompts: dict[str, list[str]]
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows.
+
+    Args:
+        table: one row a task, as in summary.csv.
+        scripts: sources, by task.
+        failed: what could not be made or read: name, why, and where to look.
+        date: of the newest record.
+    """
+
+    platform: str
+    date: str
+    setups: list[SetupView]
+    table: pd.DataFrame
+    scripts: dict[str, str]
+    failed: list[tuple[str, str, str]]
+    trust: Trust
+    album: Album = field(repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """The accelerators, as they first appear, and last the rival."""
+        first = [s.name for view in self.setups for s in view.series if not s.is_rival]
+        rivals = [s.name for view in self.setups for s in view.series if s.is_rival]
+        return list(dict.fromkeys([*first, *rivals]))
+
+    @property
+    def rivals(self) -> list[str]:
+        """Those of the names that are rivals'."""
+        found = {s.name for view in self.setups for s in view.series if s.is_rival}
+        return [name for name in self.names if name in found]
+
+    @property
+    def fastest(self) -> SetupView | None:
+        """The setup with the fastest setting of all."""
+        able = [view for view in self.setups if view.fastest is not None]
+        return max(able, key=lambda view: _speed(view.fastest), default=None)
+
+
+def _speed(series: Series | None) -> float:
+    return series.best.speedup if series is not None and series.best is not None else 0.0
+
+
+def gather(folder: Path) -> Page:
+    """Everything in a platform's folder of results, e.g. ``results/cpu``."""
+    album = Album()
+    failed: list[tuple[str, str, str]] = []
+    views: list[SetupView] = []
+    known: list[Known] = []
+    proofs: list[Path] = []
+    for path in sorted(folder.glob("search/*_*_*.json")):
+        with _told(failed, path):
+            one = Known.read(folder, read_record(Search, path).setup or _of(path))
+            views.append(_view(one, folder, album))
+            known.append(one)
+    for path in sorted(folder.glob("verify/*.json")):
+        with _told(failed, path):
+            read_record(Proof, path)
+            proofs.append(path)
+    failed += [(path.stem, line, str(path.relative_to(folder))) for path, line in failures(folder)]
+    searches = collect.load(collect.readable(folder))
+    dates = [a.baseline.date for a in known] + [row.date for one in known for row in _measured(one)]
+    return Page(
+        platform=folder.name,
+        date=max(dates, default=""),
+        setups=views,
+        table=collect.summary(searches, proofs),
+        scripts={
+            path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("code/*.py"))
+        },
+        failed=failed,
+        trust=_trust(known, [read_record(Proof, path) for path in proofs]),
+        album=album,
+    )
+
+
+def _of(path: Path) -> Setup:
+    raise InputError(f"{path}: no (model, scheduler, steps) in it")
+
+
+@contextlib.contextmanager
+def _told(failed: list[tuple[str, str, str]], path: Path) -> Iterator[None]:
+    """What cannot be read is told, and left out."""
+    try:
+        yield
+    except InputError as error:
+        failed.append((path.stem, str(error), f"{path.parent.name}/{path.name}"))
+
+
+def _view(known: Known, folder: Path, album: Album) -> SetupView:
+    baseline, search = known.baseline, known.search
+    setup = baseline.setup
+    cells = [*known.cells.values()]
+    rival = search.rival
+    if rival is not None and rival.cell.accelerators not in known.cells:
+        cells.append(rival)
+    plain = folder / "baseline" / setup.slug
+    gallery = Gallery.beside(folder / "journal", baseline)
+    with opened([c.cell for c in cells], baseline, plain, folder / "journal", cells[0].search) as (
+        searches,
+        _,
+    ):
+        series = [
+            _series(known, frontier, beside, gallery, album)
+            for frontier, beside in zip(cells, searches, strict=True)
+        ]
+    asked = [answer for answer in search.answers if answer.task.origin != "bound"]
+    wanted = {a.task.required for a in asked if a.task.origin == "target"}
+    shown = [path for n in range(KEPT) if (path := plain / f"{n:03}.png").is_file()]
+    return SetupView(
+        setup=setup,
+        slug=setup.slug,
+        seconds=known.seconds_per_image,
+        batch=baseline.spec.batch_size,
+        limit=known.loss_limit,
+        targets=sorted(each for each in wanted if each is not None),
+        prompts=baseline.prompts[:KEPT],
+        plain=[album.add(path, number) for number, path in enumerate(shown)],
+        series=series,
+        unmet=[_unmet(answer) for answer in asked if answer.status != "met"],
+        asked=len(asked),
+    )
+
+
+def _series(
+    known: Known, frontier: Frontier, search: CellSearch, gallery: Gallery, album: Album
+) -> Series:
+    names = frontier.cell.accelerators
+    marks = _marks(frontier, known.search.answers)
+    rows = known.options(names) or [Option(row, row.loss) for row in frontier.front]
+    drawn = [_drawn(each, frontier, search) for each in _beyond(frontier, search)]
+    points = [
+        _point(one, loss, timed, known, frontier, marks, gallery, album)
+        for one, loss, timed in sorted(
+            [*((row.measured, row.loss, True) for row in rows), *drawn],
+            key=lambda each: (each[0].speedup, each[1]),
+        )
+    ]
+    bound = frontier.bound
+    places = [n for n, one in enumerate(points) if "bound" in one.marks]
+    is_rival = known.search.rival is not None and known.search.rival.cell == frontier.cell
+    reason = frontier.reason or ("" if bound else "no setting keeps the loss limit")
+    return Series(
+        name=combination(names).title,
+        points=points,
+        bound=places[0] if places else None,
+        stored=stored_bound(frontier),
+        clear=frontier.clear,
+        rival=_rival(frontier.rival),
+        beaten=frontier.rival is not None and frontier.rival.beats,
+        is_rival=is_rival,
+        reason=reason,
+        drawn=frontier.measured,
+        timed=frontier.timed,
+    )
+
+
+def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]]:
+    """By digest of a setting, what it was chosen for."""
+    marks: dict[str, list[str]] = {}
+    if frontier.bound is not None:
+        marks[digest(frontier.bound.setting)] = ["bound"]
+    for answer in answers:
+        task, chosen = answer.task, answer.chosen
+        if chosen is not None and task.cell == frontier.cell and task.origin != "bound":
+            marks.setdefault(digest(chosen.setting), []).append(f"{task.required:g}x")
+    return marks
+
+
+def _beyond(frontier: Frontier, search: CellSearch) -> list[Any]:
+    """What lies in the front beyond the limit: drawn, but not timed, since it cannot be an answer.
+    With these the eye sees where the images break."""
+    found = pareto.front(search.estimates())
+    return [each for each in found if not each.timed and each.loss >= frontier.loss_limit]
+
+
+def _drawn(estimate: Any, frontier: Frontier, search: CellSearch) -> tuple[Any, float, bool]:
+    drawing: Drawing = search.drawings[digest(estimate.setting)]
+    row = Measurement(
+        setting=drawing.setting,
+        speedup=estimate.speedup,
+        loss=drawing.loss,
+        loss_interval=drawing.loss_interval,
+        timing=None,
+        scores=drawing.scores,
+        means=drawing.means,
+        spent=drawing.spent,
+        date=drawing.date,
+    )
+    return row, estimate.loss, False
+
+
+def _point(
+    row: Measurement,
+    loss: float,
+    timed: bool,
+    known: Known,
+    frontier: Frontier,
+    marks: dict[str, list[str]],
+    gallery: Gallery,
+    album: Album,
+) -> Point:
+    return Point(
+        setting=_short(row.setting),
+        speedup=row.speedup,
+        timed=timed,
+        loss=row.loss,
+        low=row.loss_interval[0],
+        high=row.loss_interval[1],
+        within=loss < frontier.loss_limit,
+        prompts=row.prompts,
+        seconds=known.seconds_per_image / row.speedup,
+        means=row.means,
+        marks=marks.get(digest(row.setting), []),
+        warnings=row.warnings,
+        images=[album.add(path, n) for n, path in enumerate(gallery.paths(row.setting))],
+    )
+
+
+def _short(setting: Setting) -> str:
+    """Parameters without their accelerators' names, which stand beside them already."""
+    return " ".join(f"{name}={value}" for part in setting.values() for name, value in part.items())
+
+
+def _rival(rival: Rival | None) -> str:
+    if rival is None:
+        return ""
+    about = "" if rival.timed else "about "
+    return f"{_short(rival.setting)}: {about}{rival.speedup:.2f}x, loss {rival.loss:.1%}"
+
+
+def _unmet(answer: Answer) -> Unmet:
+    task, near = answer.task, answer.nearest
+    return Unmet(
+        accelerators=combination(task.cell.accelerators).title if task.cell else "",
+        required=f"{task.required:g}x" if task.required else task.sentence or "",
+        reason=answer.reason,
+        nearest=f"{near.speedup:.2f}x, loss {near.loss:.1%}" if near else "",
+    )
+
+
+def _measured(known: Known) -> list[Measurement]:
+    """Every timed setting in the records of a setup, once."""
+    cells = [*known.search.cells, *([known.search.rival] if known.search.rival else [])]
+    rows = [row for cell in cells for row in (*cell.front, cell.bound) if row is not None]
+    rows += [answer.chosen for answer in known.search.answers if answer.chosen is not None]
+    return [*{digest(row.setting): row for row in rows}.values()]
+
+
+def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
+    rows = [row for one in known for row in _measured(one)]
+    timings = [row.timing for row in rows if row.timing is not None]
+    cells = [cell for one in known for cell in one.search.cells]
+    baselines = [one.baseline for one in known]
+    verdicts = [verdict for proof in proofs for verdict in proof.verdicts]
+    errors = [timing.error for timing in timings]
+    counts = [row.prompts for row in rows if row.scores]
+    pairs = [pair for each in timings for pair in range(len(each.baseline))]
+    return Trust(
+        environments=_distinct(baselines),
+        quiet=Share.of(not row.warnings for row in rows if row.timing is not None),
+        pairs=Share(sum(each.counted for each in timings), len(pairs)),
+        error=statistics.median(errors) if errors else None,
+        worst=max(errors, default=None),
+        drawn=(min(counts, default=0), max(counts, default=0)),
+        confidence=max((each.options.confidence for each in baselines), default=0.95),
+        clear=Share.of(cell.clear for cell in cells if cell.bound is not None),
+        verified=Share.of(verdict.ok for verdict in verdicts),
+        heldout=Share.of(each.heldout.ok for each in verdicts if each.heldout is not None),
+        scores={
+            each.setup.slug: (statistics.mean(each.scores[SCORE]), each.shuffled_score)
+            for each in baselines
+        },
+        prompts={each.spec.name: each.prompts for each in reversed(baselines)},
+        seeds=sorted({each.options.seed for each in baselines}),
+    )
+
+
+def _distinct(baselines: Sequence[Baseline]) -> list[Environment]:
+    return [*{digest(str(each.environment)): each.environment for each in baselines}.values()]
