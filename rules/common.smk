@@ -168,5 +168,10 @@ def get_stores():
     return [f"{R}/{name}" for name in names] if TASKS else []
 
 
+def get_folder(wildcards):
+    return R
+
+
 def get_summary():
+    """What shows everything: the table, and the page."""
     return [f"{R}/summary.csv", f"{R}/report.html"] if TASKS else []

@@ -32,7 +32,7 @@ rule report:
     conda:
         "../envs/diffaccel.yaml"
     params:
-        results=R,
+        results=get_folder,
     message:
         "report"
     shell:

@@ -162,7 +162,7 @@
       make("span", {}, `loss ${percent(point.loss)} (${percent(point.low)} to ${percent(point.high)}), ${point.prompts} prompts`),
       make("span", {}, [`${seconds(point.seconds)} an image`, ...metrics].join(", ")),
       make("code", {}, point.setting),
-      point.marks.length ? make("span", {}, `chosen for: ${point.marks.join(", ")}`) : null,
+      point.marks.length ? make("span", {}, `chosen for ${point.marks.join(", ")}`) : null,
       ...point.warnings.map((warning) => make("span", { class: "warn" }, warning)),
     ].filter(Boolean);
   }

@@ -70,12 +70,10 @@ def chart(
     styled = styles(names, rivals, ink)
     domain = [name for name, _, _ in styled]
     colours = alt.Scale(domain=domain, range=[each for _, each, _ in styled])
+    shapes = alt.Scale(domain=domain, range=[each for _, _, each in styled])
+    dashes = alt.Scale(domain=domain, range=[[5, 3] if n in rivals else [1, 0] for n in domain])
     colour = alt.Color("series:N", legend=None, scale=colours)
-    fill = alt.Fill("series:N", legend=None, scale=colours)
-    stroke = alt.Stroke("series:N", legend=None, scale=colours)
-    dash = alt.StrokeDash("series:N", legend=None).scale(
-        domain=domain, range=[[5, 3] if name in rivals else [1, 0] for name in domain]
-    )
+    by_colour = {"field": "series", "type": "nominal", "legend": None, "scale": colours}
     # Equal ratios are equal distances.
     x = alt.X("x:Q", title="times as fast").scale(type="log", nice=False, padding=16)
     x = x.axis(values=TICKS, labelExpr="datum.label + 'x'", format="~r")
@@ -93,24 +91,32 @@ def chart(
         .mark_text(align="right", baseline="bottom", dy=-4, fontWeight="bold")
         .encode(y="y:Q", x=alt.value("width"), text="label:N", color=alt.value(ink.limit)),
         points.mark_line(strokeWidth=1.75, aria=False, opacity=0.75).encode(
-            x=x, y=y, color=colour, strokeDash=dash, detail="series:N", order="order:Q"
+            x=x,
+            y=y,
+            color=colour,
+            strokeDash=alt.StrokeDash("series:N", legend=None, scale=dashes),
+            detail="series:N",
+            order="order:Q",
         ),
-        points.transform_filter("datum.chosen")
-        .mark_rule(strokeWidth=1.25, opacity=0.6, aria=False)
-        .encode(x="x:Q", y="low:Q", y2="high:Q", color=colour),
+        points.mark_rule(strokeWidth=1.25, opacity=0.6, aria=False).encode(
+            x="x:Q", y="low:Q", y2="high:Q", color=colour
+        ),
         alt.Chart(alt.NamedData(name="selected"))
         .mark_point(size=420, strokeWidth=2.5, filled=False, aria=False)
         .encode(x="x:Q", y="y:Q", color=alt.value(ink.text)),
-        _symbols(points, "!datum.timed", 60, styled).encode(
-            fill=alt.FillValue(ink.paper), stroke=stroke
+        points.mark_point(filled=True, strokeWidth=1.5, cursor="pointer").encode(
+            x="x:Q",
+            y="y:Q",
+            shape=alt.Shape("series:N", legend=None, scale=shapes),
+            size=alt.condition("datum.chosen", alt.value(170), alt.value(60)),
+            fill=alt.condition("datum.timed", by_colour, alt.value(ink.paper)),
+            stroke=alt.condition("datum.chosen", alt.value(ink.text), by_colour),
+            tooltip="id:N",
+            description="words:N",
         ),
-        _symbols(points, "datum.timed && !datum.chosen", 60, styled).encode(fill=fill),
-        _symbols(points, "datum.chosen", 170, styled).encode(
-            fill=fill, stroke=alt.StrokeValue(ink.text)
+        points.mark_text(dy=-12, fontSize=10, aria=False).encode(
+            x="x:Q", y="y:Q", text="label:N", color=alt.value(ink.text)
         ),
-        points.transform_filter("datum.over")
-        .mark_text(dy=-12, fontSize=10, aria=False)
-        .encode(x="x:Q", y="y:Q", text="label:N", color=alt.value(ink.text)),
     ]
     return (
         alt.layer(*layers)
@@ -134,26 +140,8 @@ def chart(
     )
 
 
-def _symbols(
-    points: alt.Chart, which: str, size: int, styled: Sequence[tuple[str, str, str]]
-) -> alt.Chart:
-    """Points of one kind."""
-    shapes = alt.Scale(domain=[each for each, _, _ in styled], range=[each for *_, each in styled])
-    return (
-        points.transform_filter(which)
-        .mark_point(size=size, filled=True, strokeWidth=1.5, cursor="pointer")
-        .encode(
-            x="x:Q",
-            y="y:Q",
-            shape=alt.Shape("series:N", legend=None, scale=shapes),
-            tooltip="id:N",
-            description="words:N",
-        )
-    )
-
-
 def rows(view: SetupView) -> list[dict[str, Any]]:
-    """The points of a setup as the chart takes them."""
+    """The points of a setup as the chart takes them; what was chosen has an interval."""
     top = CEILING * view.limit
     return [
         {
@@ -162,10 +150,9 @@ def rows(view: SetupView) -> list[dict[str, Any]]:
             "order": place,
             "x": point.speedup,
             "y": min(point.loss, top),
-            "low": min(point.low, top),
-            "high": min(point.high, top),
-            "over": point.loss > top,
-            "label": f"{point.loss:.0%}",
+            "low": min(point.low if point.marks else point.loss, top),
+            "high": min(point.high if point.marks else point.loss, top),
+            "label": f"{point.loss:.0%}" if point.loss > top else "",
             "timed": point.timed,
             "chosen": bool(point.marks),
             "words": words(series.name, point),
@@ -178,7 +165,7 @@ def rows(view: SetupView) -> list[dict[str, Any]]:
 def words(name: str, point: Point) -> str:
     """A point, said."""
     about = "" if point.timed else "about "
-    chosen = f", chosen for: {', '.join(point.marks)}" if point.marks else ""
+    chosen = f", chosen for {', '.join(point.marks)}" if point.marks else ""
     return f"{name}: {about}{point.speedup:.2f} times as fast, loss {point.loss:.1%}{chosen}"
 
 

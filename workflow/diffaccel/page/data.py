@@ -202,6 +202,7 @@ class Page:
         table: one row a task, as in summary.csv.
         scripts: sources, by task.
         failed: what could not be made or read: name, why, and where to look.
+        misunderstood: sentences that are no task, each with what is wrong.
         date: of the newest record.
     """
 
@@ -211,6 +212,7 @@ class Page:
     table: pd.DataFrame
     scripts: dict[str, str]
     failed: list[tuple[str, str, str]]
+    misunderstood: list[tuple[str, str]]
     trust: Trust
     album: Album = field(repr=False)
 
@@ -266,6 +268,12 @@ def gather(folder: Path) -> Page:
             path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("code/*.py"))
         },
         failed=failed,
+        misunderstood=[
+            (answer.task.sentence or answer.task.id, answer.reason)
+            for search in searches
+            for answer in search.answers
+            if answer.status == "unparsed"
+        ],
         trust=_trust(known, [read_record(Proof, path) for path in proofs]),
         album=album,
     )

@@ -1,0 +1,156 @@
+"""Results that were not measured, their pages, and a headless Chromium without a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffaccel import page, pareto
+from diffaccel.accelerators import combination
+from diffaccel.gallery import KEPT, Gallery
+from diffaccel.grid import SCHEDULERS, Cell, Setup
+from diffaccel.jsonio import write_record
+from diffaccel.records import Answer, HeldOut, Measurement, Proof, Search, Task, Timing, Verdict
+from diffaccel.stages.search import unparsed
+from tests import store
+
+HOSTILE = '</script><script>window.hurt=1</script><img src=x onerror="window.hurt=1">'
+"""A prompt that must stay a text."""
+MODELS = ["mini-SD1.5", "mini-SD2.1", "mini-SDXL"]
+CELLS = [
+    ("deepcache",),
+    ("tgate",),
+    ("tome",),
+    ("deepcache", "tome"),
+    ("deepcache", "tgate"),
+    ("deepcache", "tgate", "tome"),
+]
+TARGETS = [1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0]
+
+
+def settings(names: tuple[str, ...]) -> list[Measurement]:
+    """Five of a cell, the last of them beyond the limit."""
+    parts = {"deepcache": store.deepcache, "tgate": lambda n: store.tgate(12 - 2 * n)}
+    tome = {"max_downsample": 1, "sx": 2, "sy": 2}
+    rows, mild = [], 0.0001 * (1 + CELLS.index(names))
+    for n in range(1, 6):
+        setting = {}
+        for name in names:
+            ratio = {"tome": {"ratio": 0.1 * n, **tome}}
+            setting |= parts[name](n + 1) if name in parts else ratio
+        row = store.measurement(
+            setting, 1 + n * (0.2 + 0.07 * CELLS.index(names)), mild + 0.0001 * 3.2**n
+        )
+        timing = Timing([1.0, 1.0, 1.0], [0.5, 0.5, 0.5], row.speedup, row.speedup, 0.01)
+        rows.append(dataclasses.replace(row, timing=timing))
+    return rows
+
+
+def answer(cell: Cell, rows: list[Measurement], required: float) -> Answer:
+    slug = f"{cell.slug}_{required}x"
+    task = Task(slug, "target", cell, required, None, store.LIMIT, None)
+    chosen = pareto.meet(rows, required, store.LIMIT)
+    reason = "" if chosen else f"{required}x is above the bound"
+    near = None if chosen else pareto.nearest(rows, required, store.LIMIT)
+    return Answer(task, "met" if chosen else "infeasible", reason, chosen, near, None)
+
+
+def images(folder: Path, setup: Setup, rows: list[Measurement], kept: int) -> None:
+    """The baseline's and each setting's, as a run leaves them."""
+    baseline = store.baseline(setup)
+    rng = np.random.default_rng(0)
+    plain = rng.integers(0, 255, (KEPT, 16, 16, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
+    (folder / "baseline" / setup.slug).mkdir(parents=True, exist_ok=True)
+    for number, pixels in enumerate(plain):
+        Image.fromarray(pixels).save(folder / "baseline" / setup.slug / f"{number:03}.png")
+    gallery = Gallery.beside(folder / "journal", baseline)
+    for number, row in enumerate(rows):
+        gallery.keep(row.setting, (plain // (number % 5 + 1))[:kept])
+
+
+def write_setup(folder: Path, setup: Setup, kept: int = 1) -> None:
+    """The records of a setup: six cells, seven targets each, a script, and its proof."""
+    cells = {names: settings(names) for names in CELLS}
+    answers = [
+        answer(Cell(setup, names), rows, each) for names, rows in cells.items() for each in TARGETS
+    ]
+    store.write(folder.parent, setup, cells, platform=folder.name, answers=answers)
+    baseline = store.baseline(setup)
+    prompts = [HOSTILE, *baseline.prompts[1:]]
+    path = folder / "baseline" / f"{setup.slug}.json"
+    write_record(path, dataclasses.replace(baseline, prompts=prompts))
+    images(folder, setup, [row for rows in cells.values() for row in rows], kept)
+    met = next(each for each in answers if each.status == "met")
+    script = folder / "code" / f"{met.task.id}.py"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(f'"""A script\n\nof {setup.slug}."""\n\nTEXT = "</script>"  # <b>\n')
+    held = HeldOut(True, "", 0.01, (0.0, 0.02), {})
+    verdict = Verdict(
+        *(met.task.id, "x", True, "", 1.2, store.LIMIT, 1.3, 0.001, 1.31, 0.001),
+        *((0.0, 0.002), None, {}, True, "2026-11-21", held),
+    )
+    write_record(folder / "verify" / f"{setup.slug}.json", Proof(setup, [verdict]))
+
+
+def write_full(folder: Path) -> None:
+    """The grid: 27 setups, 162 cells, 1134 targets."""
+    for model in MODELS:
+        for scheduler in SCHEDULERS:
+            for steps in (20, 25, 50):
+                write_setup(folder, Setup(model, scheduler, steps))
+
+
+def write_part(folder: Path) -> None:
+    """A run that failed in part: of three setups one was searched, one is half a file and one left
+    nothing but its log; and a sentence was not understood."""
+    write_setup(folder, Setup("mini-SD1.5", "DDIM", 20), kept=KEPT)
+    broken = folder / "search" / "mini-SD1.5_DDIM_25.json"
+    broken.write_text('{"schema": 1, "cells": [', encoding="utf-8")
+    log = folder / "logs" / "search" / "mini-SD1.5_DDIM_50.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("loading\nout of memory\n", encoding="utf-8")
+    asked = Task("user1", "user", None, None, None, 0.02, "faster, please", "no model is named")
+    write_record(folder / "search" / "misunderstood.json", Search(None, [], [unparsed(asked)]))
+
+
+SETS = {"empty": lambda folder: folder.mkdir(), "part": write_part, "full": write_full}
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The page of each set of results, in its folder."""
+    made = {}
+    for name, write in SETS.items():
+        folder = tmp_path_factory.mktemp("results") / name
+        write(folder)
+        made[name] = page.write(folder)
+    return made
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """Headless, and told that there is no network."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("needs chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield made
+    made.quit()
+
+
+def title(names: tuple[str, ...]) -> str:
+    return combination(names).title

@@ -1,0 +1,284 @@
+"""The report does what it says, in a browser without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.browser.conftest import CELLS, TARGETS, title
+
+pytestmark = pytest.mark.browser
+pytest.importorskip("selenium")
+
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
+
+
+class Tab:
+    """A page in the browser."""
+
+    def __init__(self, driver: Any, path: Path, size: tuple[int, int], dark: bool = False) -> None:
+        self.driver = driver
+        width, height = size
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        driver.get_log("browser")
+        driver.get(path.as_uri())
+        self.wait(lambda: self.js("return document.documentElement.dataset.ready"))
+
+    def wait(self, true: Callable[[], Any]) -> Any:
+        return WebDriverWait(self.driver, 30, 0.05).until(lambda _: true())
+
+    def js(self, code: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(code, *arguments)
+
+    def all(self, css: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def one(self, css: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def texts(self, css: str) -> list[str]:
+        code = (
+            "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())"
+        )
+        found: list[str] = self.js(code, css)
+        return found
+
+    def choose(self, select: str, text: str) -> None:
+        Select(self.one(select)).select_by_visible_text(text)
+
+    def press(self, element: Any) -> None:
+        self.js("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+        element.click()
+
+    def column(self, name: str) -> list[str]:
+        place = self.texts("#table thead th").index(name) + 1
+        return self.texts(f"#table tbody td:nth-child({place})")
+
+    def point(self) -> str:
+        return " ".join(self.texts("#point"))
+
+    def mark(self, number: int) -> Any:
+        """One of the chart's symbols."""
+        found = self.all("#chart .mark-symbol path[aria-label]")[number]
+        self.js("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", found)
+        return found
+
+
+@pytest.fixture
+def full(chromium: Any, pages: dict[str, Path]) -> Tab:
+    return Tab(chromium, pages["full"], WIDTHS["desktop"])
+
+
+@pytest.fixture
+def part(chromium: Any, pages: dict[str, Path]) -> Tab:
+    return Tab(chromium, pages["part"], WIDTHS["desktop"])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("name", "says", "cards"),
+    [("empty", "Nothing was measured yet", 0), ("part", "Up to", 1), ("full", "Up to", 27)],
+)
+def test_it_opens_without_errors_and_fetches_nothing(
+    chromium: Any, pages: dict[str, Path], name: str, says: str, cards: int, width: str
+) -> None:
+    tab = Tab(chromium, pages[name], WIDTHS[width])
+    assert says in tab.one("h1").text
+    assert len(tab.all(".card")) == cards
+    assert tab.driver.get_log("browser") == []
+    entries = tab.js("return performance.getEntriesByType('resource').map((e) => e.name)")
+    assert [each for each in entries if not each.startswith("data:")] == []
+    assert tab.js("return document.documentElement.scrollWidth <= innerWidth"), "it overflows"
+    assert tab.js("return window.hurt") is None, "a prompt became code"
+
+
+def test_it_is_small_enough_to_be_sent(pages: dict[str, Path]) -> None:
+    assert all(path.stat().st_size < 10 * 2**20 for path in pages.values())
+
+
+def test_what_failed_is_told(part: Tab) -> None:
+    said, other = part.all(".failed")
+    assert "2 jobs failed" in said.text
+    assert "out of memory" in said.text and "logs/search/mini-SD1.5_DDIM_50.log" in said.text
+    assert "mini-SD1.5_DDIM_25" in said.text and "not JSON" in said.text
+    assert "faster, please" in other.text and "no model is named" in other.text
+
+
+def test_filters_keep_what_they_say(full: Tab) -> None:
+    full.choose("#filter-model", "mini-SD2.1")
+    full.choose("#filter-steps", "25")
+    assert len(full.all(".card")) == 3
+    titles = full.texts("#matrix tbody th")
+    assert len(titles) == 3
+    assert all("mini-SD2.1" in each and "25 steps" in each for each in titles)
+    full.press(full.one("#more"))
+    assert full.column("Model") == ["mini-SD2.1"] * 3 * len(CELLS) * len(TARGETS)
+    assert set(full.column("Steps")) == {"25"}
+    full.choose("#filter-accelerators", "T-Gate")
+    assert all("T-Gate" in each for each in full.texts(".card .figure"))
+    assert full.texts("#legend button") == ["■ T-Gate"]
+    marks = [each.get_attribute("aria-label") for each in full.all("#chart .mark-symbol path")]
+    assert {each.split(":")[0] for each in marks if each} == {"T-Gate"}
+    assert set(full.column("Accelerators")) == {"T-Gate"}
+    assert full.one("#filter-count").text == "3 of 27 setups, 3 cells"
+    full.press(full.one("#filters button"))
+    assert len(full.all(".card")) == 27
+
+
+@pytest.mark.parametrize("name", ["Loss", "Asked for", "Scheduler"])
+def test_the_table_sorts(full: Tab, name: str) -> None:
+    full.press(full.one("#more"))
+    before = full.column(name)
+
+    def key(text: str) -> Any:
+        number = text.strip("%x?").replace("\N{MINUS SIGN}", "-")
+        return text if name == "Scheduler" else float(number)
+
+    (button,) = [each for each in full.all("#table thead button") if each.text == name]
+    for direction in ("ascending", "descending"):
+        full.press(button)
+        there = [each for each in before if each]
+        expected = sorted(map(key, there), reverse=direction == "descending")
+        found = full.column(name)
+        assert [key(each) for each in found[: len(there)]] == expected
+        assert not any(found[len(there) :]), "what is missing comes last"
+        (sorted_by,) = full.all(f'#table th[aria-sort="{direction}"]')
+        assert sorted_by.text.startswith(name)
+
+
+def test_the_csv_has_every_column_of_what_is_shown(
+    full: Tab, pages: dict[str, Path], tmp_path: Path
+) -> None:
+    full.choose("#filter-model", "mini-SDXL")
+    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    full.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    full.press(full.one("#download"))
+    full.wait((tmp_path / "tasks.csv").is_file)
+    table = pd.read_csv(tmp_path / "tasks.csv")
+    assert len(table) == 9 * len(CELLS) * len(TARGETS)
+    assert set(table["model"]) == {"mini-SDXL"}
+    row = table[table["id"] == "mini-SDXL_DDIM_20_deepcache+tgate_1.5x"].iloc[0]
+    assert row["accelerators"] == "DeepCache and T-Gate" and row["speedup"] == pytest.approx(1.96)
+    assert {"bound_speedup", "loss_low", "heldout_loss", "setting"} <= set(table.columns)
+
+
+def test_hovering_shows_the_parameters(part: Tab) -> None:
+    mark = part.mark(3)
+    ActionChains(part.driver).move_to_element(mark).perform()
+    tip = part.wait(lambda: part.one("#tip:not([hidden])"))
+    name, said = mark.get_attribute("aria-label").split(":")
+    assert name in tip.text and "loss" in tip.text and "=" in tip.text
+    assert f"{float(said.split()[0]):.2f}x" in tip.text
+    ActionChains(part.driver).move_to_element(part.one("h1")).perform()
+    part.wait(lambda: part.one("#tip").get_attribute("hidden"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_clicking_a_mark_shows_its_images(
+    chromium: Any, pages: dict[str, Path], width: str
+) -> None:
+    tab = Tab(chromium, pages["part"], WIDTHS[width])
+    mark = tab.mark(4)
+    name, said = mark.get_attribute("aria-label").split(":")
+    ActionChains(tab.driver).move_to_element(mark).click().perform()
+    assert tab.one("#viewer-title").text == f"Along the frontier of {name}"
+    assert f"{float(said.split()[0]):.2f}x" in tab.point()
+    sources = [each.get_attribute("src") for each in tab.all("#trio img")]
+    assert len(sources) == 4 and all(each.startswith("data:image/webp") for each in sources)
+    assert sources[:2] == sources[2:], "the difference is that of the two beside it"
+    assert tab.js("return [...document.querySelectorAll('#trio img')].every((i) => i.naturalWidth)")
+
+
+def test_the_slider_walks_along_the_frontier_by_keyboard(part: Tab) -> None:
+    (button,) = [each for each in part.all("#legend button") if each.text.endswith("ToMe")][:1]
+    part.press(button)
+    slider = part.one("#place")
+    slider.send_keys(Keys.HOME)
+    seen, speeds = [], []
+    for _ in range(5):
+        seen.append(part.all("#trio img")[1].get_attribute("src"))
+        speeds.append(slider.get_attribute("aria-valuetext"))
+        slider.send_keys(Keys.ARROW_RIGHT)
+    assert len(set(seen)) == 5 and len(set(speeds)) == 5
+    assert "beyond the limit" in part.point()
+    slider.send_keys(Keys.HOME)
+    assert "within the limit" in part.point()
+
+
+def test_another_prompt_is_another_pair(part: Tab) -> None:
+    before = [each.get_attribute("src") for each in part.all("#trio img")]
+    part.press(part.all("#thumbs button")[2])
+    after = [each.get_attribute("src") for each in part.all("#trio img")]
+    assert len(before) == len(after) and not set(before) & set(after)
+    assert part.one("#prompt").text == "“prompt 2”"
+
+
+def test_a_card_and_a_bound_lead_to_the_frontier(full: Tab) -> None:
+    card = full.all(".card")[4]
+    full.press(card.find_element(By.CSS_SELECTOR, ":scope > button"))
+    setup = Select(full.one("#setup")).first_selected_option.text
+    assert setup == "mini-SD1.5, DPM-Solver++, 25 steps"
+    full.press(full.all("#matrix tbody tr")[1].find_elements(By.TAG_NAME, "button")[0])
+    assert full.one("#viewer-title").text == "Along the frontier of DeepCache"
+    assert "bound" in full.point()
+
+
+def test_a_script_is_shown_whole_and_copied(part: Tab, pages: dict[str, Path]) -> None:
+    permission = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    part.driver.execute_cdp_cmd("Browser.grantPermissions", permission)
+    link = next(each for each in part.all("#table a") if each.text == "script")
+    source = (pages["part"].parent / "code" / link.get_attribute("href").split("/")[-1]).read_text()
+    part.press(link)
+    assert part.js("return document.getElementById('dialog-code').textContent") == source
+    assert part.all("#dialog-code span"), "it is highlighted"
+    part.press(part.one("#copy"))
+    part.wait(lambda: part.one("#copy").text == "Copied")
+    read = "navigator.clipboard.readText().then(arguments[0], (e) => arguments[0](String(e)))"
+    assert part.driver.execute_async_script(read) == source
+    ActionChains(part.driver).send_keys(Keys.ESCAPE).perform()
+    part.wait(lambda: not part.one("#dialog").is_displayed())
+
+
+def test_a_row_shows_its_json(part: Tab) -> None:
+    row = part.one('tr[data-id="mini-SD1.5_DDIM_20_deepcache_1.5x"]')
+    part.press(row.find_element(By.LINK_TEXT, "JSON"))
+    shown = json.loads(part.one("#dialog-code").text)
+    assert shown["required"] == 1.5 and shown["status"] == "met"
+    link = part.one("#dialog-help a").get_attribute("href")
+    assert link.endswith("search/mini-SD1.5_DDIM_20.json")
+
+
+def test_colours_follow_the_system(chromium: Any, pages: dict[str, Path]) -> None:
+    code = "return getComputedStyle(document.body).backgroundColor"
+    light = Tab(chromium, pages["part"], WIDTHS["desktop"]).js(code)
+    dark = Tab(chromium, pages["part"], WIDTHS["desktop"], dark=True).js(code)
+    assert light == "rgb(255, 255, 255)" and dark != light
+
+
+def test_everything_that_can_be_used_has_a_name(part: Tab) -> None:
+    part.driver.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = part.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = {"button", "link", "combobox", "slider", "image", "graphics-symbol", "region"}
+    used = [n for n in nodes if n.get("role", {}).get("value") in roles and not n["ignored"]]
+    nameless = [n for n in used if not n.get("name", {}).get("value")]
+    assert {n["role"]["value"] for n in used} >= {"button", "link", "combobox", "slider", "image"}
+    assert nameless == []
+    assert title(("deepcache", "tgate")) in " ".join(n["name"]["value"] for n in used)
+
+
+def test_held_out_and_verified_are_counted(full: Tab) -> None:
+    figures = full.texts("#trust article .figure")
+    assert figures[:3] == ["27 of 27", "27 of 27", "162 of 162"]
