@@ -75,9 +75,10 @@
     return able.reduce((a, b) => (!a || b.points[b.bound].speedup > a.points[a.bound].speedup ? b : a), null);
   }
 
-  const picture = (number, alt) => {
+  /** One of a setup's images, which takes its room before it is there. */
+  const picture = (view, number, alt) => {
     const source = missing(number) ? "" : data.pictures[number];
-    return source ? make("img", { src: source, alt, loading: "lazy" }) : null;
+    return source ? make("img", { src: source, alt, width: view.width, height: view.height }) : null;
   };
 
   function card(view) {
@@ -97,7 +98,7 @@
       figure.append(make("span", {}, "Nothing is faster within the limit"));
     }
     const images = point && point.speedup > 1
-      ? [picture(view.plain[0], "plain pipeline"), picture(point.images[0], `with ${series.name}`)] : [];
+      ? [picture(view, view.plain[0], "plain pipeline"), picture(view, point.images[0], `with ${series.name}`)] : [];
     if (images.every(Boolean) && images.length) {
       pair.firstElementChild.append(...images);
       pair.lastElementChild.append(`Plain, and accelerated: “${view.prompts[0]}”`);
@@ -224,8 +225,8 @@
     const { view } = at;
     const able = view.plain.map((number, n) => n).filter((n) => data.pictures[view.plain[n]]);
     if (!able.includes(at.prompt)) at.prompt = able[0] || 0;
-    const plain = picture(view.plain[at.prompt], "plain pipeline");
-    const fast = picture(point.images[at.prompt], `with ${at.series.name}, ${times(point.speedup)}`);
+    const plain = picture(view, view.plain[at.prompt], "plain pipeline");
+    const fast = picture(view, point.images[at.prompt], `with ${at.series.name}, ${times(point.speedup)}`);
     const pane = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, caption));
     const panes = [];
     if (plain) panes.push(pane("Plain", plain));

@@ -101,7 +101,8 @@ def test_it_opens_without_errors_and_fetches_nothing(
     assert tab.driver.get_log("browser") == []
     entries = tab.js("return performance.getEntriesByType('resource').map((e) => e.name)")
     assert [each for each in entries if not each.startswith("data:")] == []
-    assert tab.js("return document.documentElement.scrollWidth <= innerWidth"), "it overflows"
+    # A phone widens its window to what overflows.
+    assert tab.js("return document.documentElement.scrollWidth") == WIDTHS[width][0]
     assert tab.js("return window.hurt") is None, "a prompt became code"
 
 
@@ -191,7 +192,7 @@ def test_clicking_a_mark_shows_its_images(
     chromium: Any, pages: dict[str, Path], width: str
 ) -> None:
     tab = Tab(chromium, pages["part"], WIDTHS[width])
-    mark = tab.mark(4)
+    mark = tab.mark(0)
     name, said = mark.get_attribute("aria-label").split(":")
     ActionChains(tab.driver).move_to_element(mark).click().perform()
     assert tab.one("#viewer-title").text == f"Along the frontier of {name}"

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,34 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     assert set(table["status"]) == {"met", "infeasible", "unparsed"}
     assert len(table) == 2 + 3 + 3
     assert "MagicCache" in output and "60.0x is above the bound" in output
+
+
+def test_the_report_has_the_images_of_the_frontier(finished: Finished) -> None:
+    results = finished[0].results
+    page = (results / "report.html").read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (view,) = data["setups"]
+    answers = searched(results).answers
+    assert [row[0] for row in data["table"]["rows"]] == [answer.task.id for answer in answers]
+    assert set(data["scripts"]) == {path.stem for path in results.glob("code/*.py")}
+    names = [series["name"] for series in view["series"]]
+    assert names == ["DeepCache", "fewer steps"] and view["series"][1]["is_rival"]
+    assert len(view["series"][0]["points"]) >= len(frontier_of(results).front)
+    for point in (point for series in view["series"] for point in series["points"]):
+        pictures = [data["pictures"][number] for number in point["images"]]
+        assert len(pictures) == 4 and all(pictures), "a few images of each setting are kept"
+    plain = [data["pictures"][number] for number in view["plain"]]
+    assert len(set(plain)) == 4
+
+
+def test_snakemakes_own_report_has_the_parts_by_category(
+    finished: Finished, tmp_path: Path
+) -> None:
+    finished[0].run("--report", str(tmp_path / "report.zip"))
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        names = archive.namelist()
+    for part in ("report.html", "summary.csv", "bounds.csv", "trust.csv", f"{SETUP}.svg"):
+        assert any(name.endswith(f"/{part}") for name in names), part
 
 
 def test_the_benchmark_of_a_grid_counts_what_there_is(finished: Finished, tmp_path: Path) -> None:

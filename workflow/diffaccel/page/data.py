@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -27,7 +26,6 @@ from diffaccel.page.album import Album
 from diffaccel.records import (
     Answer,
     Baseline,
-    Drawing,
     Environment,
     Frontier,
     Measurement,
@@ -38,7 +36,7 @@ from diffaccel.records import (
 from diffaccel.report import failures, share_interval
 from diffaccel.space import Setting
 from diffaccel.stages import collect
-from diffaccel.stages.cell import CellSearch
+from diffaccel.stages.cell import CellSearch, Estimate
 from diffaccel.stages.search import opened, stored_bound
 
 
@@ -121,6 +119,7 @@ class SetupView:
 
     Args:
         seconds: of the plain pipeline, per image.
+        width, height: of an image, in pixels.
         targets: the speedups that were asked for of every cell.
         prompts: those that images were kept of.
         plain: the baseline's images in the album.
@@ -130,7 +129,8 @@ class SetupView:
     setup: Setup
     slug: str
     seconds: float
-    batch: int
+    width: int
+    height: int
     limit: float
     targets: list[float]
     prompts: list[str]
@@ -257,7 +257,7 @@ def gather(folder: Path) -> Page:
             read_record(Proof, path)
             proofs.append(path)
     failed += [(path.stem, line, str(path.relative_to(folder))) for path, line in failures(folder)]
-    searches = collect.load(collect.readable(folder))
+    searches = collect.readable(folder)
     dates = [a.baseline.date for a in known] + [row.date for one in known for row in _measured(one)]
     return Page(
         platform=folder.name,
@@ -316,7 +316,8 @@ def _view(known: Known, folder: Path, album: Album) -> SetupView:
         setup=setup,
         slug=setup.slug,
         seconds=known.seconds_per_image,
-        batch=baseline.spec.batch_size,
+        width=baseline.spec.width,
+        height=baseline.spec.height,
         limit=known.loss_limit,
         targets=sorted(each for each in wanted if each is not None),
         prompts=baseline.prompts[:KEPT],
@@ -332,14 +333,11 @@ def _series(
 ) -> Series:
     names = frontier.cell.accelerators
     marks = _marks(frontier, known.search.answers)
-    rows = known.options(names) or [Option(row, row.loss) for row in frontier.front]
-    drawn = [_drawn(each, frontier, search) for each in _beyond(frontier, search)]
+    timed = known.options(names) or [Option(row, row.loss) for row in frontier.front]
+    beyond = [_predicted(each, search) for each in _beyond(frontier, search)]
     points = [
-        _point(one, loss, timed, known, frontier, marks, gallery, album)
-        for one, loss, timed in sorted(
-            [*((row.measured, row.loss, True) for row in rows), *drawn],
-            key=lambda each: (each[0].speedup, each[1]),
-        )
+        _point(one, known, frontier, marks, gallery, album)
+        for one in sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
     ]
     bound = frontier.bound
     places = [n for n, one in enumerate(points) if "bound" in one.marks]
@@ -372,47 +370,36 @@ def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]
     return marks
 
 
-def _beyond(frontier: Frontier, search: CellSearch) -> list[Any]:
+def _beyond(frontier: Frontier, search: CellSearch) -> list[Estimate]:
     """What lies in the front beyond the limit: drawn, but not timed, since it cannot be an answer.
     With these the eye sees where the images break."""
     found = pareto.front(search.estimates())
     return [each for each in found if not each.timed and each.loss >= frontier.loss_limit]
 
 
-def _drawn(estimate: Any, frontier: Frontier, search: CellSearch) -> tuple[Any, float, bool]:
-    drawing: Drawing = search.drawings[digest(estimate.setting)]
-    row = Measurement(
-        setting=drawing.setting,
-        speedup=estimate.speedup,
-        loss=drawing.loss,
-        loss_interval=drawing.loss_interval,
-        timing=None,
-        scores=drawing.scores,
-        means=drawing.means,
-        spent=drawing.spent,
-        date=drawing.date,
-    )
-    return row, estimate.loss, False
+def _predicted(estimate: Estimate, search: CellSearch) -> Option:
+    drawing = search.drawings[digest(estimate.setting)]
+    row = Measurement(**vars(drawing), speedup=estimate.speedup, timing=None)
+    return Option(row, estimate.loss)
 
 
 def _point(
-    row: Measurement,
-    loss: float,
-    timed: bool,
+    one: Option,
     known: Known,
     frontier: Frontier,
     marks: dict[str, list[str]],
     gallery: Gallery,
     album: Album,
 ) -> Point:
+    row = one.measured
     return Point(
         setting=_short(row.setting),
         speedup=row.speedup,
-        timed=timed,
+        timed=row.timing is not None,
         loss=row.loss,
         low=row.loss_interval[0],
         high=row.loss_interval[1],
-        within=loss < frontier.loss_limit,
+        within=one.loss < frontier.loss_limit,
         prompts=row.prompts,
         seconds=known.seconds_per_image / row.speedup,
         means=row.means,

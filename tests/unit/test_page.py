@@ -1,0 +1,119 @@
+"""What the report shows is what the records say; its pictures fit, its texts stay texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffaccel.gallery import KEPT, SIDE, Gallery
+from diffaccel.grid import Cell, Setup
+from diffaccel.page import charts, render
+from diffaccel.page.album import Album
+from diffaccel.page.data import gather
+from diffaccel.records import Answer, Task
+from tests import store
+
+SETUP = Setup("mini-SD1.5", "DDIM", 20)
+ROWS = [
+    store.measurement(store.deepcache(2), 1.5, -0.001),
+    store.measurement(store.deepcache(3), 2.0, 0.004),
+    store.measurement(store.deepcache(5), 3.0, 0.15),
+]
+OTHERS = [store.measurement(store.tgate(9), 1.8, 0.001)]
+
+
+def noise(count: int, side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (count, side, side, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Two accelerators that were searched, one that was refused, one task met and one not."""
+    cell = Cell(SETUP, ("deepcache",))
+    tasks = [
+        Task(f"{cell.slug}_{speed}x", "target", cell, speed, None, store.LIMIT, None)
+        for speed in (1.2, 2.5)
+    ]
+    answers = [
+        Answer(tasks[0], "met", "", ROWS[0], None, None),
+        Answer(tasks[1], "infeasible", "2.5x is above the bound of 2.2x", None, ROWS[1], None),
+    ]
+    cells = {("deepcache",): ROWS, ("tgate",): OTHERS, ("tome",): []}
+    refused = {("tome",): "nothing to merge"}
+    store.write(tmp_path, SETUP, cells, answers=answers, refused=refused)
+    return tmp_path / "cpu"
+
+
+def test_a_setup_shows_what_was_found(results: Path) -> None:
+    (view,) = gather(results).setups
+    cache, gate, merge = view.series
+    assert [point.speedup for point in cache.points] == [1.5, 2.0, 3.0]
+    assert [point.marks for point in cache.points] == [["1.2x"], ["bound"], []]
+    assert [point.within for point in cache.points] == [True, True, False]
+    assert cache.points[1].setting == "cache_branch_id=0 cache_interval=3"
+    assert cache.points[1].seconds == pytest.approx(view.seconds / 2)
+    assert view.fastest is cache and gate.best is not None
+    assert merge.points == [] and merge.reason == "nothing to merge"
+    (unmet,) = view.unmet
+    assert (unmet.required, unmet.nearest) == ("2.5x", "2.00x, loss 0.4%")
+    assert (view.asked, view.targets) == (2, [1.2, 2.5])
+
+
+def test_the_chart_draws_great_losses_at_its_edge_and_says_how_great(results: Path) -> None:
+    rows = charts.rows(gather(results).setups[0])
+    assert [row["y"] for row in rows[:3]] == [-0.001, 0.004, charts.CEILING * store.LIMIT]
+    assert [row["label"] for row in rows[:3]] == ["", "", "15%"]
+    assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]
+
+
+def test_no_text_ends_the_element_that_it_stands_in(results: Path) -> None:
+    script = results / "code" / "x.py"
+    script.parent.mkdir()
+    script.write_text('"""</script><script>alert(1)</script>"""\n')
+    html = render.render(gather(results))
+    data = html.split('id="data">')[1].split("</script>")[0]
+    found = json.loads(data)
+    assert len(found["scripts"]["x"]) == 1
+    assert "&lt;/script&gt;" in found["lines"][found["scripts"]["x"][0]]
+    assert html.count("<script>alert") == 0
+
+
+def test_scripts_share_their_lines() -> None:
+    one, other = '"""A\n\nB."""\nX = 1\n', '"""A\n\nB."""\nX = 2\n'
+    lines, scripts = render.highlighted({"one": one, "other": other})
+    assert len(lines) == 5 and scripts["one"][:3] == scripts["other"][:3]
+    assert len(scripts["one"]) == len(one.splitlines())
+
+
+@pytest.mark.parametrize("limit", [30_000, 200_000])
+def test_images_fit_whatever_they_are(tmp_path: Path, limit: int) -> None:
+    album = Album()
+    for number in range(12):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(noise(1, 200)[0]).save(path)
+        assert album.add(path, number % 4) == number
+    assert album.add(tmp_path / "0.png", 0) == 0
+    made = album.encoded(limit)
+    assert sum(map(len, made)) <= limit
+    assert all(made[::4]), "the first prompt is always there"
+
+
+def test_half_an_image_is_none(tmp_path: Path) -> None:
+    (tmp_path / "0.webp").write_bytes(b"RIFF")
+    album = Album()
+    album.add(tmp_path / "0.webp", 0)
+    assert album.encoded() == [""]
+
+
+def test_the_gallery_keeps_the_first_images_and_makes_them_small(tmp_path: Path) -> None:
+    gallery = Gallery.beside(tmp_path, store.baseline(SETUP))
+    assert gallery.paths(store.deepcache(2)) == []
+    gallery.keep(store.deepcache(2), noise(KEPT + 3, SIDE + 88))
+    paths = gallery.paths(store.deepcache(2))
+    assert [path.name for path in paths] == [f"{n:03}.webp" for n in range(KEPT)]
+    assert Image.open(paths[0]).size == (SIDE, SIDE)
+    assert gallery.paths(store.deepcache(3)) == []
