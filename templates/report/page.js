@@ -277,14 +277,15 @@
     ["Asked for", (row) => row.required, (row) => (missing(row.required) ? "" : `${row.required}x`)],
     ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), row.reason ? make("small", {}, row.reason) : null]],
     ["Speedup", (row) => row.speedup, (row) => times(row.speedup)],
-    ["Loss", (row) => row.loss, (row) => percent(row.loss) + (row.status === "met" && row.clear === false ? "?" : "")],
-    ["95% interval", (row) => row.loss_low, (row) => (missing(row.loss) ? "" : `${percent(row.loss_low)} to ${percent(row.loss_high)}`)],
+    ["Loss", (row) => row.loss, (row) => (missing(row.loss) ? "" : [
+      percent(row.loss) + (row.status === "met" && row.clear === false ? "?" : ""),
+      make("small", {}, `${percent(row.loss_low)} to ${percent(row.loss_high)}`)])],
     ["Fewer steps lose", (row) => row.rival_loss, (row) => [percent(row.rival_loss), row.beaten ? make("small", {}, "less") : null]],
-    ["Verified", (row) => row.verified_speedup, (row) => missing(row.verified) ? "" : [`${row.verified ? "yes" : "no"}, ${times(row.verified_speedup)}`, row.verified ? null : make("small", {}, row.verdict)]],
+    ["Verified", (row) => row.verified_speedup, (row) => missing(row.verified) ? "" : [`${row.verified ? "yes" : "no"}, ${times(row.verified_speedup)}`, row.verified ? null : make("small", { class: "long" }, row.verdict)]],
     ["Held out", (row) => row.heldout_loss, (row) => [percent(row.heldout_loss), row.heldout === false ? make("small", {}, "above the limit") : null]],
-    ["Script", (row) => (data.scripts[row.id] ? 0 : 1), (row) => data.scripts[row.id]
-      ? make("a", { href: `code/${encodeURIComponent(row.id)}.py`, on: { click: (event) => opened(event, () => showScript(row)) } }, "script") : ""],
-    ["JSON", null, (row) => make("a", { href: row.model ? `search/${encodeURIComponent(slug(row))}.json` : "search/misunderstood.json", on: { click: (event) => opened(event, () => showJson(row)) } }, "JSON")],
+    ["Files", null, (row) => [
+      data.scripts[row.id] ? make("a", { href: `code/${encodeURIComponent(row.id)}.py`, on: { click: (event) => opened(event, () => showScript(row)) } }, "script") : null,
+      make("a", { href: row.model ? `search/${encodeURIComponent(slug(row))}.json` : "search/misunderstood.json", on: { click: (event) => opened(event, () => showJson(row)) } }, "JSON")]],
   ];
   let order = { column: null, down: false };
   let whole = false;
@@ -315,7 +316,7 @@
     const body = $("table").tBodies[0];
     body.replaceChildren(...part.map((row) => make("tr", { "data-id": row.id }, ...COLUMNS.map(([, key, content]) => {
       const inside = content ? content(row) : key(row);
-      return make("td", {}, ...(Array.isArray(inside) ? inside : [missing(inside) ? "" : inside]));
+      return make("td", {}, ...(Array.isArray(inside) ? inside : [inside]).filter((each) => !missing(each)));
     }))));
     $("tasks-count").textContent = `${part.length} of ${found.length} tasks are shown, one a row.`;
     $("more").hidden = part.length === found.length;

@@ -70,12 +70,13 @@ def images(folder: Path, setup: Setup, rows: list[Measurement], kept: int) -> No
     for number, pixels in enumerate(plain):
         Image.fromarray(pixels).save(folder / "baseline" / setup.slug / f"{number:03}.png")
     gallery = Gallery.beside(folder / "journal", baseline)
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows if kept else []):
         gallery.keep(row.setting, (plain // (number % 5 + 1))[:kept])
 
 
-def write_setup(folder: Path, setup: Setup, kept: int = 1) -> None:
-    """The records of a setup: six cells, seven targets each, a script, and its proof."""
+def write_setup(folder: Path, setup: Setup, kept: int) -> None:
+    """The records of a setup: six cells, seven targets each, a script, and its proof; with some of
+    each setting's images."""
     cells = {names: settings(names) for names in CELLS}
     answers = [
         answer(Cell(setup, names), rows, each) for names, rows in cells.items() for each in TARGETS
@@ -103,13 +104,14 @@ def write_full(folder: Path) -> None:
     for model in MODELS:
         for scheduler in SCHEDULERS:
             for steps in (20, 25, 50):
-                write_setup(folder, Setup(model, scheduler, steps))
+                kept = int(scheduler == "DDIM")
+                write_setup(folder, Setup(model, scheduler, steps), kept)
 
 
 def write_part(folder: Path) -> None:
     """A run that failed in part: of three setups one was searched, one is half a file and one left
     nothing but its log; and a sentence was not understood."""
-    write_setup(folder, Setup("mini-SD1.5", "DDIM", 20), kept=KEPT)
+    write_setup(folder, Setup("mini-SD1.5", "DDIM", 20), KEPT)
     broken = folder / "search" / "mini-SD1.5_DDIM_25.json"
     broken.write_text('{"schema": 1, "cells": [', encoding="utf-8")
     log = folder / "logs" / "search" / "mini-SD1.5_DDIM_50.log"

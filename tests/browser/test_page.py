@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_it_opens_without_errors_and_fetches_nothing(
     entries = tab.js("return performance.getEntriesByType('resource').map((e) => e.name)")
     assert [each for each in entries if not each.startswith("data:")] == []
     # A phone widens its window to what overflows.
-    assert tab.js("return document.documentElement.scrollWidth") == WIDTHS[width][0]
+    assert tab.js("return document.documentElement.scrollWidth") <= WIDTHS[width][0]
     assert tab.js("return window.hurt") is None, "a prompt became code"
 
 
@@ -145,8 +146,8 @@ def test_the_table_sorts(full: Tab, name: str) -> None:
     before = full.column(name)
 
     def key(text: str) -> Any:
-        number = text.strip("%x?").replace("\N{MINUS SIGN}", "-")
-        return text if name == "Scheduler" else float(number)
+        number = re.match(r"-?[\d.]+", text.replace("\N{MINUS SIGN}", "-"))
+        return text if name == "Scheduler" or number is None else float(number.group())
 
     (button,) = [each for each in full.all("#table thead button") if each.text == name]
     for direction in ("ascending", "descending"):
