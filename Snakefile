@@ -15,9 +15,6 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [sys.path[0], inherite
 configfile: "config.yaml"
 
 
-report: "report/workflow.rst"
-
-
 wildcard_constraints:
     model=r"[^/]+",
     setup=r"[^/]+_[^/]+",
@@ -63,4 +60,5 @@ onsuccess:
 
 onerror:
     show_failures(R, log)
-    shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")
+    if TASKS:
+        shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")

@@ -1,4 +1,7 @@
 # The page that people look at, and its parts for Snakemake's own report (snakemake --report).
+report: "../report/workflow.rst"
+
+
 localrules:
     report,
 

@@ -111,7 +111,7 @@
         one.nearest ? make("span", { class: "quiet" }, ` Nearest: ${one.nearest}.`) : null)));
     } else unmet.remove();
     const start = series || view.series.find((s) => s.points.length);
-    if (start) button.addEventListener("click", () => { select(view, start, start.bound || 0); $("frontier").scrollIntoView(); $("place").focus({ preventScroll: true }); });
+    if (start) button.addEventListener("click", () => visit(view, start));
     else button.remove();
     button.setAttribute("aria-label", `See the frontier of ${titled(view)}`);
     return made;
@@ -168,6 +168,13 @@
     ].filter(Boolean);
   }
 
+  /** From elsewhere in the page to a point of a frontier. */
+  function visit(view, series) {
+    select(view, series, series.bound || 0);
+    $("frontier").scrollIntoView();
+    $("place").focus({ preventScroll: true });
+  }
+
   function select(view, series, place, prompt = at.prompt) {
     const moved = at.view !== view;
     at = { view, series, place: Math.min(place, series.points.length - 1), prompt };
@@ -175,11 +182,12 @@
     showPoint();
   }
 
-  const rowOf = ({ view, series, place }) => view.rows.find((row) => row.id === `${view.series.indexOf(series)}/${place}`);
+  const rowOf = ({ view, series, place }) => view.chart.points.find((row) => row.id === `${view.series.indexOf(series)}/${place}`);
 
   function chartData(view) {
     const names = new Set(view.series.filter(visible).map((series) => series.name));
-    return { points: view.rows.filter((row) => names.has(row.series)), limits: view.limits, targets: view.lines, selected: [rowOf(at)].filter(Boolean) };
+    const points = view.chart.points.filter((row) => names.has(row.series));
+    return { ...view.chart, points, selected: [rowOf(at)].filter(Boolean) };
   }
 
   function showChart() {
@@ -261,7 +269,7 @@
       // The middle of the scale, on which neither dark nor light text can be read, is left out.
       const strength = share < 0.5 ? 80 * share : 70 + 60 * (share - 0.5);
       return make("td", { style: `--share:${strength.toFixed(0)}%`, class: share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "" },
-        make("button", { type: "button", title: `${titled(view)}, ${name}`, on: { click: () => { select(view, series, series.bound); $("frontier").scrollIntoView(); } } },
+        make("button", { type: "button", title: `${titled(view)}, ${name}`, on: { click: () => visit(view, series) } },
           `${times(point.speedup)}${series.clear ? "" : "?"}`, make("small", {}, percent(point.loss))));
     };
     $("matrix").replaceChildren(

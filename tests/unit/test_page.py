@@ -64,7 +64,7 @@ def test_a_setup_shows_what_was_found(results: Path) -> None:
 
 
 def test_the_chart_draws_great_losses_at_its_edge_and_says_how_great(results: Path) -> None:
-    rows = charts.rows(gather(results).setups[0])
+    rows = charts.data(gather(results).setups[0])["points"]
     assert [row["y"] for row in rows[:3]] == [-0.001, 0.004, charts.CEILING * store.LIMIT]
     assert [row["label"] for row in rows[:3]] == ["", "", "15%"]
     assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]

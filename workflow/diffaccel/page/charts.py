@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ RIVAL_SHAPE = "triangle-right"
 TICKS = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16]
 CEILING = 5.0
 """Losses above so many limits are drawn at the upper edge, with a number."""
-DATASETS = ("points", "limits", "targets", "selected")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def styles(names: Sequence[str], rivals: Sequence[str], ink: Ink) -> list[tuple[
     """Name, colour and shape of each series, the rivals' last."""
     own = [name for name in names if name not in rivals]
     found = [
-        (name, ink.series[n % len(ink.series)], SHAPES[n % len(SHAPES)])
+        (name, ink.series[n % len(ink.series)], SHAPES[(n + n // len(SHAPES)) % len(SHAPES)])
         for n, name in enumerate(own)
     ]
     return [*found, *((name, ink.rival, RIVAL_SHAPE) for name in rivals)]
@@ -66,7 +65,7 @@ def styles(names: Sequence[str], rivals: Sequence[str], ink: Ink) -> list[tuple[
 def chart(
     names: Sequence[str], rivals: Sequence[str], ink: Ink, width: int | str
 ) -> alt.LayerChart:
-    """Speedup against loss. Its data are named: see `rows`, `limits` and `targets`."""
+    """Speedup against loss. Its data have names: see `data`."""
     styled = styles(names, rivals, ink)
     domain = [name for name, _, _ in styled]
     colours = alt.Scale(domain=domain, range=[each for _, each, _ in styled])
@@ -140,26 +139,37 @@ def chart(
     )
 
 
-def rows(view: SetupView) -> list[dict[str, Any]]:
-    """The points of a setup as the chart takes them; what was chosen has an interval."""
-    top = CEILING * view.limit
-    return [
-        {
-            "id": f"{number}/{place}",
-            "series": series.name,
-            "order": place,
-            "x": point.speedup,
-            "y": min(point.loss, top),
-            "low": min(point.low if point.marks else point.loss, top),
-            "high": min(point.high if point.marks else point.loss, top),
-            "label": f"{point.loss:.0%}" if point.loss > top else "",
-            "timed": point.timed,
-            "chosen": bool(point.marks),
-            "words": words(series.name, point),
-        }
-        for number, series in enumerate(view.series)
-        for place, point in enumerate(series.points)
-    ]
+def data(view: SetupView) -> dict[str, list[dict[str, Any]]]:
+    """What the chart draws of a setup, by the names that it has there."""
+    limit = {"y": view.limit, "label": f"limit {view.limit * 100:.3g}%"}
+    return {
+        "points": [
+            _row(f"{number}/{place}", place, series.name, point, CEILING * view.limit)
+            for number, series in enumerate(view.series)
+            for place, point in enumerate(series.points)
+        ],
+        "limits": [limit],
+        "targets": [{"x": target} for target in view.targets],
+        "selected": [],
+    }
+
+
+def _row(name: str, place: int, series: str, point: Point, top: float) -> dict[str, Any]:
+    """A point; what was chosen has an interval."""
+    chosen = bool(point.marks)
+    return {
+        "id": name,
+        "series": series,
+        "order": place,
+        "x": point.speedup,
+        "y": min(point.loss, top),
+        "low": min(point.low if chosen else point.loss, top),
+        "high": min(point.high if chosen else point.loss, top),
+        "label": f"{point.loss:.0%}" if point.loss > top else "",
+        "timed": point.timed,
+        "chosen": chosen,
+        "words": words(series, point),
+    }
 
 
 def words(name: str, point: Point) -> str:
@@ -167,14 +177,6 @@ def words(name: str, point: Point) -> str:
     about = "" if point.timed else "about "
     chosen = f", chosen for {', '.join(point.marks)}" if point.marks else ""
     return f"{name}: {about}{point.speedup:.2f} times as fast, loss {point.loss:.1%}{chosen}"
-
-
-def limits(view: SetupView) -> list[dict[str, Any]]:
-    return [{"y": view.limit, "label": f"limit {view.limit * 100:.3g}%"}]
-
-
-def targets(view: SetupView) -> list[dict[str, Any]]:
-    return [{"x": target} for target in view.targets]
 
 
 def compiled(drawn: alt.LayerChart) -> dict[str, Any]:
@@ -186,12 +188,6 @@ def compiled(drawn: alt.LayerChart) -> dict[str, Any]:
 def as_svg(view: SetupView, names: Sequence[str], rivals: Sequence[str]) -> str:
     """The frontier of a setup by itself, with a legend."""
     spec = chart(names, rivals, PAPER, 620).to_dict()
-    data: Mapping[str, list[dict[str, Any]]] = {
-        "points": rows(view),
-        "limits": limits(view),
-        "targets": targets(view),
-        "selected": [],
-    }
-    spec["datasets"] = data
+    spec["datasets"] = data(view)
     text: str = vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=VEGA_LITE)
     return text

@@ -244,20 +244,23 @@ def gather(folder: Path) -> Page:
     """Everything in a platform's folder of results, e.g. ``results/cpu``."""
     album = Album()
     failed: list[tuple[str, str, str]] = []
-    views: list[SetupView] = []
+    searches: list[Search] = []
     known: list[Known] = []
+    views: list[SetupView] = []
     proofs: list[Path] = []
-    for path in sorted(folder.glob("search/*_*_*.json")):
+    for path in sorted(folder.glob("search/*.json")):
         with _told(failed, path):
-            one = Known.read(folder, read_record(Search, path).setup or _of(path))
-            views.append(_view(one, folder, album))
-            known.append(one)
+            search = read_record(Search, path)
+            searches.append(search)
+            if search.setup is not None:
+                one = Known(read_record(Baseline, folder / "baseline" / path.name), search)
+                views.append(_view(one, folder, album))
+                known.append(one)
     for path in sorted(folder.glob("verify/*.json")):
         with _told(failed, path):
             read_record(Proof, path)
             proofs.append(path)
     failed += [(path.stem, line, str(path.relative_to(folder))) for path, line in failures(folder)]
-    searches = collect.readable(folder)
     dates = [a.baseline.date for a in known] + [row.date for one in known for row in _measured(one)]
     return Page(
         platform=folder.name,
@@ -270,17 +273,12 @@ def gather(folder: Path) -> Page:
         failed=failed,
         misunderstood=[
             (answer.task.sentence or answer.task.id, answer.reason)
-            for search in searches
-            for answer in search.answers
+            for answer in collect.answers(searches)
             if answer.status == "unparsed"
         ],
         trust=_trust(known, [read_record(Proof, path) for path in proofs]),
         album=album,
     )
-
-
-def _of(path: Path) -> Setup:
-    raise InputError(f"{path}: no (model, scheduler, steps) in it")
 
 
 @contextlib.contextmanager
@@ -294,6 +292,8 @@ def _told(failed: list[tuple[str, str, str]], path: Path) -> Iterator[None]:
 
 def _view(known: Known, folder: Path, album: Album) -> SetupView:
     baseline, search = known.baseline, known.search
+    if not known.cells:
+        raise InputError("was searched beside another baseline than the one that is there")
     setup = baseline.setup
     cells = [*known.cells.values()]
     rival = search.rival
@@ -447,11 +447,11 @@ def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
     verdicts = [verdict for proof in proofs for verdict in proof.verdicts]
     errors = [timing.error for timing in timings]
     counts = [row.prompts for row in rows if row.scores]
-    pairs = [pair for each in timings for pair in range(len(each.baseline))]
+    pairs = sum(len(each.baseline) for each in timings)
     return Trust(
         environments=_distinct(baselines),
         quiet=Share.of(not row.warnings for row in rows if row.timing is not None),
-        pairs=Share(sum(each.counted for each in timings), len(pairs)),
+        pairs=Share(sum(each.counted for each in timings), pairs),
         error=statistics.median(errors) if errors else None,
         worst=max(errors, default=None),
         drawn=(min(counts, default=0), max(counts, default=0)),

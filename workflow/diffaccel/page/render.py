@@ -21,7 +21,7 @@ from diffaccel import __version__
 from diffaccel.codegen import TEMPLATES
 from diffaccel.jsonio import to_json, write_text
 from diffaccel.page import charts
-from diffaccel.page.data import Page, SetupView, gather
+from diffaccel.page.data import Page, gather
 from diffaccel.page.parts import write as write_parts
 
 FOLDER = TEMPLATES / "report"
@@ -79,20 +79,11 @@ def library() -> str:
 def _data(page: Page) -> dict[str, Any]:
     lines, scripts = highlighted(page.scripts)
     return {
-        "setups": [_view(view) for view in page.setups],
+        "setups": [{**to_json(view), "chart": charts.data(view)} for view in page.setups],
         "table": _table(page.table),
         "pictures": page.album.encoded(),
         "lines": lines,
         "scripts": scripts,
-    }
-
-
-def _view(view: SetupView) -> dict[str, Any]:
-    return {
-        **to_json(view),
-        "rows": charts.rows(view),
-        "limits": charts.limits(view),
-        "lines": charts.targets(view),
     }
 
 
