@@ -80,3 +80,5 @@ def test_one_failing_cell_does_not_stop_the_others(project: Project) -> None:
     assert "broken: model 'broken': " in output and "model_index.json" in output
     assert not list(project.results.glob("verify/*"))  # what can be met is not known of all
     assert (project.results / SEARCH).exists()
+    page = (project.results / "report.html").read_text(encoding="utf-8")
+    assert "1 job failed" in page and "model_index.json" in page

@@ -62,6 +62,8 @@ def show_summary(results: str | Path) -> None:
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
         "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
     )
+    if (folder / "report.html").exists():
+        console.print(f"To look at: {folder}/report.html", highlight=False)
 
 
 def _show_speeds(console: Console, folder: Path) -> bool:
