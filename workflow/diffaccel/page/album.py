@@ -15,8 +15,8 @@ BYTES = 6 * 2**20
 """Of all images together, at most, as text."""
 SIDE, LEAST_SIDE = 256, 128
 """Pixels of an image's longer side: at most, and where fewer prompts are shown rather than less."""
-PER_PIXEL = 0.25
-"""Bytes of text that a pixel is reckoned with."""
+SAMPLE = 16
+"""Images that tell how many bytes a pixel takes."""
 QUALITY = 85
 
 
@@ -42,11 +42,10 @@ class Album:
 
     def encoded(self, limit: int = BYTES) -> list[str]:
         """Each image as a data URI; empty for those of prompts that are left out."""
-        prompts = 1 + max(self._prompts, default=0)
-        pixels = limit / PER_PIXEL
+        prompts, pixels = 1 + max(self._prompts, default=0), limit / self._per_pixel()
         while prompts > 1 and self._count(prompts) * LEAST_SIDE**2 > pixels:
             prompts -= 1
-        side = min(SIDE, math.floor(math.sqrt(pixels / max(1, self._count(prompts)))))
+        side = max(1, min(SIDE, math.isqrt(int(pixels / max(1, self._count(prompts))))))
         while True:
             made = [
                 _data_uri(path, side) if prompt < prompts else ""
@@ -55,6 +54,14 @@ class Album:
             if sum(map(len, made)) <= limit or side <= 1:
                 return made
             side = math.floor(side * 0.8)
+
+    def _per_pixel(self) -> float:
+        """Bytes of text that a pixel takes, about."""
+        paths = [*self._numbers]
+        some = paths[:: max(1, len(paths) // SAMPLE)]
+        sizes = [(len(_data_uri(path, LEAST_SIDE)), _opened(path, LEAST_SIDE)) for path in some]
+        pixels = sum(image.width * image.height for _, image in sizes if image is not None)
+        return sum(size for size, _ in sizes) / max(1, pixels) or 1.0
 
     def _count(self, prompts: int) -> int:
         return sum(prompt < prompts for prompt in self._prompts)
