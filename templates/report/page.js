@@ -5,7 +5,8 @@
   const styles = new Map(read("styles").map(([name, colour, shape]) => [name, { colour, shape }]));
   const $ = (id) => document.getElementById(id);
   const SIGNS = {
-    circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", cross: "✚", "triangle-down": "▼", "triangle-right": "▶",
+    circle: "●", square: "■", diamond: "◆", cross: "✚",
+    "triangle-up": "▲", "triangle-down": "▼", "triangle-right": "▶",
   };
   const PAGE = 25; // rows of the table that are shown before they are asked for
 
@@ -34,15 +35,27 @@
     return element;
   }
 
+  const button = (text, does, attributes = {}) =>
+    make("button", { type: "button", ...attributes, on: { click: does } }, ...[text].flat());
+  const note = (text, attributes = {}) => (text ? make("small", attributes, text) : null);
+  const headings = (...cells) =>
+    make("thead", {}, make("tr", {}, ...cells.map((cell) => make("th", { scope: "col" }, ...[cell].flat()))));
+
   const sign = (name) => {
     const style = styles.get(name);
     return make("span", { class: "sign", style: `color:${style.colour}`, "aria-hidden": "true" }, SIGNS[style.shape]);
   };
 
+  const best = (series) => (series.bound === null ? null : series.points[series.bound]);
+  const range = (point) => `${percent(point.low)} to ${percent(point.high)}`;
+  const rivals = data.setups.flatMap((view) => view.series).filter((series) => series.is_rival);
+  const RIVAL = rivals.length ? rivals[0].name.replace(/^./, (first) => first.toUpperCase()) : "Rival";
+
   // ---- filters ---------------------------------------------------------------------------------
   const AXES = ["model", "scheduler", "steps", "accelerators"];
   const chosen = { model: "", scheduler: "", steps: "", accelerators: "" };
-  const rows = data.table.rows.map((row) => Object.fromEntries(row.map((value, n) => [data.table.columns[n], value])));
+  const rows = data.table.rows.map((row) =>
+    Object.fromEntries(row.map((value, n) => [data.table.columns[n], value])));
 
   const passes = (model, scheduler, steps) =>
     (!chosen.model || model === chosen.model) &&
@@ -71,8 +84,8 @@
 
   // ---- what to use -----------------------------------------------------------------------------
   function fastest(view) {
-    const able = view.series.filter((s) => !s.is_rival && wanted(s.name) && s.bound !== null);
-    return able.reduce((a, b) => (!a || b.points[b.bound].speedup > a.points[a.bound].speedup ? b : a), null);
+    const able = view.series.filter((s) => !s.is_rival && wanted(s.name) && best(s));
+    return able.reduce((a, b) => (!a || best(b).speedup > best(a).speedup ? b : a), null);
   }
 
   /** One of a setup's images, which takes its room before it is there. */
@@ -83,37 +96,38 @@
 
   function card(view) {
     const made = $("card").content.cloneNode(true).firstElementChild;
-    const [title, figure, facts, pair, unmet, button] = made.children;
+    const [title, figure, facts, pair, unmet, visits] = made.children;
     const series = fastest(view);
-    const point = series && series.points[series.bound];
+    const found = series && best(series);
+    const point = found && found.speedup > 1 ? found : null;
     title.append(make("strong", {}, view.setup.model), ` ${view.setup.scheduler}, ${view.setup.steps} steps`);
-    if (point && point.speedup > 1) {
+    if (point) {
       figure.append(times(point.speedup), make("span", {}, " ", sign(series.name), ` ${series.name}`));
-      fact(facts, "Loss", `${percent(point.loss)} (${percent(point.low)} to ${percent(point.high)})`);
+      fact(facts, "Loss", `${percent(point.loss)} (${range(point)})`);
       if (!series.clear) fact(facts, "Sure?", "no: too few prompts to tell that it keeps the limit");
       fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       fact(facts, "Parameters", point.setting);
-      if (series.rival) fact(facts, "Fewer steps alone", `${series.rival}${series.beaten ? ", which is better" : ""}`);
+      if (series.rival) fact(facts, `${RIVAL} alone`, series.rival + (series.beaten ? ", which is better" : ""));
     } else {
       figure.append(make("span", {}, "Nothing is faster within the limit"));
     }
-    const images = point && point.speedup > 1
-      ? [picture(view, view.plain[0], "plain pipeline"), picture(view, point.images[0], `with ${series.name}`)] : [];
-    if (images.every(Boolean) && images.length) {
-      pair.firstElementChild.append(...images);
+    const plain = point && picture(view, view.plain[0], "plain pipeline");
+    const fast = point && picture(view, point.images[0], `with ${series.name}`);
+    if (plain && fast) {
+      pair.firstElementChild.append(plain, fast);
       pair.lastElementChild.append(`Plain, and accelerated: “${view.prompts[0]}”`);
     } else pair.remove();
     const failing = view.unmet.filter((one) => !one.accelerators || wanted(one.accelerators));
     if (failing.length) {
-      unmet.firstElementChild.append(`${failing.length} of ${view.asked} speedups asked for cannot be had`);
+      unmet.firstElementChild.append(`Of the speedups asked for, ${failing.length} cannot be had`);
       failing.forEach((one) => unmet.lastElementChild.append(make("li", {},
         make("strong", {}, [one.accelerators, one.required].filter(Boolean).join(" at ")), `: ${one.reason}`,
         one.nearest ? make("span", { class: "quiet" }, ` Nearest: ${one.nearest}.`) : null)));
     } else unmet.remove();
     const start = series || view.series.find((s) => s.points.length);
-    if (start) button.addEventListener("click", () => visit(view, start));
-    else button.remove();
-    button.setAttribute("aria-label", `See the frontier of ${titled(view)}`);
+    if (start) visits.addEventListener("click", () => visit(view, start));
+    else visits.remove();
+    visits.setAttribute("aria-label", `See the frontier of ${titled(view)}`);
     return made;
   }
 
@@ -155,12 +169,14 @@
     box.style.top = `${below + height > innerHeight ? event.clientY - height - 14 : below}px`;
   }
 
+  const speed = (point) => times(point.speedup) + (point.timed ? "" : " (predicted)");
+
   function describe(series, point) {
     const metrics = Object.entries(point.means).filter(([name]) => name !== "clip_score")
       .map(([name, value]) => `${name.toUpperCase()} ${value.toPrecision(3)}${name === "psnr" ? " dB" : ""}`);
     return [
-      make("strong", {}, sign(series.name), ` ${series.name}: ${times(point.speedup)}${point.timed ? "" : " (predicted)"}`),
-      make("span", {}, `loss ${percent(point.loss)} (${percent(point.low)} to ${percent(point.high)}), ${point.prompts} prompts`),
+      make("strong", {}, sign(series.name), ` ${series.name}: ${speed(point)}`),
+      make("span", {}, `loss ${percent(point.loss)} (${range(point)}), ${point.prompts} prompts`),
       make("span", {}, [`${seconds(point.seconds)} an image`, ...metrics].join(", ")),
       make("code", {}, point.setting),
       point.marks.length ? make("span", {}, `chosen for ${point.marks.join(", ")}`) : null,
@@ -182,7 +198,10 @@
     showPoint();
   }
 
-  const rowOf = ({ view, series, place }) => view.chart.points.find((row) => row.id === `${view.series.indexOf(series)}/${place}`);
+  const rowOf = ({ view, series, place }) => {
+    const id = `${view.series.indexOf(series)}/${place}`;
+    return view.chart.points.find((row) => row.id === id);
+  };
 
   function chartData(view) {
     const names = new Set(view.series.filter(visible).map((series) => series.name));
@@ -197,18 +216,26 @@
       chart.run();
       $("chart").querySelector("svg")?.setAttribute("aria-label", `Speedup against loss of ${titled(view)}`);
     }
-    $("legend").replaceChildren(...view.series.filter(visible).map((series) => make("button", {
-      type: "button", "aria-pressed": "false", "data-series": series.name, disabled: !series.points.length,
-      title: series.reason || `${series.drawn} settings drawn, ${series.timed} timed`,
-      on: { click: () => select(view, series, series.bound || 0) },
-    }, sign(series.name), ` ${series.name}`, series.points.length ? null : " (none)")));
+    const series = view.series.filter(visible);
+    $("legend").replaceChildren(...series.map((each) => button(
+      [sign(each.name), ` ${each.name}${each.points.length ? "" : " (none)"}`],
+      () => select(view, each, each.bound || 0),
+      {
+        "aria-pressed": "false", "data-series": each.name, disabled: !each.points.length,
+        title: each.reason || `${each.drawn} settings drawn, ${each.timed} timed`,
+      },
+    )));
     $("points").replaceChildren(
-      make("thead", {}, make("tr", {}, ...["Accelerators", "Speedup", "Loss", "95% interval", "Parameters", ""].map((t) => make("th", { scope: "col" }, t)))),
-      make("tbody", {}, ...view.series.filter(visible).flatMap((series) => series.points.map((point, place) => make("tr", {},
-        make("th", { scope: "row" }, series.name), make("td", {}, times(point.speedup) + (point.timed ? "" : " predicted")),
-        make("td", {}, percent(point.loss)), make("td", {}, `${percent(point.low)} to ${percent(point.high)}`),
+      headings("Accelerators", "Speedup", "Loss", "95% interval", "Parameters", ""),
+      make("tbody", {}, ...series.flatMap((each) => each.points.map((point, place) => make("tr", {},
+        make("th", { scope: "row" }, each.name),
+        make("td", {}, speed(point)),
+        make("td", {}, percent(point.loss)),
+        make("td", {}, range(point)),
         make("td", {}, make("code", {}, point.setting)),
-        make("td", {}, make("button", { type: "button", on: { click: () => select(view, series, place) } }, "Images")))))));
+        make("td", {}, button("Images", () => select(view, each, place))),
+      )))),
+    );
   }
 
   function showPoint() {
@@ -216,16 +243,16 @@
     const point = series.points[place];
     const row = rowOf(at);
     if (chart) chart.data("selected", row ? [row] : []).run();
-    document.querySelectorAll("#legend button").forEach((button) =>
-      button.setAttribute("aria-pressed", String(button.dataset.series === series.name)));
+    document.querySelectorAll("#legend button").forEach((each) =>
+      each.setAttribute("aria-pressed", String(each.dataset.series === series.name)));
     $("viewer-title").textContent = `Along the frontier of ${series.name}`;
     const slider = $("place");
     slider.max = series.points.length - 1;
     slider.value = place;
     slider.disabled = series.points.length < 2;
     slider.setAttribute("aria-valuetext", `${place + 1} of ${series.points.length}: ${row ? row.words : ""}`);
-    $("point").replaceChildren(...describe(series, point),
-      make("span", { class: point.within ? "within" : "beyond" }, point.within ? "within the limit" : "beyond the limit"));
+    const side = point.within ? "within" : "beyond";
+    $("point").replaceChildren(...describe(series, point), make("span", { class: side }, `${side} the limit`));
     showImages(point);
   }
 
@@ -242,68 +269,94 @@
     if (plain && fast) {
       const above = fast.cloneNode();
       above.alt = "";
-      panes.push(pane("Difference, 4 times as strong", make("div", {
-        class: "difference", role: "img", "aria-label": "difference between the two images; black where they are the same",
-      }, plain.cloneNode(), above)));
+      const label = "difference between the two images; black where they are the same";
+      const both = make("div", { class: "difference", role: "img", "aria-label": label }, plain.cloneNode(), above);
+      panes.push(pane("Difference, 4 times as strong", both));
+    } else {
+      panes.push(make("p", { class: "help" }, "No images of this setting were kept."));
     }
-    $("trio").replaceChildren(...(fast ? panes : [...panes, make("p", { class: "help" }, "No images of this setting were kept.")]));
+    $("trio").replaceChildren(...panes);
     $("prompt").textContent = plain ? `“${view.prompts[at.prompt]}”` : "";
-    $("thumbs").replaceChildren(...(able.length > 1 ? able : []).map((n) => make("button", {
-      type: "button", "aria-pressed": String(n === at.prompt), title: view.prompts[n],
-      on: { click: () => { at.prompt = n; showImages(point); } },
-    }, make("img", { src: data.pictures[view.plain[n]], alt: `prompt ${n}: ${view.prompts[n]}` }))));
-    $("thumbs").querySelectorAll("button").forEach((button, n) => button.addEventListener("click", () => $("thumbs").children[n].focus()));
+    $("thumbs").replaceChildren(...(able.length > 1 ? able : []).map((n) => button(
+      make("img", { src: data.pictures[view.plain[n]], alt: `prompt ${n}: ${view.prompts[n]}` }),
+      () => {
+        at.prompt = n;
+        showImages(point);
+        $("thumbs").querySelector('[aria-pressed="true"]').focus();
+      },
+      { "aria-pressed": String(n === at.prompt), title: view.prompts[n] },
+    )));
   }
 
   // ---- bounds ----------------------------------------------------------------------------------
   function matrix(views) {
     const names = [...styles.keys()].filter((name) =>
       views.some((view) => view.series.some((series) => series.name === name && visible(series))));
-    const most = Math.max(1.01, ...views.flatMap((view) => view.series.map((s) => (s.bound === null ? 0 : s.points[s.bound].speedup))));
-    const cell = (view, name) => {
-      const series = view.series.find((each) => each.name === name);
-      if (!series) return make("td", { class: "none" });
-      if (series.bound === null) return make("td", { class: "none", title: series.reason }, make("span", { "aria-label": `none: ${series.reason}` }, "none"));
-      const point = series.points[series.bound];
-      const share = Math.max(0, (point.speedup - 1) / (most - 1));
-      // The middle of the scale, on which neither dark nor light text can be read, is left out.
-      const strength = share < 0.5 ? 80 * share : 70 + 60 * (share - 0.5);
-      return make("td", { style: `--share:${strength.toFixed(0)}%`, class: share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "" },
-        make("button", { type: "button", title: `${titled(view)}, ${name}`, on: { click: () => visit(view, series) } },
-          `${times(point.speedup)}${series.clear ? "" : "?"}`, make("small", {}, percent(point.loss))));
-    };
+    const speeds = views.flatMap((view) => view.series).map((series) => (best(series) || { speedup: 0 }).speedup);
+    const most = Math.max(1.01, ...speeds);
+    const body = views.map((view) => make("tr", {}, make("th", { scope: "row" }, titled(view)),
+      ...names.map((name) => bound(view, view.series.find((series) => series.name === name), most))));
     $("matrix").replaceChildren(
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Model, scheduler, steps"), ...names.map((name) => make("th", { scope: "col" }, sign(name), ` ${name}`)))),
-      make("tbody", {}, ...views.map((view) => make("tr", {}, make("th", { scope: "row" }, titled(view)), ...names.map((name) => cell(view, name))))));
+      headings("Model, scheduler, steps", ...names.map((name) => [sign(name), ` ${name}`])),
+      make("tbody", {}, ...body),
+    );
+  }
+
+  function bound(view, series, most) {
+    const point = series && best(series);
+    if (!point) {
+      const reason = series ? series.reason : "was not searched";
+      return make("td", { class: "none", title: reason }, make("span", { "aria-label": `none: ${reason}` }, "none"));
+    }
+    const share = Math.max(0, (point.speedup - 1) / (most - 1));
+    // The middle of the scale, on which neither dark nor light text can be read, is left out.
+    const strength = share < 0.5 ? 80 * share : 70 + 60 * (share - 0.5);
+    const kind = share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "";
+    return make("td", { style: `--share:${strength.toFixed(0)}%`, class: kind }, button(
+      [times(point.speedup) + (series.clear ? "" : "?"), note(percent(point.loss))],
+      () => visit(view, series),
+      { title: `${titled(view)}, ${series.name}` },
+    ));
   }
 
   // ---- all tasks -------------------------------------------------------------------------------
-  const slug = (row) => `${row.model}_${row.scheduler}_${row.steps}`;
+  // Files that lie beside this page.
+  const slug = (row) => (row.model ? `${row.model}_${row.scheduler}_${row.steps}` : "misunderstood");
+  const script = (row) => `code/${row.id}.py`;
+  const record = (row) => `search/${slug(row)}.json`;
+  const href = (path) => path.split("/").map(encodeURIComponent).join("/");
+  const link = (text, path, does) => make("a", { href: href(path), on: { click: (event) => opened(event, does) } }, text);
+
   const COLUMNS = [
     ["Model", (row) => row.model], ["Scheduler", (row) => row.scheduler], ["Steps", (row) => row.steps],
     ["Accelerators", (row) => row.accelerators || row.sentence],
     ["Asked for", (row) => row.required, (row) => (missing(row.required) ? "" : `${row.required}x`)],
-    ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), row.reason ? make("small", {}, row.reason) : null]],
+    ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), note(row.reason)]],
     ["Speedup", (row) => row.speedup, (row) => times(row.speedup)],
     ["Loss", (row) => row.loss, (row) => (missing(row.loss) ? "" : [
-      percent(row.loss) + (row.status === "met" && row.clear === false ? "?" : ""),
-      make("small", {}, `${percent(row.loss_low)} to ${percent(row.loss_high)}`)])],
-    ["Fewer steps lose", (row) => row.rival_loss, (row) => [percent(row.rival_loss), row.beaten ? make("small", {}, "less") : null]],
-    ["Verified", (row) => row.verified_speedup, (row) => missing(row.verified) ? "" : [`${row.verified ? "yes" : "no"}, ${times(row.verified_speedup)}`, row.verified ? null : make("small", { class: "long" }, row.verdict)]],
-    ["Held out", (row) => row.heldout_loss, (row) => [percent(row.heldout_loss), row.heldout === false ? make("small", {}, "above the limit") : null]],
+      percent(row.loss) + (row.clear === false ? "?" : ""),
+      note(range({ low: row.loss_low, high: row.loss_high }))])],
+    [`${RIVAL} lose`, (row) => row.rival_loss, (row) => [percent(row.rival_loss), note(row.beaten && "less")]],
+    ["Verified", (row) => row.verified_speedup, (row) => (missing(row.verified) ? "" : [
+      `${row.verified ? "yes" : "no"}, ${times(row.verified_speedup)}`, note(row.verdict, { class: "long" })])],
+    ["Held out", (row) => row.heldout_loss, (row) => [
+      percent(row.heldout_loss), note(row.heldout === false && "above the limit")]],
     ["Files", null, (row) => [
-      data.scripts[row.id] ? make("a", { href: `code/${encodeURIComponent(row.id)}.py`, on: { click: (event) => opened(event, () => showScript(row)) } }, "script") : null,
-      make("a", { href: row.model ? `search/${encodeURIComponent(slug(row))}.json` : "search/misunderstood.json", on: { click: (event) => opened(event, () => showJson(row)) } }, "JSON")]],
+      data.scripts[row.id] ? link("script", script(row), () => showScript(row)) : null,
+      link("JSON", record(row), () => showJson(row))]],
   ];
   let order = { column: null, down: false };
   let whole = false;
 
-  const taken = () => rows.filter((row) => (row.model ? passes(row.model, row.scheduler, row.steps) && wanted(row.accelerators) : AXES.every((axis) => !chosen[axis])));
+  const takes = (row) => (row.model
+    ? passes(row.model, row.scheduler, row.steps) && wanted(row.accelerators)
+    : AXES.every((axis) => !chosen[axis]));
   function sorted() {
-    const found = taken();
+    const found = rows.filter(takes);
     if (order.column === null) return found;
     const key = COLUMNS[order.column][1];
-    const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en"));
+    const compare = (a, b) =>
+      (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en"));
     return found.sort((a, b) => {
       const [x, y] = [key(a), key(b)];
       if (missing(x) || missing(y)) return missing(x) - missing(y); // what is missing comes last
@@ -312,15 +365,21 @@
   }
 
   function head() {
-    $("table").replaceChildren(make("thead", {}, make("tr", {}, ...COLUMNS.map(([name, key], n) => make("th", { scope: "col", "aria-sort": key ? "none" : null },
-      key ? make("button", { type: "button", on: { click: () => { order = { column: n, down: order.column === n && !order.down }; table(); } } }, name) : name)))), make("tbody"));
+    const sort = (n) => {
+      order = { column: n, down: order.column === n && !order.down };
+      table();
+    };
+    const cells = COLUMNS.map(([name, key], n) => (key ? button(name, () => sort(n)) : name));
+    $("table").replaceChildren(headings(...cells), make("tbody"));
   }
 
   function table() {
     const found = sorted();
     const part = whole ? found : found.slice(0, PAGE);
-    $("table").querySelectorAll("th[aria-sort]").forEach((th) => th.setAttribute("aria-sort", "none"));
-    if (order.column !== null) $("table").rows[0].cells[order.column].setAttribute("aria-sort", order.down ? "descending" : "ascending");
+    [...$("table").tHead.rows[0].cells].forEach((th, n) => {
+      const direction = order.down ? "descending" : "ascending";
+      if (COLUMNS[n][1]) th.setAttribute("aria-sort", n === order.column ? direction : "none");
+    });
     const body = $("table").tBodies[0];
     body.replaceChildren(...part.map((row) => make("tr", { "data-id": row.id }, ...COLUMNS.map(([, key, content]) => {
       const inside = content ? content(row) : key(row);
@@ -332,7 +391,10 @@
   }
 
   function csv() {
-    const quoted = (value) => (missing(value) ? "" : /[",\n\r]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+    const quoted = (value) => {
+      const text = missing(value) ? "" : String(value);
+      return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
     const lines = [data.table.columns, ...sorted().map((row) => data.table.columns.map((name) => row[name]))];
     return lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n";
   }
@@ -359,15 +421,16 @@
     $("dialog").showModal();
   }
 
-  const file = (path) => make("a", { href: path.split("/").map(encodeURIComponent).join("/") }, path);
-  const showScript = (row) => dialog(row.id, ["Beside this page: ", file(`code/${row.id}.py`)], (code) => {
+  const file = (path) => make("a", { href: href(path) }, path);
+  const showScript = (row) => dialog(row.id, ["Beside this page: ", file(script(row))], (code) => {
     // Made by Pygments, which escapes what it is given.
     code.innerHTML = data.scripts[row.id].map((line) => data.lines[line]).join("\n") + "\n";
   });
-  const showJson = (row) => dialog(row.id, row.model
-    ? ["Beside this page, with every score: ", file(`search/${slug(row)}.json`), row.verified === null ? "" : " and ", row.verified === null ? "" : file(`verify/${slug(row)}.json`)]
-    : ["Beside this page: ", file("search/misunderstood.json")],
-  (code) => { code.textContent = JSON.stringify(row, null, 1); });
+  const showJson = (row) => {
+    const proof = missing(row.verified) ? [] : [" and ", file(`verify/${slug(row)}.json`)];
+    const help = ["Beside this page, with every score: ", file(record(row)), ...proof];
+    dialog(row.id, help, (code) => { code.textContent = JSON.stringify(row, null, 1); });
+  };
 
   async function copy() {
     const code = $("dialog-code");
@@ -383,8 +446,8 @@
   // ---- all of it -------------------------------------------------------------------------------
   function show() {
     const views = data.setups.filter(shown);
-    const cells = views.reduce((sum, view) => sum + view.series.filter((s) => !s.is_rival && wanted(s.name)).length, 0);
-    $("filter-count").textContent = `${views.length} of ${data.setups.length} setups, ${cells} cells`;
+    const cells = views.flatMap((view) => view.series).filter((each) => !each.is_rival && wanted(each.name));
+    $("filter-count").textContent = `${views.length} of ${data.setups.length} setups, ${cells.length} cells`;
     $("cards").replaceChildren(...views.map(card));
     if (!views.length) $("cards").append(make("p", { class: "help" }, "Nothing to show."));
     $("setup").replaceChildren(...views.map((view) => make("option", { value: view.slug }, titled(view))));

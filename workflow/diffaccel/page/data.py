@@ -137,7 +137,6 @@ class SetupView:
     plain: list[int]
     series: list[Series]
     unmet: list[Unmet]
-    asked: int
 
     @property
     def fastest(self) -> Series | None:
@@ -324,7 +323,6 @@ def _view(known: Known, folder: Path, album: Album) -> SetupView:
         plain=[album.add(path, number) for number, path in enumerate(shown)],
         series=series,
         unmet=[_unmet(answer) for answer in asked if answer.status != "met"],
-        asked=len(asked),
     )
 
 
