@@ -214,7 +214,7 @@
     if (chart) {
       Object.entries(chartData(view)).forEach(([name, values]) => chart.data(name, values));
       chart.run();
-      $("chart").querySelector("svg")?.setAttribute("aria-label", `Speedup against loss of ${titled(view)}`);
+      $("chart").setAttribute("aria-label", `Speedup against loss of ${titled(view)}`);
     }
     const series = view.series.filter(visible);
     $("legend").replaceChildren(...series.map((each) => button(

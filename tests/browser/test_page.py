@@ -236,6 +236,8 @@ def test_a_card_and_a_bound_lead_to_the_frontier(full: Tab) -> None:
     full.press(full.all("#matrix tbody tr")[1].find_elements(By.TAG_NAME, "button")[0])
     assert full.one("#viewer-title").text == "Along the frontier of DeepCache"
     assert "bound" in full.point()
+    label = full.one("#chart").get_attribute("aria-label")
+    assert label == "Speedup against loss of mini-SD1.5, DDIM, 25 steps"
 
 
 def test_a_script_is_shown_whole_and_copied(part: Tab, pages: dict[str, Path]) -> None:
