@@ -44,14 +44,18 @@ rule all:
         get_stores(),
         get_summary(),
         get_pass_rates(),
-        get_results,
+        get_speeds(),
+        get_made(),
+        each_setup(get_scripts_of),
+        each_setup(get_proofs_of),
 
 
 # The same without running the scripts again to prove them.
 rule scripts:
     input:
         get_stores(),
-        get_made,
+        get_made(),
+        each_setup(get_scripts_of),
 
 
 onsuccess:
@@ -59,6 +63,7 @@ onsuccess:
 
 
 onerror:
+    collect.gather(EXPERIMENT.setups.values(), EXPERIMENT.scripted, Path(R))
     show_failures(R, log)
     if TASKS:
         shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")

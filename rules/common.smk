@@ -1,5 +1,6 @@
 # What all stages need: the experiment as the configuration says it, and what jobs are told of it
 import json
+from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -122,44 +123,49 @@ def get_searched(wildcards):
     return sorted(f"{path} {path.stat().st_mtime_ns}" for path in found)
 
 
-def get_met():
-    if not TASKS:
-        return []
-    with open(checkpoints.feasible.get().output[0]) as file:
+def get_met(setup):
+    with open(checkpoints.feasible.get(setup=setup).output[0]) as file:
         return [line.strip() for line in file]
 
 
+def get_scripts_of(setup, wildcards):
+    return [f"{R}/code/{task}.py" for task in get_met(setup)]
+
+
 def get_scripts(wildcards):
-    mine = [
-        task for task in get_met() if TASKS[task].cell.setup.slug == wildcards.setup
-    ]
-    return [f"{R}/code/{task}.py" for task in mine]
+    return get_scripts_of(wildcards.setup, wildcards)
+
+
+def get_proofs_of(setup, wildcards):
+    return [f"{R}/verify/{setup}.json"] if get_met(setup) else []
 
 
 def get_proofs(wildcards):
-    proven = {TASKS[task].cell.setup.slug for task in get_met()}
     return [
-        f"{R}/verify/{setup}.json" for setup in EXPERIMENT.setups if setup in proven
+        proof
+        for setup in EXPERIMENT.setups
+        for proof in get_proofs_of(setup, wildcards)
     ]
 
 
-def get_made(wildcards):
-    """Every result that is made before scripts are proven, by name: Snakemake would not miss a
-    deleted file that is only on the way."""
+def each_setup(get):
+    """An input function for each setup: what one of them cannot tell yet, or never will, holds up
+    none of the others."""
+    return [partial(get, setup) for setup in EXPERIMENT.setups]
+
+
+def get_made():
+    """Every result that is made before scripts are, by name: Snakemake would not miss a deleted
+    file that is only on the way."""
     return [
         *(f"{R}/models/{setup.model}.json" for setup in EXPERIMENT.setups.values()),
         *(f"{R}/baseline/{setup}.json" for setup in EXPERIMENT.setups),
         *SEARCHES,
-        *(f"{R}/code/{task}.py" for task in get_met()),
     ]
 
 
-def get_results(wildcards):
-    return [
-        *get_made(wildcards),
-        *get_proofs(wildcards),
-        *(f"{R}/speed/{setup}.json" for setup in EXPERIMENT.speeds),
-    ]
+def get_speeds():
+    return [f"{R}/speed/{setup}.json" for setup in EXPERIMENT.speeds]
 
 
 def get_stores():

@@ -14,4 +14,4 @@ rule summary:
     message:
         "summary"
     run:
-        collect.write_summary(input.searches, input.proofs, output[0])
+        collect.write_summary(collect.load(input.searches), input.proofs, output[0])

@@ -17,7 +17,7 @@ rule tasks:
     message:
         "tasks"
     run:
-        collect.tasks(EXPERIMENT.scripted, input, output[0])
+        collect.tasks(EXPERIMENT.scripted, collect.load(input), output[0])
 
 
 rule misunderstood:
@@ -33,17 +33,16 @@ rule misunderstood:
         collect.misunderstood(EXPERIMENT.misunderstood, output[0])
 
 
-# Which tasks have a script is known only when all are answered: the one checkpoint there is.
+# Which tasks have a script is known only when they are answered: a checkpoint a setup, so that one
+# that fails holds up no other's.
 checkpoint feasible:
     input:
-        SEARCHES,
+        f"{R}/search/{{setup}}.json",
     output:
-        f"{R}/tasks/feasible.txt",
+        f"{R}/tasks/feasible/{{setup}}.txt",
     log:
-        f"{R}/logs/feasible.log",
-    params:
-        asked=get_asked,
+        f"{R}/logs/feasible/{{setup}}.log",
     message:
-        "which tasks can be met"
+        "which tasks of {wildcards.setup} can be met"
     run:
-        collect.feasible(EXPERIMENT.scripted, input, output[0])
+        collect.feasible(input[0], output[0])

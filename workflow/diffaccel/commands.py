@@ -343,10 +343,8 @@ def _write_tasks(store: Store) -> int:
     """The tasks of the cells that are known, and those that name none; how many there are."""
     from diffaccel.stages import collect
 
-    made = [task for task in store.experiment.scripted if not task.cell or task.cell in store.cells]
     path = store.folder / "tasks" / "tasks.json"
-    collect.tasks(made, [store._record(setup) for setup in store.records], path)
-    return len(made)
+    return collect.tasks(store.experiment.scripted, store.records.values(), path)
 
 
 def _write_script(store: Store, answer: Answer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from os import PathLike as OsPathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from diffaccel.accelerators import combination
-from diffaccel.grid import Cell
+from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import (
     SCHEMA,
     RecordError,
@@ -109,12 +109,15 @@ def _entry(cell: Cell, row: Measurement) -> dict[str, Any]:
     }
 
 
-def tasks(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) -> None:
-    """`tasks.json`: the tasks made from the bounds, then the user's own."""
-    known = {record.cell: record for record in cells(load(searches))}
-    listed = [resolved(task, known[task.cell]) if task.cell else task for task in made]
+def tasks(made: Iterable[Task], found: Iterable[Search], out: PathLike) -> int:
+    """`tasks.json`: the tasks made from the bounds, then the user's own; not those of cells that
+    were not searched. How many there are."""
+    known = {record.cell: record for record in cells(found)}
+    there = (task for task in made if task.cell is None or task.cell in known)
+    listed = [resolved(task, known[task.cell]) if task.cell else task for task in there]
     kept = [task for task in listed if task.required is not None or task.problem is not None]
     write_json(Path(out), {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
+    return len(kept)
 
 
 def misunderstood(made: Iterable[Task], out: PathLike) -> None:
@@ -122,10 +125,10 @@ def misunderstood(made: Iterable[Task], out: PathLike) -> None:
     write_record(Path(out), Search(None, [], [unparsed(task) for task in made]))
 
 
-def feasible(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike) -> None:
-    """The ids of those tasks that were met, one a line."""
-    met = {each.task.id for each in answers(load(searches)) if each.status == "met"}
-    write_text(Path(out), "".join(f"{task.id}\n" for task in made if task.id in met))
+def feasible(search: PathLike, out: PathLike) -> None:
+    """The ids of those tasks of a setup that were met and are to have a script, one a line."""
+    met = [each.task for each in answers(load([search])) if each.status == "met"]
+    write_text(Path(out), "".join(f"{task.id}\n" for task in met if task.origin != "target"))
 
 
 def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
@@ -189,7 +192,21 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
     return row
 
 
-def write_summary(searches: Iterable[PathLike], proofs: Iterable[PathLike], out: PathLike) -> None:
+def write_summary(found: Sequence[Search], proofs: Iterable[PathLike], out: PathLike) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
-    table = summary(load(searches), proofs)
+    table = summary(found, proofs)
     write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))
+
+
+def gather(setups: Collection[Setup], made: Iterable[Task], results: Path) -> None:
+    """Writes the files over all setups of an experiment, of those setups that there are: what the
+    rules do when none is missing."""
+    known = readable(results)
+    own = [search for search in known if search.setup is None or search.setup in setups]
+    if not own:
+        return
+    bounds(known, results / "speedup_bounds.json")
+    params(known, results / "search_params.json")
+    tasks(made, own, results / "tasks" / "tasks.json")
+    proofs = (results / "verify" / f"{each.setup.slug}.json" for each in own if each.setup)
+    write_summary(own, [path for path in proofs if path.exists()], results / "summary.csv")

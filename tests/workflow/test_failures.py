@@ -1,0 +1,66 @@
+"""One setup that fails holds up no other: their scripts are made and proven, and what is gathered
+over all is gathered of these."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from diffaccel.jsonio import read_record
+from diffaccel.records import Proof
+from tests.workflow.conftest import make_project
+
+GOOD = "mini-SD1.5_DDIM_3"
+
+
+def test_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "tasks.txt").write_text(
+        "".join(
+            f"Generate a {model} pipeline using the DDIM sampler with 3 steps, accelerated by "
+            "DeepCache with 1.01x speedup\n"
+            for model in ("broken", "mini-SD1.5")
+        )
+    )
+    later = tmp_path / "later"
+    broken = {"name": "broken", "family": "SD1.5", "source": str(later)}
+    broken["scorer"] = "resources/models/mini-clip"
+    project = make_project(
+        tmp_path / "p",
+        models=[broken, "mini-SD1.5"],  # the one that fails is asked for first
+        steps=[3],
+        speedups=[],
+        loss_limit=0.9,
+        measure={"prompts": 3, "max_prompts": None, "pairs": 1, "max_pairs": 1},
+        tasks_file=str(tmp_path / "tasks.txt"),
+    )
+    results = project.results
+
+    output = project.run(ok=False)
+
+    scripts = {path.stem for path in results.glob("code/*.py")}
+    assert {"user-002", f"{GOOD}_deepcache_bound80"} <= scripts
+    proof = read_record(Proof, results / "verify" / f"{GOOD}.json")
+    assert {verdict.id for verdict in proof.verdicts} == scripts
+    assert "results/cpu/logs/models/broken.log" in output
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert "1 job failed" in page and "model 'broken'" in page
+    for name in ("speedup_bounds", "search_params"):
+        stored = json.loads((results / f"{name}.json").read_text())
+        assert stored and all(key.startswith("('mini-SD1.5', ") for key in stored)
+    listed = json.loads((results / "tasks/tasks.json").read_text())["tasks"]
+    assert "user-002" in {task["id"] for task in listed}
+    assert "user-001" not in {task["id"] for task in listed}
+    assert set(pd.read_csv(results / "summary.csv")["model"]) == {"mini-SD1.5"}
+
+    # A script that was deleted is made again, though the other setup fails again.
+    rows = project.journal_lines()
+    (results / "code/user-002.py").unlink()
+    project.run(ok=False)
+    assert (results / "code/user-002.py").exists() and project.journal_lines() == rows
+
+    # What is gathered over all is gathered anew when it is there.
+    later.symlink_to(project.folder / "resources/models/mini-SD1.5")
+    planned = project.run("--dry-run")
+    assert "baseline, bounds, feasible, params, search, summary, tasks" in planned
