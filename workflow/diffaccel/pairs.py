@@ -6,6 +6,7 @@ All of it is in logarithms of the pairs' ratios: twice as fast is as far off as 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,3 +73,24 @@ def drift(logs: Floats) -> float:
     if abs(np.sign(slopes).mean()) < TREND:
         return 0.0
     return float(np.expm1(np.median(slopes) * (len(logs) - 1)))
+
+
+def at_least(logs: Floats, least: float, error: float) -> bool | None:
+    """Whether what was timed again and again is at least so much; None while that is not clear.
+
+    A t-test of the mean, without outliers.
+
+    Args:
+        logs: logarithms of ratios or times, one a round.
+        least: logarithm, too.
+        error: probability of saying what is not so where it lies right at ``least``.
+    """
+    from scipy.stats import t
+
+    kept = np.delete(logs, outliers(logs))
+    if len(kept) < 2:
+        return None
+    away, spread = float(kept.mean()) - least, float(kept.std(ddof=1))
+    if abs(away) <= float(t.ppf(1 - error / 2, len(kept) - 1)) * spread / math.sqrt(len(kept)):
+        return None
+    return away > 0

@@ -8,8 +8,9 @@ from typing import Literal
 from diffaccel.grid import Setup
 from diffaccel.records import Timing
 
-Outcome = Literal["passed", "static", "absolute", "relative", "skipped"]
-"""Passed, or the stage in which a script failed, or not judged."""
+Outcome = Literal["passed", "static", "absolute", "relative", "undecided", "skipped"]
+"""Passed, or the stage in which a script failed, or too noisy a clock to tell whether it is as fast
+as was asked, or not judged."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,17 @@ from diffaccel.judge.records import Judged, Judgement
 from diffaccel.tasks import Category
 
 STAGES = ("static", "absolute", "relative")
+PASSED = {"static": 0, "absolute": 1, "relative": 2, "undecided": 2, "passed": 3}
+"""Outcome -> how many stages were passed."""
 
 
 def pass_rates(judgements: Sequence[Judgement], absent: int = 0) -> pd.DataFrame:
     """A row a category, and one of all.
 
     ``static``, ``absolute`` and ``relative`` are shares of the judged scripts that passed this
-    stage and those before it. ``achievement`` is the mean, over those that were asked for a
-    speedup, of the reached over the asked one, 1 at most, and 0 where the script failed before.
+    stage and those before it, ``undecided`` is how many failed only in that the clock was too noisy
+    to tell. ``achievement`` is the mean, over those that were asked for a speedup, of the reached
+    over the asked one, 1 at most, and 0 where the script failed before.
 
     Args:
         absent: how many tasks have no script.
@@ -39,8 +42,8 @@ def _rates(judgements: Sequence[Judgement]) -> dict[str, Any]:
     judged = [each for each in judgements if each.outcome != "skipped"]
     row: dict[str, Any] = {"scripts": len(judgements), "judged": len(judged)}
     for number, stage in enumerate(STAGES):
-        failed = STAGES[: number + 1]
-        row[stage] = _mean([float(each.outcome not in failed) for each in judged])
+        row[stage] = _mean([float(PASSED[each.outcome] > number) for each in judged])
+    row["undecided"] = sum(each.outcome == "undecided" for each in judged)
     asked = [each for each in judged if each.required_speedup is not None]
     row["achievement"] = _mean([_achieved(each) for each in asked])
     return row
