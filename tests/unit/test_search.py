@@ -306,6 +306,33 @@ def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, 
         assert found.chosen is None and found.nearest is not None
 
 
+def test_the_fastest_is_the_bound_at_its_own_limit(tmp_path: Path) -> None:
+    opened, measurer = cell_search(tmp_path), Noisy()
+    known = frontier(opened, measurer)
+    for limit in (0.02, 0.01, 0.04):
+        task = Task("t", "user", CELL, None, None, limit, "a sentence")
+        found = answer(task, known, opened, measurer)
+        speedups = [response(nest(point)) for point in opened.space.points()]
+        best = max(speedup for speedup, loss in speedups if loss < limit)
+        assert found.chosen is not None and found.chosen.loss < limit
+        assert found.chosen.speedup == pytest.approx(best, rel=0.03)
+        # What it is must be kept by the script.
+        assert found.task.required == pytest.approx(found.chosen.speedup, abs=0.01)
+    none = answer(replace(task, max_loss=1e-9), known, opened, measurer)
+    assert none.status == "infeasible" and "no setting has a loss below 1e-09" in none.reason
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.3, "met"), (0.6, "met"), (0.01, "infeasible")])
+def test_a_latency_is_a_speedup(tmp_path: Path, seconds: float, status: str) -> None:
+    """A plain call takes a second for two images."""
+    opened, measurer = cell_search(tmp_path), Noisy()
+    task = Task("t", "user", CELL, None, None, 0.02, "a sentence", latency_s=seconds)
+    found = answer(task, frontier(opened, measurer), opened, measurer)
+    assert found.status == status and found.task.required == math.ceil(50 / seconds) / 100
+    if found.chosen is not None:
+        assert 0.5 / found.chosen.speedup <= seconds and found.chosen.loss < 0.02
+
+
 def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
     known = frontier(cell_search(tmp_path), Noisy())
     stored = search.stored_bound(known)

@@ -412,13 +412,28 @@ def test_no_sentence_is_that_long() -> None:
         parse("x" * 1_000_000, MODELS)
 
 
-def test_the_users_own_tasks_need_a_speedup(tmp_path: Path) -> None:
+def test_the_users_own_tasks_are_of_any_category_with_accelerators(tmp_path: Path) -> None:
+    start = "Generate a SD1.5 pipeline using the DDIM sampler with 50 steps"
+    lines = [
+        f"{start}, accelerated by DeepCache with 3x speedup",
+        f"{start}, accelerated by DeepCache and ToMe with precision loss not exceeding 0.01",
+        f"{start}, accelerated by DeepCache, running on cpu in at most 1.5 seconds per image",
+        f"{start}, accelerated by DeepCache, running on nvidia-h100 in at most 2 seconds per image",
+        start,
+    ]
     path = tmp_path / "tasks.txt"
-    words = [PARTS[name] for name in PARTS if name not in ("speedup", "max_loss")]
-    path.write_text(" ".join(PARTS.values()) + "\n" + " ".join(words))
-    whole, bare = Experiment(Config(tasks_file=str(path))).user_tasks
-    assert whole.required == 3.0 and whole.problem is None
-    assert bare.cell is None and "no speedup given (category 3)" in str(bare.problem)
+    path.write_text("\n".join(lines))
+    made = Experiment(Config(tasks_file=str(path), platform="cpu")).user_tasks
+    speedup, fastest, latency, elsewhere, plain = made
+    assert (speedup.required, speedup.latency_s, speedup.fastest) == (3.0, None, False)
+    assert fastest.fastest and fastest.cell is not None and fastest.max_loss == 0.01
+    assert fastest.cell.accelerators == ("deepcache", "tome")
+    assert (latency.required, latency.latency_s, latency.fastest) == (None, 1.5, False)
+    assert (
+        elsewhere.cell is None
+        and "for nvidia-h100, and what is measured here is for cpu" in str(elsewhere.problem)
+    )
+    assert plain.cell is None and "no accelerators given (category 1)" in str(plain.problem)
 
 
 def test_titles_of_all_combinations_are_read() -> None:

@@ -103,6 +103,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
         f"{start} DeepCache with 1.1x speedup and precision loss not exceeding 0.4\n"
         f"{start} DeepCache with 60x speedup\n"
         f"{start} MagicCache with 2x speedup\n"
+        f"{start} DeepCache\n"
+        f"{start} DeepCache, running on cpu in at most 100 seconds per image\n"
     )
     project = make_project(
         tmp_path_factory.mktemp("finished") / "p",

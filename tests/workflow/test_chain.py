@@ -82,7 +82,10 @@ def test_each_kind_of_answer(finished: Finished) -> None:
         assert found is not None
         return found
 
-    assert answer("user-001").status == "met"
+    for name in ("user-001", "user-004", "user-005"):
+        assert answer(name).status == "met"
+    bound = frontier_of(results).bound
+    assert bound is not None and answer("user-004").chosen == bound
     too_fast = answer("user-002")
     assert too_fast.status == "infeasible" and "above the bound" in too_fast.reason
     assert too_fast.nearest is not None
@@ -237,7 +240,7 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     project, output = finished
     table = pd.read_csv(project.results / "summary.csv")
     assert set(table["status"]) == {"met", "infeasible", "unparsed"}
-    assert len(table) == 2 + 3 + 3
+    assert len(table) == 2 + 3 + 5
     assert "MagicCache" in output and "60.0x is above the bound" in output
 
 

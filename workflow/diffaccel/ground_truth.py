@@ -152,7 +152,7 @@ def best(request: Request, known: Known | None) -> Measurement | None:
     limit = request.max_loss or known.loss_limit
     required = request.speedup
     if request.latency_s is not None:
-        required = known.seconds_per_image / request.latency_s
+        required = known.baseline.seconds_per_image / request.latency_s
         if required <= 1 and not request.accelerators:
             return None
     options = _options(request.accelerators, known)

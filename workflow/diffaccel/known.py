@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,11 +54,6 @@ class Known:
     def loss_limit(self) -> float:
         """That the setup was searched with."""
         return self.search.cells[0].loss_limit
-
-    @property
-    def seconds_per_image(self) -> float:
-        """Of the plain pipeline: the median of whole calls over the images of a call."""
-        return statistics.median(self.baseline.seconds) / self.baseline.spec.batch_size
 
     def options(self, names: Names) -> list[Option]:
         """Of one cell; none where it was not searched or was refused. What was chosen by the upper

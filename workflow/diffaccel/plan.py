@@ -95,20 +95,28 @@ class Experiment:
         try:
             request = tasks.parse(sentence, list(self.specs))
             self._refuse_untrained(request.model)
-            required = self._required(request)
+            self._refuse_other_work(request)
         except tasks.TaskError as error:
             return Task(name, "user", None, None, None, limit, sentence, str(error))
         cell = Cell(request.setup, request.accelerators)
         max_loss = limit if request.max_loss is None else request.max_loss
-        return Task(name, "user", cell, required, None, max_loss, sentence)
+        latency = request.latency_s
+        speedup = request.speedup
+        return Task(name, "user", cell, speedup, None, max_loss, sentence, latency_s=latency)
 
-    def _required(self, request: tasks.Request) -> float:
-        if request.speedup is None:
+    def _refuse_other_work(self, request: tasks.Request) -> None:
+        """Of what is understood, what is not searched for here."""
+        if not request.accelerators:
             raise tasks.TaskError(
-                f"no speedup given (category {request.category}): what is searched for here needs "
-                "accelerators and a speedup"
+                f"no accelerators given (category {request.category}): what is searched for here "
+                "are their settings. Name one or several, e.g. accelerated by DeepCache"
             )
-        return request.speedup
+        here = devices.slug(self.platform)
+        if request.platform not in (None, here):
+            raise tasks.TaskError(
+                f"the task is for {request.platform}, and what is measured here is for {here}: "
+                "run it there"
+            )
 
     def _refuse_untrained(self, model: str) -> None:
         if self.specs[model].untrained:

@@ -107,7 +107,7 @@ def _measured(known: Known, platform: str) -> Latency | None:
         return None
     speedup, max_loss = max(bounds)
     setup, size = known.baseline.setup, known.baseline.spec.batch_size
-    plain = known.seconds_per_image
+    plain = known.baseline.seconds_per_image
     return Latency(setup, devices.slug(platform), size, plain, plain / speedup, max_loss)
 
 

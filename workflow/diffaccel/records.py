@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -154,6 +155,11 @@ class Baseline:
     seconds: list[float]
     image_digests: list[str]
     date: str
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Of a whole call, the median, over its images."""
+        return statistics.median(self.seconds) / self.spec.batch_size
 
     @functools.cached_property
     def looks(self) -> Looks:
@@ -355,10 +361,13 @@ class Task:
     Args:
         origin: ``target`` (a configured speedup), ``bound`` (a share of the stored bound) or
             ``user`` (a line of the user's list).
-        required: the speedup asked for; for ``bound`` known only once the bound is.
+        required: the speedup asked for. For ``bound`` and for a latency it is known only once these
+            are; where the fastest is asked for, it is what was found.
         fraction: for ``bound``, the share of the stored ``max_speedup``.
         sentence: as given, or as made.
         problem: why a sentence could not be understood.
+        latency_s: the seconds per image asked for; with neither these nor a speedup nor a fraction,
+            the fastest is.
     """
 
     id: str
@@ -369,6 +378,12 @@ class Task:
     max_loss: float
     sentence: str | None
     problem: str | None = None
+    latency_s: float | None = None
+
+    @property
+    def fastest(self) -> bool:
+        """Whether the fastest is asked for that loses no more than it may."""
+        return self.required is None and self.fraction is None and self.latency_s is None
 
 
 @dataclass(frozen=True)

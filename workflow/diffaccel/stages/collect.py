@@ -115,7 +115,7 @@ def tasks(made: Iterable[Task], found: Iterable[Search], out: PathLike) -> int:
     known = {record.cell: record for record in cells(found)}
     there = (task for task in made if task.cell is None or task.cell in known)
     listed = [resolved(task, known[task.cell]) if task.cell else task for task in there]
-    kept = [task for task in listed if task.required is not None or task.problem is not None]
+    kept = [task for task in listed if task.required is not None or task.origin == "user"]
     write_json(Path(out), {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
     return len(kept)
 

@@ -220,14 +220,20 @@ def _answering(
 ) -> Wants:
     """Answers a cell's tasks into ``found``: what was drawn is timed for all of them together, and
     only then is there a search for one after the other."""
-    hopeful = []
+    hopeful, open_ended = [], []
     for task in made:
+        task = _in_time(task, search.baseline)
         reason = _hopeless(task, known)
         task = resolved(task, known)
-        if reason is None and task.required is not None:
+        if reason is not None:
+            found[task.id] = _infeasible(task, reason, search)
+        elif task.required is not None:
             hopeful.append((task, task.required))
         else:
-            found[task.id] = _infeasible(task, reason or "", search)
+            open_ended.append(task)
+    for task in open_ended:
+        yield from search.decide([], task.max_loss, bound=True)
+        found[task.id] = _fastest(task, search)
     for limit in sorted({task.max_loss for task, _ in hopeful}):
         yield from search.meet([r for task, r in hopeful if task.max_loss == limit], limit)
     for task, required in hopeful:
@@ -246,14 +252,34 @@ def _answering(
             found[task.id] = _infeasible(task, reason, search)
 
 
+def _in_time(task: Task, baseline: Baseline) -> Task:
+    """The task with the speedup that its latency takes, if it asks for one."""
+    if task.latency_s is None:
+        return task
+    required = math.ceil(100 * baseline.seconds_per_image / task.latency_s) / 100
+    return dataclasses.replace(task, required=required)
+
+
+def _fastest(task: Task, search: CellSearch) -> Answer:
+    """The answer to a task that asks for the fastest; what that is must then be kept."""
+    chosen = _bound(search, task.max_loss)
+    if chosen is None:
+        return _infeasible(task, f"no setting has a loss below {task.max_loss}", search)
+    task = dataclasses.replace(task, required=math.floor(100 * chosen.speedup) / 100)
+    clear = search.clear(chosen, chosen.speedup, task.max_loss)
+    return Answer(task, "met", "", chosen, None, search.baseline.environment, clear)
+
+
 def _hopeless(task: Task, known: Frontier) -> str | None:
     """Why a task cannot be met whatever is measured, or None."""
     if known.status == "refused":
         return known.reason
+    if task.fastest:
+        return None
     required = _required(task, known)
     if required is None:
         return f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
-    if required <= 1:
+    if required <= 1 and task.latency_s is None:
         return f"{required}x is no speedup: the bound of {stored_bound(known)}x leaves none"
     limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
     if limit is not None and required > limit:
