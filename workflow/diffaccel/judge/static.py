@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from diffaccel.accelerators import ACCELERATORS
 from diffaccel.accelerators.base import Way
 from diffaccel.judge.syntax import GENERAL, Drawing, Script, UnreadableError, plain
-from diffaccel.judge.values import OWN, UNKNOWN, Arguments, Const, Thing, Value, options
+from diffaccel.judge.syntax.values import OWN, UNKNOWN, Arguments, Const, Thing, Value, options
 
 LOAD, DRAW = "load_pipeline", "generate"
 """The functions that a judged script must have; see docs/judge.md."""

@@ -1,0 +1,135 @@
+"""Names, attributes and items: what they hold, and what is put into them."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+
+from diffaccel.judge.syntax.pipelines import PIPE, Pipelines, plain
+from diffaccel.judge.syntax.values import (
+    UNKNOWN,
+    Arguments,
+    Class,
+    Const,
+    Either,
+    Function,
+    Instance,
+    Pipeline,
+    Table,
+    Thing,
+    Value,
+    about_of,
+    either,
+    options,
+    unpacked,
+    updated,
+)
+from diffaccel.judge.syntax.ways import Frame
+
+LONGEST_PATH = 200
+PROPERTIES = {"property", "cached_property"}
+
+
+class Names(Pipelines):
+    """Reads and writes them."""
+
+    def _function(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, frame: Frame
+    ) -> Function:
+        own = node.args
+        places = [*own.posonlyargs, *own.args]
+        pairs = [*zip(places[len(places) - len(own.defaults) :], own.defaults, strict=True)]
+        pairs += [(a, d) for a, d in zip(own.kwonlyargs, own.kw_defaults, strict=True) if d]
+        defaults = {argument.arg: self._value(default, frame) for argument, default in pairs}
+        return Function(node, frame.scope, defaults)
+
+    def _holder(self, name: str, scope: int | None) -> int:
+        while scope is not None and ("name", scope, name) not in self._state:
+            scope = self._parents[scope]
+        return scope or 0
+
+    def _look_up(self, name: str, frame: Frame) -> Value:
+        scope = self._holder(name, frame.outside.get(name, frame.scope))
+        found = self._state.get(("name", scope, name))
+        if found is not None:
+            return found
+        if name == "__name__":
+            return Const("judged")
+        return Thing(name) if hasattr(builtins, name) else UNKNOWN
+
+    def _bind(self, name: str, value: Value, frame: Frame) -> None:
+        self._state[("name", frame.outside.get(name, frame.scope), name)] = value
+
+    def _assign(self, target: ast.expr, value: Value, frame: Frame) -> None:
+        self._charge(1)
+        if isinstance(target, ast.Name):
+            self._bind(target.id, value, frame)
+        elif isinstance(target, ast.Starred):
+            self._assign(target.value, UNKNOWN, frame)
+        elif isinstance(target, ast.Tuple | ast.List):
+            items = unpacked(value, len(target.elts))
+            for each, item in zip(target.elts, items, strict=True):
+                self._assign(each, item, frame)
+        elif isinstance(target, ast.Attribute):
+            self._set(self._value(target.value, frame), target.attr, value)
+            if isinstance(target.value, ast.Attribute):
+                owners = options(self._value(target.value.value, frame))
+                about = frozenset(each.number for each in owners if isinstance(each, Pipeline))
+                self._note(f"{PIPE}.{target.value.attr}.{target.attr}=" if about else "", about)
+        elif isinstance(target, ast.Subscript):
+            self._set_item(target, value, frame)
+
+    def _set(self, owner: Value, name: str, value: Value) -> None:
+        for each in options(owner):
+            if isinstance(each, Pipeline | Instance | Class):
+                self._state[("attribute", each.number, name)] = value
+            if isinstance(each, Pipeline):
+                self._note(f"{PIPE}.{name}=", frozenset([each.number]))
+            elif isinstance(each, Thing) and each.path:
+                self._note(f"{each.path}.{name}=", each.about)
+            if isinstance(each, Pipeline | Thing):
+                self._hand_over([value])
+
+    def _set_item(self, target: ast.Subscript, value: Value, frame: Frame) -> None:
+        table = self._value(target.value, frame)
+        key = self._value(target.slice, frame)
+        if isinstance(target.value, ast.Name):
+            known = isinstance(table, Table) and isinstance(key, Const)
+            new = updated(table, {key.value: value}) if known else UNKNOWN  # type: ignore[union-attr]
+            self._bind(target.value.id, new, frame)
+
+    def _attribute(self, owner: Value, name: str) -> Value:
+        if isinstance(owner, Either):
+            return either(self._attribute(each, name) for each in owner.options)
+        if isinstance(owner, Pipeline | Instance | Class):
+            known = self._state.get(("attribute", owner.number, name))
+            if known is not None:
+                return known
+        if isinstance(owner, Pipeline):
+            return Thing(f"{PIPE}.{name}", frozenset([owner.number]))
+        if isinstance(owner, Instance):
+            return self._member(owner, name)
+        if isinstance(owner, Class):
+            return owner.methods.get(name, UNKNOWN)
+        if isinstance(owner, Thing):
+            short = 0 < len(owner.path) < LONGEST_PATH
+            return Thing(plain(f"{owner.path}.{name}") if short else "", owner.about)
+        return Thing("", about_of([owner]))
+
+    def _member(self, owner: Instance, name: str) -> Value:
+        method = owner.kind.methods.get(name)
+        if method is None:
+            return self._state.get(("attribute", owner.kind.number, name), UNKNOWN)
+        kinds = {_last_name(each) for each in getattr(method.node, "decorator_list", [])}
+        if "staticmethod" in kinds:
+            return method
+        first = owner.kind if "classmethod" in kinds else owner
+        bound = Function(method.node, method.scope, method.defaults, first)
+        return self._call(bound, Arguments()) if kinds & PROPERTIES else bound
+
+
+def _last_name(node: ast.expr) -> str:
+    """``c`` of ``a.b.c``, and of ``c``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
