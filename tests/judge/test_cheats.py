@@ -9,15 +9,15 @@ import ast
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diffaccel.grid import Setup
-from diffaccel.judge import judging
-from diffaccel.judge.judging import Case, Court
+from diffaccel.judge.case import Case
+from diffaccel.judge.judging import Court
 from diffaccel.judge.records import Asked, Judgement, JudgeOptions
 from diffaccel.metrics import SCORE
 from diffaccel.metrics.base import Images
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 CHEATS = sorted((HERE / "cheats").glob("*.py"))
 SETUP = Setup("mini-SD1.5", "DDIM", 8)
 WORDS = [f"{colour} {shape}" for colour in ["red", "green", "blue"] for shape in "ab"]
-SPEC = judging.replace(
+SPEC = replace(
     known_models()["mini-SD1.5"], height=8, width=8, batch_size=2, threads=1, jobs_per_gpu=1
 )
 

@@ -17,7 +17,9 @@ from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
 from diffaccel.judge import judging, sandbox
 from diffaccel.judge.asked import given, read_asked
-from diffaccel.judge.judging import LOOKS, Case, Drawn, read_script, room, share_of_own
+from diffaccel.judge.case import Case, room
+from diffaccel.judge.drawn import LOOKS, Drawn, share_of_own
+from diffaccel.judge.judging import read_script
 from diffaccel.judge.records import Asked, Judged, Judgement, JudgeOptions
 from diffaccel.judge.table import as_text, pass_rates, write_pass_rates
 from diffaccel.models import known_models

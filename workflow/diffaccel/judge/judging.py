@@ -17,22 +17,22 @@ import random
 import stat
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffaccel import bench as benches
-from diffaccel import devices, sources, tasks
+from diffaccel import devices, tasks
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup, scheduler_class
 from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, read_json, to_json
+from diffaccel.jsonio import digest
 from diffaccel.judge import sandbox
-from diffaccel.judge.records import Asked, Judged, Judgement, JudgeOptions, Outcome
-from diffaccel.judge.sandbox import Failed, Limits, Room, Sandbox
-from diffaccel.judge.static import Wanted, examine
+from diffaccel.judge.case import Case, room
+from diffaccel.judge.drawn import LOOKS, SLOWED, Drawn, share_of_own
+from diffaccel.judge.records import Asked, Judged, Judgement, Outcome
+from diffaccel.judge.sandbox import Failed, Room, Sandbox
+from diffaccel.judge.static import examine
 from diffaccel.judge.syntax import LONGEST
 from diffaccel.measure import (
     MeasureError,
@@ -44,12 +44,7 @@ from diffaccel.measure import (
 )
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.models import FAMILIES, content_hash, identity
-from diffaccel.pairs import at_least, timing_of
-from diffaccel.prompts import read_prompts
-from diffaccel.records import MeasureOptions, ModelSpec
-from diffaccel.stages import code
-from diffaccel.stages.verify import TOLERANCE
+from diffaccel.pairs import timing_of
 from diffaccel.tasks import Category, Request
 
 log = logging.getLogger(__name__)
@@ -57,85 +52,12 @@ log = logging.getLogger(__name__)
 OWN = 0.6
 """Share of the images that must be nearer to their own seed's than to another's; it is a half for
 images that do not depend on the seed."""
-MOST_PROMPTS = 100_000
 ALONE = 2
 """Calls of the plain pipeline that are timed while there is no other."""
-SLOWED = 1.1
-"""How many times as long it may take while the script is there: machines are not that steady."""
 PATIENCE = 20.0
 """How many times as long as the plain pipeline's a call may take, the first apart."""
 SLACK_SECONDS = 30.0
 """On top of that."""
-LOOKS = 5
-"""How often it is looked whether a script is as fast as was asked: after the rounds that are there
-anyway, and while it is not clear, after twice as many each time."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A setup with all that its scripts are judged by.
-
-    Args:
-        spec: the model, fetched.
-        loss_limit: where a task names none.
-    """
-
-    setup: Setup
-    spec: ModelSpec
-    measure: MeasureOptions
-    options: JudgeOptions
-    loss_limit: float
-    platform: str
-
-    @property
-    def family(self) -> Any:
-        return FAMILIES[self.spec.family]
-
-    @property
-    def limits(self) -> Limits:
-        options = self.options
-        memory = int(options.memory_gib * sandbox.GIB)
-        return Limits(
-            memory=memory, load_seconds=options.load_seconds, call_seconds=options.call_seconds
-        )
-
-    def wanted(self, request: Request) -> Wanted:
-        """What a script must do by its syntax."""
-        open_choice = request.category is Category.LATENCY and not request.accelerators
-        return Wanted(
-            pipeline_class=self.family.pipeline_class,
-            source=sources.split(self.spec.source)[0],
-            scheduler_class=scheduler_class(self.setup.scheduler),
-            own_scheduler=own_scheduler(self.spec.source),
-            steps=self.setup.steps,
-            accelerators=None if open_choice else frozenset(request.accelerators),
-        )
-
-    def plain(self) -> str:
-        """The source of the plain pipeline's script."""
-        return code.plain(self.spec, self.setup, "the plain pipeline, to compare with")
-
-    def prompts(self) -> list[str]:
-        """All prompts of the model's file, of which some are drawn."""
-        return read_prompts(Path(self.spec.prompts), self.measure.prompts, most=MOST_PROMPTS)
-
-    def digest(self) -> str:
-        """Of all that judgements depend on, besides scripts and tasks and chance."""
-        return digest(
-            [
-                to_json(self.setup),
-                identity(self.spec),
-                content_hash(self.spec.scorer),
-                to_json(replace(self.spec, scorer="", source="", prompts="")),
-                self.prompts(),
-                to_json(self.measure),
-                to_json(self.options),
-                self.loss_limit,
-                self.platform,
-                devices.describe(),
-                benches.versions(),
-            ]
-        )
 
 
 def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Judged:
@@ -186,53 +108,6 @@ def _say(said: Judgement) -> None:
         numbers = f" {said.speedup:.2f}x, loss {said.loss:+.4f}"
     reason = f": {said.reason}" if said.reason else ""
     log.info("%s: %s%s%s", said.id, said.outcome, numbers, reason)
-
-
-@dataclass
-class Drawn:
-    """What a script and the plain pipeline drew of the same prompts and seeds, in turn.
-
-    Args:
-        prompts: one an image; each is there twice, one after the other, with two seeds.
-        images, references: of the script and of the plain pipeline, a batch each.
-        pairs: seconds of the plain pipeline and of the script, a round each.
-        alone: seconds of the plain pipeline before the script was there, and after.
-    """
-
-    prompts: list[str] = field(default_factory=list)
-    images: list[Images] = field(default_factory=list)
-    references: list[Images] = field(default_factory=list)
-    pairs: list[tuple[float, float]] = field(default_factory=list)
-    alone: list[float] = field(default_factory=list)
-
-    def reached(self, said: Judgement, images: int, confidence: float) -> bool | None:
-        """Whether the speedup or the latency that was asked for is, if one was; None where the
-        clock does not tell. `TOLERANCE` is left to it, as where our own scripts are proven.
-
-        Args:
-            images: of a call.
-            confidence: over all looks together.
-        """
-        plain, own = np.array(self.fair_pairs()).T
-        left, error = math.log(1 - TOLERANCE), (1 - confidence) / LOOKS
-        if said.required_speedup is not None:
-            return at_least(np.log(plain / own), math.log(said.required_speedup) + left, error)
-        if said.max_seconds_per_image is not None:
-            return at_least(
-                -np.log(own / images), left - math.log(said.max_seconds_per_image), error
-            )
-        return True
-
-    def fair_pairs(self) -> list[tuple[float, float]]:
-        """The pairs; where the script slowed the plain pipeline down, that one no slower than it
-        ever was alone: what a script does while it is not asked gains it nothing."""
-        if self.slowed() <= SLOWED:
-            return self.pairs
-        return [(min(plain, max(self.alone)), own) for plain, own in self.pairs]
-
-    def slowed(self) -> float:
-        """How many times as long the plain pipeline took while the script was there, at least."""
-        return statistics.median(plain for plain, _ in self.pairs) / max(self.alone)
 
 
 class Court:
@@ -526,54 +401,3 @@ def _loss_limit(request: Request, configured: float) -> float | None:
     if request.category is Category.PLAIN:
         return None
     return configured if request.max_loss is None else request.max_loss
-
-
-def own_scheduler(source: str) -> str | None:
-    """The class of the scheduler that a model comes with, where a file here tells it."""
-    file = "scheduler/scheduler_config.json"
-    path: Any = Path(source) / file
-    if not sources.is_local(source):
-        from huggingface_hub import try_to_load_from_cache
-
-        name, revision = sources.split(source)
-        path = try_to_load_from_cache(name, file, revision=revision)
-    if not isinstance(path, str | Path) or not Path(path).is_file():
-        return None
-    return str(read_json(Path(path)).get("_class_name"))
-
-
-def share_of_own(images: Images, references: Images) -> float:
-    """Share of the images that are nearer to the reference of their own seed than to that of the
-    same prompt and the other seed.
-
-    Args:
-        images, references: two of each prompt, one after the other, with two seeds.
-    """
-    made, known = images.astype(np.float32), references.astype(np.float32)
-    pairs = len(made) // 2 * 2
-    swapped = np.arange(pairs) ^ 1
-    own = ((made[:pairs] - known[:pairs]) ** 2).mean(axis=(1, 2, 3))
-    other = ((made[:pairs] - known[swapped]) ** 2).mean(axis=(1, 2, 3))
-    return float(np.mean(own < other))
-
-
-def room(spec: ModelSpec, *, gpu: bool) -> Room:
-    """What a script of a model sees: the model, and nothing else of this machine's files."""
-    readable: dict[str, Path] = {}
-    environment: dict[str, str] = {}
-    for source in (spec.source, spec.vae, spec.config):
-        if source is None:
-            continue
-        if sources.is_local(source):
-            place = os.path.normpath(os.path.join(sandbox.CODE, source))
-            readable[place] = Path(source).resolve()
-        else:
-            from huggingface_hub import constants
-
-            name = "models--" + sources.split(source)[0].replace("/", "--")
-            readable[str(Path(constants.HF_HUB_CACHE) / name)] = Path(constants.HF_HUB_CACHE, name)
-            environment["HF_HUB_CACHE"] = constants.HF_HUB_CACHE
-    if gpu:
-        kept = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
-        environment |= {name: os.environ[name] for name in kept if name in os.environ}
-    return Room(readable, gpu, environment, 0 if gpu else spec.threads)

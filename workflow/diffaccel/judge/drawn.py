@@ -1,0 +1,83 @@
+"""What a script and the plain pipeline drew in turn, and what that says of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diffaccel.judge.records import Judgement
+from diffaccel.metrics.base import Images
+from diffaccel.pairs import at_least
+from diffaccel.stages.verify import TOLERANCE
+
+SLOWED = 1.1
+"""How many times as long the plain pipeline may take while the script is there: machines are not that
+steady."""
+LOOKS = 5
+"""How often it is looked whether a script is as fast as was asked: after the rounds that are there
+anyway, and while it is not clear, after twice as many each time."""
+
+
+@dataclass
+class Drawn:
+    """What a script and the plain pipeline drew of the same prompts and seeds, in turn.
+
+    Args:
+        prompts: one an image; each is there twice, one after the other, with two seeds.
+        images, references: of the script and of the plain pipeline, a batch each.
+        pairs: seconds of the plain pipeline and of the script, a round each.
+        alone: seconds of the plain pipeline before the script was there, and after.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+    images: list[Images] = field(default_factory=list)
+    references: list[Images] = field(default_factory=list)
+    pairs: list[tuple[float, float]] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+
+    def reached(self, said: Judgement, images: int, confidence: float) -> bool | None:
+        """Whether the speedup or the latency that was asked for is, if one was; None where the
+        clock does not tell. `TOLERANCE` is left to it, as where our own scripts are proven.
+
+        Args:
+            images: of a call.
+            confidence: over all looks together.
+        """
+        plain, own = np.array(self.fair_pairs()).T
+        left, error = math.log(1 - TOLERANCE), (1 - confidence) / LOOKS
+        if said.required_speedup is not None:
+            return at_least(np.log(plain / own), math.log(said.required_speedup) + left, error)
+        if said.max_seconds_per_image is not None:
+            return at_least(
+                -np.log(own / images), left - math.log(said.max_seconds_per_image), error
+            )
+        return True
+
+    def fair_pairs(self) -> list[tuple[float, float]]:
+        """The pairs; where the script slowed the plain pipeline down, that one no slower than it
+        ever was alone: what a script does while it is not asked gains it nothing."""
+        if self.slowed() <= SLOWED:
+            return self.pairs
+        return [(min(plain, max(self.alone)), own) for plain, own in self.pairs]
+
+    def slowed(self) -> float:
+        """How many times as long the plain pipeline took while the script was there, at least."""
+        return statistics.median(plain for plain, _ in self.pairs) / max(self.alone)
+
+
+def share_of_own(images: Images, references: Images) -> float:
+    """Share of the images that are nearer to the reference of their own seed than to that of the
+    same prompt and the other seed.
+
+    Args:
+        images, references: two of each prompt, one after the other, with two seeds.
+    """
+    made, known = images.astype(np.float32), references.astype(np.float32)
+    pairs = len(made) // 2 * 2
+    swapped = np.arange(pairs) ^ 1
+    own = ((made[:pairs] - known[:pairs]) ** 2).mean(axis=(1, 2, 3))
+    other = ((made[:pairs] - known[swapped]) ** 2).mean(axis=(1, 2, 3))
+    return float(np.mean(own < other))
