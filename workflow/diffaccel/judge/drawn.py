@@ -14,8 +14,8 @@ from diffaccel.pairs import at_least
 from diffaccel.stages.verify import TOLERANCE
 
 SLOWED = 1.1
-"""How many times as long the plain pipeline may take while the script is there: machines are not that
-steady."""
+"""How many times as long the plain pipeline may take while the script is there: no machine is
+perfectly steady."""
 LOOKS = 5
 """How often it is looked whether a script is as fast as was asked: after the rounds that are there
 anyway, and while it is not clear, after twice as many each time."""
