@@ -314,7 +314,7 @@ def _view(known: Known, folder: Path, album: Album) -> SetupView:
     return SetupView(
         setup=setup,
         slug=setup.slug,
-        seconds=known.seconds_per_image,
+        seconds=known.baseline.seconds_per_image,
         width=baseline.spec.width,
         height=baseline.spec.height,
         limit=known.loss_limit,
@@ -399,7 +399,7 @@ def _point(
         high=row.loss_interval[1],
         within=one.loss < frontier.loss_limit,
         prompts=row.prompts,
-        seconds=known.seconds_per_image / row.speedup,
+        seconds=known.baseline.seconds_per_image / row.speedup,
         means=row.means,
         marks=marks.get(digest(row.setting), []),
         warnings=row.warnings,
