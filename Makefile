@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run install test lint format bench bench-tables bench-search bench-gpu docs quality lock clean
+.PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead docs quality lock clean
 
 run: install
 	python -m diffaccel run
@@ -19,6 +19,10 @@ install: .venv/installed
 test: install
 	pytest -n 2 --dist loadfile -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
+
+# As root, with Slurm's programs installed (docs/slurm.md): starts a Slurm of its own.
+test-slurm: install
+	pytest tests/slurm
 
 lint: install
 	ruff format --check .
@@ -53,6 +57,11 @@ bench-gpu: install
 	python -m benchmarks.gpu grid
 	python -m benchmarks.gpu report
 
+# What the workflow itself costs: a dry run of the whole grid; minutes of a GPU on full-size models.
+bench-overhead: install
+	python -m benchmarks.overhead dry-run
+	python -m benchmarks.overhead run
+
 # The pages that are made from measurements.
 docs: install
 	python -m benchmarks.gpu report
@@ -63,7 +72,7 @@ quality: install
 # Newest versions that pyproject.toml allows, as exact pins for pip and for conda.
 lock:
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --disable-pip-version-check --quiet --editable .[dev]
+	build/lock/bin/pip install --disable-pip-version-check --quiet --editable .[dev,slurm]
 	build/lock/bin/python envs/lock.py
 	rm -rf build/lock
 

@@ -58,6 +58,12 @@ rule scripts:
         each_setup(get_scripts_of),
 
 
+# A killed run leaves its jobs in Slurm's queue: none of them may write beside those of this one. One
+# that is interrupted may leave what it was just submitting.
+onstart:
+    end_jobs(workflow.workdir_init)
+
+
 onsuccess:
     show_summary(R)
 
@@ -65,5 +71,6 @@ onsuccess:
 onerror:
     collect.gather(EXPERIMENT.setups.values(), EXPERIMENT.scripted, Path(R))
     show_failures(R, log)
+    end_jobs(workflow.workdir_init)
     if TASKS:
         shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")

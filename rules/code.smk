@@ -1,4 +1,9 @@
-# The self-contained script of a task that was met.
+# The self-contained script of a task that was met. A fraction of a second, so never worth a job of a
+# cluster.
+localrules:
+    code,
+
+
 rule code:
     input:
         found=get_found,

@@ -12,6 +12,7 @@ from diffaccel.jsonio import to_json
 from diffaccel.judge.table import write_pass_rates
 from diffaccel.plan import Experiment
 from diffaccel.report import calm_terminal, show_failures, show_summary
+from diffaccel.slurm import end_jobs
 from diffaccel.stages import collect
 
 calm_terminal()
@@ -20,6 +21,13 @@ try:
     TASKS, JUDGED = EXPERIMENT.tasks, EXPERIMENT.judged
 except InputError as error:
     raise WorkflowError(str(error))
+# None where jobs are submitted: each then has the cores of the machine that it gets.
+CORES = workflow.resource_settings.cores
+if CORES is None and EXPERIMENT.config.platform == "auto":
+    raise WorkflowError(
+        "platform: auto is the hardware of this machine, and jobs are submitted to others: name "
+        "theirs in the configuration, e.g. platform: nvidia-h100-80gb-hbm3"
+    )
 
 # Told by the environment, not by params: how many setups there are does not make one stale.
 os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
@@ -41,7 +49,7 @@ def get_threads(wildcards):
     setup = get_setup(wildcards)
     if ON_GPU:
         return 1
-    return EXPERIMENT.spec(setup).threads or workflow.cores or 1
+    return EXPERIMENT.spec(setup).threads or CORES or 1
 
 
 def get_places(wildcards):

@@ -10,7 +10,7 @@ rule train:
         family="sd15|sd21|sdxl",
     conda:
         "../envs/diffaccel.yaml"
-    threads: workflow.cores
+    threads: CORES or 1
     resources:
         gpu=1,
     params:

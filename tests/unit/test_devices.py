@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from diffaccel import devices
+from diffaccel.bench import take_device
 from diffaccel.errors import InputError
+from diffaccel.models import known_models
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,18 @@ def test_different_gpus_are_not_mixed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(InputError, match=r"never mix.*CUDA_VISIBLE_DEVICES"):
         devices.platform()
+
+
+def test_other_hardware_than_that_of_the_results_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    spec = known_models()["mini-SD1.5"]
+    with (
+        contextlib.ExitStack() as stack,
+        pytest.raises(InputError, match="are for 'nvidia-a' and this machine is 'cpu'"),
+    ):
+        take_device(stack, spec, "nvidia-a")
 
 
 HOLD = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -25,7 +26,7 @@ def test_conda_has_the_same_pins() -> None:
 def test_the_pins_are_what_the_project_allows() -> None:
     found = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in pins()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     for requirement in map(Requirement, wanted):
         version = found.get(canonicalize_name(requirement.name))
         assert version is not None, f"run `make lock`: {requirement.name} is not pinned"

@@ -33,10 +33,14 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return "float16" if device.startswith("cuda") else "float32"
 
 
-def take_device(stack: contextlib.ExitStack, spec: ModelSpec) -> devices.Device:
+def take_device(stack: contextlib.ExitStack, spec: ModelSpec, platform: str) -> devices.Device:
     """A device, made ready for a model, until the stack is closed. All that is done meanwhile is
     done beside others, thinking of what to do next as well: it would disturb who is on the clock.
+
+    Raises:
+        InputError: this machine is not of the platform.
     """
+    devices.check_platform(platform)
     device = stack.enter_context(devices.hold_device(spec.jobs_per_gpu))
     stack.enter_context(device.beside())
     be_quiet()

@@ -77,7 +77,7 @@ def check_platform(named: str) -> None:
     if (found := platform()) != named:
         raise InputError(
             f"the results are for {named!r} and this machine is {found!r}; results of "
-            "different hardware never mix: run there, or set platform: auto"
+            f"different hardware never mix: run there, or set platform: {found}"
         )
 
 

@@ -256,9 +256,9 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
     for path in sorted(folder.glob("logs/*/*.log")):
         kind = path.parent.name
         made = folder / kind / f"{path.stem}.{'py' if kind == 'code' else 'json'}"
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        if not made.exists() and lines:
-            yield path, lines[-1]
+        if not made.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            yield path, (lines or ["it said nothing: killed, or out of memory or of time"])[-1]
 
 
 def say_progress(done: Path, total: int) -> None:

@@ -193,7 +193,7 @@ class Court:
 
     @functools.cached_property
     def _device(self) -> devices.Device:
-        return benches.take_device(self._stack, self._case.spec)
+        return benches.take_device(self._stack, self._case.spec, self._case.platform)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Compute]:

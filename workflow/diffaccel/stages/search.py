@@ -72,7 +72,8 @@ class Live:
         from diffaccel import bench
 
         baseline = self._baseline
-        device = bench.take_device(self._stack, baseline.spec)
+        platform = baseline.environment.platform
+        device = bench.take_device(self._stack, baseline.spec, platform)
         made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
         bench.check_same(made, baseline)
         made.call(made.plain, made.batches()[0])  # warm-up

@@ -141,7 +141,8 @@ class Prover:
 
     @functools.cached_property
     def _device(self) -> devices.Device:
-        return benches.take_device(self._stack, self._baseline.spec)
+        platform = self._baseline.environment.platform
+        return benches.take_device(self._stack, self._baseline.spec, platform)
 
     @functools.cached_property
     def _references(self) -> Images:
