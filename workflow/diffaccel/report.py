@@ -282,7 +282,9 @@ def say_progress(done: Path, total: int) -> None:
 
 def calm_terminal() -> None:
     """Leaves out what Snakemake says each time it looks for jobs; no setting of its own does."""
-    noise = ("Select jobs to execute", "Execute ", "Conda environments", "Using shell")
+    jobs = ("Select jobs to execute", "Execute ", "Conda environments", "Using shell")
+    checkpoints = ("DAG of jobs will be updated", "Updating checkpoint dependencies")
+    noise = (*jobs, *checkpoints)
     logging.getLogger("snakemake.logging").addFilter(
         lambda record: not str(record.msg).startswith(noise)
     )
