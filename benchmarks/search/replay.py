@@ -259,16 +259,14 @@ class TableCell(CellSearch):
 
 
 def bound_regret(truth: Truth, cell: Cell, known: Sequence[Estimate | Measurement]) -> float:
-    """Share of the largest true speedup within the limit that the chosen setting lacks; 1 where
-    there is one and none is chosen, or one beyond the limit is."""
-    best = truth.best[cell]
+    """Share of the largest true speedup within the limit that the chosen setting lacks; 1 where one
+    beyond the limit is chosen. The plain pipeline is always at hand: nothing below 1x is lost."""
+    best = max(1.0, truth.best[cell] or 0.0)
     chosen = pareto.bound(known, LIMIT)
-    if best is None:
-        return 0.0 if chosen is None else 1.0
     if chosen is None:
-        return 1.0
+        return 1 - 1 / best
     real = truth.of_setting(chosen.setting)
-    return 1.0 if real.loss >= LIMIT else 1 - real.speedup / best
+    return 1.0 if real.loss >= LIMIT else 1 - max(1.0, real.speedup) / best
 
 
 @dataclass(frozen=True)

@@ -21,27 +21,36 @@ Floats = NDArray[np.float64]
 
 MARGIN = 0.01
 """What the bound must gain, in log-speedup, to count as a gain."""
-FASTER = 0.002
+FASTER = 0.005
 """Expected gain beyond that margin that is worth a measurement."""
 LESS_LOSS = 0.1
 """Expected reduction of a target's loss, as a share of the limit, that is worth a measurement."""
+WILD_STD = 1.5
+"""Standard deviation of the scaled loss about what is predicted, where it is nothing like that."""
 MEETING = 0.1
 """Probability of meeting an open target that is worth a measurement."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of each candidate: log-speedup and scaled loss, means and standard deviations (not 0)."""
+    """Of each candidate: log-speedup and scaled loss, means and standard deviations (not 0).
+
+    Args:
+        wild: share of the candidates whose loss is nothing like what is predicted.
+    """
 
     speed: Floats
     speed_std: Floats
     loss: Floats
     loss_std: Floats
     loss_limit: float  # scaled likewise
+    wild: float = 0.0
 
     def within(self) -> Floats:
         """Probability that the loss is below the limit."""
-        return below((self.loss_limit - self.loss) / self.loss_std)
+        off = self.loss_limit - self.loss
+        usual = below(off / self.loss_std)
+        return usual + self.wild * (below(off / WILD_STD) - usual)
 
     def reaches(self, speedup: float) -> Floats:
         """Probability of at least that speedup."""

@@ -29,8 +29,11 @@ FIRST = (1.0, 0.5, 0.25)
 """Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
 GAINED = 1.1
 """Speedup below which the search does not end before it has looked at each axis alone."""
-CAP = 20
+CAP = 60
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
+WILD = 0.1
+"""Share of a combination's settings whose loss is nothing like what those near them let expect:
+accelerators repair each other's errors where their steps happen to fit."""
 FEWEST = 6
 FEW_AXES = 2
 
@@ -50,7 +53,8 @@ def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forec
     else:
         speed, speed_std = problem.speeds(points)
     limit = scaled(problem.loss_limit, problem.loss_limit)
-    return Forecast(speed, speed_std, loss, loss_std, limit)
+    together = len({axis.name.partition(".")[0] for axis in problem.space.axes}) > 1
+    return Forecast(speed, speed_std, loss, loss_std, limit, WILD if together else 0.0)
 
 
 def _speeds(known: Known, seen: Floats, at: Floats) -> tuple[Floats, Floats]:
