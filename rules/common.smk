@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from diffaccel import ground_truth, prompt_files, prompt_set
+from diffaccel import ground_truth, prompt_files, prompt_set, stores
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
@@ -33,6 +33,10 @@ if CORES is None and EXPERIMENT.config.platform == "auto":
 os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
 
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
+try:
+    stores.mend_if_told(Path(R))
+except InputError as error:
+    raise WorkflowError(str(error))
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
 PLACES = 8

@@ -21,6 +21,7 @@ from diffaccel.metrics.base import Images
 from diffaccel.models import FAMILIES, content_hash, identity
 from diffaccel.prompts import read_prompts
 from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
+from diffaccel.watch import Watch
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -54,12 +55,14 @@ def open_bench(
     options: MeasureOptions,
     device: devices.Device,
     pipe: DiffusionPipeline | None = None,
+    watch: Watch | None = None,
 ) -> Bench:
     """Loads everything that measuring a setup needs; no metrics for an untrained model, which draws
     noise.
 
     Args:
         pipe: a pipeline that is loaded already, its scheduler set; else it is loaded here.
+        watch: who is told of calls, if anybody.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -74,7 +77,7 @@ def open_bench(
         scored = {} if spec.untrained else METRICS
         metrics = {name: each.prepare(spec.scorer, device.name) for name, each in scored.items()}
     pipe.set_progress_bar_config(disable=True)
-    return Bench(pipe, setup, spec, options, prompts, device, metrics)
+    return Bench(pipe, setup, spec, options, prompts, device, metrics, watch or Watch())
 
 
 def be_quiet() -> None:
@@ -200,7 +203,12 @@ def load_images(folder: Path, baseline: Baseline) -> Images:
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{folder}: no {missing[0]}; delete the folder to have it made again")
-    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    try:
+        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"{folder}: an image cannot be read ({error}); delete it to make it again"
+        ) from None
     if image_digests(images) != baseline.image_digests:
         raise InputError(f"{folder}: not the images of its record; delete it to make it again")
     return images

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import functools
 import json
 import logging
 import os
@@ -15,7 +17,16 @@ from diffaccel import commands as first_version
 from diffaccel import devices
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell
-from diffaccel.jsonio import dumps, parse, read_record, to_json, write_record, write_text
+from diffaccel.journal import writing
+from diffaccel.jsonio import (
+    dumps,
+    parse,
+    read_record,
+    to_json,
+    write_output,
+    write_record,
+    write_text,
+)
 from diffaccel.records import (
     Baseline,
     MeasureOptions,
@@ -26,8 +37,11 @@ from diffaccel.records import (
     Task,
 )
 from diffaccel.registry import suggest
+from diffaccel.watch import Watch, watched
 
 log = logging.getLogger(__package__)
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def _json(text: str) -> Any:
@@ -68,7 +82,13 @@ def _search(args: argparse.Namespace) -> None:
     options = parse(SearchOptions, job["search"], "search")
     asked = [parse(Task, task, "task") for task in job["tasks"]]
     every = cells if rival is None else [*cells, rival]
-    with search.opened(every, baseline, args.images, args.journals, options) as (opened, measure):
+    with (
+        writing(args.journals / baseline.setup.slug),
+        search.opened(every, baseline, args.images, args.journals, options, args.watch) as (
+            opened,
+            measure,
+        ),
+    ):
         found = decide_beside(
             rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
@@ -82,34 +102,38 @@ def _code(args: argparse.Namespace) -> None:
     answer = read_record(Search, args.found).answer(args.task)
     if answer is None:
         raise InputError(f"{args.found} has no answer to a task {args.task!r}")
-    write_text(args.out, code.script(answer, read_record(Baseline, args.baseline)))
+    write_output(args.out, code.script(answer, read_record(Baseline, args.baseline)))
 
 
 def _verify(args: argparse.Namespace) -> None:
     from diffaccel.stages import verify
 
-    proof = verify.run(
-        read_record(Search, args.found),
-        read_record(Baseline, args.baseline),
-        args.images,
-        args.scripts,
-        args.journal,
-        args.heldout,
-    )
+    with writing(args.journal):
+        proof = verify.run(
+            read_record(Search, args.found),
+            read_record(Baseline, args.baseline),
+            args.images,
+            args.scripts,
+            args.journal,
+            args.heldout,
+            args.watch,
+        )
     write_record(args.out, proof)
 
 
 def _speed(args: argparse.Namespace) -> None:
     from diffaccel.stages import speed
 
-    record = speed.run(
-        parse(Setup, args.job["setup"], "setup"),
-        parse(ModelSpec, args.job["spec"], "spec"),
-        parse(MeasureOptions, args.job["options"], "options"),
-        parse(speed.Order, args.job["order"], "order"),
-        args.job["platform"],
-        args.journal,
-    )
+    with writing(args.journal):
+        record = speed.run(
+            parse(Setup, args.job["setup"], "setup"),
+            parse(ModelSpec, args.job["spec"], "spec"),
+            parse(MeasureOptions, args.job["options"], "options"),
+            parse(speed.Order, args.job["order"], "order"),
+            args.job["platform"],
+            args.journal,
+            args.watch,
+        )
     write_record(args.out, record)
 
 
@@ -214,6 +238,62 @@ def _selftest(args: argparse.Namespace) -> None:
     sys.exit(0 if found.ok else 1)
 
 
+def _store_list(args: argparse.Namespace) -> None:
+    from diffaccel import stores
+
+    rows = stores.overview(args.results)
+    if args.json:
+        print(dumps(rows), end="")
+        return
+    widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]}
+    for row in [{name: name for name in widths}, *rows]:
+        print("  ".join(str(row[name]).ljust(width) for name, width in widths.items()).rstrip())
+
+
+def _store_check(args: argparse.Namespace) -> None:
+    from diffaccel import stores
+
+    if found := stores.problems(args.results):
+        print("\n".join(found))
+        sys.exit(1)
+    log.info("%s: all is as it was written", args.results)
+
+
+def _store_merge(args: argparse.Namespace) -> None:
+    from diffaccel import merging
+
+    conflicts = 0
+    for source in args.sources:
+        done = merging.merge(source, args.into)
+        for path, count in done.rows.items():
+            print(f"{count} rows into {path}")
+        for path in done.records:
+            print(f"copied {path}")
+        for line in done.unread:
+            print(f"left out: {line}")
+        for line in done.conflicts:
+            print(f"conflict, what was there is kept: {line}")
+        conflicts += len(done.conflicts)
+    sys.exit(1 if conflicts else 0)
+
+
+def _store_export(args: argparse.Namespace) -> None:
+    from diffaccel import stores
+
+    rows = [
+        stores.flat(row)
+        for folder in stores.platforms(args.results)
+        for row in stores.Store(folder).rows(args.kind)
+    ]
+    if args.out.suffix == ".jsonl":
+        write_text(args.out, "".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        import pandas as pd
+
+        write_text(args.out, pd.DataFrame(rows).to_csv(index=False))
+    log.info("%d rows in %s", len(rows), args.out)
+
+
 def _results(args: argparse.Namespace) -> Path:
     return args.results or Path("results") / devices.platform()
 
@@ -224,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_show,
         _add_report,
+        _add_store,
         _add_recommend,
         first_version.add_parsers,
         _add_run,
@@ -376,6 +457,37 @@ def _add_stages(commands: Any) -> None:
         command.set_defaults(function=function)
 
 
+def _add_store(commands: Any) -> None:
+    text = "what was measured, across versions and machines"
+    actions = commands.add_parser("store", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    described = {
+        "list": (_store_list, "what is there, by platform and setup"),
+        "check": (_store_check, "say what is not as it was written; exit status 1 if anything"),
+        "merge": (
+            _store_merge,
+            "add the results of other machines. What is there stays: what contradicts it is said, "
+            "and left out; exit status 1 if anything does",
+        ),
+        "export": (_store_export, "all rows of the journals as one table"),
+    }
+    made = {}
+    for name, (function, text) in described.items():
+        made[name] = actions.add_parser(name, help=text.split(".")[0], description=text)
+        made[name].set_defaults(function=function, log=None)
+    results: dict[str, Any] = {"type": Path, "default": Path("results")}
+    for name in ("list", "check", "export"):
+        made[name].add_argument("results", nargs="?", help="default: results", **results)
+    made["list"].add_argument("--json", action="store_true", help="print it as JSON")
+    merge, export = made["merge"].add_argument, made["export"].add_argument
+    merge("sources", nargs="+", type=Path, help="folders of results of other machines")
+    merge("--into", help="folder that they are added to; default: results", **results)
+    kinds = ("drawn", "timed", "verify", "speed", "judge")
+    export("--kind", nargs="+", choices=kinds, default=[], help="of these alone")
+    export("--out", type=Path, required=True, help="the file to write, .csv or .jsonl")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one stage. What is wrong with the input is one line and exit status 2."""
     parser = _parser()
@@ -393,12 +505,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.function in (_baseline, _search, _verify, _verdicts):
         # All is fetched by then; measuring neither waits for a network nor needs one.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if args.function in (_search, _verify, _speed):
+        watched(functools.partial(_do, args))
+    else:
+        _do(args, Watch())
+
+
+def _do(args: argparse.Namespace, watch: Watch) -> None:
+    args.watch = watch
     try:
         args.function(args)
     except InputError as error:
         logging.error("%s", error)
         sys.exit(2)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            logging.error("%s. What was measured is kept: mend that, and run again", error)
+            sys.exit(1)
         logging.exception("%s failed", getattr(args, "out", "the command"))
         raise SystemExit(1) from None
 

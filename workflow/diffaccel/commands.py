@@ -22,7 +22,7 @@ from diffaccel import run, tasks
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import RecordError, read_record, write_json, write_text
+from diffaccel.jsonio import RecordError, read_record, write_json, write_output
 from diffaccel.records import Answer, Baseline, Frontier, Measurement, Search, Task
 from diffaccel.space import in_words
 from diffaccel.tasks.request import problem
@@ -34,9 +34,6 @@ log = logging.getLogger(__name__)
 
 CONFIG = Path("config.yaml")
 """The experiment, from the folder that a command is started in."""
-
-DRY = {"-n", "--dry-run", "--dryrun"}
-"""What snakemake shows its plan for, and does nothing."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -129,7 +126,7 @@ class Store:
             raise InputError("the experiment has no model with weights, so nothing to search")
         files = ["--configfile", *map(str, self.files)] if self.files else []
         well = run.make([*targets, *arguments, *files])
-        if DRY & set(arguments):
+        if run.is_dry(arguments):
             sys.exit(0 if well else 1)
         known = collect.readable(self.folder)
         collect.bounds(known, self.folder / "speedup_bounds.json")
@@ -355,7 +352,7 @@ def _write_script(store: Store, answer: Answer) -> None:
     source = code.script(answer, read_record(Baseline, store.folder / "baseline" / name))
     path = store.folder / "code" / f"{answer.task.id}.py"
     if not path.exists() or path.read_text(encoding="utf-8") != source:
-        write_text(path, source)
+        write_output(path, source)
 
 
 def _end(store: Store, well: bool, made: Sequence[Task]) -> NoReturn:

@@ -90,6 +90,7 @@ class SearchEntry(_Strict):
     space: Literal["coarse", "grid", "full"] = "grid"
     seed: Annotated[int, Field(ge=0)] = 0
     loss_confidence: Literal["point", "upper"] = "point"
+    call_seconds: Annotated[float, Field(gt=0)] = 600.0
 
 
 class VerifyEntry(_Strict):

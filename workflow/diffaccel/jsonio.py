@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,9 @@ from diffaccel.errors import InputError
 
 SCHEMA = 1
 """Version of every record that this package writes."""
+
+SEAL = "seal"
+"""Key of a record's digest."""
 
 R = TypeVar("R")
 
@@ -52,6 +56,40 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+SUMS = ".sha256"
+"""File in a folder of results that lists what was written there, as ``sha256sum`` does."""
+
+
+def write_output(path: Path, text: str) -> None:
+    """Writes a result that has no place for a seal, and notes its checksum in its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = f"{hashlib.sha256(text.encode()).hexdigest()}  {path.name}\n"
+    # First, so that no whole file is without: two sums of one file, and either holds.
+    with (path.parent / SUMS).open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(line)
+    write_text(path, text)
+
+
+def changed_outputs(folder: Path) -> list[Path]:
+    """The files of a folder that are other than `write_output` wrote them."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    sums: dict[str, list[str]] = {}
+    for line in lines:
+        total, _, name = line.partition("  ")
+        if name and Path(name).name == name:
+            sums.setdefault(name, []).append(total)
+    files = {folder / name: known[-2:] for name, known in sorted(sums.items())}
+    return [path for path, known in files.items() if path.is_file() and _sum(path) not in known]
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a plain JSON value atomically."""
     write_text(path, dumps(value))
@@ -70,8 +108,20 @@ def to_json(record: Any) -> Any:
 
 
 def write_record(path: Path, record: Any) -> None:
-    """Writes a dataclass record with its schema version."""
-    write_json(path, {"schema": SCHEMA, **to_json(record)})
+    """Writes a dataclass record with its schema version and its seal."""
+    write_json(path, sealed({"schema": SCHEMA, **to_json(record)}))
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with its digest, by which `is_sealed` knows whether it was changed since."""
+    return {**content, SEAL: digest(content)}
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Whether it is as it was when it was sealed. What has no seal was not written by us, or by a
+    version that knew none: it passes."""
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    return SEAL not in content or content[SEAL] == digest(rest)
 
 
 def parse(kind: type[R], value: Any, where: str) -> R:
@@ -101,7 +151,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path}: there is no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); delete it to have it made again") from None
 
 
@@ -109,7 +161,8 @@ def read_record(kind: type[R], path: Path) -> R:
     """The record in a file.
 
     Raises:
-        RecordError: the file is missing, malformed, or of another schema version.
+        RecordError: the file is missing, malformed, of another schema version, or was changed
+            since it was written.
     """
     value = read_json(path)
     if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
@@ -117,5 +170,11 @@ def read_record(kind: type[R], path: Path) -> R:
         raise RecordError(
             f"{path}: schema {got!r}, this version reads {SCHEMA}; delete it to have it made again"
         )
-    fields = {key: item for key, item in value.items() if key != "schema"}
-    return parse(kind, fields, str(path))
+    fields = {key: item for key, item in value.items() if key not in ("schema", SEAL)}
+    record = parse(kind, fields, str(path))
+    if not is_sealed(value):
+        raise RecordError(
+            f"{path}: changed after it was written; restore it, or delete it to have it made "
+            f"again. If the change is meant, delete its {SEAL!r}"
+        )
+    return record

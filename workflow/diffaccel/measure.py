@@ -15,7 +15,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ import numpy as np
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
+from diffaccel.jsonio import digest
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
 from diffaccel.pairs import timing_of
@@ -40,6 +41,7 @@ from diffaccel.records import (
     SpeedRow,
     Timing,
 )
+from diffaccel.watch import PLAIN, Watch
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -68,11 +70,14 @@ class Called:
     Args:
         seconds: of the call itself.
         whole: with the putting on and taking off of accelerators.
+        size: how many images it drew at once: fewer than it was asked for where there was not
+            enough memory, so that it is several calls, one after the other.
     """
 
     images: Images
     seconds: float
     whole: float
+    size: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Bench:
         prompts: of the whole prompt set; prompt i is generated with seed ``options.seed + i``.
         device: all work on it is done within its ``beside`` or ``alone``.
         metrics: by name.
+        watch: told of every call, and ends those that hang.
     """
 
     pipe: DiffusionPipeline
@@ -93,6 +99,7 @@ class Bench:
     prompts: list[str]
     device: Device
     metrics: dict[str, Compute]
+    watch: Watch = field(default_factory=Watch)
 
     def arguments(self, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
         """Keyword arguments of a pipeline call. The noise comes from one CPU generator a prompt, so
@@ -134,17 +141,48 @@ class Bench:
         end, size = len(self.prompts) if end is None else end, self.spec.batch_size
         return [slice(start, min(start + size, end)) for start in range(first, end, size)]
 
-    def call(self, applied: Applied, batch: slice) -> Called:
-        """Draws one batch."""
+    def called(self, candidate: Candidate, batch: slice) -> Called:
+        """Draws one batch with a candidate, in halves where the memory is not enough.
+
+        Raises:
+            MeasureError: it ended the process before, or hung.
+        """
+        name = digest(candidate.setting)
+        if reason := self.watch.blamed.get(name):
+            raise MeasureError(reason)
+        try:
+            return self.call(candidate.applied, batch, name)
+        except Exception as error:
+            if not _is_out_of_memory(error) or batch.stop - batch.start < 2:
+                raise
+        free_memory()
+        middle = (batch.start + batch.stop) // 2
+        first, second = (
+            self.called(candidate, half)
+            for half in (slice(batch.start, middle), slice(middle, batch.stop))
+        )
+        return Called(
+            np.concatenate([first.images, second.images]),
+            first.seconds + second.seconds,
+            first.whole + second.whole,
+            min(first.size, second.size),
+        )
+
+    def call(self, applied: Applied, batch: slice, name: str = PLAIN) -> Called:
+        """Draws one batch.
+
+        Args:
+            name: of the candidate, for who watches.
+        """
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
-        with self.device.beside():
+        with self.device.beside(), self.watch.calling(name):
             start = time.perf_counter()
             with applied() as generate:
                 images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
             whole = time.perf_counter() - start
         arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
-        return Called(arrays, seconds, whole)
+        return Called(arrays, seconds, whole, len(arrays))
 
     def score(
         self, images: Images, references: Images | None, first: int = 0
@@ -212,7 +250,19 @@ def measure_baseline(bench: Bench) -> BaselineRun:
     together = np.concatenate(images)
     with bench.device.beside():
         scores, shuffled = bench.score(together, None), _shuffled_score(bench, together)
+    if reason := _unscored({**scores, "shuffled": [shuffled]}):
+        raise MeasureError(
+            f"{bench.setup.slug}: the plain pipeline's scores are {reason}: check the model, its "
+            f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
+        )
     return BaselineRun(together, scores, shuffled, seconds)
+
+
+def _unscored(scores: Mapping[str, Sequence[float]]) -> str | None:
+    """Which scores are not numbers, or None."""
+    wrong = {name: int(np.sum(~np.isfinite(values))) for name, values in scores.items()}
+    listed = [f"{name} of {count} images" for name, count in wrong.items() if count]
+    return f"not a number: {', '.join(listed)}" if listed else None
 
 
 def _shuffled_score(bench: Bench, images: Images) -> float:
@@ -309,7 +359,7 @@ def draw(
     made: list[Called] = []
     try:
         for batch in bench.batches(first, candidate.prompts):
-            made.append(bench.call(candidate.applied, batch))
+            made.append(bench.called(candidate, batch))
     except Exception as error:
         failure = _failure(error)
         log.warning("failed: %s: %s", candidate.setting, failure)
@@ -320,6 +370,8 @@ def draw(
     same = references[first : first + len(images)]
     with bench.device.beside():
         scores, scoring = timed(lambda: bench.score(images, same, first), bench.device.name)
+    if reason := _unscored(scores):
+        return _failed(candidate.setting, reason, sum(each.whole for each in made) + scoring)
     first_call: float | None = made[0].whole
     spent = sum(each.whole for each in made) + scoring
     if before is not None:
@@ -327,6 +379,7 @@ def draw(
         spent, first_call = before.spent + spent, before.first_call
     plain = baseline.scores[SCORE][: first + len(images)]
     blank = count_blank(images)
+    warnings = _in_parts("drawn", made, bench.batches(first, candidate.prompts))
     return Drawing(
         setting=candidate.setting,
         loss=loss_of(plain, scores[SCORE]),
@@ -337,7 +390,19 @@ def draw(
         spent=spent,
         date=today(),
         failure=f"{blank} of {len(images)} images are blank" if blank else None,
+        warnings=list(dict.fromkeys([*(before.warnings if before else []), *warnings])),
     )
+
+
+def _in_parts(what: str, made: Sequence[Called], batches: Sequence[slice]) -> list[str]:
+    """What to say where there was not enough memory for whole batches."""
+    smaller = [
+        f"not enough memory for {batch.stop - batch.start} images at once: {what} {called.size} "
+        "at a time"
+        for called, batch in zip(made, batches, strict=True)
+        if called.size < batch.stop - batch.start
+    ]
+    return smaller[:1]
 
 
 def _failed(setting: SettingDict, failure: str, spent: float) -> Drawing:
@@ -375,6 +440,7 @@ class _Trial:
     pairs: list[tuple[float, float]] = field(default_factory=list)
     images: Images | None = None
     failure: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def prepare(self, bench: Bench, batch: slice) -> None:
         """Calls it once, untimed, unless it was called before."""
@@ -385,12 +451,13 @@ class _Trial:
         """One call, or None where it failed: that is a result, not an error. An error of the
         device itself is raised."""
         try:
-            made = bench.call(self.candidate.applied, batch)
+            made = bench.called(self.candidate, batch)
         except Exception as error:
             self.failure = _failure(error)
             log.warning("failed: %s: %s", self.candidate.setting, self.failure)
             return None
         self.images = made.images
+        self.warnings = self.warnings or _in_parts("timed", [made], [batch])
         return made
 
     def wants_more(self, options: MeasureOptions) -> bool:
@@ -410,15 +477,31 @@ def _failure(error: Exception) -> str:
     Raises:
         Exception: it is the device itself that failed.
     """
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    if _is_out_of_memory(error):
+        free_memory()
         return f"out of memory: {str(error).splitlines()[0]}"
+    if isinstance(error, MeasureError):
+        return str(error)
     if "CUDA" in str(error):
         raise error
     return f"{type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
+
+
+def free_memory() -> None:
+    """Gives back what nothing holds any more."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def clock(
@@ -481,7 +564,9 @@ def _speed_row(bench: Bench, trial: _Trial, spent: float, changed: bool) -> Spee
     if trial.failure is not None or trial.images is None:
         return SpeedRow(setting, None, first, spent, today(), trial.failure)
     timing, options = timing_of(trial.pairs), bench.options
-    warnings = ["the baseline's images were not the same when made again"] if changed else []
+    warnings = list(trial.warnings)
+    if changed:
+        warnings.append("the baseline's images were not the same when made again")
     if timing.spread > options.spread:
         count = timing.counted
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")

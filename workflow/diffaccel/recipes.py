@@ -18,7 +18,7 @@ from diffaccel.accelerators import Combination, PipelineFacts, UnsupportedError,
 from diffaccel.accelerators._unpatched import PLAIN
 from diffaccel.errors import InputError
 from diffaccel.grid import scheduler_class
-from diffaccel.jsonio import read_json, read_record, to_json
+from diffaccel.jsonio import SEAL, read_json, read_record, to_json
 from diffaccel.models import FAMILIES, Layout, family_fitting
 from diffaccel.records import Baseline, Measurement, Recipe
 from diffaccel.space import flatten, in_words
@@ -68,7 +68,9 @@ def read_recipe(path: Path) -> Recipe:
     """
     recipe = read_record(Recipe, path)
     given, own = read_json(path), to_json(recipe)
-    strange = [name for name in given if name != "schema" and given[name] != own.get(name)]
+    strange = [
+        name for name in given if name not in ("schema", SEAL) and given[name] != own.get(name)
+    ]
     if strange:
         name = strange[0]
         raise RecipeError(

@@ -9,10 +9,11 @@ import functools
 import math
 import statistics
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from diffaccel.accelerators.base import PipelineFacts
 from diffaccel.grid import Cell, Setup
+from diffaccel.jsonio import to_json
 from diffaccel.sequential import Looks
 from diffaccel.space import Value
 
@@ -104,12 +105,15 @@ class SearchOptions:
         seed: for strategies that draw.
         loss_confidence: what must be below the limit: ``point``, the loss that was measured, or
             ``upper``, the upper end of its interval over the prompts.
+        call_seconds: the longest that a call of a setting may take, its preparation (compiling,
+            say) with it, before it counts as hung; ten plain calls at least.
     """
 
     strategy: str
     space: Literal["coarse", "grid", "full"] = "grid"
     seed: int = 0
     loss_confidence: Literal["point", "upper"] = "point"
+    call_seconds: float = 600.0
 
     def decisive(self, measured: Drawing) -> float:
         """The loss that is compared with the limit."""
@@ -140,6 +144,7 @@ class Baseline:
         shuffled_score: mean score with each image given another image's prompt.
         seconds: times of whole calls of ``spec.batch_size`` prompts.
         image_digests: hash of each image's pixels.
+        warnings: what a reader should know, e.g. a smaller batch than was asked for.
     """
 
     setup: Setup
@@ -155,6 +160,20 @@ class Baseline:
     seconds: list[float]
     image_digests: list[str]
     date: str
+    warnings: list[str] = field(default_factory=list)
+
+    def about(self) -> dict[str, Any]:
+        """What its digest is of, as JSON: inputs by their hashes, and in words."""
+        named = (self.setup, self.spec, self.options, self.environment)
+        setup, spec, options, environment = map(to_json, named)
+        return {
+            "identity": self.identity,
+            "setup": setup,
+            "spec": spec,
+            "options": options,
+            "environment": environment,
+            "prompts": self.prompts,
+        }
 
     @property
     def seconds_per_image(self) -> float:
@@ -216,6 +235,8 @@ class Drawing:
         spent: seconds that all of it took.
         failure: why it can never be chosen (crash, blank images), else None. A crashed setting has
             loss 1 and no scores.
+        warnings: what a reader should know, e.g. that it was drawn in smaller batches, or that the
+            clock was noisy.
     """
 
     setting: SettingDict
@@ -227,6 +248,7 @@ class Drawing:
     spent: float
     date: str
     failure: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def prompts(self) -> int:
@@ -283,12 +305,10 @@ class Measurement(Drawing):
 
     Args:
         speedup: that of ``timing``; 0 where it failed.
-        warnings: what a reader should know, e.g. a noisy clock.
     """
 
     speedup: float
     timing: Timing | None
-    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, drawing: Drawing, timed: SpeedRow) -> Measurement:
@@ -297,10 +317,9 @@ class Measurement(Drawing):
             "spent": drawing.spent + timed.spent,
             "date": timed.date,
             "failure": drawing.failure or timed.failure,
+            "warnings": [*drawing.warnings, *timed.warnings],
         }
-        return cls(
-            **both, speedup=timed.speedup or 0.0, timing=timed.timing, warnings=timed.warnings
-        )
+        return cls(**both, speedup=timed.speedup or 0.0, timing=timed.timing)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffaccel import stores
 from diffaccel.errors import InputError
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 LOCK = Path(".snakemake") / "diffaccel.lock"
+
+
+DRY = {"-n", "--dry-run", "--dryrun"}
+"""What snakemake shows its plan for, and does nothing."""
+
+
+def is_dry(arguments: Sequence[str]) -> bool:
+    """Whether nothing is to be done but shown."""
+    return not DRY.isdisjoint(arguments)
 
 
 def run(arguments: Sequence[str]) -> bool:
@@ -52,7 +62,14 @@ def _snakemake(arguments: Sequence[str]) -> list[str]:
 
 
 def _has_work(command: Sequence[str]) -> bool:
-    planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+    # What is damaged is set aside before the plan is made, so that it is made again.
+    mending = {} if is_dry(command) else {stores.MENDING: "1"}
+    planned = subprocess.run(
+        [*command, "--dry-run"], capture_output=True, text=True, env=os.environ | mending
+    )
+    for line in planned.stderr.splitlines():
+        if line.startswith(stores.SET_ASIDE):
+            print(line, file=sys.stderr)
     return planned.returncode != 0 or "Nothing to be done" not in planned.stdout + planned.stderr
 
 

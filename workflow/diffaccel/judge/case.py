@@ -72,6 +72,16 @@ class Case:
         """All prompts of the model's file, of which some are drawn."""
         return read_prompts(Path(self.spec.prompts), self.measure.prompts, most=MOST_PROMPTS)
 
+    def about(self) -> dict[str, Any]:
+        """What judgements depend on, in words."""
+        return {
+            "setup": to_json(self.setup),
+            "spec": to_json(self.spec),
+            "options": to_json(self.measure),
+            "judge": to_json(self.options),
+            "platform": self.platform,
+        }
+
     def digest(self) -> str:
         """Of all that judgements depend on, besides scripts and tasks and chance."""
         return digest(

@@ -69,7 +69,7 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
         MeasureError: the plain pipeline itself fails, or its score says nothing.
     """
     ran_in = sandbox.how(case.options.sandbox)
-    rows = Journal(journal, digest([case.digest(), ran_in]), Judgement)
+    rows = Journal(journal, digest([case.digest(), ran_in]), Judgement, case.about())
     known = {row.id: row for row in rows.rows()}
     with contextlib.ExitStack() as stack:
         court = Court(case, ran_in, stack)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from diffaccel.jsonio import read_record, write_text
+from diffaccel.jsonio import read_record, write_output
 from diffaccel.judge.records import Judged, Judgement
 from diffaccel.tasks import Category
 
@@ -67,7 +67,7 @@ def read_judgements(records: Iterable[Path | str]) -> list[Judgement]:
 def write_pass_rates(records: Iterable[Path | str], absent: int, out: Path | str) -> None:
     """`pass_rates.csv`: the table of `pass_rates`, numbers to four decimals."""
     table = pass_rates(read_judgements(records), absent)
-    write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))
+    write_output(Path(out), table.to_csv(index=False, float_format="%.4f"))
 
 
 def as_text(folder: Path) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import statistics
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffaccel import devices
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
 from diffaccel.metrics import SCORE
 from diffaccel.models import ModelError
-from diffaccel.records import MeasureOptions, ModelSpec
+from diffaccel.records import Baseline, MeasureOptions, ModelSpec
+
+if TYPE_CHECKING:
+    from diffaccel.measure import Bench
+    from diffaccel.metrics.base import Images
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +25,8 @@ log = logging.getLogger(__name__)
 def run(
     setup: Setup, spec: ModelSpec, options: MeasureOptions, platform: str, out: Path, images: Path
 ) -> None:
-    """Writes the record and the images of a baseline.
+    """Writes the record and the images of a baseline, of smaller batches than asked for where the
+    memory is not enough.
 
     Raises:
         InputError: this is other hardware than the results are for, the model is untrained, or its
@@ -32,24 +39,45 @@ def run(
         )
     with devices.hold_device(spec.jobs_per_gpu) as device:
         devices.check_platform(platform)
-        import torch
-
         from diffaccel import bench
 
-        try:
-            record, made = bench.run_baseline(bench.open_bench(setup, spec, options, device))
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"model {spec.name!r}: {spec.batch_size} images of {spec.height}x{spec.width} at "
-                f"once do not fit on {device.name}: lower batch_size. {str(error).splitlines()[0]}"
-            ) from None
+        record, made = _measured(bench.open_bench(setup, spec, options, device))
         log.info(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",
             setup.slug,
             statistics.median(record.seconds),
-            spec.batch_size,
+            record.spec.batch_size,
             statistics.mean(record.scores[SCORE]),
             record.shuffled_score,
         )
     bench.save_images(images, made)
     write_record(out, record)
+
+
+def _measured(bench: Bench) -> tuple[Baseline, Images]:
+    """The plain pipeline with the largest batch, of that asked for and its halves, that fits. All
+    that is measured beside it has the same."""
+    import torch
+
+    from diffaccel.bench import run_baseline
+    from diffaccel.measure import free_memory
+
+    asked, warnings = bench.spec, list[str]()
+    while True:
+        try:
+            record, images = run_baseline(bench)
+            return replace(record, warnings=warnings), images
+        except torch.OutOfMemoryError as error:
+            size, said = bench.spec.batch_size, str(error).splitlines()[0]
+        if size == 1:
+            raise ModelError(
+                f"model {asked.name!r}: not even one image of {asked.height}x{asked.width} fits on "
+                f"{bench.device.name}: lower height and width. {said}"
+            )
+        free_memory()
+        bench = replace(bench, spec=replace(asked, batch_size=size // 2))
+        warnings = [
+            f"not enough memory for {asked.batch_size} images at once: measured {size // 2} at a "
+            "time"
+        ]
+        log.warning("%s: %s. %s", bench.setup.slug, warnings[0], said)

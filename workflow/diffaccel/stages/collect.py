@@ -15,11 +15,11 @@ from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import (
     SCHEMA,
     RecordError,
+    dumps,
     read_record,
     to_json,
-    write_json,
+    write_output,
     write_record,
-    write_text,
 )
 from diffaccel.records import Answer, Frontier, Measurement, Proof, Search, Task, Verdict
 from diffaccel.space import in_words
@@ -75,7 +75,7 @@ def bounds(found: Iterable[Search], out: PathLike) -> None:
             "measured_speedup": round(known.bound.speedup, 4),
             **_entry(known.cell, known.bound),
         }
-    write_json(Path(out), stored)
+    write_output(Path(out), dumps(stored))
 
 
 def params(found: Sequence[Search], out: PathLike) -> None:
@@ -87,7 +87,7 @@ def params(found: Sequence[Search], out: PathLike) -> None:
     for answer in answers(found):
         if answer.chosen is not None and answer.task.cell is not None:
             _add(stored, answer.task.cell, answer.task.max_loss, answer.chosen)
-    write_json(Path(out), stored)
+    write_output(Path(out), dumps(stored))
 
 
 def _add(stored: dict[str, Any], cell: Cell, loss_limit: float, row: Measurement) -> None:
@@ -116,7 +116,8 @@ def tasks(made: Iterable[Task], found: Iterable[Search], out: PathLike) -> int:
     there = (task for task in made if task.cell is None or task.cell in known)
     listed = [resolved(task, known[task.cell]) if task.cell else task for task in there]
     kept = [task for task in listed if task.required is not None or task.origin == "user"]
-    write_json(Path(out), {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]})
+    whole = {"schema": SCHEMA, "tasks": [to_json(task) for task in kept]}
+    write_output(Path(out), dumps(whole))
     return len(kept)
 
 

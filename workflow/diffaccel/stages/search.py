@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ from diffaccel.stages.cell import (
     fastest,
     settle,
 )
+from diffaccel.watch import Watch
 
 if TYPE_CHECKING:
     from diffaccel.measure import Bench, Candidate
@@ -51,6 +53,10 @@ BOUND_MARGIN = 1.1
 is lost."""
 
 
+PATIENCE = 10.0
+"""How many times as long as the plain pipeline's a call may take at least."""
+
+
 class Live:
     """Measures on the device, which is taken, and the model loaded, when the first setting must be
     measured; both are kept until the stack is closed.
@@ -58,13 +64,19 @@ class Live:
     Args:
         images: folder of the baseline's.
         gallery: gets some of those that are drawn.
+        watch: is told of calls.
     """
 
     def __init__(
-        self, stack: contextlib.ExitStack, baseline: Baseline, images: Path, gallery: Gallery
+        self,
+        stack: contextlib.ExitStack,
+        baseline: Baseline,
+        images: Path,
+        gallery: Gallery,
+        watch: Watch,
     ) -> None:
         self._stack, self._baseline, self._folder = stack, baseline, images
-        self._gallery = gallery
+        self._gallery, self._watch = gallery, watch
         self._warm: set[str] = set()
 
     @functools.cached_property
@@ -74,7 +86,9 @@ class Live:
         baseline = self._baseline
         platform = baseline.environment.platform
         device = bench.take_device(self._stack, baseline.spec, platform)
-        made = bench.open_bench(baseline.setup, baseline.spec, baseline.options, device)
+        made = bench.open_bench(
+            baseline.setup, baseline.spec, baseline.options, device, watch=self._watch
+        )
         bench.check_same(made, baseline)
         made.call(made.plain, made.batches()[0])  # warm-up
         return made, bench.load_images(self._folder, baseline)
@@ -112,24 +126,40 @@ class Live:
 
 @contextlib.contextmanager
 def opened(
-    cells: Sequence[Cell], baseline: Baseline, images: Path, journals: Path, options: SearchOptions
+    cells: Sequence[Cell],
+    baseline: Baseline,
+    images: Path,
+    journals: Path,
+    options: SearchOptions,
+    watch: Watch | None = None,
 ) -> Iterator[tuple[list[CellSearch], Measurer]]:
     """The cells of a setup with what is known of them, and what measures more.
 
     Args:
         journals: folder of the cells' journals.
+        watch: who is told of calls, if anybody.
     """
+    watch = (watch or Watch()).within(call_seconds(baseline, options))
+    about = baseline.about()
     # The times of a model's steps are the same whatever its sampler and however many they are.
-    kin = digest({name: value for name, value in baseline.identity.items() if name != "setup"})
-    timed = Journal(journals / "timed" / f"{baseline.setup.model}.jsonl", kin, Clocking)
+    shared = {name: value for name, value in baseline.identity.items() if name != "setup"}
+    kin = {**{name: about[name] for name in about if name != "setup"}, "identity": shared}
+    path = journals / "timed" / f"{baseline.setup.model}.jsonl"
+    timed = Journal(path, digest(shared), Clocking, kin)
     clocked = Clocked(baseline, timed)
     beside: dict[tuple[str, ...], CellSearch] = {}
     for cell in cells:
-        drawn = Journal(journals / "drawn" / f"{cell.slug}.jsonl", baseline.digest, Drawing)
+        path = journals / "drawn" / f"{cell.slug}.jsonl"
+        drawn = Journal(path, baseline.digest, Drawing, about)
         beside[cell.accelerators] = CellSearch(cell, baseline, drawn, clocked, options, beside)
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)
-        yield list(beside.values()), Live(stack, baseline, images, gallery)
+        yield list(beside.values()), Live(stack, baseline, images, gallery, watch)
+
+
+def call_seconds(baseline: Baseline, options: SearchOptions) -> float:
+    """How long a call may take before it counts as hung."""
+    return max(options.call_seconds, PATIENCE * statistics.median(baseline.seconds))
 
 
 def decide_all(

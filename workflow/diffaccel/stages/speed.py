@@ -19,6 +19,7 @@ from diffaccel.jsonio import digest, to_json
 from diffaccel.models import content_hash
 from diffaccel.records import MeasureOptions, ModelSpec, SettingDict, SpeedRecord, SpeedRow
 from diffaccel.space import Space, flatten, in_words, nest
+from diffaccel.watch import Watch
 
 if TYPE_CHECKING:
     from diffaccel.measure import Bench
@@ -54,6 +55,7 @@ def run(
     order: Order,
     platform: str,
     journal: Path,
+    watch: Watch | None = None,
 ) -> SpeedRecord:
     """Times the plain pipeline and every setting; what the journal has of it is not timed again.
 
@@ -72,7 +74,7 @@ def run(
 
         # The first batch is timed; there is nothing to score, so that no other is needed.
         options = replace(options, prompts=spec.batch_size)
-        bench = benches.open_bench(setup, spec, options, device)
+        bench = benches.open_bench(setup, spec, options, device, watch=watch)
         log.info("%s: loaded", setup.slug)
         return _timed(bench, order, journal)
 
@@ -87,7 +89,14 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
     identity = [to_json(bench.spec), to_json(bench.setup), to_json(bench.options)]
     weights = content_hash(bench.spec.source)
     key = digest([*identity, weights, to_json(environment)])
-    rows = _rows(bench, order, Journal(path, key, SpeedRow))
+    about = {
+        "identity": {"model": weights},
+        "setup": identity[1],
+        "spec": identity[0],
+        "options": identity[2],
+        "environment": to_json(environment),
+    }
+    rows = _rows(bench, order, Journal(path, key, SpeedRow, about))
     seconds = statistics.median(s for row in rows if row.timing for s in row.timing.baseline)
     tflop = call_flops(bench) / 1e12
     record = SpeedRecord(

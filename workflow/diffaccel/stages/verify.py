@@ -45,6 +45,8 @@ from diffaccel.records import (
     SettingDict,
     Verdict,
 )
+from diffaccel.stages.search import call_seconds
+from diffaccel.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ def run(
     scripts: Sequence[Path],
     journal: Path,
     heldout: int = 0,
+    watch: Watch | None = None,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
     did. What the journal has of the same script and the same answer is not measured again.
@@ -89,6 +92,7 @@ def run(
     Args:
         scripts: generated files, each named by its task.
         heldout: how many prompts they are proven on besides, fewer where there are no more.
+        watch: who is told of calls, if anybody.
 
     Raises:
         InputError: a script's task was not met, the baseline was measured otherwise than now, or
@@ -98,7 +102,7 @@ def run(
     unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
-    rows = Journal(journal, baseline.digest, Verdict)
+    rows = Journal(journal, baseline.digest, Verdict, baseline.about())
     known = {verdict.id: verdict for verdict in rows.rows()}
     read = [Script.read(path, found, unseen) for path in scripts]
     missing = [
@@ -108,7 +112,8 @@ def run(
     ]
     together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     with contextlib.ExitStack() as stack:
-        prover = Prover(stack, baseline, images, unseen)
+        limit = call_seconds(baseline, found.cells[0].search)
+        prover = Prover(stack, baseline, images, unseen, (watch or Watch()).within(limit))
         for start in range(0, len(missing), together):
             group = missing[start : start + together]
             for script, (again, other) in zip(group, prover.measure(group), strict=True):
@@ -133,9 +138,10 @@ class Prover:
         baseline: Baseline,
         images: Path,
         unseen: Sequence[str] = (),
+        watch: Watch | None = None,
     ) -> None:
         self._stack, self._baseline, self._folder = stack, baseline, images
-        self._unseen_prompts = list(unseen)
+        self._unseen_prompts, self._watch = list(unseen), watch
         self._bench: Bench | None = None
         self._drawn: dict[str, Drawing] = {}
 
@@ -187,7 +193,12 @@ class Prover:
             pipe = module.load_pipeline(device=device.name)
         if self._bench is None:
             self._bench = benches.open_bench(
-                baseline.setup, baseline.spec, baseline.options, device, pipe=pipe
+                baseline.setup,
+                baseline.spec,
+                baseline.options,
+                device,
+                pipe=pipe,
+                watch=self._watch,
             )
         pipe.set_progress_bar_config(disable=True)
         own = replace(self._bench, pipe=pipe)

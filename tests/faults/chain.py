@@ -1,0 +1,261 @@
+"""The chain, from the model to verified scripts, on an embedded network that takes seconds.
+
+Every job is the real one, a process that does what a rule's command does; what starts them is not
+Snakemake but a few lines that do the same: what is missing is made, its outputs deleted before, and
+whatever is made from it after. A process that has loaded the libraries forks into each, so that
+none of them has to: so many faults can be injected in little time. (`tests.faults.kinds` has some
+for the real Snakemake, too.)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from diffaccel import cli, config, stores
+from diffaccel.jsonio import read_record
+from diffaccel.plan import Experiment
+from diffaccel.records import Search
+from diffaccel.stages import collect
+
+ROOT = Path(__file__).parents[2]
+
+EXPERIMENT: dict[str, Any] = {
+    "models": [{"name": "mini-SD1.5", "height": 96, "width": 96, "batch_size": 4}],
+    "schedulers": ["DDIM"],
+    "steps": [2],
+    "accelerators": ["DeepCache"],
+    "speedups": [50.0],
+    "loss_limit": 0.5,
+    "rival": None,
+    "platform": "cpu",
+    "measure": {"prompts": 4, "max_prompts": None, "pairs": 1, "max_pairs": 1},
+    "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 2.0},
+    "verify": {"heldout": 0},
+}
+"""Every setting of one accelerator is drawn and timed, so that what is measured does not hang on the
+clock."""
+SETUP = "mini-SD1.5_DDIM_2"
+PATIENCE_SECONDS = 300.0
+
+
+def warm_up(folder: Path) -> None:
+    """Loads what the jobs need into this process, which then forks into them: it measures a
+    baseline and puts an accelerator on. One thread, of which a fork has as many."""
+    import torch
+
+    from diffaccel import bench, codegen, devices, picture  # noqa: F401
+    from diffaccel.stages import code, verify  # noqa: F401
+
+    torch.set_num_threads(1)
+    experiment = Experiment(config.load(EXPERIMENT))
+    setup = experiment.setups[SETUP]
+    with devices.hold_device() as device:
+        made = bench.open_bench(setup, experiment.spec(setup), experiment.options, device)
+        bench.save_images(folder, bench.run_baseline(made)[1])
+        setting = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
+        with made.accelerated(setting) as generate:
+            generate(made.prompts, [0] * len(made.prompts))
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with an experiment and its results."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path, **changes: Any) -> Project:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resources").symlink_to(ROOT / "resources")
+        (folder / "config.yaml").write_text(yaml.safe_dump(EXPERIMENT | changes))
+        return cls(folder)
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "cpu"
+
+    @property
+    def output(self) -> str:
+        """What all runs and jobs have said."""
+        path = self.folder / "output.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self, before: Callable[[], None] | None = None) -> int:
+        """A run in a process group of its own; its id, which is the group's.
+
+        Args:
+            before: called in the process of each job before it does anything.
+        """
+        if run := os.fork():
+            return run
+        _become(lambda: _run(self, before), self.folder)
+
+    def run(self, before: Callable[[], None] | None = None) -> int:
+        """Exit status of a run."""
+        return ended(self.start(before))
+
+    def job(self) -> int | None:
+        """Process of the job that is going on, if any."""
+        try:
+            return int((self.folder / "job").read_text() or 0) or None
+        except FileNotFoundError:
+            return None
+
+
+def ended(run: int) -> int:
+    """Exit status of a run, once it has ended; negative for a signal.
+
+    Raises:
+        AssertionError: it does not end.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(run, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.killpg(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    raise AssertionError("the run hung")
+
+
+def _become(work: Callable[[], int], folder: Path) -> NoReturn:
+    """Does nothing else in this forked process any more."""
+    status = 70
+    try:
+        os.setsid()
+        os.chdir(folder)
+        said = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        for number in (1, 2):
+            os.dup2(said, number)
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        logging.root.handlers.clear()
+        status = work()
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        status = 71
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a rule makes, and how."""
+
+    outputs: list[Path]
+    work: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rules, one after the other."""
+
+    experiment: Experiment
+    results: Path
+
+    @cached_property
+    def found(self) -> Search:
+        return read_record(Search, self.results / "search" / f"{SETUP}.json")
+
+    @property
+    def met(self) -> list[str]:
+        names = {answer.task.id for answer in self.found.answers if answer.status == "met"}
+        return [task.id for task in self.experiment.scripted if task.id in names]
+
+    def jobs(self) -> Iterator[Job]:
+        r = self.results
+        model, baseline = r / "models/mini-SD1.5.json", r / f"baseline/{SETUP}.json"
+        search, images = r / f"search/{SETUP}.json", r / f"baseline/{SETUP}"
+        proof = r / f"verify/{SETUP}.json"
+        yield self._command("model", [model], job=self.experiment.model_job("mini-SD1.5"))
+        yield self._command(
+            "baseline",
+            [baseline, images],
+            job=self.experiment.baseline_job(SETUP),
+            model=model,
+            images=images,
+        )
+        beside = {"baseline": baseline, "images": images}
+        job = self.experiment.search_job(SETUP)
+        yield self._command("search", [search], job=job, journals=r / "journal", **beside)
+        yield Job([b := r / "speedup_bounds.json"], lambda: collect.bounds([search], b))
+        yield Job([p := r / "search_params.json"], lambda: collect.params([search], p))
+        asked = self.experiment.scripted
+        yield Job([t := r / "tasks/tasks.json"], lambda: collect.tasks(asked, [search], t))
+        yield Job([f := r / "tasks/feasible.txt"], lambda: collect.feasible(asked, [search], f))
+        for name in self.met:
+            script = r / f"code/{name}.py"
+            yield self._command("code", [script], task=name, found=search, baseline=baseline)
+        yield self._command(
+            "verify",
+            [proof],
+            found=search,
+            scripts=[r / f"code/{name}.py" for name in self.met],
+            journal=r / f"journal/verify/{SETUP}.jsonl",
+            heldout=0,
+            **beside,
+        )
+        s = r / "summary.csv"
+        yield Job([s], lambda: collect.write_summary([search], [proof], s))
+
+    def _command(self, stage: str, outputs: list[Path], **given: Any) -> Job:
+        words = [stage, "--out", str(outputs[0]), "--log", str(self.results / f"logs/{stage}.log")]
+        for name, value in given.items():
+            value = json.dumps(value) if name == "job" else value
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *map(str, values)]
+        return Job(outputs, lambda: cli.main(words))
+
+
+def _run(project: Project, before: Callable[[], None] | None) -> int:
+    """What snakemake does, with one job at a time."""
+    held = stores.hold(project.results)
+    stores.set_aside(project.results)
+    experiment = Experiment(config.read(project.folder / "config.yaml"))
+    made = False
+    for job in Plan(experiment, Path("results/cpu")).jobs():
+        if made or not all(path.exists() for path in job.outputs):
+            made = True
+            for path in job.outputs:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if (status := _done(project, job, before)) != 0:
+                return status
+    held.close()
+    return 0
+
+
+def _done(project: Project, job: Job, before: Callable[[], None] | None) -> int:
+    """Exit status of a job, a process of its own."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if before is not None:
+                before()
+            job.work()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    (project.folder / "job").write_text(str(child))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    (project.folder / "job").unlink(missing_ok=True)
+    return status

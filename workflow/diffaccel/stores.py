@@ -1,0 +1,316 @@
+"""The store of a platform: whether what is in it is whole, who may write to it, what it has.
+
+A store is a folder ``results/<platform>``: records with a seal, outputs with a checksum, images of
+baselines with their hashes, and journals, whose every line stands for itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from diffaccel.errors import InputError
+from diffaccel.journal import Line, lines
+from diffaccel.jsonio import SCHEMA, RecordError, changed_outputs, read_record
+from diffaccel.judge.records import Judged
+from diffaccel.records import Baseline, ModelSpec, Proof, Search, SpeedRecord
+
+log = logging.getLogger(__name__)
+
+KINDS: Mapping[str, Any] = {
+    "models": ModelSpec,
+    "baseline": Baseline,
+    "search": Search,
+    "verify": Proof,
+    "speed": SpeedRecord,
+    "judge": Judged,
+}
+"""The records of a store, by folder."""
+OUTPUTS = (".", "tasks", "code", "judge")
+"""Folders of what is made from records and has no seal of its own."""
+MENDING = "DIFFACCEL_MENDING"
+"""Environment variable that has the Snakefile set aside what is damaged before it makes a plan."""
+SET_ASIDE = "set aside"
+ASIDE = ".aside"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not as it was written."""
+
+    path: Path
+    why: str
+
+
+def hold(store: Path) -> IO[str]:
+    """Takes a store for a run; it is held as long as what is given is open.
+
+    Raises:
+        InputError: another run has it, be it of this folder or of one that shares the store.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    file = (store / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise InputError(
+            f"another run writes to {store}; wait for it, or stop it. Runs that share no store go "
+            "side by side: merge theirs with `diffaccel store merge`"
+        ) from None
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): have no other run write to it", store, error)
+    return file
+
+
+def damaged(store: Path, *, every_image: bool = False) -> Iterator[Damage]:
+    """Records, images and outputs that are not as they were written.
+
+    Args:
+        every_image: look at all images of the baselines, not only at those that seem to have been
+            written after their record.
+    """
+    for name, kind in KINDS.items():
+        for path in sorted((store / name).glob("*.json")):
+            try:
+                record = read_record(kind, path)
+                if isinstance(record, Baseline):
+                    _check_images(path, record, every_image)
+            except RecordError as error:
+                yield Damage(path, str(error).removeprefix(f"{path}: "))
+            except InputError as error:
+                yield Damage(path, str(error))
+    for name in OUTPUTS:
+        for path in changed_outputs(store / name):
+            yield Damage(path, "changed after it was written")
+
+
+def _check_images(path: Path, record: Baseline, every: bool) -> None:
+    images, written = path.with_suffix(""), path.stat().st_mtime
+    files = [images / f"{number:03}.png" for number in range(len(record.image_digests))]
+    if every or any(not file.is_file() or file.stat().st_mtime > written for file in files):
+        from diffaccel.bench import load_images
+
+        load_images(images, record)
+
+
+def set_aside(store: Path) -> list[Damage]:
+    """Takes what is damaged out of the way, so that it is made again from what was measured; it
+    stays beside, under another name."""
+    found = list(damaged(store))
+    for each in found:
+        each.path.replace(each.path.with_name(each.path.name + ASIDE))
+        log.warning("%s: %s: %s", SET_ASIDE, each.path, each.why)
+    return found
+
+
+def platforms(results: Path) -> list[Path]:
+    """The stores in a folder of results; itself, where it is one.
+
+    Raises:
+        InputError: there is none.
+    """
+    inside = ("journal", "baseline", "speed")
+    every = [results, *sorted(path for path in results.glob("*") if path.is_dir())]
+    found = [path for path in every if any((path / name).is_dir() for name in inside)]
+    if not found:
+        raise InputError(f"{results}: no results of any platform are there")
+    return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured: a line of a journal, with what it is of.
+
+    Args:
+        kind: the journal's folder: ``drawn``, ``timed``, ``verify``, ``speed`` or ``judge``.
+        about: what its digest is of; empty where nobody knows any more.
+        current: whether its digest is that of the baseline that is there now.
+    """
+
+    store: Path
+    path: Path
+    kind: str
+    line: Line
+    about: Mapping[str, Any]
+    current: bool
+
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """What is drawn, timed, ..., as JSON."""
+        assert self.line.measurement is not None
+        found: Mapping[str, Any] = self.line.measurement.get("row", self.line.measurement)
+        return found
+
+    @property
+    def setup(self) -> str:
+        """Slug of what was measured; ``?`` where nobody knows any more."""
+        setup = self.about.get("setup")
+        return f"{setup['model']}_{setup['scheduler']}_{setup['steps']}" if setup else "?"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The journals of a platform.
+
+    Args:
+        folder: ``results/<platform>``.
+    """
+
+    folder: Path
+
+    @property
+    def journals(self) -> list[Path]:
+        return sorted(self.folder.glob("journal/*/*.jsonl"))
+
+    @cached_property
+    def baselines(self) -> dict[str, Baseline]:
+        """Those that can be read, by digest."""
+        found = {}
+        for path in sorted((self.folder / "baseline").glob("*.json")):
+            try:
+                record = read_record(Baseline, path)
+                found[record.digest] = record
+            except RecordError as error:
+                log.warning("left out: %s", error)
+        return found
+
+    def broken(self) -> Iterator[str]:
+        """Lines of journals that are not whole, each as where and why."""
+        for path in self.journals:
+            for line in lines(path):
+                if not isinstance(line, Line):
+                    yield f"{path}:{line[0]}: {line[1]}"
+                elif line.schema != SCHEMA:
+                    yield f"{path}:{line.number}: schema {line.schema}, this version reads {SCHEMA}"
+
+    def rows(self, kinds: Sequence[str] = ()) -> Iterator[Row]:
+        """Everything that was measured, of these kinds or of all."""
+        abouts = {digest: each.about() for digest, each in self.baselines.items()}
+        for path in self.journals:
+            kind, own = path.parent.name, dict(abouts)
+            if kinds and kind not in kinds:
+                continue
+            for line in lines(path):
+                if not isinstance(line, Line) or line.schema != SCHEMA:
+                    continue
+                if line.about is not None:
+                    own[line.digest] = dict(line.about)
+                elif line.measurement is not None:
+                    # What is timed is kept by what the setups of a model share.
+                    digest = line.measurement.get("baseline", line.digest)
+                    about = own.get(digest) or own.get(line.digest, {})
+                    current = digest in self.baselines
+                    yield Row(self.folder, path, kind, line, about, current)
+
+
+def overview(results: Path) -> list[dict[str, Any]]:
+    """What is there, by platform and setup: counts of rows, how many of them are of inputs that are
+    no more, and when the last was made."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    dates: dict[tuple[str, str], str] = {}
+    for folder in platforms(results):
+        store = Store(folder)
+        for baseline in store.baselines.values():
+            key = (folder.name, baseline.setup.slug)
+            counts[key], dates[key] = Counter(), baseline.date
+        for row in store.rows():
+            key = (folder.name, row.setup)
+            counts.setdefault(key, Counter()).update([row.kind])
+            stale = row.kind in ("drawn", "timed", "verify") and not row.current
+            counts[key].update(["stale"] * stale)
+            dates[key] = max(dates.get(key, ""), str(row.measured.get("date", "")))
+    return [
+        {
+            "platform": platform,
+            "setup": setup,
+            **{kind: count[kind] for kind in (*ROW_KINDS, "stale")},
+            "last": dates[platform, setup],
+        }
+        for (platform, setup), count in sorted(counts.items())
+    ]
+
+
+ROW_KINDS = ("drawn", "timed", "verify", "speed", "judge")
+
+
+def scores_of(measured: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Scores per image, by metric, where there are any."""
+    scores = measured.get("scores") or {}
+    return {name: values for name, values in scores.items() if isinstance(values, list)}
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row as one record of plain values, its identity with it, for tables."""
+    measured, about = row.measured, row.about
+    low, high = measured.get("loss_interval") or (None, None)
+    timing = measured.get("timing") or {}
+    setup, spec, options, where = (
+        about.get(name) or {} for name in ("setup", "spec", "options", "environment")
+    )
+    return {
+        "platform": where.get("platform", row.store.name),
+        "kind": row.kind,
+        "journal": str(row.path.relative_to(row.store)),
+        "line": row.line.number,
+        "digest": row.line.digest,
+        "current": row.current,
+        "schema": row.line.schema,
+        **{name: setup.get(name) for name in ("model", "scheduler", "steps")},
+        "id": measured.get("id"),
+        "setting": json.dumps(measured.get("setting"), sort_keys=True),
+        "prompts": min(map(len, scores_of(measured).values()), default=None),
+        "speedup": measured.get("speedup", timing.get("speedup")),
+        "spread": timing.get("spread"),
+        "loss": measured.get("loss"),
+        "loss_low": low,
+        "loss_high": high,
+        **{f"mean_{name}": value for name, value in (measured.get("means") or {}).items()},
+        **{name: measured.get(name) for name in ("first_call", "spent", "date", "failure")},
+        "warnings": "; ".join(measured.get("warnings") or ()),
+        **{name: spec.get(name) for name in ("family", "source", "height", "width", "batch_size")},
+        "seed": options.get("seed"),
+        **{name: where.get(name) for name in ("dtype", "device", "driver", "threads")},
+        **{f"version_{name}": value for name, value in (where.get("versions") or {}).items()},
+        **{f"hash_{name}": value for name, value in (about.get("identity") or {}).items()},
+    }
+
+
+def problems(results: Path) -> list[str]:
+    """Everything in the stores that is not as it was written: file, place in it, and why."""
+    found = []
+    for folder in platforms(results):
+        store = Store(folder)
+        found += [f"{each.path}: {each.why}" for each in damaged(folder, every_image=True)]
+        found += store.broken()
+        for path in sorted((folder / "search").glob("*.json")):
+            found += _unfitting(path, store)
+        for name in ("", *KINDS):
+            unfinished = sorted((folder / name).glob(".*.????????"))
+            found += [f"{path}: left by a writer that was killed; delete it" for path in unfinished]
+    return found
+
+
+def _unfitting(path: Path, store: Store) -> list[str]:
+    """What a search was decided beside that is no more."""
+    try:
+        found = read_record(Search, path)
+    except RecordError:
+        return []  # said already
+    own = {cell.baseline for cell in found.cells if cell.baseline not in store.baselines}
+    return [f"{path}: decided beside a baseline {digest} that is not there" for digest in own]
+
+
+def mend_if_told(store: Path) -> None:
+    """Sets aside what is damaged where the environment says so; see `MENDING`."""
+    if os.environ.get(MENDING) and store.is_dir():
+        with hold(store):
+            set_aside(store)
