@@ -35,7 +35,7 @@ os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 try:
     stores.mend_if_told(Path(R))
-except InputError as error:
+except (InputError, OSError) as error:
     raise WorkflowError(str(error))
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import yaml
 
@@ -42,11 +42,12 @@ EXPERIMENT: dict[str, Any] = {
     "rival": None,
     "platform": "cpu",
     "measure": {"prompts": 4, "max_prompts": None, "pairs": 1, "max_pairs": 1},
-    "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 2.0},
+    "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 60.0},
     "verify": {"heldout": 0},
 }
-"""Every setting of one accelerator is drawn and timed, so that what is measured does not hang on the
-clock."""
+"""Every setting of one accelerator is drawn and timed, so that what is measured does not hang on
+the clock."""
+Hook = Callable[[], None] | None
 SETUP = "mini-SD1.5_DDIM_2"
 PATIENCE_SECONDS = 300.0
 
@@ -80,8 +81,12 @@ class Project:
     def make(cls, folder: Path, **changes: Any) -> Project:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "resources").symlink_to(ROOT / "resources")
-        (folder / "config.yaml").write_text(yaml.safe_dump(EXPERIMENT | changes))
-        return cls(folder)
+        project = cls(folder)
+        project.configure(**changes)
+        return project
+
+    def configure(self, **changes: Any) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(EXPERIMENT | changes))
 
     @property
     def results(self) -> Path:
@@ -93,19 +98,20 @@ class Project:
         path = self.folder / "output.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start(self, before: Callable[[], None] | None = None) -> int:
+    def start(self, before: Hook = None, first: Hook = None) -> int:
         """A run in a process group of its own; its id, which is the group's.
 
         Args:
             before: called in the process of each job before it does anything.
+            first: called in the process of the run.
         """
         if run := os.fork():
             return run
-        _become(lambda: _run(self, before), self.folder)
+        _become(lambda: _run(self, before, first), self.folder)
 
-    def run(self, before: Callable[[], None] | None = None) -> int:
+    def run(self, before: Hook = None, first: Hook = None) -> int:
         """Exit status of a run."""
-        return ended(self.start(before))
+        return ended(self.start(before, first))
 
     def job(self) -> int | None:
         """Process of the job that is going on, if any."""
@@ -141,7 +147,7 @@ def _become(work: Callable[[], int], folder: Path) -> NoReturn:
         said = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for number in (1, 2):
             os.dup2(said, number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         logging.root.handlers.clear()
         status = work()
     except BaseException as error:
@@ -221,8 +227,10 @@ class Plan:
         return Job(outputs, lambda: cli.main(words))
 
 
-def _run(project: Project, before: Callable[[], None] | None) -> int:
+def _run(project: Project, before: Hook, first: Hook) -> int:
     """What snakemake does, with one job at a time."""
+    if first is not None:
+        first()
     held = stores.hold(project.results)
     stores.set_aside(project.results)
     experiment = Experiment(config.read(project.folder / "config.yaml"))
@@ -232,18 +240,19 @@ def _run(project: Project, before: Callable[[], None] | None) -> int:
             made = True
             for path in job.outputs:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            if (status := _done(project, job, before)) != 0:
+            if (status := _done(project, job, before, held)) != 0:
                 return status
     held.close()
     return 0
 
 
-def _done(project: Project, job: Job, before: Callable[[], None] | None) -> int:
+def _done(project: Project, job: Job, before: Hook, held: IO[str]) -> int:
     """Exit status of a job, a process of its own."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
+            held.close()
             if before is not None:
                 before()
             job.work()

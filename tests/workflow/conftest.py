@@ -77,6 +77,7 @@ class Project:
             line
             for path in sorted(self.results.glob(f"journal/{kind}/*.jsonl"))
             for line in path.read_text().splitlines()
+            if '"measurement"' in line
         ]
 
 
