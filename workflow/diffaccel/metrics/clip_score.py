@@ -8,6 +8,9 @@ from typing import Any
 from diffaccel.metrics.base import Compute, Images, Metric
 
 
+_TOKENIZERS = ("tokenizer.json", "vocab.json")
+
+
 class ClipScore(Metric):
     """100 times the cosine of image and text embedding, at least 0; torchmetrics' ``CLIPScore``."""
 
@@ -48,9 +51,12 @@ def _load(scorer: str) -> tuple[Any, Any]:
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
-    from diffaccel.models import fetch_scorer
+    from diffaccel.models import ModelError, fetch_scorer
 
     folder = fetch_scorer(scorer)
+    # Without one, an empty one is made up, and every text is the same.
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ModelError(f"scorer: {folder} has no tokenizer: {' or '.join(_TOKENIZERS)}")
 
     class Features(CLIPModel):
         def get_image_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -59,8 +65,13 @@ def _load(scorer: str) -> tuple[Any, Any]:
         def get_text_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             return _tensor(super().get_text_features(*args, **kwargs))
 
-    model = Features.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    return model.eval(), CLIPProcessor.from_pretrained(folder)
+    try:
+        model = Features.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        return model.eval(), CLIPProcessor.from_pretrained(folder)
+    except Exception as error:  # of several libraries, each with its own
+        raise ModelError(
+            f"scorer: {folder} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _tensor(output: Any) -> Any:
