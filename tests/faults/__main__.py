@@ -1,4 +1,4 @@
-"""The full form of the fault suite: ``python -m tests.faults``.
+"""The fault suite: ``python -m tests.faults``, which is ``make faults``.
 
 Every fault is one line of a file, written when it is done, so that what was stopped goes on. Prints
 what fails at once, and a table at the end; exit status 1 where anything was lost or wrong.
@@ -36,9 +36,9 @@ def plan(count: int) -> list[tuple[str, int]]:
     return wanted
 
 
-def tried(bench: Bench, name: str, seed: int) -> dict[str, Any]:
+def tried(bench: Bench, name: str, seed: int, short: bool) -> dict[str, Any]:
     """One fault, and its line."""
-    case, start = Case(bench, random.Random(f"{name} {seed}")), time.monotonic()
+    case, start = Case(bench, random.Random(f"{name} {seed}"), short), time.monotonic()
     try:
         outcome = FAULTS[name].inject(case)
     except Exception as error:
@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=340, help="faults in all")
     parser.add_argument("--kind", nargs="+", choices=FAULTS, help="of these alone")
     parser.add_argument("--seed", type=int, nargs="+", help="with these alone")
+    parser.add_argument("--short", action="store_true", help="one of each kind that takes little")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--data", type=Path, default=Path("build/faults.jsonl"))
     args = parser.parse_args()
@@ -91,6 +92,8 @@ def main() -> int:
         for each in plan(args.count)
         if not known[each] and (not args.kind or each[0] in args.kind)
     ]
+    if args.short:
+        wanted = [(name, 0) for name, each in FAULTS.items() if each.short]
     if args.seed is not None:
         wanted = [(name, seed) for name in args.kind or FAULTS for seed in args.seed]
     missing = {name: reason for name, each in FAULTS.items() if (reason := each.needs())}
@@ -98,7 +101,7 @@ def main() -> int:
     for name, seed in wanted:
         if name in missing or (time.monotonic() - start) / 60 > args.minutes:
             continue
-        line = tried(bench, name, seed)
+        line = tried(bench, name, seed, args.short)
         lines.append(line)
         with args.data.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -33,7 +33,15 @@ from diffaccel.stages import collect
 ROOT = Path(__file__).parents[2]
 
 EXPERIMENT: dict[str, Any] = {
-    "models": [{"name": "mini-SD1.5", "height": 96, "width": 96, "batch_size": 4}],
+    "models": [
+        {
+            "name": "mini-SD1.5",
+            "height": 64,
+            "width": 64,
+            "batch_size": 3,
+            "prompts": str(Path(__file__).parent / "prompts.txt"),
+        }
+    ],
     "schedulers": ["DDIM"],
     "steps": [2],
     "accelerators": ["DeepCache"],
@@ -41,7 +49,7 @@ EXPERIMENT: dict[str, Any] = {
     "loss_limit": 0.5,
     "rival": None,
     "platform": "cpu",
-    "measure": {"prompts": 4, "max_prompts": None, "pairs": 1, "max_pairs": 1},
+    "measure": {"prompts": 3, "max_prompts": None, "pairs": 1, "max_pairs": 1},
     "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 60.0},
     "verify": {"heldout": 0},
 }

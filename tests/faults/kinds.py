@@ -32,12 +32,14 @@ class Fault:
 
     Args:
         share: how often it is tried in the full form, beside the others.
+        short: whether it is in the short form, too.
         needs: why it cannot be tried here, or None.
     """
 
     name: str
     inject: Callable[[Case], Outcome]
     share: int
+    short: bool
     needs: Callable[[], str | None]
 
 
@@ -45,12 +47,14 @@ FAULTS: dict[str, Fault] = {}
 Inject = Callable[[Case], Outcome]
 
 
-def fault(share: int, needs: Callable[[], str | None] = lambda: None) -> Callable[[Inject], Inject]:
+def fault(
+    share: int, *, short: bool = False, needs: Callable[[], str | None] = lambda: None
+) -> Callable[[Inject], Inject]:
     """Adds a function to `FAULTS`; its name is the fault's."""
 
     def add(inject: Inject) -> Inject:
         name = inject.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, inject, share, needs)
+        FAULTS[name] = Fault(name, inject, share, short, needs)
         return inject
 
     return add
@@ -116,7 +120,7 @@ def _signal_run(case: Case, number: int) -> Outcome:
     return case.after(kept, injected=hit)
 
 
-@fault(14)
+@fault(14, short=True)
 def kill_job(case: Case) -> Outcome:
     return _signal_job(case, signal.SIGKILL)
 
@@ -141,12 +145,12 @@ def terminate_run(case: Case) -> Outcome:
     return _signal_run(case, signal.SIGTERM)
 
 
-@fault(6)
+@fault(6, short=True)
 def interrupt_run(case: Case) -> Outcome:
     return _signal_run(case, signal.SIGINT)
 
 
-@fault(8)
+@fault(8, short=True)
 def kill_work(case: Case) -> Outcome:
     """As the kernel does where memory ends: the process that computes, not the one that watches."""
     project = case.at()
@@ -161,7 +165,7 @@ def kill_work(case: Case) -> Outcome:
     return case.after(kept, injected=hit)
 
 
-@fault(10)
+@fault(10, short=True)
 def kill_master(case: Case) -> Outcome:
     """The run dies, its job goes on, and the next run starts meanwhile."""
     case.at()
@@ -169,7 +173,7 @@ def kill_master(case: Case) -> Outcome:
     return case.after(kept, injected=hit)
 
 
-@fault(14)
+@fault(14, short=True)
 def kill_in_a_write(case: Case) -> Outcome:
     """Killed where a file is written: a part of it is on disk, and no more."""
     project = case.at()
@@ -218,7 +222,7 @@ def _mount(folder: Path, size: str, *more: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-@fault(14, _no_mount)
+@fault(14, short=True, needs=_no_mount)
 def full_disk(case: Case) -> Outcome:
     project = case.at()
     results = project.folder / "results"
@@ -256,7 +260,7 @@ def _without_privilege() -> None:
     libc.capset(header, data)
 
 
-@fault(12)
+@fault(12, short=True)
 def no_permission(case: Case) -> Outcome:
     project = case.at()
     kept = set(rows(project))
@@ -305,7 +309,7 @@ def _results(project: Project) -> list[Path]:
     return [p for p in files if p.relative_to(project.results).parts[0] not in left]
 
 
-@fault(40)
+@fault(40, short=True)
 def damaged_result(case: Case) -> Outcome:
     """Any file of the results: truncated, emptied, garbage, or edited by hand."""
     project = case.done()
@@ -316,7 +320,7 @@ def damaged_result(case: Case) -> Outcome:
     return case.after(kept, injected=damaged != content)
 
 
-@fault(12)
+@fault(12, short=True)
 def deleted_result(case: Case) -> Outcome:
     project = case.done()
     kept = set(rows(project))
@@ -330,7 +334,7 @@ def _journal(case: Case) -> Path:
     return case.rng.choice(sorted(project.results.glob("journal/*/*.jsonl")))
 
 
-@fault(16)
+@fault(16, short=True)
 def cut_journal(case: Case) -> Outcome:
     path = _journal(case)
     content = path.read_bytes()
@@ -348,7 +352,7 @@ def garbage_in_a_journal(case: Case) -> Outcome:
     return case.after(set(rows(case.project)), torn=9)
 
 
-@fault(20)
+@fault(20, short=True)
 def edited_journal(case: Case) -> Outcome:
     """One digit of a row is another; it is JSON still."""
     path = _journal(case)
@@ -369,7 +373,7 @@ def edited_journal(case: Case) -> Outcome:
 # Several at once
 
 
-@fault(10)
+@fault(10, short=True)
 def two_runs_on_a_store(case: Case) -> Outcome:
     """At once, of one folder or of two that share their results."""
     project = case.at("nothing", "baseline", "half")
@@ -394,10 +398,13 @@ def two_runs_on_a_store(case: Case) -> Outcome:
 Act = Callable[[Bench, Callable[..., Any], list[str], list[int]], Any]
 
 
-def _settings(case: Case) -> list[str]:
-    """All that are drawn."""
-    found = stores.Store(case.bench.reference.results).rows(["drawn"])
-    return sorted({digest(row.measured["setting"]) for row in found})
+def _unmeasured(case: Case) -> list[str]:
+    """The settings that are still to be measured."""
+    every, known = (
+        {digest(row.measured["setting"]) for row in stores.Store(results).rows(["drawn", "timed"])}
+        for results in (case.bench.reference.results, case.project.results)
+    )
+    return sorted(every - known)
 
 
 def _candidates_do(targets: set[str], act: Act) -> Callable[[], None]:
@@ -421,9 +428,9 @@ def _candidates_do(targets: set[str], act: Act) -> Callable[[], None]:
 
 def _candidate_fails(case: Case, act: Act, says: str, **changes: Any) -> Outcome:
     """It is a loss, and never an answer; all others are as ever."""
-    project = case.at("nothing", "baseline")
+    project = case.at("nothing", "baseline", "half")
     project.configure(**changes)
-    target = case.rng.choice(_settings(case))
+    target = case.rng.choice(_unmeasured(case))
     status = project.run(_candidates_do({target}, act))
     found = case.after(set(rows(project)), failed=(target,), says=says)
     if status != 0:
@@ -431,7 +438,7 @@ def _candidate_fails(case: Case, act: Act, says: str, **changes: Any) -> Outcome
     return found
 
 
-@fault(16)
+@fault(16, short=True)
 def crashing_candidate(case: Case) -> Outcome:
     """It takes its process with it: a segmentation fault, an abort, an exit, or killed for memory
     each time that it is called."""
@@ -453,11 +460,11 @@ def hanging_candidate(case: Case) -> Outcome:
         lambda: ctypes.PyDLL(None).sleep(3600),
     ]
     way = case.rng.choice(ways)
-    search = {**EXPERIMENT["search"], "call_seconds": 6.0}
+    search = {**EXPERIMENT["search"], "call_seconds": 5.0}
     return _candidate_fails(case, lambda *_: way(), "a call took more than", search=search)
 
 
-@fault(12)
+@fault(12, short=True)
 def not_a_number(case: Case) -> Outcome:
     """The network gives NaN; the images are then black."""
 
@@ -495,11 +502,12 @@ def _only(size: int) -> Act:
     return act
 
 
-@fault(12)
+@fault(12, short=True)
 def out_of_memory(case: Case) -> Outcome:
     """Of a candidate: it is drawn and timed in smaller batches, and its record says so."""
-    project, size = case.at("nothing", "baseline"), case.rng.choice([1, 2, 3])
-    targets = {each for each in _settings(case) if case.rng.random() < 0.5} or {_settings(case)[0]}
+    project, size = case.at("nothing", "baseline", "half"), case.rng.choice([1, 2])
+    every = _unmeasured(case)
+    targets = set(case.rng.sample(every, case.rng.randrange(1, len(every) + 1)))
     status = project.run(_candidates_do(targets, _only(size)))
     found = case.after(set(rows(project)), near=True)
     if status != 0:
@@ -514,7 +522,7 @@ def out_of_memory(case: Case) -> Outcome:
 @fault(6)
 def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
     """All of the setup is measured with a batch that fits, and the baseline says so."""
-    project, act = case.at("nothing"), _only(case.rng.choice([1, 2, 3]))
+    project, act = case.at("nothing"), _only(case.rng.choice([1, 2]))
 
     def hook() -> None:
         real = Bench.plain
@@ -527,7 +535,7 @@ def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
         Bench.plain = plain  # type: ignore[method-assign]
 
     status = project.run(hook)
-    found = case.after(set(rows(project)), near=True, says="not enough memory for 4 images at once")
+    found = case.after(set(rows(project)), near=True, says="not enough memory for 3 images at once")
     if status != 0:
         found.wrong.append(f"the run ended with {status}: {project.output[-600:]}")
     return found
@@ -536,7 +544,7 @@ def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
 # What measuring needs
 
 
-@fault(10)
+@fault(10, short=True)
 def scorer_that_cannot_load(case: Case) -> Outcome:
     project = case.at("nothing", "baseline", "half")
     kept = set(rows(project))
@@ -561,7 +569,7 @@ def scorer_that_cannot_load(case: Case) -> Outcome:
     return found
 
 
-@fault(8)
+@fault(8, short=True)
 def jumping_clock(case: Case) -> Outcome:
     """The time of day jumps by days while it is measured, and files are from the future."""
     project, seed = case.at(), case.rng.random()

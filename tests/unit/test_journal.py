@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from diffaccel.journal import Journal
+from diffaccel.journal import Journal, Line, lines, writing
 from diffaccel.records import Measurement
 
 
@@ -74,3 +77,61 @@ def test_many_writers(tmp_path: Path) -> None:
         list(pool.map(journal.append, [measurement(n) for n in range(40)]))
     found = {row.setting["deepcache"]["cache_interval"] for row in journal.rows()}
     assert found == set(range(40))
+
+
+def test_an_edited_row_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path / "j", "abc", Measurement)
+    for interval in (2, 3):
+        journal.append(measurement(interval))
+    text = journal.path.read_text()
+    journal.path.write_text(text.replace('"loss": 0.01', '"loss": 0.001', 1))
+    with caplog.at_level(logging.WARNING):
+        (row,) = journal.rows()
+    assert row == measurement(3) and f"{journal.path}:1" in caplog.text
+    assert "changed after it was written" in caplog.text
+
+
+def test_rows_without_a_seal_are_read(tmp_path: Path) -> None:
+    """They are of a version that knew none."""
+    journal = Journal(tmp_path / "j", "abc", Measurement)
+    journal.append(measurement())
+    row = json.loads(journal.path.read_text())
+    del row["seal"]
+    journal.path.write_text(json.dumps(row) + "\n")
+    assert journal.rows() == [measurement()]
+
+
+def test_what_a_digest_is_of_stands_before_its_first_row(tmp_path: Path) -> None:
+    for _ in range(2):
+        for digest in ("abc", "def"):
+            journal = Journal(tmp_path / "j", digest, Measurement, {"model": digest})
+            journal.append(measurement())
+    found = [line for line in lines(tmp_path / "j") if isinstance(line, Line)]
+    told = [(line.digest, dict(line.about) if line.about else None) for line in found]
+    assert told == [
+        ("abc", {"model": "abc"}),
+        ("abc", None),
+        ("def", {"model": "def"}),
+        ("def", None),
+        ("abc", None),
+        ("def", None),
+    ]
+    assert len(journal.rows()) == 2
+
+
+def test_rows_of_another_schema_are_left_alone(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", "abc", Measurement)
+    row = {"schema": 99, "baseline": "abc", "measurement": {"new": 1}}
+    journal.path.write_text(json.dumps(row) + "\n")
+    assert journal.rows() == []
+
+
+def test_one_process_measures_at_a_time(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from diffaccel.journal import writing\n"
+    code += "with writing(Path(sys.argv[1])): print('in')"
+    command = [sys.executable, "-c", code, str(tmp_path / "j")]
+    with writing(tmp_path / "j"):
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(2)
+    assert other.communicate(timeout=30)[0] == "in\n"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import RecordError, digest, dumps, read_record, write_record, write_text
+from diffaccel.jsonio import (
+    RecordError,
+    changed_outputs,
+    digest,
+    dumps,
+    read_record,
+    write_output,
+    write_record,
+    write_text,
+)
 from diffaccel.records import Task
 
 TASK = Task("a", "target", Cell(Setup("m", "DDIM", 20), ("deepcache",)), 1.5, None, 0.02, None)
@@ -71,3 +81,40 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
         write_text(path, "\ud800")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_edited_record_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "task.json"
+    write_record(path, TASK)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content))  # laid out in another way: nothing changed
+    assert read_record(Task, path) == TASK
+    path.write_text(json.dumps(content | {"required": 9.5}))
+    with pytest.raises(RecordError, match=r"task\.json: changed after it was written.*'seal'"):
+        read_record(Task, path)
+    del content["seal"]  # meant, or of a version that knew none
+    path.write_text(json.dumps(content | {"required": 9.5}))
+    assert read_record(Task, path).required == 9.5
+
+
+def test_outputs_that_were_changed_are_known(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write_output(tmp_path / name, f"{name},1\n")
+    write_output(tmp_path / "b.csv", "made again\n")
+    (tmp_path / "foreign.csv").write_text("x")
+    assert changed_outputs(tmp_path) == []
+    (tmp_path / "a.csv").write_text("a.csv,2\n")
+    (tmp_path / "c.csv").unlink()
+    assert changed_outputs(tmp_path) == [tmp_path / "a.csv"]
+    assert changed_outputs(tmp_path / "none") == []
+    sums = (tmp_path / ".sha256").read_text()
+    assert (
+        subprocess.run(
+            ["sha256sum", "--check", "--ignore-missing", "--quiet", ".sha256"],
+            cwd=tmp_path,
+            capture_output=True,
+        ).returncode
+        == 1
+    )
+    (tmp_path / ".sha256").write_bytes(b"\xff\x00garbage  ../b.csv\n" + sums.encode())
+    assert changed_outputs(tmp_path) == [tmp_path / "a.csv"]

@@ -1,45 +1,114 @@
-"""How long a run took, and how far the GPU was used in it."""
+"""What ends the process of the work is held against the candidate, not against the job."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.watch import Use, used, watched
+WORK = """
+import ctypes, logging, os, signal, sys, time
+from diffaccel.watch import PLAIN, watched
+logging.basicConfig(format="%(message)s")
+calls = open(sys.argv[1], "a")
 
-SMI = """#!/bin/sh
-case "$*" in
-  *name*) echo "0, NVIDIA H100 80GB HBM3, GPU-1" ;;
-  *) while true; do echo 100; echo 50; sleep 0.02; done ;;
-esac
+def work(watch):
+    watch = watch.within(0.5)
+    for name in ("first", "second", "third"):
+        if name in watch.blamed:
+            print(name, watch.blamed[name], flush=True)
+            continue
+        with watch.calling(name):
+            print(name, file=calls, flush=True)
+            if name == "second":
+                {act}
+    print("done", flush=True)
+
+watched(work)
 """
 
 
-def test_without_a_gpu_the_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with watched(tmp_path / "use.csv"):
-        time.sleep(0.05)
-    found = used(tmp_path / "use.csv")
-    assert found.share is None and found.seconds > 0
+def run(act: str, folder: Path, work: str = WORK) -> tuple[int, str, list[str]]:
+    """Status, what was said, and the calls that were made."""
+    calls = folder / "calls"
+    command = [sys.executable, "-c", work.replace("{act}", act), str(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr, calls.read_text().split()
 
 
-def test_a_gpu_is_asked_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "nvidia-smi"
-    script.write_text(SMI)
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with watched(tmp_path / "use.csv"):
-        time.sleep(0.5)
-    found = used(tmp_path / "use.csv")
-    assert found.share == pytest.approx(0.75, abs=0.05)
-    assert len((tmp_path / "use.csv").read_text().splitlines()) > 4
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        ("ctypes.string_at(0)", "second a call ended the process, by signal SIGSEGV"),
+        ("os.abort()", "second a call ended the process, by signal SIGABRT"),
+        ("os._exit(0)", "second a call ended the process, by an exit"),
+        ("time.sleep(60)", "second a call took more than 0 s"),
+        ("ctypes.PyDLL(None).sleep(60)", "second a call took more than 0 s"),
+    ],
+)
+def test_a_candidate_that_ends_the_process_is_not_called_again(
+    act: str, says: str, tmp_path: Path
+) -> None:
+    status, said, calls = run(act, tmp_path)
+    assert status == 0 and says in said and "done" in said
+    assert calls == ["first", "second", "first", "third"]
 
 
-def test_parts_of_a_run_are_added(tmp_path: Path) -> None:
-    path = tmp_path / "use.csv"
-    path.write_text("100,0.5,90\n100,1.0,80\n100,1.2,\n250,0.5,10\n250,0.9,20\n")
-    assert used(path) == Use(pytest.approx(2.1), 2, pytest.approx(0.5))  # type: ignore[arg-type]
+def test_one_kill_is_not_held_against_it(tmp_path: Path) -> None:
+    """It may have been anybody's; the same again is not."""
+    once = f"os.path.exists('{tmp_path}/x') or (open('{tmp_path}/x', 'w'), os.kill(os.getpid(), 9))"
+    status, said, calls = run(once, tmp_path)
+    assert status == 0 and "done" in said
+    assert calls == ["first", "second", "first", "second", "third"]
+    assert "signal SIGKILL" in said
+    (tmp_path / "again").mkdir()
+    status, said, calls = run("os.kill(os.getpid(), 9)", tmp_path / "again")
+    assert status == 0 and calls.count("second") == 2 and calls[-1] == "third"
+
+
+@pytest.mark.parametrize(
+    ("act", "status"),
+    [("sys.exit(2)", 2), ("1 / 0", 1), ("os.kill(os.getpid(), signal.SIGTERM)", 143)],
+)
+def test_other_ends_are_the_jobs_own(act: str, status: int, tmp_path: Path) -> None:
+    assert run(act, tmp_path)[0] == status
+
+
+def test_a_plain_pipeline_that_crashes_ends_the_job(tmp_path: Path) -> None:
+    work = WORK.replace("watch.calling(name)", "watch.calling(PLAIN)")
+    status, said, calls = run("os.abort()", tmp_path, work)
+    assert status == 128 + signal.SIGABRT and "the plain pipeline itself" in said
+    assert calls == ["first", "second"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_work_ends_with_who_watches_it(number: int, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    work = WORK.replace("within(0.5)", "within(60)").replace(
+        "{act}", "(print(os.getpid(), file=calls, flush=True), time.sleep(60))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", work, str(calls)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not calls.exists() or len(calls.read_text().split()) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    worker = int(calls.read_text().split()[2])
+    process.send_signal(number)
+    status = process.wait(30)
+    assert status == (-number if number == signal.SIGKILL else 128 + signal.SIGTERM)
+    while Path(f"/proc/{worker}/cmdline").exists() and _runs(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return ") Z " not in Path(f"/proc/{process}/stat").read_text()

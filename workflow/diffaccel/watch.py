@@ -127,12 +127,15 @@ def _once(work: Callable[[Watch], None], watch: Watch) -> _End:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    # Until both know what to do about them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     child = os.fork()
     if child == 0:
         os.close(reader)
         _work(work, replace(watch, pipe=writer), parent)
     os.close(writer)
     with open(reader, "rb", buffering=0) as told, _stopping(child):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         return _wait(child, told.fileno())
 
 
@@ -141,6 +144,7 @@ def _work(work: Callable[[Watch], None], watch: Watch, parent: int) -> NoReturn:
     clean up: what it writes is whole at any time."""
     for stop in STOPS:
         signal.signal(stop, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     status = 1
     try:

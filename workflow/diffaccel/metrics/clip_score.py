@@ -7,7 +7,6 @@ from typing import Any
 
 from diffaccel.metrics.base import Compute, Images, Metric
 
-
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
 
 
