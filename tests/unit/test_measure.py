@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,16 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from diffaccel import bench as benches
 from diffaccel.accelerators import PipelineFacts
 from diffaccel.devices import Device
+from diffaccel.errors import InputError
 from diffaccel.grid import Setup
+from diffaccel.jsonio import digest, dumps, to_json
 from diffaccel.measure import (
     Applied,
     Bench,
     Candidate,
     Generate,
+    MeasureError,
     check_baseline,
     draw,
     image_digests,
@@ -38,6 +45,8 @@ from diffaccel.records import (
     ModelSpec,
     SettingDict,
 )
+from diffaccel.stages import baseline
+from diffaccel.watch import Watch
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
@@ -289,3 +298,89 @@ def test_the_speedup_is_the_median_of_ratios() -> None:
     assert timing.speedup == pytest.approx(9 / 4.45)
     assert timing.speedup_of_means == pytest.approx(15.1 / 7.45)
     assert timing_of([(1.0, 1.0)] * 3).spread == 0
+
+
+class Limited(Recorder):
+    """What has memory for so many images at once."""
+
+    def __init__(self, size: int, shift: int = 0) -> None:
+        super().__init__(shift)
+        self.size = size
+
+    def __call__(self, *, prompt: list[str], generator: list, **kwargs: object) -> Result:  # type: ignore[type-arg]
+        if len(prompt) > self.size:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
+        return super().__call__(prompt=prompt, generator=generator, **kwargs)
+
+
+def wide(pipe: Recorder) -> Bench:
+    """Of four prompts a call."""
+    return replace(bench(pipe), spec=replace(SPEC, batch_size=4))
+
+
+def test_a_candidate_out_of_memory_is_measured_in_smaller_batches() -> None:
+    made = wide(Recorder())
+    record, images = baseline_of(made)
+    small = Limited(1, shift=10)
+    row = alone(made, record, images, putting_on(made, small), {"deepcache": {}})
+    whole = alone(made, record, images, putting_on(made, Recorder(shift=10)), {"deepcache": {}})
+    assert row.failure is None and row.timing is not None
+    assert (row.loss, row.scores) == (whole.loss, whole.scores)
+    # What a noisy clock says comes after.
+    assert row.warnings[:2] == [
+        f"not enough memory for 4 images at once: {what} 1 at a time" for what in ("drawn", "timed")
+    ]
+    assert not any("memory" in each for each in whole.warnings)
+    assert {len(call) for call in small.calls} == {1}
+
+
+def test_what_does_not_fit_at_all_is_a_failure() -> None:
+    made = wide(Recorder())
+    record, images = baseline_of(made)
+    row = alone(made, record, images, putting_on(made, Limited(0)), {"deepcache": {}})
+    assert row.failure == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert row.loss == 1 and row.speedup == 0
+
+
+@pytest.mark.parametrize(("fits", "batch"), [(4, 4), (3, 2), (1, 1)])
+def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
+    fits: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = wide(Limited(fits))
+    monkeypatch.setattr(benches, "run_baseline", baseline_of)
+    record, images = baseline._measured(made)
+    assert record.spec.batch_size == batch and len(images) == len(PROMPTS)
+    said = f"not enough memory for 4 images at once: measured {batch} at a time"
+    assert record.warnings == ([] if batch == 4 else [said])
+
+
+def test_a_baseline_that_never_fits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benches, "run_baseline", baseline_of)
+    with pytest.raises(InputError, match="not even one image of 16x16 fits on cpu"):
+        baseline._measured(wide(Limited(0)))
+
+
+def test_a_score_that_is_no_number_is_a_failure() -> None:
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+
+    def broken(images: np.ndarray, prompts: object, references: object) -> list[float]:
+        return [math.nan, *brightness(images[1:], prompts, references)]
+
+    made = replace(made, metrics={**made.metrics, "clip_score": broken})
+    row = draw(made, record, images, Candidate({}, putting_on(made, Recorder())))
+    assert row.failure == "not a number: clip_score of 1 images" and row.loss == 1
+    assert json.loads(dumps(to_json(row)))["scores"] == {}
+    with pytest.raises(MeasureError, match=r"plain pipeline's scores are not a number: clip_score"):
+        measure_baseline(made)
+
+
+def test_what_ended_a_process_is_not_called_again() -> None:
+    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    record, images = baseline_of(made)
+    blamed = {digest(setting): "a call ended the process, by signal SIGSEGV"}
+    made, pipe = replace(made, watch=Watch(blamed)), Recorder()
+    row = alone(made, record, images, putting_on(made, pipe), setting)
+    assert row.failure == "a call ended the process, by signal SIGSEGV" and pipe.calls == []
+    other = alone(made, record, images, putting_on(made, pipe), {"deepcache": {}})
+    assert other.failure is None

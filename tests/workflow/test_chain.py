@@ -199,7 +199,7 @@ def test_the_rival_stands_beside_what_was_chosen(finished: Finished) -> None:
         assert rival.speedup >= chosen.speedup and set(rival.setting) == {"fewer_steps"}
         assert rival.beats == (rival.loss < chosen.loss) and (rival.timed or not rival.beats)
     assert [answer for answer in found.answers if "fewer" in answer.task.id] == []
-    made = [*project.results.glob("*.json"), *project.results.glob("tasks/**/*.*")]
+    made = [*project.results.glob("*.json"), *project.results.glob("tasks/**/[!.]*.*")]
     assert len(made) == 4 and not any("fewer_steps" in path.read_text() for path in made)
     table = pd.read_csv(project.results / "summary.csv").set_index("id")
     row = table.loc[f"{CELL}_1.1x"]

@@ -101,7 +101,7 @@ def test_there_is_no_score_no_task_and_no_script(timed: Timed) -> None:
     text = (results / "speed" / f"{SETUP}.json").read_text()
     assert json.loads(text)["untrained"] is True
     assert not {"scores", "loss", "means"} & set(json.loads(text)["rows"][1])
-    assert {path.name for path in results.iterdir()} == {"speed", "journal", "logs"}
+    assert {path.name for path in results.glob("[!.]*")} == {"speed", "journal", "logs"}
 
 
 def test_the_run_shows_it(timed: Timed) -> None:

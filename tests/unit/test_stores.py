@@ -1,0 +1,296 @@
+"""`diffaccel store`: what is there, whether it is whole, merged, exported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffaccel import stores
+from diffaccel.bench import save_images
+from diffaccel.cli import main
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.journal import Journal
+from diffaccel.jsonio import digest, write_output, write_record
+from diffaccel.measure import image_digests
+from diffaccel.pairs import timing_of
+from diffaccel.records import Baseline, Clocking, Drawing, SettingDict, SpeedRow
+from tests.store import baseline, deepcache, measurement, write
+
+SETUP = Setup("mini-SD1.5", "DDIM", 20)
+NAME = f"{SETUP.slug}.json"
+
+
+def record(seed: int = 0) -> tuple[Baseline, np.ndarray]:
+    made = baseline(SETUP)
+    images = np.random.default_rng(0).integers(0, 255, (len(made.prompts), 8, 8, 3), np.uint8)
+    identity = {"model": "m", "options": str(seed)}
+    found = replace(
+        made,
+        identity=identity,
+        digest=digest(identity),
+        image_digests=image_digests(images),
+        options=replace(made.options, seed=seed),
+    )
+    return found, images
+
+
+def drawing(interval: int, loss: float = 0.01, prompts: int = 4) -> Drawing:
+    scores = {"clip_score": [80.0 - loss] * prompts}
+    setting = deepcache(interval)
+    return Drawing(setting, loss, (0.0, 0.02), scores, {"clip_score": 79.0}, 1.0, 2.0, "2026-11-21")
+
+
+def timing(setting: SettingDict, speedup: float) -> SpeedRow:
+    pairs = [(speedup * each, each) for each in (1.0, 1.01, 0.99)]
+    return SpeedRow(setting, timing_of(pairs), 1.0, 3.0, "2026-11-21T10:00:00Z")
+
+
+def store(results: Path, seed: int = 0) -> Path:
+    """A platform with one setup: two drawings, a timing."""
+    folder, (made, images) = results / "cpu", record(seed)
+    write(results, SETUP, {("deepcache",): [measurement(deepcache(3), 2.0, 0.01)]})
+    write_record(folder / "baseline" / NAME, made)
+    save_images(folder / "baseline" / SETUP.slug, images)
+    write_output(folder / "code/task.py", "print()\n")
+    for row in (drawing(2), drawing(3)):
+        drawn(folder, made).append(row)
+    timed(folder, made).append(Clocking(made.digest, made.facts, timing(deepcache(3), 2.0)))
+    return folder
+
+
+def drawn(folder: Path, made: Baseline) -> Journal[Drawing]:
+    path = folder / f"journal/drawn/{SETUP.slug}_deepcache.jsonl"
+    return Journal(path, made.digest, Drawing, made.about())
+
+
+def timed(folder: Path, made: Baseline) -> Journal[Clocking]:
+    return Journal(folder / "journal/timed/mini-SD1.5.jsonl", "kin", Clocking, made.about())
+
+
+def call(*words: object) -> int:
+    """Exit status."""
+    try:
+        main(["store", *map(str, words)])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = store(tmp_path)
+    drawn(folder, record(seed=1)[0]).append(drawing(5))
+    assert call("list", tmp_path, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["platform"], row["setup"]) == ("cpu", SETUP.slug)
+    assert (row["drawn"], row["timed"], row["verify"], row["stale"]) == (3, 1, 0, 1)
+    assert row["last"] == "2026-11-21T10:00:00Z"
+    assert call("list", tmp_path) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.startswith("platform  setup") and line.startswith("cpu       mini-SD1.5_DDIM_20")
+
+
+def test_what_has_no_results_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert call("list", tmp_path) == 2
+    assert f"{tmp_path}: no results of any platform" in caplog.text
+
+
+DAMAGE = {
+    f"baseline/{NAME}": "changed after it was written",
+    f"search/{NAME}": "changed after it was written",
+    f"baseline/{SETUP.slug}/000.png": "",
+    "code/task.py": "changed after it was written",
+    "journal/timed/mini-SD1.5.jsonl": "mini-SD1.5.jsonl:2: changed after it was written",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_check_names_what_was_edited(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = store(tmp_path) / name
+    write_record(tmp_path / f"cpu/search/{NAME}", search_of(tmp_path))
+    assert call("check", tmp_path) == 0
+    content = path.read_bytes()
+    if path.suffix == ".png":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        digits = (b'"shuffled_score": 10.0', b'"loss": 0.01', b'"spent": 3.0', b"print()")
+        old = next(each for each in digits if each in content)
+        path.write_bytes(content.replace(old, old[:-1] + b"7", 1))
+    assert call("check", tmp_path) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    where = path.parent if path.suffix == ".png" else path
+    assert str(where) in line and DAMAGE[name] in line
+
+
+def search_of(results: Path) -> Any:
+    """The search, as decided beside the baseline that is there."""
+    from diffaccel.jsonio import read_record
+    from diffaccel.records import Search
+
+    found = read_record(Search, results / f"cpu/search/{NAME}")
+    return replace(
+        found, cells=[replace(cell, baseline=record()[0].digest) for cell in found.cells]
+    )
+
+
+def test_check_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = store(tmp_path)
+    write_record(folder / "search" / NAME, search_of(tmp_path))
+    path = folder / "baseline" / NAME
+    content = json.loads(path.read_text())
+    content["spec"]["height"] = "tall"
+    path.write_text(json.dumps(content))
+    assert call("check", tmp_path) == 1
+    said = capsys.readouterr().out
+    assert f"{path}: spec.height" in said and "'tall'" in said
+    path.write_text('{"schema": 1,')
+    call("check", tmp_path)
+    assert f"{path}: not JSON" in capsys.readouterr().out
+
+
+def test_what_is_damaged_is_set_aside(tmp_path: Path) -> None:
+    folder = store(tmp_path)
+    write_record(folder / "search" / NAME, search_of(tmp_path))
+    assert stores.set_aside(folder) == []
+    for name in (f"search/{NAME}", "code/task.py"):
+        (folder / name).write_text("{")
+    assert {each.path.name for each in stores.set_aside(folder)} == {NAME, "task.py"}
+    assert (folder / f"search/{NAME}.aside").read_text() == "{"
+    assert not (folder / "code/task.py").exists() and (folder / f"baseline/{NAME}").exists()
+    assert stores.set_aside(folder) == []
+
+
+def test_one_run_holds_a_store(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from diffaccel.stores import hold\n"
+    code += "hold(Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with stores.hold(tmp_path):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert f"another run writes to {tmp_path}; wait for it" in done.stderr
+    assert subprocess.run(command).returncode == 0
+
+
+def test_merging_into_nothing_copies_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = store(tmp_path / "theirs")
+    write_record(theirs / "search" / NAME, search_of(tmp_path / "theirs"))
+    own = tmp_path / "own"
+    assert call("merge", tmp_path / "theirs", "--into", own) == 0
+    assert "2 rows into" in capsys.readouterr().out
+    for name in (
+        f"baseline/{NAME}",
+        f"search/{NAME}",
+        f"journal/drawn/{SETUP.slug}_deepcache.jsonl",
+    ):
+        assert (own / "cpu" / name).read_bytes() == (theirs / name).read_bytes()
+    assert call("check", own) == 0
+    assert call("merge", tmp_path / "theirs", "--into", own) == 0
+    assert "rows into" not in capsys.readouterr().out.split("all is as")[-1]
+
+
+def test_merging_adds_what_is_new_and_decides_again(tmp_path: Path) -> None:
+    own, theirs = store(tmp_path / "own"), store(tmp_path / "theirs")
+    made, _ = record()
+    drawn(theirs, made).append(drawing(5))
+    drawn(theirs, made).append(replace(drawing(2, prompts=6), loss=0.012))  # gone on with
+    search = own / "search" / NAME
+    before = search.stat().st_mtime_ns
+    assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
+    found = drawn(own, made).rows()
+    assert [each.setting["deepcache"]["cache_interval"] for each in found] == [2, 3, 5, 2]
+    assert found[-1].prompts == 6
+    assert (own / "baseline" / NAME).stat().st_mtime_ns > before
+    assert search.stat().st_mtime_ns == before
+
+
+def test_conflicts_are_shown_and_nothing_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, theirs = store(tmp_path / "own"), store(tmp_path / "theirs")
+    made, _ = record()
+    shutil.rmtree(theirs / "journal")
+    drawn(theirs, made).append(drawing(2, loss=0.5))
+    drawn(theirs, made).append(replace(drawing(3), failure="out of memory"))
+    timed(theirs, made).append(Clocking(made.digest, made.facts, timing(deepcache(3), 4.0)))
+    other = replace(made, scores={"clip_score": [1.0] * len(made.prompts)})
+    write_record(theirs / "baseline" / NAME, other)
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("conflict")]
+    assert len(said) == 4
+    for each in (
+        "other clip_score of the same images",
+        "here: it works; there: out of memory",
+        "2.00x here, 4.00x there",
+        "theirs has other images or scores of the same",
+    ):
+        assert any(each in line for line in said), each
+    kept = {path: content for path, content in before.items() if path.name != ".lock"}
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_another_baseline_is_a_conflict_and_its_rows_are_kept_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = store(tmp_path / "own")
+    store(tmp_path / "theirs", seed=1)
+    assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 1
+    assert "theirs was measured with another options" in capsys.readouterr().out
+    assert len(drawn(own, record()[0]).rows()) == 2
+    assert len(drawn(own, record(seed=1)[0]).rows()) == 2
+
+
+def test_a_broken_store_is_merged_without_what_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = store(tmp_path / "theirs")
+    path = drawn(theirs, record()[0]).path
+    path.write_bytes(path.read_bytes().replace(b'"loss": 0.01', b'"loss": 0.00', 1)[:-30])
+    (theirs / "search" / NAME).write_text("{")
+    assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
+    said = capsys.readouterr().out
+    assert f"left out: {path}:2: changed" in said and f"left out: {path}:3: " in said
+    assert "search" in said and not (tmp_path / f"own/cpu/search/{NAME}").exists()
+    assert call("check", tmp_path / "own") == 0
+
+
+def test_merging_a_store_into_itself_is_refused(tmp_path: Path) -> None:
+    store(tmp_path)
+    assert call("merge", tmp_path, "--into", tmp_path) == 2
+
+
+def test_export(tmp_path: Path) -> None:
+    store(tmp_path)
+    assert call("export", tmp_path, "--out", tmp_path / "rows.jsonl") == 0
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["kind"] for row in rows] == ["drawn", "drawn", "timed"]
+    first, last = rows[0], rows[-1]
+    assert first["model"] == "mini-SD1.5" and first["loss"] == 0.01 and first["prompts"] == 4
+    assert last["speedup"] == pytest.approx(2.0) and last["current"] is True
+    for row in rows:
+        assert row["schema"] == 1 and row["seed"] == 0 and row["dtype"] == "float32"
+        assert row["version_torch"] == "2.13.0" and row["hash_model"] == "m"
+    assert call("export", tmp_path, "--kind", "timed", "--out", tmp_path / "rows.csv") == 0
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        (only,) = csv.DictReader(file)
+    assert json.loads(only["setting"]) == deepcache(3) and float(only["speedup"]) == 2.0
+
+
+def test_a_store_that_is_in_use_is_not_merged_into(tmp_path: Path) -> None:
+    store(tmp_path / "theirs")
+    with stores.hold(tmp_path / "own/cpu"), pytest.raises(InputError, match="another run writes"):
+        from diffaccel.merging import merge
+
+        merge(tmp_path / "theirs", tmp_path / "own")
