@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead docs quality lock clean
+.PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead faults docs quality lock clean
 
 run: install
 	python -m diffaccel run
@@ -61,6 +61,10 @@ bench-gpu: install
 bench-overhead: install
 	python -m benchmarks.overhead dry-run
 	python -m benchmarks.overhead run
+
+# Hundreds of faults, each with a run before and after it: an hour or more. Goes on where it was stopped.
+faults: install
+	python -m tests.faults
 
 # The pages that are made from measurements.
 docs: install

@@ -58,18 +58,15 @@ rule scripts:
         each_setup(get_scripts_of),
 
 
-<<<<<<< HEAD
-# A killed run leaves its jobs in Slurm's queue: none of them may write beside those of this one. One
-# that is interrupted may leave what it was just submitting.
-onstart:
-    end_jobs(workflow.workdir_init)
-=======
+# Held as long as this process lives: one run at a time writes to a store.
 HELD = []
 
 
+# A killed run leaves its jobs in Slurm's queue: none of them may write beside those of this one. One
+# that is interrupted may leave what it was just submitting.
 onstart:
     HELD.append(stores.hold(Path(R)))
->>>>>>> 2977d43 (Faults: sealed records and rows, a job that outlives its candidates, smaller batches where memory ends, a lock a store; diffaccel store)
+    end_jobs(workflow.workdir_init)
 
 
 onsuccess:

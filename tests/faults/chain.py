@@ -27,7 +27,7 @@ import yaml
 from diffaccel import cli, config, stores
 from diffaccel.jsonio import read_record
 from diffaccel.plan import Experiment
-from diffaccel.records import Search
+from diffaccel.records import Search, SettingDict
 from diffaccel.stages import collect
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def warm_up(folder: Path) -> None:
     with devices.hold_device() as device:
         made = bench.open_bench(setup, experiment.spec(setup), experiment.options, device)
         bench.save_images(folder, bench.run_baseline(made)[1])
-        setting = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
+        setting: SettingDict = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
         with made.accelerated(setting) as generate:
             generate(made.prompts, [0] * len(made.prompts))
 
@@ -206,8 +206,12 @@ class Plan:
         beside = {"baseline": baseline, "images": images}
         job = self.experiment.search_job(SETUP)
         yield self._command("search", [search], job=job, journals=r / "journal", **beside)
-        yield Job([b := r / "speedup_bounds.json"], lambda: collect.bounds([search], b))
-        yield Job([p := r / "search_params.json"], lambda: collect.params([search], p))
+        yield Job(
+            [b := r / "speedup_bounds.json"], lambda: collect.bounds(collect.load([search]), b)
+        )
+        yield Job(
+            [p := r / "search_params.json"], lambda: collect.params(collect.load([search]), p)
+        )
         asked = self.experiment.scripted
         yield Job([t := r / "tasks/tasks.json"], lambda: collect.tasks(asked, [search], t))
         yield Job([f := r / "tasks/feasible.txt"], lambda: collect.feasible(asked, [search], f))

@@ -128,7 +128,7 @@ def test_check_names_what_was_edited(
         old = next(each for each in digits if each in content)
         path.write_bytes(content.replace(old, old[:-1] + b"7", 1))
     assert call("check", tmp_path) == 1
-    (line,) = capsys.readouterr().out.splitlines()
+    line = capsys.readouterr().out.splitlines()[0]
     where = path.parent if path.suffix == ".png" else path
     assert str(where) in line and DAMAGE[name] in line
 

@@ -98,6 +98,10 @@ class _Merge:
         self._copy("baseline", path.name)
         for kind in kinds:
             self._copy(kind, names[kind])
+        for image in sorted((self.theirs / "journal/images" / path.stem).rglob("*.webp")):
+            target = self.own / image.relative_to(self.theirs)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(image, target)
 
     def _copy(self, kind: str, name: str) -> None:
         source, target = self.theirs / kind / name, self.own / kind / name

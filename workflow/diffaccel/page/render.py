@@ -19,7 +19,7 @@ from pygments.lexers import PythonLexer
 
 from diffaccel import __version__
 from diffaccel.codegen import TEMPLATES
-from diffaccel.jsonio import to_json, write_text
+from diffaccel.jsonio import to_json, write_output
 from diffaccel.page import charts
 from diffaccel.page.data import Page, gather
 from diffaccel.page.parts import write as write_parts
@@ -37,7 +37,7 @@ def write(folder: Path, out: Path | None = None, parts: bool = False) -> Path:
         parts: also writes its parts beside it, into ``report/``.
     """
     page, out = gather(folder), out or folder / "report.html"
-    write_text(out, render(page))
+    write_output(out, render(page))
     if parts:
         write_parts(page, out.with_suffix(""))
     return out
