@@ -79,6 +79,12 @@ def test_other_ends_are_the_jobs_own(act: str, status: int, tmp_path: Path) -> N
     assert run(act, tmp_path)[0] == status
 
 
+def test_a_plain_pipeline_may_take_its_time(tmp_path: Path) -> None:
+    work = WORK.replace("watch.calling(name)", "watch.calling(PLAIN)")
+    status, said, calls = run("time.sleep(1)", tmp_path, work)
+    assert status == 0 and "done" in said and calls == ["first", "second", "third"]
+
+
 def test_a_plain_pipeline_that_crashes_ends_the_job(tmp_path: Path) -> None:
     work = WORK.replace("watch.calling(name)", "watch.calling(PLAIN)")
     status, said, calls = run("os.abort()", tmp_path, work)

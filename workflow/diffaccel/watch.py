@@ -39,7 +39,7 @@ class Watch:
 
     Args:
         blamed: by candidate, why it must not be called.
-        seconds: that a call may take.
+        seconds: that a call of a candidate may take.
         pipe: where it is told; None: nobody watches.
     """
 
@@ -53,8 +53,9 @@ class Watch:
 
     @contextlib.contextmanager
     def calling(self, candidate: str) -> Iterator[None]:
-        """The time of one call."""
-        self._say({"candidate": candidate, "seconds": self.seconds})
+        """The time of one call. One of the plain pipeline takes as long as it takes."""
+        seconds = None if candidate == PLAIN else self.seconds
+        self._say({"candidate": candidate, "seconds": seconds})
         try:
             yield
         finally:
@@ -179,7 +180,7 @@ def _wait(child: int, told: int) -> _End:
     """Waits for the end of a process, or ends it where a call takes too long."""
     ended = os.pidfd_open(child)
     candidate: str | None = None
-    limit, deadline, late, rest = 0.0, None, None, b""
+    limit, deadline, late, rest = None, None, None, b""
     try:
         while True:
             left: float | None = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -188,7 +189,7 @@ def _wait(child: int, told: int) -> _End:
                 *whole, rest = (rest + heard).split(b"\n")
                 if whole and (last := json.loads(whole[-1])) is not None:
                     candidate, limit = last["candidate"], last["seconds"]
-                    deadline = time.monotonic() + limit
+                    deadline = None if limit is None else time.monotonic() + limit
                 elif whole:
                     candidate = deadline = None
             elif ended in ready:

@@ -30,6 +30,8 @@ LEVELS = (0.0, 0.5, 1.0)
 """Where the settings lie that are timed when none are named: mild, middle, aggressive."""
 PLAIN: SettingDict = {}
 """The setting that changes nothing."""
+CALL_SECONDS = 3600.0
+"""The longest that a call may take, compiling with it, before it counts as hung."""
 TOGETHER = 5
 """Settings at most that are timed in the same rounds; a killed job loses so many."""
 
@@ -74,6 +76,7 @@ def run(
 
         # The first batch is timed; there is nothing to score, so that no other is needed.
         options = replace(options, prompts=spec.batch_size)
+        watch = (watch or Watch()).within(CALL_SECONDS)
         bench = benches.open_bench(setup, spec, options, device, watch=watch)
         log.info("%s: loaded", setup.slug)
         return _timed(bench, order, journal)
