@@ -502,6 +502,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", handlers=handlers)
     logging.getLogger("diffaccel").setLevel(logging.INFO)
     logging.captureWarnings(True)
+    # A log on a full disk is a line less, and not a traceback before what is wrong.
+    logging.raiseExceptions = False
     if args.function in (_baseline, _search, _verify, _verdicts):
         # All is fetched by then; measuring neither waits for a network nor needs one.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
