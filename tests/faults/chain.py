@@ -171,7 +171,7 @@ class Job:
     """What a rule makes, and how."""
 
     outputs: list[Path]
-    work: Callable[[], None]
+    work: Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,9 @@ class Plan:
             [p := r / "search_params.json"], lambda: collect.params(collect.load([search]), p)
         )
         asked = self.experiment.scripted
-        yield Job([t := r / "tasks/tasks.json"], lambda: collect.tasks(asked, [search], t))
-        yield Job([f := r / "tasks/feasible.txt"], lambda: collect.feasible(asked, [search], f))
+        t, f = r / "tasks/tasks.json", r / f"tasks/feasible/{SETUP}.txt"
+        yield Job([t], lambda: collect.tasks(asked, collect.load([search]), t))
+        yield Job([f], lambda: collect.feasible(search, f))
         for name in self.met:
             script = r / f"code/{name}.py"
             yield self._command("code", [script], task=name, found=search, baseline=baseline)
@@ -228,7 +229,7 @@ class Plan:
             **beside,
         )
         s = r / "summary.csv"
-        yield Job([s], lambda: collect.write_summary([search], [proof], s))
+        yield Job([s], lambda: collect.write_summary(collect.load([search]), [proof], s))
 
     def _command(self, stage: str, outputs: list[Path], **given: Any) -> Job:
         words = [stage, "--out", str(outputs[0]), "--log", str(self.results / f"logs/{stage}.log")]

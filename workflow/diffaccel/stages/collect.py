@@ -129,7 +129,7 @@ def misunderstood(made: Iterable[Task], out: PathLike) -> None:
 def feasible(search: PathLike, out: PathLike) -> None:
     """The ids of those tasks of a setup that were met and are to have a script, one a line."""
     met = [each.task for each in answers(load([search])) if each.status == "met"]
-    write_text(Path(out), "".join(f"{task.id}\n" for task in met if task.origin != "target"))
+    write_output(Path(out), "".join(f"{task.id}\n" for task in met if task.origin != "target"))
 
 
 def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
 def write_summary(found: Sequence[Search], proofs: Iterable[PathLike], out: PathLike) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
     table = summary(found, proofs)
-    write_text(Path(out), table.to_csv(index=False, float_format="%.4f"))
+    write_output(Path(out), table.to_csv(index=False, float_format="%.4f"))
 
 
 def gather(setups: Collection[Setup], made: Iterable[Task], results: Path) -> None:
