@@ -242,8 +242,8 @@ and what a strategy draws.
   setting.
 - Full measurement: the mean cost of one setting, drawn and timed.
 - Regret of the bound: the share of the largest speedup within the limit that the chosen setting
-  lacks; 100% where the chosen one is beyond the limit. Where none was found, or what was is slower, the
-  plain pipeline is chosen: nothing below 1x is lost.
+  lacks; 100% where the chosen one is beyond the limit. Where none was found, or what was is slower,
+  the plain pipeline is chosen: nothing below 1x is lost.
 - Wrong verdict: a target is called met by a setting that misses it, or missed although a setting
   meets it; by more than {tolerance:.0%} of the speedup.
 - Loss too much: at a target that is rightly met, the loss beyond the least there is, in % of the
