@@ -39,7 +39,7 @@ checkpoint feasible:
     input:
         f"{R}/search/{{setup}}.json",
     output:
-        f"{R}/tasks/feasible/{{setup}}.txt",
+        f"{R}/feasible/{{setup}}.txt",
     log:
         f"{R}/logs/feasible/{{setup}}.log",
     message:

@@ -238,6 +238,7 @@ def test_what_was_tampered_with_is_refused(
     path = tmp_path / "recipe.json"
     write_record(path, recipe("SD1.5"))
     whole = json.loads(path.read_text())
+    del whole["seal"]
     path.write_text(json.dumps(copy.deepcopy(whole) | change))
     with pytest.raises(InputError, match=says) as caught:
         read_recipe(path)

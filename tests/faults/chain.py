@@ -213,7 +213,7 @@ class Plan:
             [p := r / "search_params.json"], lambda: collect.params(collect.load([search]), p)
         )
         asked = self.experiment.scripted
-        t, f = r / "tasks/tasks.json", r / f"tasks/feasible/{SETUP}.txt"
+        t, f = r / "tasks/tasks.json", r / f"feasible/{SETUP}.txt"
         yield Job([t], lambda: collect.tasks(asked, collect.load([search]), t))
         yield Job([f], lambda: collect.feasible(search, f))
         for name in self.met:

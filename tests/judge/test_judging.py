@@ -68,7 +68,7 @@ def load_pipeline():
 
 def generate(pipe, prompts, seeds):
     if pipe is None:
-        noise = [random.randbytes(128 * 128 * 3) for _ in prompts]
+        noise = [random.Random(seed).randbytes(128 * 128 * 3) for seed in seeds]
         return [memoryview(each).cast("B", (128, 128, 3)) for each in noise]
     return pipe(prompts, num_inference_steps=8).images
 """

@@ -255,8 +255,8 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
     """Logs of jobs whose output is missing, each with its last line."""
     for path in sorted(folder.glob("logs/*/*.log")):
         kind = path.parent.name
-        made = folder / kind / f"{path.stem}.{'py' if kind == 'code' else 'json'}"
-        if not made.exists():
+        made = (folder / kind / f"{path.stem}.{suffix}" for suffix in ("json", "py", "txt"))
+        if not any(each.exists() for each in made):
             lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             yield path, (lines or ["it said nothing: killed, or out of memory or of time"])[-1]
 

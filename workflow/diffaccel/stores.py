@@ -34,7 +34,7 @@ KINDS: Mapping[str, Any] = {
     "judge": Judged,
 }
 """The records of a store, by folder."""
-OUTPUTS = (".", "tasks", "tasks/feasible", "code", "judge")
+OUTPUTS = (".", "tasks", "feasible", "code", "judge")
 """Folders of what is made from records and has no seal of its own."""
 MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile set aside what is damaged before it makes a plan."""
