@@ -200,7 +200,7 @@ def test_the_rival_stands_beside_what_was_chosen(finished: Finished) -> None:
         assert rival.beats == (rival.loss < chosen.loss) and (rival.timed or not rival.beats)
     assert [answer for answer in found.answers if "fewer" in answer.task.id] == []
     made = [*project.results.glob("*.json"), *project.results.glob("tasks/**/[!.]*.*")]
-    assert len(made) == 4 and not any("fewer_steps" in path.read_text() for path in made)
+    assert len(made) == 3 and not any("fewer_steps" in path.read_text() for path in made)
     table = pd.read_csv(project.results / "summary.csv").set_index("id")
     row = table.loc[f"{CELL}_1.1x"]
     assert row["rival_setting"].startswith("fewer_steps.steps=")
