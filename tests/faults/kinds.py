@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,14 +32,16 @@ class Fault:
     """A kind of fault.
 
     Args:
-        share: how often it is tried in the full form, beside the others.
+        times: how many are injected in the full form.
+        seconds: that one takes, about.
         short: whether it is in the short form, too.
         needs: why it cannot be tried here, or None.
     """
 
     name: str
     inject: Callable[[Case], Outcome]
-    share: int
+    times: int
+    seconds: int
     short: bool
     needs: Callable[[], str | None]
 
@@ -48,13 +51,17 @@ Inject = Callable[[Case], Outcome]
 
 
 def fault(
-    share: int, *, short: bool = False, needs: Callable[[], str | None] = lambda: None
+    times: int,
+    seconds: int,
+    *,
+    short: bool = False,
+    needs: Callable[[], str | None] = lambda: None,
 ) -> Callable[[Inject], Inject]:
     """Adds a function to `FAULTS`; its name is the fault's."""
 
     def add(inject: Inject) -> Inject:
         name = inject.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, inject, share, short, needs)
+        FAULTS[name] = Fault(name, inject, times, seconds, short, needs)
         return inject
 
     return add
@@ -120,37 +127,37 @@ def _signal_run(case: Case, number: int) -> Outcome:
     return case.after(kept, injected=hit)
 
 
-@fault(14, short=True)
+@fault(14, 20, short=True)
 def kill_job(case: Case) -> Outcome:
     return _signal_job(case, signal.SIGKILL)
 
 
-@fault(8)
+@fault(8, 20)
 def terminate_job(case: Case) -> Outcome:
     return _signal_job(case, signal.SIGTERM)
 
 
-@fault(8)
+@fault(8, 15)
 def interrupt_job(case: Case) -> Outcome:
     return _signal_job(case, signal.SIGINT)
 
 
-@fault(10)
+@fault(10, 15)
 def kill_run(case: Case) -> Outcome:
     return _signal_run(case, signal.SIGKILL)
 
 
-@fault(6)
+@fault(8, 15)
 def terminate_run(case: Case) -> Outcome:
     return _signal_run(case, signal.SIGTERM)
 
 
-@fault(6, short=True)
+@fault(8, 10, short=True)
 def interrupt_run(case: Case) -> Outcome:
     return _signal_run(case, signal.SIGINT)
 
 
-@fault(8, short=True)
+@fault(8, 10, short=True)
 def kill_work(case: Case) -> Outcome:
     """As the kernel does where memory ends: the process that computes, not the one that watches."""
     project = case.at()
@@ -165,7 +172,7 @@ def kill_work(case: Case) -> Outcome:
     return case.after(kept, injected=hit)
 
 
-@fault(10, short=True)
+@fault(10, 20, short=True)
 def kill_master(case: Case) -> Outcome:
     """The run dies, its job goes on, and the next run starts meanwhile."""
     case.at()
@@ -173,7 +180,7 @@ def kill_master(case: Case) -> Outcome:
     return case.after(kept, injected=hit)
 
 
-@fault(14, short=True)
+@fault(14, 15, short=True)
 def kill_in_a_write(case: Case) -> Outcome:
     """Killed where a file is written: a part of it is on disk, and no more."""
     project = case.at()
@@ -204,15 +211,14 @@ def kill_in_a_write(case: Case) -> Outcome:
 
 
 def _no_mount() -> str | None:
-    folder = Path("/tmp") / f"faults-{os.getpid()}"
-    folder.mkdir(exist_ok=True)
-    try:
-        _mount(folder, "64k")
-        subprocess.run(["umount", str(folder)], check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "a small file system cannot be mounted: needs root"
-    finally:
-        folder.rmdir()
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        try:
+            _mount(folder, "64k")
+            stack.callback(subprocess.run, ["umount", name], check=True)
+            _mount(folder, "128k", "remount")
+        except (OSError, subprocess.CalledProcessError):
+            return "a small file system cannot be mounted: needs root"
     return None
 
 
@@ -222,7 +228,7 @@ def _mount(folder: Path, size: str, *more: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-@fault(14, short=True, needs=_no_mount)
+@fault(10, 15, short=True, needs=_no_mount)
 def full_disk(case: Case) -> Outcome:
     project = case.at()
     results = project.folder / "results"
@@ -260,7 +266,7 @@ def _without_privilege() -> None:
     libc.capset(header, data)
 
 
-@fault(12, short=True)
+@fault(14, 10, short=True)
 def no_permission(case: Case) -> Outcome:
     project = case.at()
     kept = set(rows(project))
@@ -309,7 +315,7 @@ def _results(project: Project) -> list[Path]:
     return [p for p in files if p.relative_to(project.results).parts[0] not in left]
 
 
-@fault(40, short=True)
+@fault(56, 3, short=True)
 def damaged_result(case: Case) -> Outcome:
     """Any file of the results: truncated, emptied, garbage, or edited by hand."""
     project = case.done()
@@ -320,7 +326,7 @@ def damaged_result(case: Case) -> Outcome:
     return case.after(kept, injected=damaged != content)
 
 
-@fault(12, short=True)
+@fault(24, 3, short=True)
 def deleted_result(case: Case) -> Outcome:
     project = case.done()
     kept = set(rows(project))
@@ -334,7 +340,7 @@ def _journal(case: Case) -> Path:
     return case.rng.choice(sorted(project.results.glob("journal/*/*.jsonl")))
 
 
-@fault(16, short=True)
+@fault(16, 15, short=True)
 def cut_journal(case: Case) -> Outcome:
     path = _journal(case)
     content = path.read_bytes()
@@ -342,7 +348,7 @@ def cut_journal(case: Case) -> Outcome:
     return case.after(set(rows(case.project)), torn=1)
 
 
-@fault(16)
+@fault(24, 10)
 def garbage_in_a_journal(case: Case) -> Outcome:
     path, rng = _journal(case), case.rng
     content = path.read_bytes()
@@ -352,7 +358,7 @@ def garbage_in_a_journal(case: Case) -> Outcome:
     return case.after(set(rows(case.project)), torn=9)
 
 
-@fault(20, short=True)
+@fault(18, 15, short=True)
 def edited_journal(case: Case) -> Outcome:
     """One digit of a row is another; it is JSON still."""
     path = _journal(case)
@@ -373,7 +379,7 @@ def edited_journal(case: Case) -> Outcome:
 # Several at once
 
 
-@fault(10, short=True)
+@fault(8, 25, short=True)
 def two_runs_on_a_store(case: Case) -> Outcome:
     """At once, of one folder or of two that share their results."""
     project = case.at("nothing", "baseline", "half")
@@ -438,7 +444,7 @@ def _candidate_fails(case: Case, act: Act, says: str, **changes: Any) -> Outcome
     return found
 
 
-@fault(16, short=True)
+@fault(14, 20, short=True)
 def crashing_candidate(case: Case) -> Outcome:
     """It takes its process with it: a segmentation fault, an abort, an exit, or killed for memory
     each time that it is called."""
@@ -452,7 +458,7 @@ def crashing_candidate(case: Case) -> Outcome:
     return _candidate_fails(case, lambda *_: ways[name](), name)
 
 
-@fault(6)
+@fault(6, 25)
 def hanging_candidate(case: Case) -> Outcome:
     """It does not come back, be it in Python or in native code that lets nobody else run."""
     ways: list[Callable[[], Any]] = [
@@ -464,7 +470,7 @@ def hanging_candidate(case: Case) -> Outcome:
     return _candidate_fails(case, lambda *_: way(), "a call took more than", search=search)
 
 
-@fault(12, short=True)
+@fault(8, 30, short=True)
 def not_a_number(case: Case) -> Outcome:
     """The network gives NaN; the images are then black."""
 
@@ -481,7 +487,7 @@ def not_a_number(case: Case) -> Outcome:
     return _candidate_fails(case, act, "images are blank")
 
 
-@fault(6)
+@fault(6, 20)
 def raising_candidate(case: Case) -> Outcome:
     def act(*_: Any) -> Any:
         raise RuntimeError("the size of tensor a (2) must match")
@@ -502,7 +508,7 @@ def _only(size: int) -> Act:
     return act
 
 
-@fault(12, short=True)
+@fault(6, 60, short=True)
 def out_of_memory(case: Case) -> Outcome:
     """Of a candidate: it is drawn and timed in smaller batches, and its record says so."""
     project, size = case.at("nothing", "baseline", "half"), case.rng.choice([1, 2])
@@ -519,7 +525,7 @@ def out_of_memory(case: Case) -> Outcome:
     return found
 
 
-@fault(6)
+@fault(4, 60)
 def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
     """All of the setup is measured with a batch that fits, and the baseline says so."""
     project, act = case.at("nothing"), _only(case.rng.choice([1, 2]))
@@ -544,7 +550,7 @@ def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
 # What measuring needs
 
 
-@fault(10, short=True)
+@fault(8, 20, short=True)
 def scorer_that_cannot_load(case: Case) -> Outcome:
     project = case.at("nothing", "baseline", "half")
     kept = set(rows(project))
@@ -569,7 +575,7 @@ def scorer_that_cannot_load(case: Case) -> Outcome:
     return found
 
 
-@fault(8, short=True)
+@fault(8, 15, short=True)
 def jumping_clock(case: Case) -> Outcome:
     """The time of day jumps by days while it is measured, and files are from the future."""
     project, seed = case.at(), case.rng.random()
@@ -637,23 +643,23 @@ def _struck_snakemake(case: Case, strike: Callable[[int], object]) -> Outcome:
     return found
 
 
-@fault(3)
+@fault(3, 110)
 def snakemake_killed(case: Case) -> Outcome:
     return _struck_snakemake(case, lambda run: os.killpg(run, signal.SIGKILL))
 
 
-@fault(3)
+@fault(3, 110)
 def snakemake_killed_alone(case: Case) -> Outcome:
     """Its jobs go on while the next one starts."""
     return _struck_snakemake(case, lambda run: os.kill(run, signal.SIGKILL))
 
 
-@fault(3)
+@fault(3, 130)
 def snakemake_interrupted(case: Case) -> Outcome:
     return _struck_snakemake(case, lambda run: os.killpg(run, signal.SIGINT))
 
 
-@fault(3)
+@fault(3, 120)
 def snakemake_with_a_damaged_result(case: Case) -> Outcome:
     project = case.at("half")
     shutil.rmtree(project.results / "baseline", ignore_errors=True)

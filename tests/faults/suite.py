@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +68,22 @@ class Bench:
     """An undisturbed run, and copies of it at every stage.
 
     Args:
-        folder: where all projects are made.
+        folder: where the copies are made.
+        reference: a run to its end.
     """
 
     folder: Path
+    reference: Project
     count: int = 0
 
-    @cached_property
-    def reference(self) -> Project:
-        """A run to its end."""
-        warm_up(self.folder / "warm")
-        project = Project.make(self.folder / "reference")
+    @classmethod
+    def open(cls, folder: Path) -> Bench:
+        """Makes the undisturbed run, after which this process has loaded what jobs need."""
+        warm_up(folder / "warm")
+        project = Project.make(folder / "reference")
         status = project.run()
         assert status == 0, project.output
-        return project
+        return cls(folder, project)
 
     def project(self, stage: Stage | None = None) -> Project:
         """A project of its own; without a stage, one that is done."""
