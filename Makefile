@@ -62,9 +62,9 @@ bench-overhead: install
 	python -m benchmarks.overhead dry-run
 	python -m benchmarks.overhead run
 
-# Hundreds of faults, each with a run before and after it: an hour or more. Goes on where it was stopped.
+# Hundreds of faults, each with a run before and after it: two hours of a core. Goes on where it was stopped.
 faults: install
-	python -m tests.faults
+	python -m tests.faults --lanes $$(nproc)
 
 # The pages that are made from measurements.
 docs: install
