@@ -19,9 +19,10 @@ rule verify:
     params:
         journal=f"{R}/journal/verify/{{setup}}.jsonl",
         heldout=get_heldout,
+        max_pairs=EXPERIMENT.config.verify.max_pairs,
     message:
         "verify the scripts of {wildcards.setup}"
     shell:
         "python -m diffaccel verify --found {input.found:q} --baseline {input.baseline:q}"
         " --images {input.images:q} --scripts {input.scripts:q} --journal {params.journal:q}"
-        " --heldout {params.heldout} --out {output:q} --log {log:q}"
+        " --max-pairs {params.max_pairs} --heldout {params.heldout} --out {output:q} --log {log:q}"

@@ -154,7 +154,7 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
         raise RecordError(f"{results}: no baselines or searches; run the grid first")
     baseline, use = read_record(Baseline, baselines[0]), used(results / USE)
     made = table[table["origin"] == "bound"]
-    proven = made["verified"].dropna().astype(bool)
+    proven = made["verified"].dropna()
     record = GridRecord(
         environment=baseline.environment,
         loss_limit=frontiers[0].loss_limit,
@@ -170,7 +170,7 @@ def collect_grid(results: Path, metadata: Path, out: Path) -> GridRecord:
         tasks=len(made),
         scripts=int((made["status"] == "met").sum()),
         proven=len(proven),
-        verified=int(proven.sum()),
+        verified=int((proven == "met").sum()),
         proving=round(used(results / PROOF_USE).seconds, 1),
         failures=[
             f"{path.parent.name} {path.stem}: {line}" for path, line in report.failures(results)

@@ -338,7 +338,7 @@
       note(range({ low: row.loss_low, high: row.loss_high }))])],
     [`${RIVAL} lose`, (row) => row.rival_loss, (row) => [percent(row.rival_loss), note(row.beaten && "less")]],
     ["Verified", (row) => row.verified_speedup, (row) => (missing(row.verified) ? "" : [
-      `${row.verified ? "yes" : "no"}, ${times(row.verified_speedup)}`, note(row.verdict, { class: "long" })])],
+      `${row.verified}, ${times(row.verified_speedup)}`, note(row.verdict, { class: "long" })])],
     ["Held out", (row) => row.heldout_loss, (row) => [
       percent(row.heldout_loss), note(row.heldout === false && "above the limit")]],
     ["Files", null, (row) => [

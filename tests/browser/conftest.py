@@ -93,7 +93,7 @@ def write_setup(folder: Path, setup: Setup, kept: int) -> None:
     script.write_text(f'"""A script\n\nof {setup.slug}."""\n\nTEXT = "</script>"  # <b>\n')
     held = HeldOut(True, "", 0.01, (0.0, 0.02), {})
     verdict = Verdict(
-        *(met.task.id, "x", True, "", 1.2, store.LIMIT, 1.3, 0.001, 1.31, 0.001),
+        *(met.task.id, "x", "met", 0.95, "", 1.2, None, store.LIMIT, 1.3, 0.001, 1.31, 0.5, 0.001),
         *((0.0, 0.002), None, {}, True, "2026-11-21", held),
     )
     write_record(folder / "verify" / f"{setup.slug}.json", Proof(setup, [verdict]))

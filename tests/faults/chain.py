@@ -51,7 +51,7 @@ EXPERIMENT: dict[str, Any] = {
     "platform": "cpu",
     "measure": {"prompts": 3, "max_prompts": None, "pairs": 1, "max_pairs": 1},
     "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 60.0},
-    "verify": {"heldout": 0},
+    "verify": {"heldout": 0, "max_pairs": 1},
 }
 """Every setting of one accelerator is drawn and timed, so that what is measured does not hang on
 the clock."""
@@ -225,6 +225,7 @@ class Plan:
             found=search,
             scripts=[r / f"code/{name}.py" for name in self.met],
             journal=r / f"journal/verify/{SETUP}.jsonl",
+            max_pairs=1,
             heldout=0,
             **beside,
         )
@@ -236,7 +237,7 @@ class Plan:
         for name, value in given.items():
             value = json.dumps(value) if name == "job" else value
             values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *map(str, values)]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
         return Job(outputs, lambda: cli.main(words))
 
 

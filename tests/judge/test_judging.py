@@ -18,7 +18,7 @@ from diffaccel.jsonio import write_record
 from diffaccel.judge import judging, sandbox
 from diffaccel.judge.asked import given, read_asked
 from diffaccel.judge.case import Case, room
-from diffaccel.judge.drawn import LOOKS, Drawn, share_of_own
+from diffaccel.judge.drawn import Drawn, share_of_own
 from diffaccel.judge.judging import read_script
 from diffaccel.judge.records import Asked, Judged, Judgement, JudgeOptions
 from diffaccel.judge.table import as_text, pass_rates, write_pass_rates
@@ -253,44 +253,6 @@ def test_slowing_the_plain_pipeline_down_gains_nothing() -> None:
     assert quiet.fair_pairs() == quiet.pairs
     slowed = Drawn(pairs=[(3.0, 0.5), (0.8, 0.5), (4.0, 0.5)], alone=[1.0, 0.9])
     assert slowed.fair_pairs() == [(1.0, 0.5), (0.8, 0.5), (1.0, 0.5)]
-
-
-def session(truth: float, noise: float, rng: np.random.Generator) -> bool | None:
-    """What is said of a script that was asked for 2x, after as many rounds as it takes."""
-    asked = judgement(4, "passed", required_speedup=2.0)
-    drawn, rounds = Drawn(alone=np.exp(rng.normal(0, noise, 2)).tolist()), 3
-    for _ in range(LOOKS):
-        while len(drawn.pairs) < rounds:
-            plain, own = np.exp(rng.normal(0, noise, 2))
-            drawn.pairs.append((float(plain), float(own / truth)))
-        if (said := drawn.reached(asked, 1, 0.95)) is not None:
-            return said
-        rounds *= 2
-    return None
-
-
-@pytest.mark.parametrize("noise", [0.01, 0.03, 0.06])
-def test_a_noisy_clock_decides_nothing(noise: float) -> None:
-    """It makes it take longer, and at worst is said to be noisy."""
-    rng = np.random.default_rng(0)
-    said = {truth: [session(truth, noise, rng) for _ in range(100)] for truth in (2.0, 1.9, 1.6)}
-    assert said[2.0].count(False) <= 4 and said[2.0].count(True) >= 90
-    assert said[1.6].count(True) == 0 and said[1.6].count(False) >= 95
-    # 1.9 is all that 5% leave of 2.0.
-    assert said[1.9].count(None) >= 80
-
-
-def test_a_latency_is_reached_or_not_or_unclear() -> None:
-    asked = judgement(5, "passed", max_seconds_per_image=0.5)
-
-    def said(*seconds: float) -> bool | None:
-        return Drawn(pairs=[(1.0, each) for each in seconds], alone=[1.0]).reached(asked, 2, 0.95)
-
-    assert said(0.9, 0.91, 0.9, 0.92) is True
-    assert said(1.2, 1.21, 1.2, 1.22) is False
-    assert said(0.9, 1.4, 0.8, 1.3) is None
-    nothing = judgement(2, "passed")
-    assert Drawn(pairs=[(1.0, 1.0)], alone=[1.0]).reached(nothing, 2, 0.95) is True
 
 
 def judgement(category: int, outcome: str, **more: object) -> Judgement:

@@ -36,7 +36,7 @@ from diffaccel.measure import (
     measure_baseline,
 )
 from diffaccel.metrics import METRICS
-from diffaccel.pairs import timing_of
+from diffaccel.pairs import Goal, timing_of
 from diffaccel.records import (
     Baseline,
     Environment,
@@ -45,6 +45,7 @@ from diffaccel.records import (
     ModelSpec,
     SettingDict,
 )
+from diffaccel.sequential import doubling
 from diffaccel.stages import baseline
 from diffaccel.watch import Watch
 
@@ -238,6 +239,26 @@ def test_a_speedup_that_drifts_is_said_to() -> None:
     assert row.timing is not None and len(row.timing.baseline) == OPTIONS.max_pairs
     assert row.timing.drift < -0.3
     assert any("drifted by -" in warning for warning in row.warnings)
+
+
+def test_it_is_timed_until_it_is_clear_whether_a_goal_is_reached() -> None:
+    class Wavering(Recorder):
+        """Half as fast as the plain pipeline, then twice as fast, and so on."""
+
+        def __call__(self, **kwargs: Any) -> Result:
+            time.sleep(0.04 * 4 ** (len(self.calls) % 2))
+            return super().__call__(**kwargs)
+
+    made = bench(Recorder(seconds=0.08))
+    record, images = baseline_of(made)
+    looks = doubling(OPTIONS.pairs, OPTIONS.max_pairs, 12)
+    candidates = [
+        Candidate({"a": {"n": n}}, putting_on(made, pipe), goal=Goal(looks, 0.95, speedup=asked))
+        for n, (pipe, asked) in enumerate([(Wavering(), 1.05), (Recorder(seconds=0.01), 1.5)])
+    ]
+    wavering, fast = (row.timing for row in measure(made, record, images, candidates))
+    assert wavering is not None and len(wavering.baseline) == 12
+    assert fast is not None and len(fast.baseline) <= OPTIONS.max_pairs
 
 
 def test_a_crash_is_a_result() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffaccel.pairs import drift, outliers, timing_of
+from diffaccel.pairs import Goal, drift, outliers, timing_of
+from diffaccel.sequential import doubling
 
 
 def pairs(ratios: list[float]) -> list[tuple[float, float]]:
@@ -64,3 +65,71 @@ def test_the_error_is_that_of_the_median() -> None:
     timings = [timing_of(pairs(list(np.exp(random.normal(0, 0.02, 9))))) for _ in range(400)]
     off = np.sqrt(np.mean([np.log(timing.speedup) ** 2 for timing in timings]))
     assert np.median([timing.error for timing in timings]) == pytest.approx(off, rel=0.35)
+
+
+GOAL = Goal(doubling(3, 6, 48), 0.95, speedup=2.0)
+
+
+def session(truth: float, noise: float, rng: np.random.Generator) -> bool | None:
+    """What is said of a script that must be twice as fast, after as many pairs as it takes."""
+    taken: list[tuple[float, float]] = []
+    while GOAL.wants_more(taken):
+        plain, own = np.exp(rng.normal(0, noise, 2))
+        taken.append((float(plain), float(own / truth)))
+    return GOAL.reached(taken)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.06])
+def test_a_noisy_clock_decides_nothing(noise: float) -> None:
+    """It makes it take longer, and at worst is said to be noisy."""
+    rng = np.random.default_rng(0)
+    said = {truth: [session(truth, noise, rng) for _ in range(100)] for truth in (2.0, 1.9, 1.6)}
+    assert said[2.0].count(False) <= 4 and said[2.0].count(True) >= 90
+    assert said[1.6].count(True) == 0 and said[1.6].count(False) >= 95
+    # 1.9 is all that 5% leave of 2.0.
+    assert said[1.9].count(None) >= 80
+
+
+def test_what_few_pairs_get_wrong_more_do_not() -> None:
+    """A clock that is off by a quarter, and a script exactly as fast as it must be: of six pairs
+    alone the median is often too low."""
+    rng = np.random.default_rng(0)
+    few = np.exp(rng.normal(np.log(2), 0.25 * np.sqrt(2), (100, 6)))
+    assert sum(timing_of(pairs(list(each))).speedup < 1.9 for each in few) > 20
+    assert [session(2.0, 0.25, rng) for _ in range(100)].count(False) <= 4
+
+
+def test_where_it_is_hardest_it_is_wrong_as_seldom_as_promised() -> None:
+    """500 scripts right at the limit, some calls of which take far too long: the binomial
+    distribution's upper 99.9% for the promised 5% is 41."""
+    rng = np.random.default_rng(0)
+
+    def noise() -> float:
+        return float(rng.normal(0, 0.03) + (rng.exponential(0.5) if rng.random() < 0.1 else 0))
+
+    def said() -> bool | None:
+        logs = [noise() - noise() + np.log(1.9) for _ in range(GOAL.looks[-1])]
+        found = (GOAL.reached(pairs(list(np.exp(logs[:count])))) for count in GOAL.looks)
+        return next((each for each in found if each is not None), None)
+
+    assert 5 < sum(said() is not None for _ in range(500)) <= 41
+
+
+def test_it_is_looked_at_the_looks_and_nowhere_else() -> None:
+    clear = pairs([2.5] * 48)
+    wanting = [count for count in range(49) if GOAL.wants_more(clear[:count])]
+    assert set(range(49)) - set(wanting) == {3, 6, 12, 24, 48}
+    unclear = pairs([1.8, 2.2] * 24)
+    assert [count for count in range(49) if not GOAL.wants_more(unclear[:count])] == [48]
+
+
+def test_a_latency_is_reached_or_not_or_unclear() -> None:
+    goal = Goal((4,), 0.95, seconds_per_image=0.5, images=2)
+
+    def said(*seconds: float) -> bool | None:
+        return goal.reached([(1.0, each) for each in seconds])
+
+    assert said(0.9, 0.91, 0.9, 0.92) is True
+    assert said(1.2, 1.21, 1.2, 1.22) is False
+    assert said(0.9, 1.4, 0.8, 1.3) is None
+    assert Goal((1,), 0.95).reached([(1.0, 1.0)]) is True  # nothing was asked for

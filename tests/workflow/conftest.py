@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
     "loss_limit": 0.5,
     "rival": None,
     "measure": {"prompts": 4, "max_prompts": None, "pairs": 2, "max_pairs": 2},
-    "verify": {"heldout": 0},
+    "verify": {"heldout": 0, "max_pairs": 2},
 }
 """An experiment of one cell that takes seconds. The loss limit is wide, so that the flow does not
 hang on how well so few steps and prompts do."""
@@ -111,6 +111,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
         tmp_path_factory.mktemp("finished") / "p",
         tasks_file=str(tasks),
         rival="fewer steps",
-        verify={"heldout": 3},
+        verify={"heldout": 3, "max_pairs": 4},
     )
     return project, project.run()

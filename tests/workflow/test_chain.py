@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import torch
 
 from benchmarks.gpu.data import read_grid
 from benchmarks.gpu.page import page
+from diffaccel.journal import Journal
 from diffaccel.jsonio import read_record
 from diffaccel.metrics import METRICS
-from diffaccel.records import Answer, Baseline, Frontier, Proof, Search
+from diffaccel.pairs import timing_of
+from diffaccel.records import Answer, Baseline, Frontier, Proof, Search, Verdict
 from diffaccel.stages import verify
 from tests.workflow.conftest import ROOT, Project
 from tests.workflow.test_speed import bench
@@ -107,7 +110,17 @@ def test_scripts_are_there_for_what_was_met_and_were_verified(finished: Finished
         # The same images as in the search: the script does exactly what was measured.
         assert verdict.same_scores
         assert verdict.loss == verdict.promised_loss < verdict.max_loss
-        assert verdict.ok or "speedup" in verdict.reason
+        assert (verdict.outcome == "met") == (verdict.reason == "")
+        assert verdict.timing is not None and len(verdict.timing.baseline) in (2, 4)
+        if verdict.outcome == "undecided":
+            assert len(verdict.timing.baseline) == 4 and "after 4 pairs" in verdict.reason
+
+
+def test_a_latency_is_proven_by_seconds(finished: Finished) -> None:
+    verdicts = read_record(Proof, finished[0].results / "verify" / f"{SETUP}.json").verdicts
+    verdict = next(each for each in verdicts if each.id == "user-005")
+    assert verdict.outcome == "met" and verdict.max_seconds_per_image == 100
+    assert verdict.seconds_per_image is not None and verdict.seconds_per_image < 100
 
 
 def test_scripts_are_proven_on_prompts_that_the_search_never_saw(finished: Finished) -> None:
@@ -230,10 +243,35 @@ def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path
         (project.results / "baseline" / SETUP).absolute(),
         [broken, good],
         tmp_path / "journal.jsonl",
+        max_pairs=2,
     )
     first, second = proof.verdicts
-    assert not first.ok and "OSError: no such disk" in first.reason
+    assert first.outcome == "not met" and "OSError: no such disk" in first.reason
     assert second.same_scores
+
+
+def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
+    finished: Finished, tmp_path: Path
+) -> None:
+    results, journal = finished[0].results, tmp_path / "journal.jsonl"
+    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
+    path = results / "code/user-005.py"
+    proof = read_record(Proof, results / f"verify/{SETUP}.json")
+    known = next(each for each in proof.verdicts if each.id == path.stem)
+    script = verify.Script.read(path, found, plain, 2, [])
+    timing = timing_of([(1.0, 1.0), (1.0, 1.5)])
+    before = replace(known, script=script.digest, outcome="undecided", timing=timing)
+    rows = Journal(journal, plain.digest, Verdict)
+    rows.append(before)
+
+    def proven(max_pairs: int) -> Verdict:
+        images = (results / "baseline" / SETUP).absolute()
+        return verify.run(found, plain, images, [path], journal, max_pairs).verdicts[0]
+
+    assert proven(2) == before and len(rows.rows()) == 1
+    # A hundred seconds an image are enough for anybody: clear at once, when it is timed again.
+    again = proven(4)
+    assert again.outcome == "met" and rows.rows() == [before, again]
 
 
 def test_the_summary_lists_every_task(finished: Finished) -> None:
@@ -241,6 +279,11 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     table = pd.read_csv(project.results / "summary.csv")
     assert set(table["status"]) == {"met", "infeasible", "unparsed"}
     assert len(table) == 2 + 3 + 5
+    verdicts = read_record(Proof, project.results / "verify" / f"{SETUP}.json").verdicts
+    said = table.dropna(subset=["verified"]).set_index("id")["verified"].to_dict()
+    assert said == {verdict.id: verdict.outcome for verdict in verdicts}
+    kept = sum(verdict.outcome == "met" for verdict in verdicts)
+    assert f"{len(verdicts)} scripts verified, {kept} keep what they promise" in output
     assert "MagicCache" in output and "60.0x is above the bound" in output
 
 

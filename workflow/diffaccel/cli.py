@@ -115,6 +115,7 @@ def _verify(args: argparse.Namespace) -> None:
             args.images,
             args.scripts,
             args.journal,
+            args.max_pairs,
             args.heldout,
             args.watch,
         )
@@ -428,6 +429,7 @@ def _add_stages(commands: Any) -> None:
         "--task": {"help": "id of the task"},
         "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
         "--journal": {"type": Path, "help": "the journal; it is appended to"},
+        "--max-pairs": {"type": int, "help": "timed pairs of a script at most"},
         "--heldout": {"type": int, "help": "how many prompts to prove scripts on besides"},
         "--journals": {"type": Path, "help": "folder of the cells' journals; they are appended to"},
     }
@@ -442,7 +444,10 @@ def _add_stages(commands: Any) -> None:
         "code": (_code, ("--found", "--task", "--baseline"), "render the script of a task"),
         "verify": (
             _verify,
-            ("--found", "--baseline", "--images", "--scripts", "--journal", "--heldout"),
+            (
+                *("--found", "--baseline", "--images", "--scripts", "--journal"),
+                *("--max-pairs", "--heldout"),
+            ),
             "run scripts and measure them again",
         ),
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),

@@ -94,10 +94,17 @@ class SearchEntry(_Strict):
 
 
 class VerifyEntry(_Strict):
-    """How scripts are proven: also on so many prompts that nothing was chosen by; None: as many as
-    it was searched with."""
+    """How scripts are proven.
+
+    Args:
+        heldout: how many prompts that nothing was chosen by they are proven on, too; None: as many
+            as it was searched with.
+        max_pairs: timed pairs at most, while they do not tell whether a script is as fast as it
+            must be; for scripts that are judged, too.
+    """
 
     heldout: Annotated[int, Field(ge=0)] | None = None
+    max_pairs: Annotated[int, Field(ge=1)] = 48
 
 
 class SpeedEntry(_Strict):
@@ -375,7 +382,7 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
 
 def judge_options(config: Config) -> JudgeOptions:
     """How judged code is run, as the record that stages take."""
-    given = config.judge.model_dump()
+    given = config.judge.model_dump() | {"max_pairs": config.verify.max_pairs}
     return JudgeOptions(
         **{each.name: given[each.name] for each in dataclasses.fields(JudgeOptions)}
     )

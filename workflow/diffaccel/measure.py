@@ -29,7 +29,7 @@ from diffaccel.errors import InputError
 from diffaccel.jsonio import digest
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.pairs import timing_of
+from diffaccel.pairs import Goal, timing_of
 from diffaccel.records import (
     Baseline,
     Drawing,
@@ -329,12 +329,14 @@ class Candidate:
     Args:
         warm: whether this process called it before, so that nothing is left to prepare.
         prompts: how many it is drawn with; None: with all that there are.
+        goal: how fast it must be, if that is to become clear.
     """
 
     setting: SettingDict
     applied: Applied
     warm: bool = False
     prompts: int | None = None
+    goal: Goal | None = None
 
 
 def draw(
@@ -461,8 +463,15 @@ class _Trial:
         return made
 
     def wants_more(self, options: MeasureOptions) -> bool:
-        """Whether the pairs that count are too few, differ too much, or drift."""
-        if self.failure is not None or len(self.pairs) >= options.max_pairs:
+        """Whether the pairs that count are too few, differ too much, or drift, or do not tell
+        whether the goal is reached."""
+        if self.failure is not None:
+            return False
+        goal = self.candidate.goal
+        return self._is_unsteady(options) or (goal is not None and goal.wants_more(self.pairs))
+
+    def _is_unsteady(self, options: MeasureOptions) -> bool:
+        if len(self.pairs) >= options.max_pairs:
             return False
         if len(self.pairs) < options.pairs:
             return True

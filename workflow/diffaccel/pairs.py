@@ -8,11 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffaccel.records import Timing
+from diffaccel.sequential import positive, trimmed
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +28,8 @@ STILL = 0.01
 """Standard deviation that is taken to be there at least: few pairs may agree by chance."""
 FEWEST = 3
 """Pairs below which nothing can be said of any one of them."""
+TOLERANCE = 0.05
+"""Share of the speed that a script must have which is left to the clock."""
 TREND = 0.8
 """Kendall's tau between the ratios and their order from which they drift: all of three or four
 pairs are in order, or all but one couple of five or six."""
@@ -75,22 +79,44 @@ def drift(logs: Floats) -> float:
     return float(np.expm1(np.median(slopes) * (len(logs) - 1)))
 
 
-def at_least(logs: Floats, least: float, error: float) -> bool | None:
-    """Whether what was timed again and again is at least so much; None while that is not clear.
-
-    A t-test of the mean, without outliers.
+@dataclass(frozen=True)
+class Goal:
+    """How fast a script must be, and when to look whether it is.
 
     Args:
-        logs: logarithms of ratios or times, one a round.
-        least: logarithm, too.
-        error: probability of saying what is not so where it lies right at ``least``.
+        looks: numbers of pairs, ascending; there are no more than the last of them.
+        confidence: that nothing is said to be clear that is not so, over all looks together.
+        speedup: that it must reach, if any.
+        seconds_per_image: that it may take at most; only where no speedup is asked for.
+        images: of a call.
     """
-    from scipy.stats import t
 
-    kept = np.delete(logs, outliers(logs))
-    if len(kept) < 2:
-        return None
-    away, spread = float(kept.mean()) - least, float(kept.std(ddof=1))
-    if abs(away) <= float(t.ppf(1 - error / 2, len(kept) - 1)) * spread / math.sqrt(len(kept)):
-        return None
-    return away > 0
+    looks: tuple[int, ...]
+    confidence: float
+    speedup: float | None = None
+    seconds_per_image: float | None = None
+    images: int = 1
+
+    def reached(self, pairs: Sequence[tuple[float, float]]) -> bool | None:
+        """Whether it is, but for `TOLERANCE`; None where the clock does not tell, and true where
+        nothing was asked for.
+
+        Args:
+            pairs: (baseline, accelerated) seconds.
+        """
+        plain, own = np.array(pairs).T
+        if self.speedup is not None:
+            logs = np.log(plain / own / self.speedup)
+        elif self.seconds_per_image is not None:
+            logs = np.log(self.seconds_per_image * self.images / own)
+        else:
+            return True
+        above = (logs - math.log(1 - TOLERANCE)).tolist()
+        return positive(trimmed(above), (1 - self.confidence) / len(self.looks))
+
+    def wants_more(self, pairs: Sequence[tuple[float, float]]) -> bool:
+        """Whether more pairs may tell: at a look, where it is not clear, and up to the next."""
+        count = len(pairs)
+        if count in self.looks:
+            return count < self.looks[-1] and self.reached(pairs) is None
+        return count < self.looks[-1]

@@ -448,30 +448,42 @@ class HeldOut:
     scores: dict[str, list[float]]
 
 
+Outcome = Literal["met", "not met", "undecided"]
+"""What is said of a script that was measured again."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A generated script, run and measured again.
 
     Args:
-        ok: the script ran, and speedup and loss are as required.
+        outcome: ``met`` where the script ran, and speed and loss are as required; ``undecided``
+            where no more than the clock is too noisy to tell that, after all the pairs of
+            ``timing``.
+        confidence: of what is said of the speed.
+        required: the speedup that it must reach; where a latency was asked for, what that was then,
+            and ``max_seconds_per_image`` is what counts.
         promised_speedup, promised_loss: from the search.
-        speedup, loss, loss_interval: of the script itself.
+        speedup, seconds_per_image, loss, loss_interval: of the script itself.
         same_scores: whether every image scores exactly as it did in the search.
-        reason: what is wrong where ``ok`` is false.
+        reason: what is wrong or not clear where it is not ``met``.
         script: hash of its source.
-        heldout: its loss on other prompts; None where there are none. It does not make ``ok``
-            false: nothing was promised of them.
+        heldout: its loss on other prompts; None where there are none. It has no part in the
+            outcome: nothing was promised of them.
     """
 
     id: str
     script: str
-    ok: bool
+    outcome: Outcome
+    confidence: float
     reason: str
     required: float
+    max_seconds_per_image: float | None
     max_loss: float
     promised_speedup: float
     promised_loss: float
     speedup: float | None
+    seconds_per_image: float | None
     loss: float | None
     loss_interval: tuple[float, float] | None
     timing: Timing | None

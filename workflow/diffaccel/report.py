@@ -53,9 +53,12 @@ def show_summary(results: str | Path) -> None:
     _show_unmet(console, table)
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
         console.print("?: too few prompts to tell on which side of the limit the loss lies.")
-    proven = table["verified"].dropna().astype(bool)
+    proven = table["verified"].dropna()
+    unclear = int((proven == "undecided").sum())
+    doubt = f", of {unclear} the clock does not tell" if unclear else ""
     console.print(
-        f"[bold]{len(proven)} scripts verified, {int(proven.sum())} keep what they promise.[/]"
+        f"[bold]{len(proven)} scripts verified, {int((proven == 'met').sum())} keep what they "
+        f"promise{doubt}.[/]"
     )
     _show_held_out(console, table["heldout"].dropna().astype(bool))
     console.print(
@@ -195,10 +198,10 @@ def _doubt(clear: Any) -> str:
 
 
 def _scripts(rows: pd.DataFrame) -> str:
-    """How many scripts were proven, and how many were not."""
-    proven = rows["verified"].dropna().astype(bool)
-    kept, broken = int(proven.sum()), int((~proven).sum())
-    parts = [f"[green]{kept} ok[/]"] * bool(kept) + [f"[red]{broken} not[/]"] * bool(broken)
+    """How many scripts keep what they promise, do not, or may."""
+    said = rows["verified"].value_counts()
+    shown = (("met", "green", "ok"), ("not met", "red", "not"), ("undecided", "yellow", "unclear"))
+    parts = [f"[{color}]{said[key]} {word}[/]" for key, color, word in shown if key in said]
     return ", ".join(parts)
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffaccel.judge.records import Judgement
 from diffaccel.metrics.base import Images
-from diffaccel.pairs import at_least
-from diffaccel.stages.verify import TOLERANCE
 
 SLOWED = 1.1
 """How many times as long the plain pipeline may take while the script is there: no machine is
 perfectly steady."""
-LOOKS = 5
-"""How often it is looked whether a script is as fast as was asked: after the rounds that are there
-anyway, and while it is not clear, after twice as many each time."""
 
 
 @dataclass
@@ -37,24 +30,6 @@ class Drawn:
     references: list[Images] = field(default_factory=list)
     pairs: list[tuple[float, float]] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
-
-    def reached(self, said: Judgement, images: int, confidence: float) -> bool | None:
-        """Whether the speedup or the latency that was asked for is, if one was; None where the
-        clock does not tell. `TOLERANCE` is left to it, as where our own scripts are proven.
-
-        Args:
-            images: of a call.
-            confidence: over all looks together.
-        """
-        plain, own = np.array(self.fair_pairs()).T
-        left, error = math.log(1 - TOLERANCE), (1 - confidence) / LOOKS
-        if said.required_speedup is not None:
-            return at_least(np.log(plain / own), math.log(said.required_speedup) + left, error)
-        if said.max_seconds_per_image is not None:
-            return at_least(
-                -np.log(own / images), left - math.log(said.max_seconds_per_image), error
-            )
-        return True
 
     def fair_pairs(self) -> list[tuple[float, float]]:
         """The pairs; where the script slowed the plain pipeline down, that one no slower than it

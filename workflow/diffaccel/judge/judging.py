@@ -29,7 +29,7 @@ from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.judge import sandbox
 from diffaccel.judge.case import Case, room
-from diffaccel.judge.drawn import LOOKS, SLOWED, Drawn, share_of_own
+from diffaccel.judge.drawn import SLOWED, Drawn, share_of_own
 from diffaccel.judge.records import Asked, Judged, Judgement, Outcome
 from diffaccel.judge.sandbox import Failed, Room, Sandbox
 from diffaccel.judge.static import examine
@@ -44,7 +44,8 @@ from diffaccel.measure import (
 )
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.pairs import timing_of
+from diffaccel.pairs import Goal, timing_of
+from diffaccel.sequential import doubling
 from diffaccel.tasks import Category, Request
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class Court:
         for outcome, check in checks:
             if problem := check(said, drawn):
                 return replace(said, outcome=outcome, reason=problem)
-        if self._reached(said, drawn) is None:
+        if self._goal(said).reached(drawn.fair_pairs()) is None:
             return replace(said, outcome="undecided", reason=_noisy(said))
         return replace(said, outcome="passed")
 
@@ -263,34 +264,34 @@ class Court:
             drawn.alone += self._time_alone(plain)
             with self._opened(source) as script:
                 self._call(script, *self._batch())  # compiles, and fills caches
-                for rounds in self._looks():
-                    while len(drawn.pairs) < rounds:
-                        self._round(plain, script, drawn, *self._batch(stream))
-                    if not self._wants_more(said, drawn):
-                        break
+                while self._wants_more(said, drawn):
+                    self._round(plain, script, drawn, *self._batch(stream))
             drawn.alone += self._time_alone(plain)
         return drawn
 
     def _time_alone(self, plain: Sandbox) -> list[float]:
         return [self._call_plain(plain, *self._batch())[1] for _ in range(ALONE)]
 
-    def _looks(self) -> Iterator[int]:
-        """After how many rounds it is looked whether they are enough."""
-        options = self._case.measure
-        rounds = max(options.pairs, math.ceil(options.prompts / self._case.spec.batch_size))
-        for _ in range(LOOKS):
-            yield rounds
-            rounds = max(2 * rounds, options.max_pairs)
+    def _goal(self, said: Judgement) -> Goal:
+        """How fast the script must be."""
+        case = self._case
+        options, size = case.measure, case.spec.batch_size
+        rounds = max(options.pairs, math.ceil(options.prompts / size))
+        return Goal(
+            looks=doubling(rounds, max(rounds, options.max_pairs), case.options.max_pairs),
+            confidence=options.confidence,
+            speedup=said.required_speedup,
+            seconds_per_image=said.max_seconds_per_image,
+            images=size,
+        )
 
     def _wants_more(self, said: Judgement, drawn: Drawn) -> bool:
-        options = self._case.measure
-        noisy = timing_of(drawn.pairs).spread > options.spread
-        if noisy and len(drawn.pairs) < options.max_pairs:
+        options, goal, count = self._case.measure, self._goal(said), len(drawn.pairs)
+        if count < goal.looks[0]:
             return True
-        return self._reached(said, drawn) is None
-
-    def _reached(self, said: Judgement, drawn: Drawn) -> bool | None:
-        return drawn.reached(said, self._case.spec.batch_size, self._case.measure.confidence)
+        if count < options.max_pairs and timing_of(drawn.pairs).spread > options.spread:
+            return True
+        return goal.wants_more(drawn.fair_pairs())
 
     def _round(
         self, plain: Sandbox, script: Sandbox, drawn: Drawn, prompts: list[str], seeds: list[int]
@@ -376,7 +377,8 @@ class Court:
 
     def _misses(self, said: Judgement, drawn: Drawn) -> str:
         """What was asked for and is not reached, or nothing."""
-        problems = [_speed(said)] if self._reached(said, drawn) is False else []
+        reached = self._goal(said).reached(drawn.fair_pairs())
+        problems = [_speed(said)] if reached is False else []
         limit, interval = said.max_loss, said.loss_interval
         if limit is not None and interval is not None and interval[0] >= limit:
             low, high = interval

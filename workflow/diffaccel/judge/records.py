@@ -23,6 +23,7 @@ class JudgeOptions:
         memory_gib: of all processes of a script together.
         call_seconds: for one answer.
         load_seconds: for reading a script and loading its pipeline.
+        max_pairs: rounds at most, while they do not tell whether it is as fast as was asked.
     """
 
     sandbox: bool = True
@@ -30,6 +31,7 @@ class JudgeOptions:
     memory_gib: float = 16.0
     call_seconds: float = 600.0
     load_seconds: float = 900.0
+    max_pairs: int = 48
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ class Trust:
         worst: the largest of them.
         clear: bounds of which the prompts tell that they keep the limit.
         verified: scripts that keep what they promise.
+        undecided: how many others the clock does not tell that of.
         heldout: of these scripts' losses on unseen prompts, those within the limit.
         scores: per setup, the baseline's mean score, and that with each other's prompts.
         prompts: the prompts, by model; the first setup's.
@@ -187,6 +188,7 @@ class Trust:
     confidence: float
     clear: Share
     verified: Share
+    undecided: int
     heldout: Share
     scores: dict[str, tuple[float, float]]
     prompts: dict[str, list[str]]
@@ -455,7 +457,8 @@ def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
         drawn=(min(counts, default=0), max(counts, default=0)),
         confidence=max((each.options.confidence for each in baselines), default=0.95),
         clear=Share.of(cell.clear for cell in cells if cell.bound is not None),
-        verified=Share.of(verdict.ok for verdict in verdicts),
+        verified=Share.of(verdict.outcome == "met" for verdict in verdicts),
+        undecided=sum(verdict.outcome == "undecided" for verdict in verdicts),
         heldout=Share.of(each.heldout.ok for each in verdicts if each.heldout is not None),
         scores={
             each.setup.slug: (statistics.mean(each.scores[SCORE]), each.shuffled_score)

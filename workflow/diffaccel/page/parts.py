@@ -76,6 +76,7 @@ def _trust(trust: Trust) -> list[list[str]]:
         ["prompts a setting", f"{low} to {high}"],
         ["bounds that clearly keep the limit", _share(trust.clear)],
         ["scripts that keep what they promise", _share(trust.verified)],
+        ["scripts that the clock does not tell it of", str(trust.undecided)],
         ["of these within the limit on held-out prompts", _share(trust.heldout)],
     ]
 

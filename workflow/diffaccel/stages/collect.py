@@ -181,7 +181,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
         row[f"{prefix}rival_loss"] = rival.loss if rival else None
         row[f"{prefix}rival_setting"] = in_words(rival.setting) if rival else ""
         row[f"{prefix}beaten"] = rival.beats if rival else None
-    row["verified"] = verdict.ok if verdict else None
+    row["verified"] = verdict.outcome if verdict else None
     row["verified_speedup"] = verdict.speedup if verdict else None
     row["verified_loss"] = verdict.loss if verdict else None
     row["verdict"] = verdict.reason if verdict else None

@@ -1,7 +1,8 @@
 """Proving the generated scripts: each is loaded, run, and measured again.
 
-It is measured on the prompts that it was found with, to see that it is what was measured; and its
-loss once more on prompts and seeds that it was not chosen by, to see whether that was luck.
+It is measured on the prompts that it was found with, to see that it is what was measured, and timed
+until it is clear whether it is as fast as was asked; and its loss once more on prompts and seeds
+that it was not chosen by, to see whether that was luck.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +34,7 @@ from diffaccel.measure import (
     today,
 )
 from diffaccel.metrics.base import Images
+from diffaccel.pairs import Goal
 from diffaccel.prompts import read_unseen
 from diffaccel.records import (
     Answer,
@@ -39,19 +42,21 @@ from diffaccel.records import (
     Drawing,
     HeldOut,
     Measurement,
+    Outcome,
     Proof,
     Search,
     SearchOptions,
     SettingDict,
+    Task,
+    Timing,
     Verdict,
 )
+from diffaccel.sequential import doubling
 from diffaccel.stages.search import call_seconds
 from diffaccel.watch import Watch
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 0.05
-"""Share of the required speedup that the clock may cost a script."""
 TOGETHER = 8
 """Scripts at most that are timed in the same rounds; each has its own pipeline in memory."""
 
@@ -62,15 +67,19 @@ class Script:
 
     path: Path
     answer: Answer
+    goal: Goal
     digest: str
 
     @classmethod
-    def read(cls, path: Path, found: Search, heldout: Sequence[str]) -> Script:
+    def read(
+        cls, path: Path, found: Search, baseline: Baseline, max_pairs: int, heldout: Sequence[str]
+    ) -> Script:
         answer = found.answer(path.stem)
         if answer is None or answer.chosen is None:
             raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
         source = path.read_text(encoding="utf-8")
-        return cls(path, answer, digest([source, to_json(answer), list(heldout)]))
+        goal = goal_of(answer.task, baseline, max_pairs)
+        return cls(path, answer, goal, digest([source, to_json(answer), list(heldout)]))
 
     @property
     def setting(self) -> SettingDict:
@@ -83,14 +92,17 @@ def run(
     images: Path,
     scripts: Sequence[Path],
     journal: Path,
+    max_pairs: int,
     heldout: int = 0,
     watch: Watch | None = None,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
-    did. What the journal has of the same script and the same answer is not measured again.
+    did. What the journal has of the same script and the same answer is not measured again, unless
+    that is undecided and may be timed longer now.
 
     Args:
         scripts: generated files, each named by its task.
+        max_pairs: timed pairs at most, while they do not tell whether one is fast enough.
         heldout: how many prompts they are proven on besides, fewer where there are no more.
         watch: who is told of calls, if anybody.
 
@@ -103,13 +115,9 @@ def run(
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
     rows = Journal(journal, baseline.digest, Verdict, baseline.about())
-    known = {verdict.id: verdict for verdict in rows.rows()}
-    read = [Script.read(path, found, unseen) for path in scripts]
-    missing = [
-        script
-        for script in read
-        if script.path.stem not in known or known[script.path.stem].script != script.digest
-    ]
+    known = {verdict.script: verdict for verdict in rows.rows()}
+    read = [Script.read(path, found, baseline, max_pairs, unseen) for path in scripts]
+    missing = [script for script in read if _is_open(script, known.get(script.digest))]
     together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     with contextlib.ExitStack() as stack:
         limit = call_seconds(baseline, found.cells[0].search)
@@ -117,11 +125,18 @@ def run(
         for start in range(0, len(missing), together):
             group = missing[start : start + together]
             for script, (again, other) in zip(group, prover.measure(group), strict=True):
-                verdict = _verdict(script, again, other, found.cells[0].search)
+                verdict = _verdict(script, again, other, baseline, found.cells[0].search)
                 rows.append(verdict)
-                known[verdict.id] = verdict
+                known[script.digest] = verdict
                 _say(verdict)
-    return Proof(baseline.setup, [known[script.path.stem] for script in read], unseen)
+    return Proof(baseline.setup, [known[script.digest] for script in read], unseen)
+
+
+def _is_open(script: Script, said: Verdict | None) -> bool:
+    """Whether measuring may tell more than is known of a script."""
+    if said is None or said.timing is None or said.outcome != "undecided":
+        return said is None
+    return len(said.timing.baseline) < script.goal.looks[-1]
 
 
 class Prover:
@@ -209,7 +224,8 @@ class Prover:
             yield lambda prompts, seeds: module.generate(pipe, prompts, seeds)
 
         chosen = script.answer.chosen
-        return own, Candidate(script.setting, applied, prompts=chosen.prompts if chosen else None)
+        prompts = chosen.prompts if chosen else None
+        return own, Candidate(script.setting, applied, prompts=prompts, goal=script.goal)
 
     def _measured(
         self, loaded: Sequence[tuple[Bench, Candidate]]
@@ -236,15 +252,32 @@ class Prover:
 
 
 def _say(verdict: Verdict) -> None:
-    other = verdict.heldout
+    other, reason = verdict.heldout, verdict.reason
+    fast = f"{verdict.speedup:.2f}x (required {verdict.required}x)"
+    if verdict.max_seconds_per_image is not None and verdict.seconds_per_image is not None:
+        seconds = f"{verdict.seconds_per_image:.3g} s an image"
+        fast = f"{seconds} (required {verdict.max_seconds_per_image} s)"
     log.info(
-        "%s: %.2fx (required %sx), loss %+.4f%s: %s",
+        "%s: %s, loss %+.4f%s: %s%s",
         verdict.id,
-        verdict.speedup,
-        verdict.required,
+        fast,
         verdict.loss,
         f", held out {other.loss:+.4f}" if other else "",
-        "ok" if verdict.ok else verdict.reason,
+        verdict.outcome,
+        f", {reason}" if reason else "",
+    )
+
+
+def goal_of(task: Task, baseline: Baseline, max_pairs: int) -> Goal:
+    """How fast the script of a task must be. A latency is one of seconds, whatever the plain
+    pipeline takes meanwhile."""
+    options, latency = baseline.options, task.latency_s
+    return Goal(
+        looks=doubling(options.pairs, options.max_pairs, max_pairs),
+        confidence=options.confidence,
+        speedup=task.required if latency is None else None,
+        seconds_per_image=latency,
+        images=baseline.spec.batch_size,
     )
 
 
@@ -277,31 +310,60 @@ def _held_out(drawing: Drawing, max_loss: float, options: SearchOptions) -> Held
     )
 
 
+def _seconds(timing: Timing | None, baseline: Baseline) -> float | None:
+    """Of an image."""
+    return statistics.median(timing.accelerated) / baseline.spec.batch_size if timing else None
+
+
+def _outcome(
+    script: Script, again: Measurement, baseline: Baseline, options: SearchOptions
+) -> tuple[Outcome, str]:
+    """What is to be said of a script, and why."""
+    goal, timing = script.goal, again.timing
+    if again.failure is not None or timing is None:
+        return "not met", again.failure or "it was not timed"
+    if goal.seconds_per_image is not None:
+        seconds = _seconds(timing, baseline)
+        speed = f"{seconds:.3g} s an image, required {goal.seconds_per_image} s"
+    else:
+        speed = f"speedup {again.speedup:.2f}x, required {goal.speedup}x"
+    pairs = list(zip(timing.baseline, timing.accelerated, strict=True))
+    reached = goal.reached(pairs)
+    problems = [speed] if reached is False else []
+    if (lossy := _lossy(again, script.answer.task.max_loss, options)) is not None:
+        problems.append(lossy)
+    if problems:
+        return "not met", "; ".join(problems)
+    if reached is None:
+        return "undecided", f"{speed}: the clock does not tell after {len(pairs)} pairs"
+    return "met", ""
+
+
 def _verdict(
-    script: Script, again: Measurement, other: Drawing | None, options: SearchOptions
+    script: Script,
+    again: Measurement,
+    other: Drawing | None,
+    baseline: Baseline,
+    options: SearchOptions,
 ) -> Verdict:
     task, chosen = script.answer.task, script.answer.chosen
     if chosen is None or task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
-    reasons = []
-    if again.failure is not None:
-        reasons.append(again.failure)
-    else:
-        if again.speedup < task.required * (1 - TOLERANCE):
-            reasons.append(f"speedup {again.speedup:.2f}x, required {task.required}x")
-        if (reason := _lossy(again, task.max_loss, options)) is not None:
-            reasons.append(reason)
+    outcome, reason = _outcome(script, again, baseline, options)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return Verdict(
         id=task.id,
         script=script.digest,
-        ok=not reasons,
-        reason="; ".join(reasons),
+        outcome=outcome,
+        confidence=script.goal.confidence,
+        reason=reason,
         required=task.required,
+        max_seconds_per_image=task.latency_s,
         max_loss=task.max_loss,
         promised_speedup=chosen.speedup,
         promised_loss=chosen.loss,
         speedup=again.speedup,
+        seconds_per_image=_seconds(again.timing, baseline),
         loss=again.loss,
         loss_interval=again.loss_interval,
         timing=again.timing,
