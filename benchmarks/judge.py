@@ -2,7 +2,8 @@
 
 Takes an experiment that was run. Its own grid is put into words, as the benchmark does with that of
 the real models; the scripts that its results give are judged as if somebody else had written them.
-Run by ``python -m benchmarks.judge``, in the folder of the experiment's config.yaml.
+Run by ``python -m benchmarks.judge``, in the folder of the experiment's config.yaml; ends with the
+table of docs/judge.md.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffaccel import config, ground_truth, prompt_set
+import pandas as pd
+
+from benchmarks.markdown import table
+from diffaccel import config, devices, ground_truth, prompt_set
 from diffaccel.errors import InputError
 from diffaccel.jsonio import write_json
+from diffaccel.judge.table import STAGES, read_judgements
 from diffaccel.plan import Experiment
 
 
@@ -27,6 +33,34 @@ def render(experiment: Experiment, folder: Path) -> Path:
     path = folder / "prompts.json"
     write_json(path, [{"prompt_id": each.id, "prompt_context": each.text} for each in made])
     return path
+
+
+def report(folder: Path, device: str) -> str:
+    """The pass rates as a section of a document.
+
+    Args:
+        folder: of the judge's results.
+    """
+    said = read_judgements(sorted(folder.glob("*.json")))
+    rates = pd.read_csv(folder / "pass_rates.csv")
+    absent = int(rates["absent"].dropna().sum())
+    ran_in = ", ".join(sorted({each.ran_in for each in said if each.ran_in}))
+    shares = [*STAGES, "achievement"]
+    counts = ["scripts", "judged", "undecided"]
+    rows = [
+        [row["category"], *(str(int(row[name])) for name in counts)]
+        + ["-" if pd.isna(row[name]) else f"{row[name]:.1%}" for name in shares]
+        for row in rates.to_dict("records")
+    ]
+    outcomes = Counter(each.outcome for each in said)
+    last = max((each.date[:10] for each in said), default="")
+    return (
+        f"`python -m benchmarks.judge`, {device}, {ran_in}, {last}:\n\n"
+        + table(["category", *counts, *shares], rows)
+        + f"\n\nOf {len(said) - outcomes['skipped']} scripts {outcomes['passed']} passed, and of "
+        f"{outcomes['undecided']} the clock is too noisy to tell. {absent} tasks have no script: "
+        "nothing that was found meets them."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     command = ["judge", str(folder / ground_truth.SCRIPTS), "--prompts", str(prompts), *args.rest]
-    raise SystemExit(subprocess.call([sys.executable, "-m", "diffaccel", *command]))
+    if status := subprocess.call([sys.executable, "-m", "diffaccel", *command]):
+        raise SystemExit(status)
+    print(report(folder.with_name("judge"), devices.describe()[0]))
 
 
 if __name__ == "__main__":

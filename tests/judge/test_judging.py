@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.judge import report
 from diffaccel import codegen
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.errors import InputError
@@ -279,3 +280,7 @@ def test_the_table(tmp_path: Path) -> None:
     write_record(record, Judged(SETUP, said))
     write_pass_rates([record], 7, tmp_path / "pass_rates.csv")
     assert "4-relative: relative: relative" in as_text(tmp_path)
+    shown = report(tmp_path, "a machine")
+    assert "| speedup | 4 | 4 | 0 | 75.0% | 50.0% | 25.0% | 37.5% |" in shown
+    assert "| latency | 2 | 1 | 1 | 100.0% | 100.0% | 0.0% | - |" in shown
+    assert "Of 6 scripts 2 passed, and of 1 the clock" in shown and "7 tasks have no" in shown
