@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead faults docs quality lock clean
+.PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead faults docs pictures quality lock clean
 
 run: install
 	python -m diffaccel run
@@ -69,6 +69,13 @@ faults: install
 # The pages that are made from measurements.
 docs: install
 	python -m benchmarks.gpu report
+
+# Those of the README, from what `make run` left.
+SHOWN := mini-SD1.5_DPM-Solver++_20
+pictures: install
+	diffaccel picture "$(SHOWN)_deepcache_bound90" "$(SHOWN)_deepcache+tgate_bound90" --out docs/pairs.png
+	diffaccel report --parts
+	cp "results/cpu/report/$(SHOWN).svg" docs/frontier.svg
 
 quality: install
 	python -m diffaccel.mini.quality

@@ -458,6 +458,13 @@ def test_parts_that_do_not_fit_into_one_call() -> None:
 # Pieces
 
 
+def test_what_arguments_use_is_defined_where_nothing_is_put_on() -> None:
+    part = Emitted((), (), (), arguments=(("eta", "small()"),), definitions=("def small(): ...",))
+    source = render(dataclasses.replace(PLAIN, parts=(part,)))
+    assert source.index("def small(): ...") < source.index("eta=small(),")
+    assert "contextmanager" not in source
+
+
 def test_imports_are_merged_and_sorted() -> None:
     statements = [
         "from b import z, A",

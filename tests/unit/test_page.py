@@ -70,6 +70,15 @@ def test_the_chart_draws_great_losses_at_its_edge_and_says_how_great(results: Pa
     assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]
 
 
+def test_a_frontier_by_itself_names_its_series(results: Path) -> None:
+    page = gather(results)
+    drawn = charts.as_svg(page.setups[0], page.names, page.rivals)
+    assert len(page.names) > 1 and all(f">{name}</text>" in drawn for name in page.names)
+    assert f'fill="{charts.PAPER.paper}"' in drawn
+    within = charts.compiled(charts.chart(page.names, page.rivals, charts.PAGE, 9))
+    assert not within.get("legends"), "the page has its own"
+
+
 def test_no_text_ends_the_element_that_it_stands_in(results: Path) -> None:
     script = results / "code" / "x.py"
     script.parent.mkdir()

@@ -369,6 +369,7 @@ def render(script: Script) -> str:
             scheduler_class=script.scheduler_class,
             dtype=script.dtype,
             load=_load(script),
+            definitions=[text for part in script.parts for text in part.definitions],
             parts=entered,
             call=script.call,
             arguments=arguments,

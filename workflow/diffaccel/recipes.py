@@ -62,6 +62,9 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a file.
 
+    Args:
+        path: a JSON file, as ``diffaccel recommend --out`` writes it.
+
     Raises:
         RecordError: the file is missing, not JSON, lacks a field or is of another schema version.
         RecipeError: it has a field or a type that no recipe has.
@@ -134,6 +137,7 @@ class Accelerated:
         """Calls the accelerated pipeline.
 
         Args:
+            prompt: one, or a list; or None where ``arguments`` have its embeddings.
             arguments: as the pipeline takes them, all by name. The number of steps is the
                 recipe's; guidance scale and image size are where they are not given.
 

@@ -99,7 +99,8 @@ class Emitted:
         arguments: keyword arguments that this call takes on top, or in place of its own, as
             source, e.g. ``(("gate_step", "10"),)``.
         last: lines that come after all that apply the others.
-        definitions: classes that the lines use, for the top of the script.
+        definitions: classes and functions that the lines or the arguments use, for the top of the
+            script.
     """
 
     imports: tuple[str, ...]

@@ -71,7 +71,11 @@ def chart(
     colours = alt.Scale(domain=domain, range=[each for _, each, _ in styled])
     shapes = alt.Scale(domain=domain, range=[each for _, _, each in styled])
     dashes = alt.Scale(domain=domain, range=[[5, 3] if n in rivals else [1, 0] for n in domain])
-    colour = alt.Color("series:N", legend=None, scale=colours)
+    # The page has its own legend, which also filters, and its own ground.
+    alone = ink is PAPER
+    own = alt.Legend(title=None, orient="top", symbolSize=90, columnPadding=24)
+    legend = own if alone else None
+    colour = alt.Color("series:N", legend=legend, scale=colours)
     by_colour = {"field": "series", "type": "nominal", "legend": None, "scale": colours}
     # Equal ratios are equal distances.
     x = alt.X("x:Q", title="times as fast").scale(type="log", nice=False, padding=16)
@@ -106,7 +110,7 @@ def chart(
         points.mark_point(filled=True, strokeWidth=1.5, cursor="pointer").encode(
             x="x:Q",
             y="y:Q",
-            shape=alt.Shape("series:N", legend=None, scale=shapes),
+            shape=alt.Shape("series:N", legend=legend, scale=shapes),
             size=alt.condition("datum.chosen", alt.value(170), alt.value(60)),
             fill=alt.condition("datum.timed", by_colour, alt.value(ink.paper)),
             stroke=alt.condition("datum.chosen", alt.value(ink.text), by_colour),
@@ -119,7 +123,7 @@ def chart(
     ]
     return (
         alt.layer(*layers)
-        .properties(width=width, height=380, background="transparent")
+        .properties(width=width, height=380, background=ink.paper if alone else "transparent")
         .configure(
             font="system-ui, sans-serif",
             autosize={"type": "fit", "contains": "padding"},

@@ -1,0 +1,173 @@
+"""The project's pages: what is in them, and running what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), ROOT / "results" / "README.md"])
+"""Every page that people read."""
+
+FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
+
+
+def prose(page: str) -> str:
+    """A page without its code blocks; as many lines as before, so that places stay."""
+    return FENCE.sub(lambda found: "\n" * found[0].count("\n"), page)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block of a page.
+
+    Args:
+        language: first word behind the fence.
+        file: what ``file=`` behind it names: a file that the block is added to.
+        line: of the fence, from 1 on.
+        output: what the page shows below the block, in a block ``text``; None: nothing.
+    """
+
+    language: str
+    file: str | None
+    text: str
+    line: int
+    output: str | None = None
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The blocks of a page that are run or written, in order, with what they are to print."""
+    found = []
+    for each in FENCE.finditer(page):
+        language, *rest = each["info"].split() or [""]
+        file = next((word.removeprefix("file=") for word in rest if word.startswith("file=")), None)
+        line = page.count("\n", 0, each.start()) + 1
+        found.append((each, Block(language, file, each["text"], line)))
+    for number, (each, block) in enumerate(found):
+        if block.language not in ("bash", "python"):
+            continue
+        below = found[number + 1] if number + 1 < len(found) else None
+        if below and below[1].language == "text" and not page[each.end() : below[0].start()].strip():
+            yield Block(block.language, block.file, block.text, block.line, below[1].text)
+        else:
+            yield block
+
+
+# ---- what is shown and what is printed ---------------------------------------------------------
+
+MEASURED = re.compile(r"[-+]?\d+(\.\d+)?(x|%)?[?*]*(\.\.[-+]\d+(\.\d+)?%)?|-")
+"""A word that was measured, and is another each time: a number, a speedup, a loss, an interval."""
+DIGITS = re.compile(r"\d+(\.\d+)?")
+
+
+def _same(shown: str, printed: str) -> bool:
+    """Whether two words are equal but for what was measured."""
+    if MEASURED.fullmatch(shown) and MEASURED.fullmatch(printed):
+        return True
+    return DIGITS.sub("0", shown) == DIGITS.sub("0", printed)
+
+
+def _same_line(shown: str, printed: str) -> bool:
+    words, others = shown.split(), printed.split()
+    return len(words) == len(others) and all(map(_same, words, others))
+
+
+def as_shown(shown: str, printed: str) -> bool:
+    """Whether what was printed is what a page shows, but for numbers that were measured; a line
+    ``...`` in a page stands for any lines, none, too."""
+    groups: list[list[str]] = [[]]
+    for line in shown.strip().splitlines():
+        if line.strip() == "...":
+            groups.append([])
+        elif line.strip():
+            groups[-1].append(line)
+    lines = [line for line in printed.splitlines() if line.strip()]
+    if len(groups) == 1:
+        return len(lines) == len(groups[0]) and all(map(_same_line, groups[0], lines))
+    first, *middle, last = groups
+    if not _starts(first, lines) or not _starts(last[::-1], lines[::-1]):
+        return False
+    rest = lines[len(first) : len(lines) - len(last)]
+    for group in middle:
+        start = next((i for i in range(len(rest) + 1) if _starts(group, rest[i:])), None)
+        if start is None:
+            return False
+        rest = rest[start + len(group) :]
+    return len(lines) >= len(first) + len(last)
+
+
+def _starts(shown: list[str], printed: list[str]) -> bool:
+    return len(printed) >= len(shown) and all(map(_same_line, shown, printed))
+
+
+# ---- running a page ----------------------------------------------------------------------------
+
+SESSION = """
+import contextlib, io, json, sys, traceback
+space = {"__name__": "__main__"}
+for line in sys.stdin:
+    printed, well = io.StringIO(), True
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(compile(json.loads(line), "page", "exec"), space)
+        except BaseException:
+            traceback.print_exc(file=printed)
+            well = False
+    print(json.dumps([well, printed.getvalue()]), flush=True)
+"""
+"""One Python for all blocks of a page, as a reader has."""
+
+
+def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> int:
+    """Does in a folder what a page says, block by block; how many were done.
+
+    Raises:
+        AssertionError: a block fails, or prints something else than the page shows.
+    """
+    done = 0
+    session = subprocess.Popen(
+        [sys.executable, "-c", SESSION],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with session:
+        assert session.stdin is not None and session.stdout is not None
+        for block in blocks(page.read_text(encoding="utf-8")):
+            where = f"{page.name}, line {block.line}"
+            if block.file is not None:
+                with (folder / block.file).open("a", encoding="utf-8") as file:
+                    file.write(block.text)
+                continue
+            if block.language == "python":
+                session.stdin.write(json.dumps(block.text) + "\n")
+                session.stdin.flush()
+                well, printed = json.loads(session.stdout.readline())
+                said = printed
+            else:
+                ran = subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", block.text],
+                    cwd=folder,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                well, printed = ran.returncode == 0, ran.stdout
+                said = ran.stdout + ran.stderr
+            assert well, f"{where} fails:\n{block.text}\n{said}"
+            if block.output is not None:
+                assert as_shown(block.output, printed), (
+                    f"{where} shows\n{block.output}\nand this is printed:\n{printed}"
+                )
+            done += 1
+        session.stdin.close()
+    return done
