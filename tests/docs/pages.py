@@ -53,7 +53,11 @@ def blocks(page: str) -> Iterator[Block]:
         if block.language not in ("bash", "python"):
             continue
         below = found[number + 1] if number + 1 < len(found) else None
-        if below and below[1].language == "text" and not page[each.end() : below[0].start()].strip():
+        if (
+            below
+            and below[1].language == "text"
+            and not page[each.end() : below[0].start()].strip()
+        ):
             yield Block(block.language, block.file, block.text, block.line, below[1].text)
         else:
             yield block

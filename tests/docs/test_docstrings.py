@@ -14,7 +14,9 @@ import pytest
 import diffaccel
 
 ROOMS = [
-    f"diffaccel.{module.name}" for module in pkgutil.iter_modules(diffaccel.__path__) if module.ispkg
+    f"diffaccel.{module.name}"
+    for module in pkgutil.iter_modules(diffaccel.__path__)
+    if module.ispkg
 ]
 
 

@@ -49,10 +49,10 @@ def parsed(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                given = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                given = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
                 if node.func.attr == "add_argument":
                     name = str(path.relative_to(ROOT))
-                    yield from ((name, flag) for flag in given if str(flag).startswith("--"))
+                    yield from ((name, flag) for flag in given if flag.startswith("--"))
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,17 @@ def copy(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     folder.mkdir()
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(ROOT / name, folder)
     (folder / "resources").symlink_to(ROOT / "resources")
+    # Of one core: tests run beside each other, and more threads than cores are slow.
+    profile = folder / "profiles" / "default" / "config.yaml"
+    text = profile.read_text(encoding="utf-8")
+    assert "cores: all\n" in text
+    profile.write_text(text.replace("cores: all\n", "cores: 1\n"), encoding="utf-8")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     own = {"CUDA_VISIBLE_DEVICES": "", "PATH": path, "PYTHONPATH": str(folder / "workflow")}
     return folder, os.environ | own
