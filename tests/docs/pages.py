@@ -67,7 +67,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 MEASURED = re.compile(r"[-+]?\d+(\.\d+)?(x|%)?[?*]*(\.\.[-+]\d+(\.\d+)?%)?|-")
 """A word that was measured, and is another each time: a number, a speedup, a loss, an interval."""
-DIGITS = re.compile(r"\d+(\.\d+)?")
+DIGITS = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
 def _same(shown: str, printed: str) -> bool:
@@ -79,12 +79,17 @@ def _same(shown: str, printed: str) -> bool:
 
 def _same_line(shown: str, printed: str) -> bool:
     words, others = shown.split(), printed.split()
+    if words[-1] == "...":
+        words.pop()
+        others = others[: len(words)]
     return len(words) == len(others) and all(map(_same, words, others))
 
 
 def as_shown(shown: str, printed: str) -> bool:
-    """Whether what was printed is what a page shows, but for numbers that were measured; a line
-    ``...`` in a page stands for any lines, none, too."""
+    """Whether what was printed is what a page shows, but for numbers that were measured.
+
+    ``...`` in a page stands for any lines, none, too; at the end of a line, for any words.
+    """
     groups: list[list[str]] = [[]]
     for line in shown.strip().splitlines():
         if line.strip() == "...":

@@ -87,6 +87,9 @@ def test_blocks_and_what_is_shown_below_them() -> None:
         ("...\nb\n...", "a\nb\nc", True),
         ("...\nb\n...", "a\nc", False),
         ("a\n...\na", "a", False),
+        ("loss +1.4%, b", "loss -2%, b", True),
+        ("a 3 ...", "a 4 b c", True),
+        ("a b ...", "a", False),
     ],
 )
 def test_what_counts_as_shown(shown: str, printed: str, same: bool) -> None:
