@@ -26,7 +26,7 @@ from diffaccel.jsonio import digest
 from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
 from diffaccel.pairs import timing_of
-from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
+from diffaccel.records import Drawing, SearchOptions, SettingDict, SpeedRow
 from diffaccel.space import Space
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.stages import search
@@ -78,7 +78,7 @@ class Truth:
         }
         good = {
             cell: [
-                Estimate(row.setting, speedups[row.key], table.losses[row.key], True)
+                Estimate(row.setting, speedups[row.key], table.losses[row.key])
                 for row in each
                 if row.failure is None
             ]
@@ -91,7 +91,7 @@ class Truth:
     def of_setting(self, setting: SettingDict) -> Estimate:
         """The truth about a setting that works."""
         key = digest(setting)
-        return Estimate(setting, self.speedups[key], self.table.losses[key], True)
+        return Estimate(setting, self.speedups[key], self.table.losses[key])
 
 
 def _normal(key: str, seed: int, number: int = 0) -> float:
@@ -204,7 +204,7 @@ def _drawing(table: Table, row: Row, prompts: int, took: float) -> Drawing:
 
 
 class _Unknown(SpeedModel):
-    """Predicts nothing: for who times all that it draws."""
+    """Predicts nothing."""
 
     def __init__(self) -> None:
         pass
@@ -214,11 +214,16 @@ class _Unknown(SpeedModel):
 
 
 class Unpredicted(Clocked):
-    """Timings that nothing is learnt from."""
+    """Timings that nothing is learnt from: for who times all that it draws."""
 
     @property
     def model(self) -> SpeedModel:
         return _Unknown()
+
+    def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
+        known = [digest(setting) for setting in settings]
+        speeds = [self.measured(key).speedup if key in self.timings else 1.0 for key in known]
+        return np.log([speed or 1.0 for speed in speeds]), np.zeros(len(settings))
 
 
 @dataclass
@@ -252,17 +257,16 @@ class TableCell(CellSearch):
         found = super().estimates()
         known = [each for each in found if each.timed] if self.strategy.times_all else found
         assert self.truth is not None
-        regret = bound_regret(self.truth, self.cell, known)
+        regret = bound_regret(self.truth, self.cell, pareto.bound(known, LIMIT))
         if not self.ledger.curve or self.ledger.curve[-1] != (self.ledger.seconds, regret):
             self.ledger.curve.append((self.ledger.seconds, regret))
         return found
 
 
-def bound_regret(truth: Truth, cell: Cell, known: Sequence[Estimate | Measurement]) -> float:
+def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
     """Share of the largest true speedup within the limit that the chosen setting lacks; 1 where one
     beyond the limit is chosen. The plain pipeline is always at hand: nothing below 1x is lost."""
     best = max(1.0, truth.best[cell] or 0.0)
-    chosen = pareto.bound(known, LIMIT)
     if chosen is None:
         return 1 - 1 / best
     real = truth.of_setting(chosen.setting)
@@ -347,9 +351,8 @@ def _whole(truth: Truth, cell: Cell, batch: int) -> float:
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    known = cell.usable()
-    verdicts = [_verdict(truth, cell.cell, known, target) for target in TARGETS]
-    regret = bound_regret(truth, cell.cell, known)
+    verdicts = [_verdict(truth, cell, target) for target in TARGETS]
+    regret = bound_regret(truth, cell.cell, cell.fastest(LIMIT))
     return Outcome(
         cell=cell.cell.slug,
         strategy=name,
@@ -365,15 +368,14 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
     )
 
 
-def _verdict(
-    truth: Truth, cell: Cell, known: Sequence[Measurement], target: float
-) -> tuple[bool, float | None]:
+def _verdict(truth: Truth, search: TableCell, target: float) -> tuple[bool, float | None]:
     """Whether the answer to a target is wrong; and its loss beyond the least there is, if both it
     and the truth meet the target."""
-    right = pareto.meet(truth.good[cell], target, LIMIT)
-    chosen = pareto.meet(known, target, LIMIT)
+    good = truth.good[search.cell]
+    right = pareto.meet(good, target, LIMIT)
+    chosen = search.best(lambda known: pareto.meet(known, target, LIMIT))
     if chosen is None:
-        surely = pareto.meet(truth.good[cell], target * (1 + TOLERANCE), LIMIT)
+        surely = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
         return surely is not None, None
     real = truth.of_setting(chosen.setting)
     if real.loss >= LIMIT or real.speedup < target * (1 - TOLERANCE):

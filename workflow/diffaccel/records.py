@@ -210,6 +210,11 @@ class Timing:
     drift: float = 0.0
 
     @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """Seconds of the baseline and of the accelerated call, a pair each."""
+        return list(zip(self.baseline, self.accelerated, strict=True))
+
+    @property
     def counted(self) -> int:
         """How many pairs count."""
         return len(self.baseline) - len(self.outliers)

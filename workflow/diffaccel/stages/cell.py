@@ -13,7 +13,7 @@ import logging
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -26,6 +26,7 @@ from diffaccel.jsonio import digest
 from diffaccel.losses import LossModel, scaled
 from diffaccel.measure import check_baseline
 from diffaccel.metrics import SCORE
+from diffaccel.pairs import timing_of
 from diffaccel.records import (
     Baseline,
     Clocking,
@@ -52,6 +53,10 @@ LEAST_ERROR = 0.012
 """Relative error of a timing where the spread of its pairs tells of none."""
 EXACT = 1e-6
 """Standard deviation of what is not in doubt."""
+MOST = 4
+"""Timings of a setting at most."""
+SURE = 1.28
+"""By how many standard deviations an answer must be as fast as it should: a chance of 90%."""
 
 Wanted = Sequence[tuple[Cell, SettingDict]]
 
@@ -91,34 +96,39 @@ next is asked for."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A setting that was drawn, with its speedup, measured in so many timings or else predicted,
-    and the loss that is compared with the limit."""
+    """A setting that was drawn, and what is known of its speed.
+
+    Args:
+        speedup: what all timings of the setup together let expect, its own among them.
+        loss: what is compared with the limit.
+        error: standard deviation of the logarithm of ``speedup``.
+        timings: how often it was timed itself.
+        measured: the speedup that these gave; None where it was not timed.
+    """
 
     setting: SettingDict
     speedup: float
     loss: float
-    timings: int
+    error: float = EXACT
+    timings: int = 0
+    measured: float | None = None
 
     @property
     def timed(self) -> bool:
         return self.timings > 0
 
+    def promised(self) -> Estimate:
+        """The same with the speedup that may be promised: that was measured, and is expected."""
+        return replace(self, speedup=min(self.speedup, self.measured or self.speedup))
+
+    def surely(self, speedup: float) -> bool:
+        """Whether it is as fast as that within what counts as equal, as far as a clock can tell."""
+        off = math.log(self.speedup / speedup) + MARGIN
+        reached = self.measured is None or self.measured >= speedup
+        return reached and off >= SURE * self.error
+
 
 Choose = Callable[[list[Estimate]], Estimate | None]
-
-
-def fastest(found: Sequence[Estimate], loss_limit: float) -> Estimate | None:
-    """The bound: what was timed twice, unless something else seems to be faster by more than
-    `MARGIN`.
-
-    The largest of many noisy speedups is too large on average (the winner's curse). A second timing
-    was not chosen for being large, and is the one that counts.
-    """
-    best = pareto.bound(found, loss_limit)
-    sure = pareto.bound([each for each in found if each.timings > 1], loss_limit)
-    if best is None or sure is None or best.speedup > sure.speedup * (1 + MARGIN):
-        return best
-    return sure
 
 
 class Clocked:
@@ -179,6 +189,29 @@ class Clocked:
         rows = itertools.chain.from_iterable(self.timings.values())
         errors = [row.timing.error for row in rows if row.timing is not None]
         return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
+
+    def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the log-speedup of settings, timed ones among them: what
+        their own timings say, and what those of all others do."""
+        return self.model.predict(settings)
+
+    def measured(self, key: str) -> SpeedRow:
+        """All timings of a setting as one, but for the first where it was timed again.
+
+        The largest of many noisy speedups is too large on average (the winner's curse). What was
+        timed again was not chosen for what came out then.
+        """
+        rows = self.timings[key][1:] or self.timings[key]
+        if rows[-1].timing is None:
+            return rows[-1]
+        pairs = [pair for row in rows if row.timing for pair in row.timing.pairs]
+        return replace(
+            rows[-1],
+            timing=timing_of(pairs),
+            first_call=self.timings[key][0].first_call,
+            spent=sum(row.spent for row in self.timings[key]),
+            warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
+        )
 
     def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the log-speedup of points."""
@@ -273,29 +306,38 @@ class CellSearch:
         return drawing + sum(row.spent for row in timings)
 
     def usable(self) -> list[Measurement]:
-        """What was drawn and timed and may be chosen; where it was timed again, the last counts."""
+        """What was drawn and timed and may be chosen."""
         rows = [self._measured(key) for key in self.timings]
         return [row for row in rows if row.failure is None]
 
     def _measured(self, key: str) -> Measurement:
-        return Measurement.of(self.drawings[key], self.clocked.timings[key][-1])
+        return Measurement.of(self.drawings[key], self.clocked.measured(key))
 
     def estimates(self) -> list[Estimate]:
-        """What was drawn and may be chosen, with the speedup that was measured or is predicted."""
+        """What was drawn and may be chosen, with what is known of its speed."""
         good = {key: each for key, each in self.drawings.items() if each.failure is None}
-        means, _ = self.clocked.model.predict([each.setting for each in good.values()])
+        means, errors = self.clocked.believed([each.setting for each in good.values()])
         found, timings = [], self.timings
-        for (key, drawing), mean in zip(good.items(), means, strict=True):
-            timed = timings.get(key, [])
-            speedup = timed[-1].speedup if timed else math.exp(mean)
-            if speedup is not None:
-                loss = self.options.decisive(drawing)
-                found.append(Estimate(drawing.setting, speedup, loss, len(timed)))
+        for (key, drawing), mean, error in zip(good.items(), means, errors, strict=True):
+            measured = self.clocked.measured(key).speedup if key in timings else None
+            if key not in timings or measured is not None:
+                loss, count = self.options.decisive(drawing), len(timings.get(key, []))
+                speedup, error = math.exp(mean), max(float(error), EXACT)
+                found.append(Estimate(drawing.setting, speedup, loss, error, count, measured))
         return found
 
     def best(self, choose: Choose) -> Measurement | None:
-        """What is chosen of all that was timed."""
-        chosen = choose([each for each in self.estimates() if each.timed])
+        """What is chosen of all that was timed, by the speedups that may be promised."""
+        chosen = choose([each.promised() for each in self.estimates() if each.timed])
+        return None if chosen is None else self._measured(digest(chosen.setting))
+
+    def fastest(self, loss_limit: float) -> Estimate | None:
+        """The fastest within the limit of all that was timed."""
+        return pareto.bound([each for each in self.estimates() if each.timed], loss_limit)
+
+    def bound(self, loss_limit: float) -> Measurement | None:
+        """The same with all that was measured of it."""
+        chosen = self.fastest(loss_limit)
         return None if chosen is None else self._measured(digest(chosen.setting))
 
     def losses(self, limit: float) -> LossModel:
@@ -405,9 +447,10 @@ class CellSearch:
         that none meets, if it were, as long as there are prompts left."""
         found, limit = self.estimates(), problem.loss_limit
         timed = [each for each in found if each.timed]
-        chosen = [fastest(timed, limit)] if problem.bound else []
+        chosen = [pareto.bound(timed, limit)] if problem.bound else []
+        promised = [each.promised() for each in timed]
         for target in problem.targets:
-            met = pareto.meet(timed, target, limit)
+            met = pareto.meet(promised, target, limit)
             chosen.append(met or self._closest(found, target, limit))
         drawings = {
             digest(each.setting): self.drawings[digest(each.setting)] for each in chosen if each
@@ -439,42 +482,47 @@ class CellSearch:
 
     def _untimed(self, problem: Problem) -> list[SettingDict]:
         """What has to be timed: for each question what may be expected to move the answer most,
-        if that is worth it, given what was timed; and the bound again."""
+        if that is worth it, given what was timed; and the answers, until they are sure."""
         found = self.estimates()
+        timed = [each for each in found if each.timed]
         if self.strategy.times_all:
             missing = [each for each in found if not each.timed]
         else:
-            timed = [each for each in found if each.timed]
-            untimed, worths = self._worths(problem, timed, found)
+            unsure, worths = self._worths(problem, timed, found)
             best = {int(row.argmax()) for row in worths if len(row) and row.max() >= 1}
-            missing = [untimed[index] for index in sorted(best)]
+            missing = [unsure[index] for index in sorted(best)]
             if not missing and not timed:
                 nearest = pareto.nearest(found, math.inf, problem.loss_limit)
                 missing = [nearest] if nearest else []
-        return [each.setting for each in missing] or self._unconfirmed(problem, found)
+        return [each.setting for each in missing or self._unconfirmed(problem, timed)]
 
     def _worths(
         self, problem: Problem, known: Sequence[Estimate], found: Sequence[Estimate]
     ) -> tuple[list[Estimate], Floats]:
-        """What was found and not timed, and what timing each is worth to each question, given what
-        is known: (questions, untimed)."""
-        untimed = [each for each in found if not each.timed]
-        if not untimed:
+        """What was found and may be timed, and what timing each is worth to each question, given
+        what is known: (questions, unsure)."""
+        unsure = [each for each in found if each.timings < MOST]
+        if not unsure:
             return [], np.zeros((0, 0))
-        speeds, spreads = self.clocked.model.predict([each.setting for each in untimed])
         limit = problem.loss_limit
-        losses = np.array([scaled(each.loss, limit) for each in untimed])
-        exact = np.full(len(untimed), EXACT)
-        forecast = Forecast(speeds, np.maximum(spreads, EXACT), losses, exact, scaled(limit, limit))
-        return untimed, np.array(worth(problem, known, forecast))
+        losses = np.array([scaled(each.loss, limit) for each in unsure])
+        speeds = np.log([each.speedup for each in unsure])
+        errors = np.array([each.error for each in unsure])
+        exact = np.full(len(unsure), EXACT)
+        forecast = Forecast(speeds, errors, losses, exact, scaled(limit, limit))
+        return unsure, np.array(worth(problem, known, forecast))
 
-    def _unconfirmed(self, problem: Problem, found: list[Estimate]) -> list[SettingDict]:
-        """The bound, unless it was timed twice. What is not faster than the plain pipeline promises
-        nothing, and needs none."""
-        best = fastest(found, problem.loss_limit) if problem.bound else None
-        if best is None or best.speedup <= 1 or best.timings > 1:
-            return []
-        return [best.setting]
+    def _unconfirmed(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
+        """The bound, unless it was timed twice, and answers that may be too slow. What is not
+        faster than the plain pipeline promises nothing, and needs none."""
+        limit = problem.loss_limit
+        best = pareto.bound(timed, limit) if problem.bound else None
+        asked = [best] if best and best.speedup > 1 and best.timings < 2 else []
+        for target in problem.targets:
+            met = pareto.meet(timed, target, limit)
+            if met is not None and met.timings < MOST and not met.surely(target):
+                asked.append(met)
+        return list({digest(each.setting): each for each in asked}.values())
 
     def unsure(self) -> list[SettingDict]:
         """What was drawn and not timed and may be expected to move an answer, for all that is known
@@ -482,13 +530,13 @@ class CellSearch:
         if self.problem is None:
             return []
         found = self.estimates()
-        untimed, worths = self._worths(self.problem, found, found)
-        if not untimed:
+        unsure, worths = self._worths(self.problem, found, found)
+        if not unsure:
             return []
         return [
             each.setting
-            for each, value in zip(untimed, worths.max(axis=0), strict=True)
-            if value >= 1
+            for each, value in zip(unsure, worths.max(axis=0), strict=True)
+            if value >= 1 and not each.timed
         ]
 
     def add_drawing(self, row: Drawing) -> None:
@@ -499,17 +547,20 @@ class CellSearch:
         what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
         log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.setting), row.loss, what)
 
-    def add_timing(self, row: SpeedRow) -> None:
-        """Keeps a timing, on disk first."""
-        (mean,), (spread,) = self.clocked.model.predict([row.setting])
+    def add_timing(self, row: SpeedRow, expected: float, error: float) -> None:
+        """Keeps a timing, on disk first.
+
+        Args:
+            expected: log-speedup that was predicted, and its standard deviation.
+        """
         self.clocked.add(row)
         log.info(
             "%s: %s -> %s (%.2fx +-%.0f%% predicted)",
             self.cell.slug,
             in_words(row.setting),
             row.failure if row.speedup is None else f"{row.speedup:.2f}x",
-            math.exp(mean),
-            100 * spread,
+            math.exp(expected),
+            100 * error,
         )
 
 
@@ -561,5 +612,9 @@ def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cel
 def _time(
     searches: dict[Cell, CellSearch], wanted: list[tuple[Cell, SettingDict]], measurer: Measurer
 ) -> None:
-    for (cell, _), row in zip(wanted, measurer.clock(wanted) if wanted else [], strict=True):
-        searches[cell].add_timing(row)
+    if not wanted:
+        return
+    clocked = next(iter(searches.values())).clocked
+    expected = zip(*clocked.believed([setting for _, setting in wanted]), strict=True)
+    for (cell, _), row, guess in zip(wanted, measurer.clock(wanted), expected, strict=True):
+        searches[cell].add_timing(row, *guess)

@@ -24,7 +24,6 @@ from diffaccel.records import (
     Clocking,
     Drawing,
     Frontier,
-    Measurement,
     SearchOptions,
     SettingDict,
     SpeedRow,
@@ -37,7 +36,6 @@ from diffaccel.stages.cell import (
     Sheet,
     Wanted,
     Wants,
-    fastest,
     settle,
 )
 from diffaccel.watch import Watch
@@ -174,7 +172,7 @@ def decide_all(
     while True:
         known = frontiers(searches, measurer, targets, loss_limit)
         found = answers(asked, known, searches, measurer)
-        now = [_bound(search, loss_limit) for search in searches]
+        now = [search.bound(loss_limit) for search in searches]
         if now == [frontier.bound for frontier in known]:
             return known, found
 
@@ -199,13 +197,9 @@ def frontiers(
     return [_frontier(search, loss_limit) for search in searches]
 
 
-def _bound(search: CellSearch, loss_limit: float) -> Measurement | None:
-    return search.best(lambda known: fastest(known, loss_limit))
-
-
 def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
     supported, _ = search.combination.supports(search.baseline.facts)
-    bound = _bound(search, loss_limit)
+    bound = search.bound(loss_limit)
     return Frontier(
         cell=search.cell,
         status="measured" if search.refused is None else "refused",
@@ -293,10 +287,11 @@ def _in_time(task: Task, baseline: Baseline) -> Task:
 
 def _fastest(task: Task, search: CellSearch) -> Answer:
     """The answer to a task that asks for the fastest; what that is must then be kept."""
-    chosen = _bound(search, task.max_loss)
-    if chosen is None:
+    chosen, known = search.bound(task.max_loss), search.fastest(task.max_loss)
+    if chosen is None or known is None:
         return _infeasible(task, f"no setting has a loss below {task.max_loss}", search)
-    task = dataclasses.replace(task, required=math.floor(100 * chosen.speedup) / 100)
+    required = math.floor(100 * known.promised().speedup) / 100
+    task = dataclasses.replace(task, required=required)
     clear = search.clear(chosen, chosen.speedup, task.max_loss)
     return Answer(task, "met", "", chosen, None, search.baseline.environment, clear)
 
