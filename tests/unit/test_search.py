@@ -33,7 +33,16 @@ from diffaccel.records import (
 )
 from diffaccel.space import flatten, nest
 from diffaccel.stages import search
-from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Measurer, Sheet, Wanted
+from diffaccel.stages.cell import (
+    MOST,
+    TOGETHER,
+    CellSearch,
+    Clocked,
+    Estimate,
+    Measurer,
+    Sheet,
+    Wanted,
+)
 from diffaccel.strategies import frontier as strategy
 
 CELL = Cell(Setup("m", "DDIM", 20), ("deepcache",))
@@ -159,6 +168,28 @@ def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
         excess.append(np.log(bound.speedup / response(bound.setting)[0]))
     # Unconfirmed, the fastest of the grid reads 5% too fast here.
     assert np.mean(excess) < 0.02
+
+
+def test_what_may_be_too_slow_is_timed_again(tmp_path: Path) -> None:
+    """With a noisy clock an answer is clearly fast enough, or was timed as often as may be."""
+    targets, again = [1.2, 1.5, 1.8, 2.0, 2.5, 3.0], 0
+    for seed in range(5):
+        opened = cell_search(tmp_path / str(seed))
+        frontier(opened, Noisy(seed, 0.08), targets)
+        for target in targets:
+            timed = [each for each in opened.estimates() if each.timed]
+            met = pareto.meet(timed, target, 0.02)
+            assert met is None or met.surely(target) or met.timings == MOST
+        again += sum(len(rows) > 1 for rows in opened.timings.values()) - 1
+    assert again > 5
+
+
+def test_a_speed_is_promised_that_was_measured_and_is_expected() -> None:
+    lucky = Estimate({}, 2.0, 0.0, 0.01, timings=1, measured=2.2)
+    unlucky = replace(lucky, measured=1.9)
+    assert lucky.promised().speedup == 2.0 and unlucky.promised().speedup == 1.9
+    assert lucky.surely(1.95) and not unlucky.surely(1.95)
+    assert not lucky.surely(2.0) and replace(lucky, error=0.001).surely(2.0)
 
 
 def test_rows_of_another_space_do_no_harm(tmp_path: Path) -> None:
@@ -317,7 +348,8 @@ def test_the_fastest_is_the_bound_at_its_own_limit(tmp_path: Path) -> None:
         assert found.chosen is not None and found.chosen.loss < limit
         assert found.chosen.speedup == pytest.approx(best, rel=0.03)
         # What it is must be kept by the script.
-        assert found.task.required == pytest.approx(found.chosen.speedup, abs=0.01)
+        assert found.task.required is not None
+        assert found.chosen.speedup * 0.99 - 0.01 <= found.task.required <= found.chosen.speedup
     none = answer(replace(task, max_loss=1e-9), known, opened, measurer)
     assert none.status == "infeasible" and "no setting has a loss below 1e-09" in none.reason
 
