@@ -283,6 +283,14 @@ class Combination:
                 return f"{member.title}: {reason}"
         return None
 
+    def changing(self, facts: PipelineFacts) -> int:
+        """How many members do not the same at every step, at their most aggressive."""
+        found = 0
+        for member in self.members:
+            own = {axis.name: axis.values[-1] for axis in member.axes(facts)}
+            found += len(set(member.phases(own, {}, facts))) > 1
+        return found
+
     def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
         """Whether all members go together and can work on such a pipeline, and if not, why."""
         if self.conflict is not None:

@@ -392,6 +392,7 @@ class CellSearch:
             yield wants
 
     def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
+        looks = self.baseline.looks
         return Problem(
             space=self.space,
             loss_limit=loss_limit,
@@ -401,6 +402,8 @@ class CellSearch:
             speeds=self.clocked.predict,
             losses=lambda points: self.losses(loss_limit).predict(points),
             informed=any(part.drawings for part in self.parts()),
+            wild=self.combination.changing(self.baseline.facts) > 1,
+            look=looks.at[0] / looks.usual,
         )
 
     def _ask(self, problem: Problem) -> list[SettingDict]:

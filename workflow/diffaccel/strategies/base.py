@@ -44,6 +44,8 @@ class Problem:
         speeds: predicts the log-speedups of points; None: the strategy has nothing but the history.
         losses: predicts the losses of points, as `diffaccel.losses` scales them; likewise.
         informed: whether ``losses`` knows something before anything is measured here.
+        wild: whether losses may be nothing like what those of similar points let expect.
+        look: share of the prompts that are enough to see that a point loses far too much.
         max_measurements: no more than this many in all, the history's included; None: as many as
             the strategy thinks fit.
     """
@@ -56,6 +58,8 @@ class Problem:
     speeds: Predict | None = None
     losses: Predict | None = None
     informed: bool = False
+    wild: bool = False
+    look: float = 1.0
     max_measurements: int | None = None
 
     def room(self, measured: int) -> int:

@@ -32,8 +32,8 @@ GAINED = 1.1
 CAP = 60
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
 WILD = 0.1
-"""Share of a combination's settings whose loss is nothing like what those near them let expect:
-accelerators repair each other's errors where their steps happen to fit."""
+"""Share of the settings whose loss is nothing like what those near them let expect, where there are
+such: accelerators repair each other's errors where their steps happen to fit."""
 FEWEST = 6
 FEW_AXES = 2
 
@@ -53,8 +53,7 @@ def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forec
     else:
         speed, speed_std = problem.speeds(points)
     limit = scaled(problem.loss_limit, problem.loss_limit)
-    together = len({axis.name.partition(".")[0] for axis in problem.space.axes}) > 1
-    return Forecast(speed, speed_std, loss, loss_std, limit, WILD if together else 0.0)
+    return Forecast(speed, speed_std, loss, loss_std, limit, WILD if problem.wild else 0.0)
 
 
 def _speeds(known: Known, seen: Floats, at: Floats) -> tuple[Floats, Floats]:
@@ -70,6 +69,13 @@ def _cap(problem: Problem) -> int:
     grid = math.prod(len(axis.grid) for axis in problem.space.axes)
     cap = min(CAP, max(FEWEST, grid // 4))
     return cap if problem.bound else 2 * cap
+
+
+def _costs(problem: Problem, forecast: Forecast) -> Floats:
+    """What drawing each is expected to cost, in units of the plain pipeline: most of what loses too
+    much is not drawn to the end, and what is faster is drawn faster."""
+    drawn = problem.look + (1 - problem.look) * forecast.within()
+    return drawn * np.exp(-forecast.speed)
 
 
 class Frontier(Strategy):
@@ -95,9 +101,10 @@ class Frontier(Strategy):
         few = problem.bound and len(problem.space.axes) <= FEW_AXES
         if few and known and (flips := self._without_one(known, fresh)):
             return flips
-        worth = np.sum(self._worths(problem, known, fresh), axis=0)
-        best = int(worth.argmax())
-        if worth[best] >= 1:
+        forecast = _forecast(problem, known, fresh)
+        worths = np.sum(worth(problem, [o for _, o in known], forecast), axis=0)
+        if worths.max() >= 1:
+            best = np.where(worths >= 1, worths / _costs(problem, forecast), 0.0).argmax()
             return [tuple(fresh[best].tolist())]
         if known and problem.bound and max(o.speedup for _, o in known) < GAINED:
             return self._without_one(known, fresh)[:1]
