@@ -117,6 +117,11 @@ class Estimate:
     def timed(self) -> bool:
         return self.timings > 0
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether it was timed twice, and often enough to know it as well as matters."""
+        return self.timings == MOST or (self.timings > 1 and self.error <= MARGIN)
+
     def promised(self) -> Estimate:
         """The same with the speedup that may be promised: that was measured, and is expected."""
         return replace(self, speedup=min(self.speedup, self.measured or self.speedup))
@@ -516,11 +521,11 @@ class CellSearch:
         return unsure, np.array(worth(problem, known, forecast))
 
     def _unconfirmed(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
-        """The bound, unless it was timed twice, and answers that may be too slow. What is not
-        faster than the plain pipeline promises nothing, and needs none."""
+        """The bound, unless it was timed twice and is known well, and answers that may be too slow.
+        What is not faster than the plain pipeline promises nothing, and needs none."""
         limit = problem.loss_limit
         best = pareto.bound(timed, limit) if problem.bound else None
-        asked = [best] if best and best.speedup > 1 and best.timings < 2 else []
+        asked = [best] if best and best.speedup > 1 and not best.confirmed else []
         for target in problem.targets:
             met = pareto.meet(timed, target, limit)
             if met is not None and met.timings < MOST and not met.surely(target):
