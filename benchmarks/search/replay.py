@@ -26,7 +26,7 @@ from diffaccel.jsonio import digest
 from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
 from diffaccel.pairs import timing_of
-from diffaccel.records import Drawing, SearchOptions, SettingDict, SpeedRow
+from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
 from diffaccel.space import Space
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.stages import search
@@ -351,7 +351,9 @@ def _whole(truth: Truth, cell: Cell, batch: int) -> float:
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    verdicts = [_verdict(truth, cell, target) for target in TARGETS]
+    meeting = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
+    answers = zip(map(cell.best, meeting), TARGETS, strict=True)
+    verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
     regret = bound_regret(truth, cell.cell, cell.fastest(LIMIT))
     return Outcome(
         cell=cell.cell.slug,
@@ -368,12 +370,13 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
     )
 
 
-def _verdict(truth: Truth, search: TableCell, target: float) -> tuple[bool, float | None]:
+def _verdict(
+    truth: Truth, cell: Cell, chosen: Measurement | Estimate | None, target: float
+) -> tuple[bool, float | None]:
     """Whether the answer to a target is wrong; and its loss beyond the least there is, if both it
     and the truth meet the target."""
-    good = truth.good[search.cell]
+    good = truth.good[cell]
     right = pareto.meet(good, target, LIMIT)
-    chosen = search.best(lambda known: pareto.meet(known, target, LIMIT))
     if chosen is None:
         surely = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
         return surely is not None, None

@@ -450,6 +450,21 @@ def test_unknown_empty_and_repeated_combinations() -> None:
             combination(names)
 
 
+def test_which_accelerators_change_from_step_to_step() -> None:
+    """Only such can repair each other's errors by their rhythm."""
+    counts = {
+        "deepcache": 1,
+        "tgate": 1,
+        "tome": 0,
+        "deepcache+tome": 1,
+        "deepcache+tgate": 2,
+        "deepcache+tgate+tome": 2,
+    }
+    facts = PipelineFacts.of(tiny.sd15(), steps=20, guidance_scale=7.5)
+    for slug, count in counts.items():
+        assert combination(slug.split("+")).changing(facts) == count
+
+
 def test_a_setting_must_be_for_the_combination(pipe: Any) -> None:
     chosen = combination(["deepcache", "tgate"])
     with (

@@ -139,9 +139,11 @@ def test_frontier_meets_one_target_with_less_than_the_whole_frontier_takes() -> 
     assert sum(counts) < sum(wholes)
 
 
-@pytest.mark.parametrize(("gain", "hopeless"), [(0.5, False), (0.05, True)])
+@pytest.mark.parametrize(
+    ("gain", "wild", "hopeless"), [(0.5, True, False), (0.05, True, True), (0.5, False, True)]
+)
 def test_frontier_looks_where_little_hope_is_if_much_would_be_gained(
-    gain: float, hopeless: bool
+    gain: float, wild: bool, hopeless: bool
 ) -> None:
     """Four standard deviations beyond the limit; accelerators may repair each other there."""
     axes = tuple(Axis(f"{name}.x", (0, 1), (0, 1)) for name in "abc")
@@ -154,10 +156,33 @@ def test_frontier_looks_where_little_hope_is_if_much_would_be_gained(
     def losses(points: Sequence[Point]) -> tuple[Floats, Floats]:
         return np.full(len(points), limit + 1.6), np.full(len(points), 0.4)
 
-    problem = Problem(Space(axes), LIMIT, speeds=speeds, losses=losses, informed=True)
+    problem = Problem(Space(axes), LIMIT, speeds=speeds, losses=losses, informed=True, wild=wild)
     known = Observation({axis.name: 0 for axis in axes}, float(np.exp(0.4)), 0.01)
     asked = FRONTIER.ask(problem, [known])
     assert asked == ([] if hopeless else [{axis.name: 1 for axis in axes}])
+
+
+@pytest.mark.parametrize(("look", "first"), [(1.0, 1), (0.1, 2)])
+def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
+    look: float, first: int
+) -> None:
+    """The faster of two is worth a little less, since it may lose too much; where that shows after
+    few prompts, it is drawn first."""
+    axis, limit = Axis("a.x", (0, 1, 2), (0, 1, 2)), scaled(LIMIT, LIMIT)
+
+    def speeds(points: Sequence[Point]) -> tuple[Floats, Floats]:
+        return np.array([0.1 * int(point["a.x"]) for point in points]), np.full(len(points), 0.01)
+
+    def losses(points: Sequence[Point]) -> tuple[Floats, Floats]:
+        means = [limit + (0.2 if point["a.x"] == 2 else -1.0) for point in points]
+        return np.array(means), np.full(len(points), 0.2)
+
+    problem = replace(
+        Problem(Space((axis,)), LIMIT, speeds=speeds, losses=losses, informed=True),
+        wild=True,
+        look=look,
+    )
+    assert FRONTIER.ask(problem, [Observation({"a.x": 0}, 1.0, 0.0)]) == [{"a.x": first}]
 
 
 def test_frontier_goes_on_from_what_exhaustive_measured() -> None:

@@ -73,7 +73,10 @@ def _cap(problem: Problem) -> int:
 
 def _costs(problem: Problem, forecast: Forecast) -> Floats:
     """What drawing each is expected to cost, in units of the plain pipeline: most of what loses too
-    much is not drawn to the end, and what is faster is drawn faster."""
+    much is not drawn to the end, and what is faster is drawn faster. Where nothing is wild, most of
+    what is looked at is drawn to the end, and it is the number of drawings that ends a search."""
+    if not problem.wild:
+        return np.ones(len(forecast.speed))
     drawn = problem.look + (1 - problem.look) * forecast.within()
     return drawn * np.exp(-forecast.speed)
 
