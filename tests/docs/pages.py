@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,7 @@ class Block:
         file: what ``file=`` behind it names: a file that the block is added to.
         line: of the fence, from 1 on.
         output: what the page shows below the block, in a block ``text``; None: nothing.
+        measured: behind the fence of that stands ``measured``: its numbers are others each time.
     """
 
     language: str
@@ -39,6 +42,7 @@ class Block:
     text: str
     line: int
     output: str | None = None
+    measured: bool = False
 
 
 def blocks(page: str) -> Iterator[Block]:
@@ -48,19 +52,20 @@ def blocks(page: str) -> Iterator[Block]:
         language, *rest = each["info"].split() or [""]
         file = next((word.removeprefix("file=") for word in rest if word.startswith("file=")), None)
         line = page.count("\n", 0, each.start()) + 1
-        found.append((each, Block(language, file, each["text"], line)))
-    for number, (each, block) in enumerate(found):
+        block = Block(language, file, each["text"], line, measured="measured" in rest)
+        found.append((each, block))
+    after = [*found[1:], None]
+    for (each, block), below in zip(found, after, strict=True):
         if block.language not in ("bash", "python"):
             continue
-        below = found[number + 1] if number + 1 < len(found) else None
         if (
-            below
-            and below[1].language == "text"
-            and not page[each.end() : below[0].start()].strip()
+            below is None
+            or below[1].language != "text"
+            or page[each.end() : below[0].start()].strip()
         ):
-            yield Block(block.language, block.file, block.text, block.line, below[1].text)
-        else:
             yield block
+        else:
+            yield replace(block, output=below[1].text, measured=below[1].measured)
 
 
 # ---- what is shown and what is printed ---------------------------------------------------------
@@ -77,19 +82,24 @@ def _same(shown: str, printed: str) -> bool:
     return DIGITS.sub("0", shown) == DIGITS.sub("0", printed)
 
 
-def _same_line(shown: str, printed: str) -> bool:
+def _same_line(shown: str, printed: str, measured: bool) -> bool:
     words, others = shown.split(), printed.split()
     if words[-1] == "...":
         words.pop()
         others = others[: len(words)]
-    return len(words) == len(others) and all(map(_same, words, others))
+    same = _same if measured else operator.eq
+    return len(words) == len(others) and all(map(same, words, others))
 
 
-def as_shown(shown: str, printed: str) -> bool:
-    """Whether what was printed is what a page shows, but for numbers that were measured.
+def as_shown(shown: str, printed: str, measured: bool = False) -> bool:
+    """Whether what was printed is what a page shows, up to white space.
+
+    Args:
+        measured: its numbers may be others.
 
     ``...`` in a page stands for any lines, none, too; at the end of a line, for any words.
     """
+    starts = functools.partial(_starts, measured)
     groups: list[list[str]] = [[]]
     for line in shown.strip().splitlines():
         if line.strip() == "...":
@@ -98,21 +108,22 @@ def as_shown(shown: str, printed: str) -> bool:
             groups[-1].append(line)
     lines = [line for line in printed.splitlines() if line.strip()]
     if len(groups) == 1:
-        return len(lines) == len(groups[0]) and all(map(_same_line, groups[0], lines))
+        return len(lines) == len(groups[0]) and starts(groups[0], lines)
     first, *middle, last = groups
-    if not _starts(first, lines) or not _starts(last[::-1], lines[::-1]):
+    if not starts(first, lines) or not starts(last[::-1], lines[::-1]):
         return False
     rest = lines[len(first) : len(lines) - len(last)]
     for group in middle:
-        start = next((i for i in range(len(rest) + 1) if _starts(group, rest[i:])), None)
+        start = next((i for i in range(len(rest) + 1) if starts(group, rest[i:])), None)
         if start is None:
             return False
         rest = rest[start + len(group) :]
     return len(lines) >= len(first) + len(last)
 
 
-def _starts(shown: list[str], printed: list[str]) -> bool:
-    return len(printed) >= len(shown) and all(map(_same_line, shown, printed))
+def _starts(measured: bool, shown: list[str], printed: list[str]) -> bool:
+    pairs = zip(shown, printed, strict=False)
+    return len(printed) >= len(shown) and all(_same_line(*pair, measured) for pair in pairs)
 
 
 # ---- running a page ----------------------------------------------------------------------------
@@ -174,7 +185,7 @@ def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> int:
                 said = ran.stdout + ran.stderr
             assert well, f"{where} fails:\n{block.text}\n{said}"
             if block.output is not None:
-                assert as_shown(block.output, printed), (
+                assert as_shown(block.output, printed, block.measured), (
                     f"{where} shows\n{block.output}\nand this is printed:\n{printed}"
                 )
             done += 1

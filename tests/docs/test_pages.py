@@ -52,7 +52,7 @@ some words
 ```python
 print(1)
 ```
-```text
+```text measured
 1
 ```
 ```python
@@ -68,7 +68,7 @@ no output
 def test_blocks_and_what_is_shown_below_them() -> None:
     assert list(blocks(PAGE)) == [
         Block("bash", "a.txt", "one\n", 2),
-        Block("python", None, "print(1)\n", 7, "1\n"),
+        Block("python", None, "print(1)\n", 7, "1\n", measured=True),
         Block("python", None, "2\n", 13),
     ]
 
@@ -93,7 +93,11 @@ def test_blocks_and_what_is_shown_below_them() -> None:
     ],
 )
 def test_what_counts_as_shown(shown: str, printed: str, same: bool) -> None:
-    assert as_shown(shown, printed) is same
+    assert as_shown(shown, printed, measured=True) is same
+
+
+def test_what_is_not_measured_is_exact() -> None:
+    assert as_shown("a 1  b", "a 1 b\n") and not as_shown("a 1 b", "a 2 b")
 
 
 def test_a_block_that_fails_or_prints_otherwise_is_told(tmp_path: Path) -> None:
