@@ -284,6 +284,10 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     assert said == {verdict.id: verdict.outcome for verdict in verdicts}
     kept = sum(verdict.outcome == "met" for verdict in verdicts)
     assert f"{len(verdicts)} scripts verified, {kept} keep what they promise" in output
+    words = {"undecided": "undecided", "not met": "not as promised"}
+    for verdict in verdicts:
+        if verdict.outcome != "met":
+            assert f"{words[verdict.outcome]} {verdict.id}: " in output
     assert "MagicCache" in output and "60.0x is above the bound" in output
 
 

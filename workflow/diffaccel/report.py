@@ -234,7 +234,9 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     for row in _records(unmet[unmet["origin"] == "user"]):
         console.print(f"[yellow]no script[/] for {row['id']}: {row['reason']}", highlight=False)
     for row in _records(table[table["verdict"].fillna("") != ""]):
-        console.print(f"[red]not as promised[/] {row['id']}: {row['verdict']}", highlight=False)
+        unclear = row["verified"] == "undecided"
+        said = "[yellow]undecided[/]" if unclear else "[red]not as promised[/]"
+        console.print(f"{said} {row['id']}: {row['verdict']}", highlight=False)
     made = table[table["origin"] == "bound"]
     missing = int((made["status"] != "met").sum())
     if missing:
