@@ -64,7 +64,7 @@ def watched(path: Path) -> Iterator[None]:
 
 def _samples() -> tuple[Iterator[str], Callable[[], None]]:
     """Percentages of use, one a GPU and `PERIOD`, empty ones without a GPU; and what ends them."""
-    visible = [index for index, _ in devices.gpus()]
+    visible = [gpu.visible for gpu in devices.gpus()]
     if not visible:
         done = threading.Event()
         return iter(lambda: "" if not done.wait(PERIOD) else None, None), done.set

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,25 @@ def test_hidden_gpus_make_a_cpu(hidden: str, monkeypatch: pytest.MonkeyPatch) ->
     assert devices.gpus() == [] and devices.platform() == "cpu"
 
 
-def fake_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """An nvidia-smi that lists these."""
+def fake_gpus(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *names: str,
+    using: Sequence[tuple[int, int]] = (),
+) -> None:
+    """An nvidia-smi that lists these, and processes that use them: (GPU, process)."""
     rows = "".join(f"{i}, {name}, GPU-{i}{i}{i}\\n" for i, name in enumerate(names))
+    used = "".join(f"GPU-{i}{i}{i}, {pid}, a program\\n" for i, pid in using)
     tool = folder / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\nprintf '{rows}'\n")
+    tool.write_text(
+        f"#!/bin/sh\ncase $1 in --query-gpu*) printf '{rows}';; *) printf '{used}';; esac\n"
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(devices.tempfile, "tempdir", None)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +65,14 @@ def test_an_inherited_choice_is_honoured(
     visible: str | None, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [index for index, _ in devices.gpus()] == found
+    assert [gpu.visible for gpu in devices.gpus()] == found
     assert devices.platform() == "nvidia-a"
 
 
 def test_different_gpus_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA B")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(InputError, match=r"never mix.*CUDA_VISIBLE_DEVICES"):
         devices.platform()
 
@@ -192,10 +203,6 @@ def test_jobs_of_small_networks_spread_over_the_gpus(
 ) -> None:
     """Two may be on each of two GPUs; the third comes beside the first, the fifth waits."""
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(devices.tempfile, "tempdir", None)
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     chosen = []
     with contextlib.ExitStack() as stack:
         for _ in range(4):
@@ -205,3 +212,64 @@ def test_jobs_of_small_networks_spread_over_the_gpus(
         code = "from diffaccel.devices import hold_device; hold_device(2).__enter__()"
         with pytest.raises(subprocess.TimeoutExpired):
             subprocess.run([sys.executable, "-c", code], timeout=3)
+
+
+INIT = 1
+"""A process that none of ours started."""
+
+
+def test_a_gpu_that_others_use_is_avoided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A", using=[(0, INIT)])
+    for _ in range(2):
+        with devices.hold_device() as device:
+            assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1"
+            assert device.gpu is not None and device.gpu.uuid == "GPU-111"
+            assert device.others() == []
+
+
+def test_where_others_use_every_gpu_it_is_waited_for_and_then_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", using=[(0, INIT)])
+    monkeypatch.setattr(devices, "PATIENCE", 1.5)
+    start = time.monotonic()
+    with devices.hold_device() as device:
+        assert time.monotonic() - start > 1.5
+        assert device.others() == ["process 1 (a program)"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+
+
+def test_processes_of_this_program_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from diffaccel.devices import hold_device\nimport time\n"
+    code += "with hold_device(2): print('ready', flush=True); time.sleep(60)"
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A")
+    command = [sys.executable, "-c", code]
+    beside = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert beside.stdout is not None and beside.stdout.readline() == b"ready\n"
+        with devices.hold_device(2) as device, subprocess.Popen(["sleep", "60"]) as child:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+            using = [(0, os.getpid()), (0, beside.pid), (0, child.pid)]
+            fake_gpus(tmp_path, monkeypatch, "NVIDIA A", using=using)
+            assert device.others() == []
+            fake_gpus(tmp_path, monkeypatch, "NVIDIA A", using=[*using, (0, INIT)])
+            assert device.others() == ["process 1 (a program)"]
+            child.kill()
+    finally:
+        beside.kill()
+        beside.wait()
+
+
+def test_one_gpu_by_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
+    code = "from diffaccel.devices import hold_device; hold_device().__enter__()"
+    with devices.hold_device():
+        for name in ("0", "GPU-000"):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)
+            with pytest.raises(subprocess.TimeoutExpired):
+                subprocess.run([sys.executable, "-c", code], timeout=2)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-111")
+        subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

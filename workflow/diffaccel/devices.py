@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -21,10 +22,26 @@ from diffaccel.errors import InputError
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
+PATIENCE = 60.0
+"""Seconds to wait for a GPU that others use, where all are used by others."""
 
 
-def _query(fields: str) -> list[list[str]]:
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU.
+
+    Args:
+        visible: what ``CUDA_VISIBLE_DEVICES`` calls it: its index, or the beginning of its id.
+        uuid: its id, the same for all processes.
+    """
+
+    visible: str
+    name: str
+    uuid: str
+
+
+def _query(fields: str, what: str = "gpu") -> list[list[str]]:
+    command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -32,23 +49,23 @@ def _query(fields: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
 
 
-def gpus() -> list[tuple[str, str]]:
-    """(index or id, name) of the NVIDIA GPUs that this process may use, without loading torch.
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that this process may use, without loading torch.
 
     An inherited ``CUDA_VISIBLE_DEVICES`` is honoured.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return []
-    found = [(row[0], row[1], row[2]) for row in _query("index,name,uuid")]
+    found = [Gpu(*row[:3]) for row in _query("index,name,uuid")]
     if visible is None:
-        return [(index, name) for index, name, _ in found]
+        return found
     chosen = [part.strip() for part in visible.split(",") if part.strip()]
     return [
-        (want, name)
+        replace(gpu, visible=want)
         for want in chosen
-        for index, name, uuid in found
-        if want == index or uuid.startswith(want)
+        for gpu in found
+        if want == gpu.visible or gpu.uuid.startswith(want)
     ]
 
 
@@ -59,7 +76,7 @@ def slug(name: str) -> str:
 
 def platform() -> str:
     """Name of this machine's hardware, as in ``results/<platform>``: a GPU's, or ``cpu``."""
-    names = {slug(name) for _, name in gpus()}
+    names = {slug(gpu.name) for gpu in gpus()}
     if len(names) > 1:
         raise InputError(
             f"GPUs of several kinds are visible: {sorted(names)}. Results of different hardware "
@@ -107,10 +124,11 @@ class Device:
     Args:
         name: torch's, ``cuda`` or ``cpu``.
         lock: file that stands for it; None where nobody else can be on it.
+        gpu: which of the machine's it is, if it is one.
     """
 
-    def __init__(self, name: str, lock: Path | None = None) -> None:
-        self.name = name
+    def __init__(self, name: str, lock: Path | None = None, gpu: Gpu | None = None) -> None:
+        self.name, self.gpu = name, gpu
         self._lock = lock
         self._room: IO[str] | None = None
         self._alone = False
@@ -153,6 +171,10 @@ class Device:
             if room is not None:
                 self._enter(room)
 
+    def others(self) -> list[str]:
+        """Processes of others that are on the GPU now, in words; see `others`."""
+        return others(self.gpu) if self.gpu else []
+
     @property
     def _gate(self) -> Path:
         """Who waits for the clock holds it, so that newcomers do not keep it from him."""
@@ -179,7 +201,7 @@ def _locked(path: Path) -> Iterator[None]:
 @contextmanager
 def hold_device(jobs: int = 1) -> Iterator[Device]:
     """Takes a place on a GPU for this process's work, waiting until one is free; gives the CPU
-    where there is no GPU.
+    where there is no GPU. A GPU that others use is avoided; where all are, it waits for `PATIENCE`.
 
     Call it before torch is imported: the chosen GPU is put into ``CUDA_VISIBLE_DEVICES``. Under
     Slurm the allocation already says which one.
@@ -187,25 +209,68 @@ def hold_device(jobs: int = 1) -> Iterator[Device]:
     Args:
         jobs: how many such jobs may be on one GPU at once.
     """
-    found = [index for index, _ in gpus()]
+    found = gpus()
     if not found:
         yield Device("cpu", _locks() / "cpu.lock")
         return
     if "SLURM_JOB_ID" in os.environ:
-        yield Device("cuda")
+        yield Device("cuda", gpu=found[0])
         return
     if len(found) == 1:
         _import_libraries()
     # The first place of every GPU before the second of any: work spreads.
-    places = [(index, number) for number in range(jobs) for index in found]
-    locks = [_locks() / f"gpu-{slug(index)}-{number}.lock" for index, number in places]
+    places = [(gpu, number) for number in range(jobs) for gpu in _unused(found)]
+    locks = [_locks() / f"gpu-{slug(gpu.uuid)}-{number}.lock" for gpu, number in places]
     which, handle = _take(locks)
     chosen = places[which][0]
     try:
-        os.environ["CUDA_VISIBLE_DEVICES"] = chosen
-        yield Device("cuda", _locks() / f"gpu-{slug(chosen)}.lock")
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen.visible
+        log.info("on GPU %s (%s)", chosen.visible, chosen.uuid)
+        yield Device("cuda", _locks() / f"gpu-{slug(chosen.uuid)}.lock", chosen)
     finally:
         handle.close()
+
+
+def others(gpu: Gpu) -> list[str]:
+    """Processes that compute on a GPU and are none of this program's, nor started by such, as far
+    as the driver tells: in a container it may not."""
+    rows = [row for row in _query("gpu_uuid,pid,name", "compute-apps") if row[0] == gpu.uuid]
+    ours = {os.getpid(), *_holders()}
+    return [
+        f"process {pid} ({name})"
+        for _, pid, name in rows
+        if pid.isdigit() and ours.isdisjoint(_ancestors(int(pid)))
+    ]
+
+
+def _unused(found: list[Gpu]) -> list[Gpu]:
+    """Those that nobody else uses; all of them where that does not change in time."""
+    until = time.monotonic() + PATIENCE
+    while not (unused := [gpu for gpu in found if not others(gpu)]):
+        if time.monotonic() > until:
+            log.warning("others use every GPU; what is timed there says so")
+            return found
+        time.sleep(1)
+    return unused
+
+
+def _holders() -> set[int]:
+    """Processes that have taken a place on a GPU."""
+    found = (path.read_text(encoding="ascii") for path in _locks().glob("gpu-*-*.lock"))
+    return {int(text) for text in found if text.isdigit()}
+
+
+def _ancestors(pid: int) -> set[int]:
+    """A process, what started it, what started that, and so on, as far as can be seen."""
+    found: set[int] = set()
+    while pid > 1 and pid not in found:
+        found.add(pid)
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            break
+        pid = int(status.rpartition(")")[2].split()[1])
+    return found
 
 
 def _import_libraries() -> None:
@@ -225,11 +290,14 @@ def _take(locks: list[Path]) -> tuple[int, IO[str]]:
     log.debug("waiting for one of: %s", ", ".join(path.stem for path in locks))
     while True:
         for which, path in enumerate(locks):
-            handle = path.open("w")
+            handle = path.open("a")
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 handle.close()
                 continue
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
             return which, handle
         time.sleep(_POLL_SECONDS)

@@ -536,10 +536,13 @@ def clock(
         trial.prepare(bench, paired[0])
     with bench.device.alone():
         again, spent = timed(lambda: _rounds(bench, trials, paired), bench.device.name)
+        others = bench.device.others()
     changed = references is not None and any(
         not np.array_equal(images, references[batch]) for batch, images in again
     )
-    return [_speed_row(bench, trial, spent / len(trials), changed) for trial in trials]
+    noted = ["the baseline's images were not the same when made again"] if changed else []
+    noted += [f"the GPU was shared with {each}" for each in others]
+    return [_speed_row(bench, trial, spent / len(trials), noted) for trial in trials]
 
 
 def _rounds(
@@ -568,14 +571,13 @@ def _rounds(
     return list(plain.values())
 
 
-def _speed_row(bench: Bench, trial: _Trial, spent: float, changed: bool) -> SpeedRow:
+def _speed_row(bench: Bench, trial: _Trial, spent: float, noted: Sequence[str]) -> SpeedRow:
     setting, first = trial.candidate.setting, trial.first
     if trial.failure is not None or trial.images is None:
         return SpeedRow(setting, None, first, spent, today(), trial.failure)
-    timing, options = timing_of(trial.pairs), bench.options
-    warnings = list(trial.warnings)
-    if changed:
-        warnings.append("the baseline's images were not the same when made again")
+    gpu, options = bench.device.gpu, bench.options
+    timing = replace(timing_of(trial.pairs), gpu=gpu.uuid if gpu else None)
+    warnings = [*trial.warnings, *noted]
     if timing.spread > options.spread:
         count = timing.counted
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")

@@ -199,6 +199,7 @@ class Timing:
         outliers: which pairs do not count, from 0: too far from the others; they were repeated.
         drift: by how much the ratio changed from the first pair to the last, relative; 0 where it
             went up and down.
+        gpu: id of the GPU on which they were taken, if it was one.
     """
 
     baseline: list[float]
@@ -208,6 +209,7 @@ class Timing:
     spread: float
     outliers: list[int] = field(default_factory=list)
     drift: float = 0.0
+    gpu: str | None = None
 
     @property
     def pairs(self) -> list[tuple[float, float]]:

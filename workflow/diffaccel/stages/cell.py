@@ -212,7 +212,7 @@ class Clocked:
         pairs = [pair for row in rows if row.timing for pair in row.timing.pairs]
         return replace(
             rows[-1],
-            timing=timing_of(pairs),
+            timing=replace(timing_of(pairs), gpu=rows[-1].timing.gpu),
             first_call=self.timings[key][0].first_call,
             spent=sum(row.spent for row in self.timings[key]),
             warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
