@@ -1,14 +1,16 @@
 """What the workflow itself costs.
 
 dry-run: how long the plan of a whole experiment takes. run: an experiment is run in a folder of its
-own, and the share of the time in which no job measured is printed. What else is given goes to
-snakemake, e.g. a result to make that alone.
+own, and the share of the time in which no job measured is printed. gpus: the same experiment with
+one GPU and with all, and what that changes. What else is given goes to snakemake, e.g. a result to
+make that alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -19,12 +21,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diffaccel import config, devices, plan
+from diffaccel.jsonio import read_record
+from diffaccel.records import SpeedRecord, Timing
+from diffaccel.space import in_words
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "resources" / "experiments"
 MEASURING = {"baseline", "search", "verify", "speed", "verdicts"}
 """Rules whose jobs measure; all else is the workflow's own: plans, models, scripts, tables."""
-DRY_SECONDS, SHARE = 10.0, 0.05
+DRY_SECONDS, SHARE, AGREEMENT = 10.0, 0.05, 0.02
 """What is allowed."""
 
 
@@ -94,6 +99,51 @@ def run(folder: Path, args: argparse.Namespace) -> bool:
     return share < SHARE
 
 
+def gpus(folder: Path, args: argparse.Namespace) -> bool:
+    """Prints what several GPUs change; whether the speedups stay the same and two are faster."""
+    visible = [gpu.visible for gpu in devices.gpus()]
+    if len(visible) < 2:
+        raise SystemExit(f"several GPUs are needed; visible are {visible or 'none'}")
+    experiment = args.experiment or EXPERIMENTS / "two-gpus.yaml"
+    wholes, found = [], []
+    for chosen in (visible[:1], visible):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+        own = folder / str(len(chosen))
+        own.mkdir()
+        (own / "resources").symlink_to(ROOT / "resources")
+        wholes.append(seconds(own, experiment, *args.arguments))
+        found.append(timings(own))
+        spans = measured(own)
+        print(
+            f"{len(chosen)} GPUs: {wholes[-1]:.1f} s, in which jobs measured for "
+            f"{sum(end - start for start, end in spans):.1f} s in all; "
+            f"{1 - covered(spans) / wholes[-1]:.1%} are the workflow's own"
+        )
+    off = []
+    for key, one in sorted(found[0].items()):
+        many = found[1][key]
+        off.append(many.speedup / one.speedup - 1)
+        print(f"{key}: {one.speedup:.3f}x on {one.gpu}, {many.speedup:.3f}x on {many.gpu}")
+    worst, used = max(map(abs, off)), len({each.gpu for each in found[1].values()})
+    print(
+        f"{used} GPUs used; {wholes[0] / wholes[1]:.2f}x as fast as one; speedups differ by "
+        f"{worst:.1%} at most, {statistics.median(map(abs, off)):.1%} in the median; allowed: "
+        f"{AGREEMENT:.0%} ({devices.describe()[0]})"
+    )
+    return used == len(visible) and wholes[1] < wholes[0] and worst <= AGREEMENT
+
+
+def timings(folder: Path) -> dict[str, Timing]:
+    """Of each setup and setting that was timed in a run of untrained models."""
+    records = [read_record(SpeedRecord, path) for path in folder.glob("results/*/speed/*.json")]
+    return {
+        f"{record.setup.slug}: {in_words(row.setting) or 'plain'}": row.timing
+        for record in records
+        for row in record.rows
+        if row.timing is not None
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
@@ -102,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     dry.set_defaults(function=dry_run)
     whole = commands.add_parser("run", help="default: the full-size models of bench-gpu.yaml")
     whole.set_defaults(function=run)
-    for command in (dry, whole):
+    several = commands.add_parser("gpus", help="default: the full-size models of two-gpus.yaml")
+    several.set_defaults(function=gpus)
+    for command in (dry, whole, several):
         command.add_argument("--experiment", type=lambda text: Path(text).absolute())
     args, rest = parser.parse_known_args(argv)
     args.arguments = rest
