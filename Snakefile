@@ -66,16 +66,21 @@ HELD = []
 # that is interrupted may leave what it was just submitting.
 onstart:
     HELD.append(stores.hold(Path(R)))
+    note_run(log)
     end_jobs(workflow.workdir_init)
 
 
 onsuccess:
-    show_summary(R)
+    jobs.end(Path(R), True)
+    if not FOLLOWED:
+        show_summary(R)
 
 
 onerror:
     collect.gather(EXPERIMENT.setups.values(), EXPERIMENT.scripted, Path(R))
-    show_failures(R, log)
+    if not FOLLOWED:
+        show_failures(R, log[0])
     end_jobs(workflow.workdir_init)
     if TASKS:
         shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")
+    jobs.end(Path(R), False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from diffaccel import ground_truth, prompt_files, prompt_set, stores
+from diffaccel import ground_truth, jobs, prompt_files, prompt_set, stores
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
@@ -29,20 +29,30 @@ if CORES is None and EXPERIMENT.config.platform == "auto":
         "theirs in the configuration, e.g. platform: nvidia-h100-80gb-hbm3"
     )
 
-# Told by the environment, not by params: how many setups there are does not make one stale.
-os.environ.update(DIFFACCEL_SETUPS=str(len(EXPERIMENT.setups)))
-
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 try:
     stores.mend_if_told(Path(R))
 except (InputError, OSError) as error:
     raise WorkflowError(str(error))
+# Whoever started this run shows it, and its end.
+FOLLOWED = jobs.FOLLOWED in os.environ
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
 PLACES = 8
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
+
+
+def note_run(log):
+    """Notes what this run is to make, for whoever looks."""
+    jobs.begin(
+        Path(R),
+        [str(path) for job in workflow.dag.jobs for path in job.output],
+        [str(path) for job in workflow.dag.needrun_jobs() for path in job.output],
+        os.environ.get(jobs.FOLLOWED, log[0]),
+        **EXPERIMENT.about(),
+    )
 
 
 def get_setup(wildcards):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel import commands as first_version
-from diffaccel import devices
+from diffaccel import devices, jobs
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell
 from diffaccel.journal import writing
@@ -72,7 +72,6 @@ def _baseline(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
-    from diffaccel.report import say_progress
     from diffaccel.stages import search
     from diffaccel.stages.rival import decide_beside
 
@@ -89,11 +88,11 @@ def _search(args: argparse.Namespace) -> None:
             measure,
         ),
     ):
+        jobs.note(most={each.cell.slug: each.most for each in opened})
         found = decide_beside(
             rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
     write_record(args.out, found)
-    say_progress(args.out.parent, int(os.environ.get("DIFFACCEL_SETUPS", "0")))
 
 
 def _code(args: argparse.Namespace) -> None:
@@ -174,8 +173,21 @@ def _judge(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     from diffaccel.run import run
 
-    if not run(args.arguments):
+    status = run(args.arguments)
+    if status is None:
         log.info("Nothing to be done: all results are there and up to date.")
+    else:
+        sys.exit(status)
+
+
+def _status(args: argparse.Namespace) -> None:
+    from diffaccel import progress, view
+
+    reader = progress.Reader(progress.find(args.results))
+    if args.json:
+        print(dumps(to_json(reader.read())), end="")
+    else:
+        view.status(reader, args.follow)
 
 
 def _picture(args: argparse.Namespace) -> None:
@@ -309,6 +321,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_recommend,
         first_version.add_parsers,
         _add_run,
+        _add_status,
         _add_prompts,
         _add_judge,
         _add_selftest,
@@ -360,6 +373,20 @@ def _add_run(commands: Any) -> None:
     text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
     command = commands.add_parser("run", help=text, description=text)
     command.set_defaults(function=_run, log=None, passes_on=True)
+
+
+def _add_status(commands: Any) -> None:
+    text = (
+        "how far a run is, be it of another terminal or of another machine that shares the results"
+    )
+    command = commands.add_parser("status", help=text, description=text)
+    command.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="default: results"
+    )
+    # Not args.watch, which every command has.
+    command.add_argument("--watch", dest="follow", action="store_true", help="until it ends")
+    command.add_argument("--json", action="store_true", help="print everything as JSON")
+    command.set_defaults(function=_status, log=None)
 
 
 def _add_prompts(commands: Any) -> None:
@@ -512,10 +539,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.function in (_baseline, _search, _verify, _verdicts):
         # All is fetched by then; measuring neither waits for a network nor needs one.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    if args.function in (_search, _verify, _speed):
-        watched(functools.partial(_do, args))
-    else:
-        _do(args, Watch())
+    with jobs.noted(args.log):
+        if args.function in (_search, _verify, _speed):
+            watched(functools.partial(_do, args))
+        else:
+            _do(args, Watch())
 
 
 def _do(args: argparse.Namespace, watch: Watch) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from diffaccel.errors import InputError
+from diffaccel.jobs import note
 
 log = logging.getLogger(__name__)
 
@@ -211,9 +212,11 @@ def hold_device(jobs: int = 1) -> Iterator[Device]:
     """
     found = gpus()
     if not found:
+        note(device="cpu")
         yield Device("cpu", _locks() / "cpu.lock")
         return
     if "SLURM_JOB_ID" in os.environ:
+        note(device=f"GPU {found[0].visible}")
         yield Device("cuda", gpu=found[0])
         return
     if len(found) == 1:
@@ -226,6 +229,7 @@ def hold_device(jobs: int = 1) -> Iterator[Device]:
     try:
         os.environ["CUDA_VISIBLE_DEVICES"] = chosen.visible
         log.info("on GPU %s (%s)", chosen.visible, chosen.uuid)
+        note(device=f"GPU {chosen.visible}")
         yield Device("cuda", _locks() / f"gpu-{slug(chosen.uuid)}.lock", chosen)
     finally:
         handle.close()

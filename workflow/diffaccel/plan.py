@@ -220,6 +220,20 @@ class Experiment:
         title = self.config.rival
         return None if title is None else Cell(setup, parse_accelerators(title).names)
 
+    def about(self) -> dict[str, Any]:
+        """What a run notes of the experiment."""
+        cells = {
+            slug: [list(cell.accelerators) for cell in own]
+            for slug, (own, _) in self._by_setup.items()
+        }
+        title = self.config.rival
+        return {
+            "setups": cells,
+            "rival": None if title is None else list(parse_accelerators(title).names),
+            "loss_limit": self.config.loss_limit,
+            "loss_confidence": self.config.search.loss_confidence,
+        }
+
     def spec(self, setup: Setup) -> ModelSpec:
         """How the model of a setup is measured."""
         return self.specs[setup.model]

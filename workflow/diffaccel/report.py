@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -12,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console, JustifyMethod
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from diffaccel.accelerators import combination
 from diffaccel.grid import Setup
-from diffaccel.jsonio import RecordError, read_record
-from diffaccel.records import Frontier, Search, SpeedRecord
+from diffaccel.jsonio import read_record
+from diffaccel.records import Frontier, SpeedRecord
 from diffaccel.space import in_words
 from diffaccel.stages import collect
+from diffaccel.view import named
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ def show_summary(results: str | Path) -> None:
         if each.setup is None:
             continue
         rows = cells[(cells[KEYS] == list(dataclasses.astuple(each.setup))).all(axis=1)]
-        console.print(_setup(each.setup, rows, each.rival))
+        for view in _views(console, each.setup, rows, each.rival):
+            console.print(view)
         for name, cell in rows.groupby("accelerators", sort=False):
             if setting := _records(cell)[0]["bound_setting"]:
                 console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
@@ -98,31 +101,44 @@ BOUND = ("", "_clear", "_loss", "_loss_low", "_loss_high", "_beaten")
 """Ends of the names of the columns that the bound is shown from."""
 
 
-def _setup(setup: Setup, rows: pd.DataFrame, rival: Frontier | None) -> Table:
-    """What the accelerators do for one setup, a row each, and their rival in the last."""
-    title = (
-        f"{setup.model}, {setup.scheduler}, {setup.steps} steps: bound; least loss at each speedup"
-    )
+def _views(
+    console: Console, setup: Setup, rows: pd.DataFrame, rival: Frontier | None
+) -> list[Table]:
+    """What the accelerators do for one setup: one table where it fits, else bounds and targets
+    each in its own."""
+    title = f"{setup.model}, {setup.scheduler}, {setup.steps} steps"
+    whole = f"{title}: bound; least loss at each speedup"
+    view = _setup(whole, rows, rival, bounds=True, targets=True)
+    unlimited = console.options.update(width=1000)
+    if Measurement.get(console, unlimited, view).maximum <= console.width:
+        return [view]
+    bounds = _setup(f"{title}: bound", rows, rival, bounds=True, targets=False)
+    targets = _setup("least loss at each speedup", rows, rival, bounds=False, targets=True)
+    return [bounds, targets]
+
+
+def _setup(
+    title: str, rows: pd.DataFrame, rival: Frontier | None, *, bounds: bool, targets: bool
+) -> Table:
+    """A row an accelerator, and their rival in the last."""
     view = Table(title=title, title_justify="left", title_style="bold", header_style="underline")
     view.box, view.pad_edge, view.collapse_padding = None, False, True
-    for column in ("accelerators", "bound", "loss", "95% interval", *["rival"] * bool(rival)):
-        justify: JustifyMethod = "left" if column == "accelerators" else "right"
-        view.add_column(column, justify=justify, no_wrap=True)
-    targets = sorted(set(rows[rows["origin"] == "target"]["required"].dropna()))
-    for target in targets:
-        view.add_column(f"at {target}x", justify="right", no_wrap=True)
-    view.add_column("scripts", no_wrap=True)
+    view.add_column("accelerators", min_width=12)
+    asked = sorted(set(rows[rows["origin"] == "target"]["required"].dropna())) if targets else []
+    columns = ["bound", "loss", "95% interval", *["rival"] * bool(rival)] if bounds else []
+    for column in (*columns, *(f"at {target}x" for target in asked)):
+        view.add_column(column, justify="right", no_wrap=True)
+    if bounds:
+        view.add_column("scripts", no_wrap=True)
     for name, cell in rows.groupby("accelerators", sort=False):
         best = _records(cell)[0]
-        view.add_row(
-            str(name),
-            *_bound(*(best[f"bound{key}"] for key in BOUND)),
-            *([_percent(best["bound_rival_loss"])] if rival else []),
-            *(_target(cell, target) for target in targets),
-            _scripts(cell),
-        )
+        bound = [*_bound(*(best[f"bound{key}"] for key in BOUND))]
+        bound += [_percent(best["bound_rival_loss"])] * bool(rival)
+        reached = (_target(cell, target) for target in asked)
+        view.add_row(str(name), *bound * bounds, *reached, *[_scripts(cell)] * bounds)
     if rival is not None and _title(rival) not in set(rows["accelerators"]):
-        view.add_row(*_rival(rival, targets), style="dim")
+        bound, least = _rival(rival, asked)
+        view.add_row(_title(rival), *bound * bounds, *least, *[""] * bounds, style="dim")
     return view
 
 
@@ -144,8 +160,8 @@ def _star(beaten: object) -> str:
     return "[yellow]*[/]" if beaten is True else ""
 
 
-def _rival(rival: Frontier, targets: Sequence[float]) -> list[str]:
-    """The last row: what the rival does by itself."""
+def _rival(rival: Frontier, targets: Sequence[float]) -> tuple[list[str], list[str]]:
+    """The last row, what the rival does by itself: its bound, and what it loses at each target."""
     best, limit, decisive = rival.bound, rival.loss_limit, rival.search.decisive
     cells = ("none", "", "")
     if best is not None:
@@ -153,7 +169,7 @@ def _rival(rival: Frontier, targets: Sequence[float]) -> list[str]:
     held = [one for one in rival.front if decisive(one) < limit]
     fast = [[one.loss for one in held if one.speedup >= target] for target in targets]
     least = [f"{min(losses):+.1%}" if losses else "-" for losses in fast]
-    return [_title(rival), *cells, "", *least, ""]
+    return [*cells, ""], least
 
 
 def _title(rival: Frontier) -> str:
@@ -249,11 +265,12 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
 
 def show_failures(results: str, log: str) -> None:
     """Prints which jobs failed, a line each with its log, and what is there all the same."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False)
     show_summary(results)
     for path, line in failures(Path(results)):
-        console.print(f"[red]failed[/] {path.stem}: {line} [dim](log: {path})[/]")
-    console.print(f"The whole log: {log}")
+        what = named(path.parent.name, path.stem)
+        console.print(f"[red]failed[/] {escape(f'{what}: {line} (log: {path})')}", soft_wrap=True)
+    console.print(f"The whole log: {log}", soft_wrap=True)
 
 
 def failures(folder: Path) -> Iterable[tuple[Path, str]]:
@@ -264,25 +281,6 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
         if not any(each.exists() for each in made):
             lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             yield path, (lines or ["it said nothing: killed, or out of memory or of time"])[-1]
-
-
-def say_progress(done: Path, total: int) -> None:
-    """Logs how many (model, scheduler, steps) are decided, and about how long the others take."""
-    known = []
-    for path in sorted(done.glob("*.json")):
-        # What another job left broken is that job's failure, not this one's.
-        with contextlib.suppress(RecordError):
-            found = read_record(Search, path)
-            if found.setup is not None:
-                known.append(found.seconds)
-    left = max(0, total - len(known))
-    seconds = left * sum(known) / max(1, len(known))
-    log.info(
-        "%d of %d searched%s",
-        len(known),
-        total,
-        f", about {seconds / 60:.0f} min of searching left" if left else "",
-    )
 
 
 def calm_terminal() -> None:

@@ -1,7 +1,7 @@
-"""Starting the workflow so that a killed run can simply be started again.
+"""Starting the workflow so that a killed run can simply be started again, and showing it.
 
 Snakemake's own lock outlives a run that was killed, and then asks for ``--unlock``. Here the lock
-belongs to the process: it is gone when the process is, however it ended.
+belongs to the processes: it is gone when they are, however they ended.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from diffaccel import stores
 from diffaccel.errors import InputError
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 LOCK = Path(".snakemake") / "diffaccel.lock"
-
 
 DRY = {"-n", "--dry-run", "--dryrun"}
 """What snakemake shows its plan for, and does nothing."""
@@ -29,21 +29,27 @@ def is_dry(arguments: Sequence[str]) -> bool:
     return not DRY.isdisjoint(arguments)
 
 
-def run(arguments: Sequence[str]) -> bool:
-    """Becomes snakemake with these arguments; False where there is nothing to be done.
+def run(arguments: Sequence[str]) -> int | None:
+    """Runs snakemake with these arguments and shows what it does; its exit status, or None where
+    there is nothing to be done. Where it only says something, this process becomes it.
 
     Raises:
         InputError: another run is going on in this folder.
     """
-    _hold_lock()
+    lock = _hold_lock()
     command = _snakemake(arguments)
-    if not _has_work(command):
-        return False
-    os.execv(command[0], command)
+    if sys.stderr.isatty():
+        print("planning", file=sys.stderr)
+    plan = _planned(command)
+    if plan == "nothing":
+        return None
+    if plan != "work" or is_dry(arguments):
+        os.execv(command[0], command)
+    return _followed(command, lock)
 
 
 def make(arguments: Sequence[str]) -> bool:
-    """Has snakemake do its work and comes back; whether all went well.
+    """Has snakemake do its work, shows it and comes back; whether all went well.
 
     Raises:
         InputError: another run is going on in this folder.
@@ -51,7 +57,10 @@ def make(arguments: Sequence[str]) -> bool:
     lock = _hold_lock()
     try:
         command = _snakemake(arguments)
-        return not _has_work(command) or subprocess.run(command, pass_fds=[lock]).returncode == 0
+        plan = _planned(command)
+        if plan == "work" and not is_dry(arguments):
+            return _followed(command, lock) == 0
+        return plan == "nothing" or subprocess.run(command, pass_fds=[lock]).returncode == 0
     finally:
         os.close(lock)
 
@@ -61,7 +70,8 @@ def _snakemake(arguments: Sequence[str]) -> list[str]:
     return [*command, *arguments]
 
 
-def _has_work(command: Sequence[str]) -> bool:
+def _planned(command: Sequence[str]) -> Literal["work", "nothing", "other"]:
+    """Whether there is work to do, or something else than work was asked for, or is wrong."""
     # What is damaged is set aside before the plan is made, so that it is made again.
     mending = {} if is_dry(command) else {stores.MENDING: "1"}
     planned = subprocess.run(
@@ -70,13 +80,16 @@ def _has_work(command: Sequence[str]) -> bool:
     for line in planned.stderr.splitlines():
         if line.startswith(stores.SET_ASIDE):
             print(line, file=sys.stderr)
-    return planned.returncode != 0 or "Nothing to be done" not in planned.stdout + planned.stderr
+    said = planned.stdout + planned.stderr
+    if planned.returncode == 0 and "Nothing to be done" in said:
+        return "nothing"
+    return "work" if planned.returncode == 0 and "This was a dry-run" in said else "other"
 
 
 def _hold_lock() -> int:
     LOCK.parent.mkdir(exist_ok=True)
     handle = os.open(LOCK, os.O_RDWR | os.O_CREAT)
-    # Snakemake, which takes this process's place, keeps the lock; the jobs it starts do not.
+    # Snakemake keeps the lock, too; the jobs it starts do not.
     os.set_inheritable(handle, True)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,3 +99,9 @@ def _hold_lock() -> int:
             f"another run is going on in {Path.cwd()}; wait for it, or stop it"
         ) from None
     return handle
+
+
+def _followed(command: Sequence[str], lock: int) -> int:
+    from diffaccel.follow import followed  # tables and drawing take a while to import
+
+    return followed(command, lock)

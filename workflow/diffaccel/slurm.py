@@ -52,7 +52,8 @@ def _jobs(folder: Path) -> list[str]:
     command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%j|%Z"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        log.warning("cannot ask Slurm what is left in its queue: %s", done.stderr.strip())
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        log.warning("cannot ask Slurm what is left in its queue: %s", said)
     rows = [line.split("|", 2) for line in done.stdout.splitlines()]
     return [
         number

@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from diffaccel.errors import InputError
+from diffaccel.jobs import LOCK
 from diffaccel.journal import Line, lines
 from diffaccel.jsonio import SCHEMA, RecordError, changed_outputs, read_record
 from diffaccel.judge.records import Judged
@@ -40,6 +42,8 @@ MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile set aside what is damaged before it makes a plan."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
+LOOKS = 5
+"""How often a lock is tried that may be taken."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,9 @@ def hold(store: Path) -> IO[str]:
         InputError: another run has it, be it of this folder or of one that shares the store.
     """
     store.mkdir(parents=True, exist_ok=True)
-    file = (store / ".lock").open("w")
+    file = (store / LOCK).open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except BlockingIOError:
         file.close()
         raise InputError(
@@ -69,6 +73,17 @@ def hold(store: Path) -> IO[str]:
     except OSError as error:
         log.warning("%s cannot be locked (%s): have no other run write to it", store, error)
     return file
+
+
+def _lock(file: IO[str]) -> None:
+    """Raises BlockingIOError where another run holds it; who just looks at it lets go at once."""
+    for left in reversed(range(LOOKS)):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(0.02)
 
 
 def damaged(store: Path, *, every_image: bool = False) -> Iterator[Damage]:

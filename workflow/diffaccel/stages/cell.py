@@ -298,6 +298,11 @@ class CellSearch:
         return full if self.options.space == "full" else full.on_grid()
 
     @property
+    def most(self) -> int:
+        """How many settings are drawn for the bound at most."""
+        return 0 if self.refused else self.strategy.at_most(self.space)
+
+    @property
     def timings(self) -> dict[str, list[SpeedRow]]:
         """Of what was drawn, by digest of the setting."""
         timed = self.clocked.timings

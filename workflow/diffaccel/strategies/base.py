@@ -76,6 +76,10 @@ class Strategy(ABC):
     times_all: ClassVar[bool] = False
     """Whether every point that it asks for is timed, rather than those that may be chosen."""
 
+    def at_most(self, space: Space) -> int:
+        """How many points it asks for at most to find a bound."""
+        return space.size
+
     @abstractmethod
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         """The points to measure next, best first; empty when nothing is worth measuring any more.

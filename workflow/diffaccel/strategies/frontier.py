@@ -86,6 +86,9 @@ class Frontier(Strategy):
 
     name: ClassVar[str] = "frontier"
 
+    def at_most(self, space: Space) -> int:
+        return _cap(Problem(space, math.inf))
+
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         known = _known(problem.space, history)
         left = min(_cap(problem) - len(known), problem.room(len(known)))
