@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -21,9 +22,9 @@ from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jobs import Job
 from diffaccel.journal import Journal
-from diffaccel.jsonio import write_record
+from diffaccel.jsonio import write_json, write_record
 from diffaccel.progress import Left, Progress, Reader, find
-from diffaccel.records import Clocking, Drawing, SpeedRow, Timing
+from diffaccel.records import Clocking, Drawing, Outcome, SpeedRow, Timing
 from tests.store import baseline, deepcache, measurement
 from tests.store import write as write_setup
 
@@ -376,6 +377,16 @@ def test_the_view_fits_the_terminal(width: int) -> None:
     assert "60 candidates" in "\n".join(text(many(3), 120, 24))
     assert "more jobs" in "\n".join(text(many(40), width, 24))
     assert "GPU 3 on node7" in "\n".join(text(many(1), 120))
+
+
+def test_what_was_proven_is_counted(store: Path) -> None:
+    with stores.hold(store):
+        begin(store, stages=("verify",))
+        outcomes = [{"outcome": each} for each in ("met", *get_args(Outcome))]
+        write_json(store / "verify" / f"{ONE.slug}.json", {"verdicts": outcomes})
+        done(store, "verify", ONE, 5)
+        said = "\n".join(view.Events().news(Reader(store).read()))
+    assert "4 scripts, 2 keep what they promise, of 1 the clock does not tell" in said
 
 
 def test_a_failure_names_cell_reason_and_log() -> None:

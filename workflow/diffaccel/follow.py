@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffaccel import jobs, report
+from diffaccel.errors import InputError
 from diffaccel.progress import Reader
 from diffaccel.view import REFRESH, Shown, terminal
 
@@ -100,7 +101,10 @@ class _Following:
         finally:
             if self._shown is not None:
                 self._shown.close()
-        self._show_end()
+        try:
+            self._show_end()
+        except InputError as error:  # a result that cannot be read is no end of the run
+            log.error("%s", error)
 
     def _try_to_look(self) -> None:
         """Looks; whatever is wrong with that ends the view, and not the run."""

@@ -336,11 +336,12 @@ def _done(progress: Progress, job: Job) -> str:
 def _proofs(progress: Progress, job: Job) -> str:
     try:
         path = Path(progress.store) / "verify" / f"{job.name}.json"
-        verdicts = read_json(path)["verdicts"]
+        outcomes = [verdict["outcome"] for verdict in read_json(path)["verdicts"]]
     except (RecordError, KeyError, TypeError):
         return "its record cannot be read"
-    kept = sum(bool(verdict["ok"]) for verdict in verdicts)
-    return f"{len(verdicts)} scripts, {kept} keep what they promise"
+    undecided = outcomes.count("undecided")
+    rest = f", of {undecided} the clock does not tell" if undecided else ""
+    return f"{len(outcomes)} scripts, {outcomes.count('met')} keep what they promise{rest}"
 
 
 class Shown:
