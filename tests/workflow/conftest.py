@@ -64,7 +64,7 @@ class Project:
         """Output of a run that must succeed, or must fail."""
         process = self.start(*arguments)
         try:
-            output, _ = process.communicate(timeout=400)
+            output, _ = process.communicate(timeout=900)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
