@@ -34,7 +34,9 @@ def exported() -> Iterator[tuple[str, Any]]:
                         yield f"{name}.{each}.{method}", found
 
 
-@pytest.mark.parametrize(("name", "value"), exported(), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("name", "value"), [pytest.param(*each, id=each[0]) for each in exported()]
+)
 def test_a_docstring(name: str, value: Any) -> None:
     text = inspect.getdoc(value) or ""
     assert text and text.splitlines()[0][0].isupper(), f"{name} says nothing of itself"

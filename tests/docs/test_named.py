@@ -34,7 +34,7 @@ def mentions(text: str, word: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("command", "flags"), commands(cli._parser()), ids=lambda value: value and str(value)
+    ("command", "flags"), list(commands(cli._parser())), ids=lambda value: value and str(value)
 )
 def test_every_command_and_flag(command: str, flags: list[str]) -> None:
     """The flags in a page that names the command."""

@@ -148,6 +148,7 @@ class Clocked:
         self.timings: dict[str, list[SpeedRow]] = {}
         self._elsewhere: list[tuple[SettingDict, float, PipelineFacts]] = []
         self._model: SpeedModel | None = None
+        self._measured: dict[str, SpeedRow] = {}
         rows = journal.rows()
         for each in rows:
             if each.baseline == baseline.digest:
@@ -174,7 +175,9 @@ class Clocked:
         self._note(row)
 
     def _note(self, row: SpeedRow) -> None:
-        self.timings.setdefault(digest(row.setting), []).append(row)
+        key = digest(row.setting)
+        self.timings.setdefault(key, []).append(row)
+        self._measured.pop(key, None)
         self._model = None
 
     @property
@@ -206,17 +209,9 @@ class Clocked:
         The largest of many noisy speedups is too large on average (the winner's curse). What was
         timed again was not chosen for what came out then.
         """
-        rows = self.timings[key][1:] or self.timings[key]
-        if rows[-1].timing is None:
-            return rows[-1]
-        pairs = [pair for row in rows if row.timing for pair in row.timing.pairs]
-        return replace(
-            rows[-1],
-            timing=replace(timing_of(pairs), gpu=rows[-1].timing.gpu),
-            first_call=self.timings[key][0].first_call,
-            spent=sum(row.spent for row in self.timings[key]),
-            warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
-        )
+        if key not in self._measured:
+            self._measured[key] = _as_one(self.timings[key])
+        return self._measured[key]
 
     def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the log-speedup of points."""
@@ -229,6 +224,8 @@ class Clocked:
         rest is known well enough: the least sure one, then the least sure given that one, and so
         on."""
         chosen: list[SettingDict] = []
+        if not settings:
+            return chosen
         means, _ = self.model.predict(timed)
         supposed = [(each, math.exp(mean)) for each, mean in zip(timed, means, strict=True)]
         model, rest = self._fit(supposed), list(settings)
@@ -241,6 +238,21 @@ class Clocked:
             chosen.append(rest.pop(least))
             model = self._fit(supposed)
         return chosen
+
+
+def _as_one(timings: Sequence[SpeedRow]) -> SpeedRow:
+    rows = timings[1:] or timings
+    last = rows[-1].timing
+    if last is None:
+        return rows[-1]
+    pairs = [pair for row in rows if row.timing for pair in row.timing.pairs]
+    return replace(
+        rows[-1],
+        timing=replace(timing_of(pairs), gpu=last.gpu),
+        first_call=timings[0].first_call,
+        spent=sum(row.spent for row in timings),
+        warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
+    )
 
 
 @dataclass
@@ -540,7 +552,7 @@ class CellSearch:
     def unsure(self) -> list[SettingDict]:
         """What was drawn and not timed and may be expected to move an answer, for all that is known
         of its speed."""
-        if self.problem is None:
+        if self.problem is None or self.strategy.times_all:
             return []
         found = self.estimates()
         unsure, worths = self._worths(self.problem, found, found)
