@@ -104,6 +104,18 @@ def test_what_has_no_results_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert f"{tmp_path}: no results of any platform" in caplog.text
 
 
+def test_logs_in_a_store_are_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They lie in folders of the same names."""
+    folder = store(tmp_path)
+    (folder / "logs/baseline").mkdir(parents=True)
+    (folder / "logs/baseline" / NAME).write_text("{}\n")
+    for given in (tmp_path, folder):
+        assert call("check", given) == 0
+        capsys.readouterr()
+        assert call("list", given, "--json") == 0
+        assert len(json.loads(capsys.readouterr().out)) == 1
+
+
 DAMAGE = {
     f"baseline/{NAME}": "changed after it was written",
     f"search/{NAME}": "changed after it was written",

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diffaccel.jsonio import (
+    SCHEMA,
     RecordError,
     dumps,
     parse,
@@ -192,7 +193,7 @@ class _Mark:
 def write_job(path: Path, job: Job) -> None:
     """Writes a job's file in place."""
     with path.open("r+", encoding="utf-8") as file:
-        file.write(dumps(to_json(job)))
+        file.write(dumps({"schema": SCHEMA, **to_json(job)}))
         file.truncate()
 
 
@@ -200,7 +201,9 @@ def read_job(path: Path) -> Job:
     """Raises RecordError or OSError where it is not whole, e.g. while it is written."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if content.pop("schema") != SCHEMA:
+            raise ValueError("of another version")
+    except (ValueError, AttributeError, KeyError) as error:
         raise RecordError(f"{path}: {error}") from None
     return parse(Job, content, str(path))
 

@@ -135,9 +135,13 @@ def platforms(results: Path) -> list[Path]:
     Raises:
         InputError: there is none.
     """
-    inside = ("journal", "baseline", "speed")
-    every = [results, *sorted(path for path in results.glob("*") if path.is_dir())]
-    found = [path for path in every if any((path / name).is_dir() for name in inside)]
+
+    def is_store(path: Path) -> bool:
+        return any((path / name).is_dir() for name in ("journal", "baseline", "speed"))
+
+    if is_store(results):
+        return [results]
+    found = [path for path in sorted(results.glob("*")) if is_store(path)]
     if not found:
         raise InputError(f"{results}: no results of any platform are there")
     return found
