@@ -107,6 +107,7 @@ def test_what_has_no_results_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_logs_in_a_store_are_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They lie in folders of the same names."""
     folder = store(tmp_path)
+    write_record(folder / "search" / NAME, search_of(tmp_path))
     (folder / "logs/baseline").mkdir(parents=True)
     (folder / "logs/baseline" / NAME).write_text("{}\n")
     for given in (tmp_path, folder):
