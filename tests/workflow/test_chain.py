@@ -24,6 +24,7 @@ from diffaccel.metrics import METRICS
 from diffaccel.pairs import timing_of
 from diffaccel.records import Answer, Baseline, Frontier, Proof, Search, Verdict
 from diffaccel.stages import verify
+from diffaccel.stages.cell import MOST
 from tests.workflow.conftest import ROOT, Project
 from tests.workflow.test_speed import bench
 
@@ -193,7 +194,7 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert len(set(drawn)) == len(drawn) == known.measured + rival.measured
     assert set(timed) <= set(drawn) and len(set(timed)) == known.timed + rival.timed
     # Nothing is timed twice but the bound, which is confirmed, and what was it before.
-    assert timed.count(json.dumps(known.bound.setting, sort_keys=True)) == 2
+    assert 2 <= timed.count(json.dumps(known.bound.setting, sort_keys=True)) <= MOST
     assert len(timed) - len(set(timed)) <= 6
 
 

@@ -51,6 +51,9 @@ def show_summary(results: str | Path) -> None:
         for name, cell in rows.groupby("accelerators", sort=False):
             if setting := _records(cell)[0]["bound_setting"]:
                 console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
+        for one in each.cells:
+            if one.status == "refused":
+                console.print(f"  {one.cell.slug}: {one.reason}", markup=False, highlight=False)
         console.print()
     _show_beaten(console, cells, [each.rival for each in found if each.rival])
     _show_unmet(console, table)
