@@ -57,6 +57,15 @@ def test_a_controller_that_does_not_answer_is_said(
     assert "no contact" in caplog.text
 
 
+def test_programs_of_slurm_without_a_cluster_are_no_slurm(
+    queue: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "squeue: fatal: Could not establish a configuration source"
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    slurm.end_jobs(tmp_path)
+    assert caplog.text == ""
+
+
 def test_the_profile_names_jobs_as_they_are_known_by() -> None:
     profile = yaml.safe_load(PROFILE.read_text())
     assert f"{profile['slurm-jobname-prefix']}_" == slurm.PREFIX

@@ -18,6 +18,8 @@ PREFIX = "diffaccel_"
 PATIENCE = 120.0
 """Seconds that ended jobs may take to be gone; Slurm kills what does not stop after 30."""
 _POLL_SECONDS = 0.5
+NO_CLUSTER = "Could not establish a configuration source"
+"""What Slurm's programs say where they are installed and no cluster is."""
 
 
 def end_jobs(folder: str | Path) -> None:
@@ -51,7 +53,7 @@ def _jobs(folder: Path) -> list[str]:
         return []
     command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%j|%Z"]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
+    if done.returncode != 0 and NO_CLUSTER not in done.stderr:
         said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         log.warning("cannot ask Slurm what is left in its queue: %s", said)
     rows = [line.split("|", 2) for line in done.stdout.splitlines()]
