@@ -156,6 +156,8 @@ def test_the_bound_is_timed_until_it_is_known_and_the_first_time_does_not_count(
     counts = []
     for noise in (0.0, 0.05):
         opened = cell_search(tmp_path / str(noise))
+        options = replace(opened.baseline.options, spread=0.01)
+        opened.baseline = replace(opened.baseline, options=options)
         known = frontier(opened, Noisy(0, noise))
         assert known.bound is not None and known.bound.timing is not None
         _first, *others = opened.timings[digest(known.bound.setting)]

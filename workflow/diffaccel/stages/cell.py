@@ -117,10 +117,9 @@ class Estimate:
     def timed(self) -> bool:
         return self.timings > 0
 
-    @property
-    def confirmed(self) -> bool:
-        """Whether it was timed twice, and often enough to know it as well as matters."""
-        return self.timings == MOST or (self.timings > 1 and self.error <= MARGIN)
+    def confirmed(self, precision: float) -> bool:
+        """Whether it was timed twice, and often enough to know it so well, relative."""
+        return self.timings == MOST or (self.timings > 1 and self.error <= precision)
 
     def promised(self) -> Estimate:
         """The same with the speedup that may be promised: that was measured, and is expected."""
@@ -540,9 +539,9 @@ class CellSearch:
     def _unconfirmed(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
         """The bound, unless it was timed twice and is known well, and answers that may be too slow.
         What is not faster than the plain pipeline promises nothing, and needs none."""
-        limit = problem.loss_limit
+        limit, precision = problem.loss_limit, self.baseline.options.spread
         best = pareto.bound(timed, limit) if problem.bound else None
-        asked = [best] if best and best.speedup > 1 and not best.confirmed else []
+        asked = [best] if best and best.speedup > 1 and not best.confirmed(precision) else []
         for target in problem.targets:
             met = pareto.meet(timed, target, limit)
             if met is not None and met.timings < MOST and not met.surely(target):
