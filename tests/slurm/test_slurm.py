@@ -17,6 +17,7 @@ import pytest
 
 from diffaccel.jsonio import read_record
 from diffaccel.records import Proof, Search
+from diffaccel.view import named
 from tests.slurm.cluster import SAVED, Cluster, Job
 from tests.slurm.conftest import Ended, Submitting, submitting
 
@@ -156,7 +157,7 @@ def test_a_job_that_always_fails_stops_no_other(restarted: Restarted) -> None:
     )
     assert {job.state for job in jobs[-2:]} == {"FAILED"}
     assert [path.stem for path in results.glob("search/*.json")] == [TWO[0]]
-    assert f"failed {TWO[1]}" in restarted.run.output()
+    assert f"failed {named('baseline', TWO[1])}: " in restarted.run.output()
 
 
 def test_other_hardware_than_named_stops_a_job_at_once(cluster: Cluster, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from diffaccel.accelerators import combination
 from diffaccel.grid import Setup
+from diffaccel.jobs import last_line
 from diffaccel.jsonio import read_record
 from diffaccel.records import Frontier, SpeedRecord
 from diffaccel.space import in_words
@@ -282,8 +283,7 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
         kind = path.parent.name
         made = (folder / kind / f"{path.stem}.{suffix}" for suffix in ("json", "py", "txt"))
         if not any(each.exists() for each in made):
-            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            yield path, (lines or ["it said nothing: killed, or out of memory or of time"])[-1]
+            yield path, last_line(path)
 
 
 def calm_terminal() -> None:
