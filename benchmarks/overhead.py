@@ -70,6 +70,24 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
+def shared(folder: Path, whole: float) -> tuple[float, str]:
+    """The share of a run's seconds in which no job measured, and what to say of it."""
+    spans = measured(folder)
+    work, together = covered(spans), sum(end - start for start, end in spans)
+    share = 1 - work / whole
+    return share, (
+        f"{whole:.1f} s, in {work:.1f} s of which {len(spans)} jobs measured, {together:.1f} s all "
+        f"together: {share:.1%} are the workflow's own"
+    )
+
+
+def project(folder: Path) -> Path:
+    """A folder to run in."""
+    folder.mkdir()
+    (folder / "resources").symlink_to(ROOT / "resources")
+    return folder
+
+
 def dry_run(folder: Path, args: argparse.Namespace) -> bool:
     """Prints how long the plan takes; whether that is allowed."""
     path = args.experiment or EXPERIMENTS / "real.yaml"
@@ -89,13 +107,8 @@ def dry_run(folder: Path, args: argparse.Namespace) -> bool:
 def run(folder: Path, args: argparse.Namespace) -> bool:
     """Prints the share of a run in which nothing was measured; whether that is allowed."""
     whole = seconds(folder, args.experiment or EXPERIMENTS / "bench-gpu.yaml", *args.arguments)
-    spans = measured(folder)
-    work = covered(spans)
-    share = 1 - work / whole
-    print(
-        f"{whole:.1f} s, of which {len(spans)} jobs measured in {work:.1f} s: {share:.1%} are the "
-        f"workflow's own; allowed: {SHARE:.0%} ({devices.describe()[0]})"
-    )
+    share, said = shared(folder, whole)
+    print(f"{said}; allowed: {SHARE:.0%} ({devices.describe()[0]})")
     return share < SHARE
 
 
@@ -108,17 +121,10 @@ def gpus(folder: Path, args: argparse.Namespace) -> bool:
     wholes, found = [], []
     for chosen in (visible[:1], visible):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
-        own = folder / str(len(chosen))
-        own.mkdir()
-        (own / "resources").symlink_to(ROOT / "resources")
+        own = project(folder / str(len(chosen)))
         wholes.append(seconds(own, experiment, *args.arguments))
         found.append(timings(own))
-        spans = measured(own)
-        print(
-            f"{len(chosen)} GPUs: {wholes[-1]:.1f} s, in which jobs measured for "
-            f"{sum(end - start for start, end in spans):.1f} s in all; "
-            f"{1 - covered(spans) / wholes[-1]:.1%} are the workflow's own"
-        )
+        print(f"{len(chosen)} GPUs: {shared(own, wholes[-1])[1]}")
     off = []
     for key, one in sorted(found[0].items()):
         many = found[1][key]
@@ -159,9 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, rest = parser.parse_known_args(argv)
     args.arguments = rest
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "resources").symlink_to(ROOT / "resources")
-        sys.exit(0 if args.function(folder, args) else 1)
+        sys.exit(0 if args.function(project(Path(scratch) / "run"), args) else 1)
 
 
 if __name__ == "__main__":

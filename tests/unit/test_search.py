@@ -210,7 +210,7 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search for the bound that ends early, and a user's task that looks further."""
-    monkeypatch.setattr(strategy, "_cap", lambda problem: 3 if problem.bound else 20)
+    monkeypatch.setattr(strategy, "_cap", lambda space, bound: 3 if bound else 20)
     opened = cell_search(tmp_path)
     early = frontier(cell_search(tmp_path / "early"), Noisy()).bound
     task = Task("t", "user", CELL, 3.5, None, 0.0205, "a sentence")

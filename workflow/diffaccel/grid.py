@@ -39,6 +39,14 @@ class Setup:
         """Name in paths, e.g. ``mini-SD1.5_DDIM_20``."""
         return f"{self.model}_{self.scheduler}_{self.steps}"
 
+    @classmethod
+    def named(cls, slug: str) -> Setup | None:
+        """That of a name in paths, or None where it is none of a setup."""
+        model, *rest = slug.rsplit("_", 2)
+        if len(rest) < 2 or not rest[1].isdecimal():
+            return None
+        return cls(model, rest[0], int(rest[1]))
+
 
 @dataclass(frozen=True, order=True)
 class Cell:

@@ -72,7 +72,6 @@ def searched(results: Path) -> list[tuple[str, Setup]]:
     """Platform and setup of all that was searched, from the names of files alone."""
     found = []
     for path in sorted(results.glob("*/search/*_*_*.json")):
-        model, scheduler, steps = path.stem.rsplit("_", 2)
-        if steps.isdecimal():
-            found.append((path.parts[-3], Setup(model, scheduler, int(steps))))
+        if (setup := Setup.named(path.stem)) is not None:
+            found.append((path.parts[-3], setup))
     return found

@@ -18,17 +18,18 @@ from typing import Any, Literal, TypeVar
 from diffaccel import jobs
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
+from diffaccel.grid import Setup
 from diffaccel.jobs import STAGES, Job, Run
 from diffaccel.jsonio import read_json, read_record
 
 T = TypeVar("T")
 
-LIKE: tuple[Callable[[str], Any], ...] = (
-    lambda name: (name.rsplit("_", 2)[0], name.rsplit("_", 1)[-1]),  # same model and steps
-    lambda name: name.rsplit("_", 2)[0],  # same model
-    lambda name: None,
+LIKE: tuple[Callable[[Setup], Any], ...] = (
+    lambda setup: (setup.model, setup.steps),
+    lambda setup: setup.model,
+    lambda setup: None,
 )
-"""Setups that are expected to take as long as one, the most similar first."""
+"""What setups have in common that are expected to take as long, the most similar first."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ class Reader:
             stage: [
                 name
                 for name in sorted(names)
-                if (stage, name) not in done and lost.isdisjoint((name, _model(name)))
+                if (stage, name) not in done and lost.isdisjoint((name, _setup(name).model))
             ]
             for stage, names in wanted.items()
         }
@@ -359,7 +360,7 @@ class Reader:
 
     def _timings(self, slug: str) -> dict[str, dict[str, float]]:
         """Of a setup's model: by digest of the baseline, then by setting, the last speedup."""
-        model = _model(slug)
+        model = _setup(slug).model
         path = self.store / "journal" / "timed" / f"{model}.jsonl"
         journal, found = self._timed.setdefault(model, (_Journal(path), {}))
         for _, each in journal.rows():
@@ -442,8 +443,9 @@ class Reader:
         return sum(row["spent"] or 0.0 for row in rows)
 
 
-def _model(slug: str) -> str:
-    return slug.rsplit("_", 2)[0]
+def _setup(name: str) -> Setup:
+    """Of a job; that of a model is not of a setup, and has the model's name."""
+    return Setup.named(name) or Setup(name, "", 0)
 
 
 def _lines(path: Path) -> list[str]:
@@ -501,7 +503,8 @@ def _stages(
 def _like(name: str, took: Mapping[str, float]) -> float | None:
     """Mean of what the most similar jobs took, or None where there is none."""
     for kind in LIKE:
-        same = [seconds for other, seconds in took.items() if kind(other) == kind(name)]
+        own = kind(_setup(name))
+        same = [seconds for other, seconds in took.items() if kind(_setup(other)) == own]
         if same:
             return sum(same) / len(same)
     return None

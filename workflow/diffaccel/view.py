@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from diffaccel.grid import Setup
 from diffaccel.jobs import Job
 from diffaccel.jsonio import RecordError, read_json
 from diffaccel.progress import CellProgress, Left, Progress, Reader, platform
@@ -81,8 +82,8 @@ def duration(seconds: float) -> str:
 
 def setup_title(slug: str) -> str:
     """``SD1.5_DDIM_50`` as people say it: ``SD1.5, DDIM, 50 steps``."""
-    parts = slug.rsplit("_", 2)
-    return slug if len(parts) < 3 else f"{parts[0]}, {parts[1]}, {parts[2]} steps"
+    setup = Setup.named(slug)
+    return f"{setup.model}, {setup.scheduler}, {setup.steps} steps" if setup else slug
 
 
 def left(estimate: Left) -> str:

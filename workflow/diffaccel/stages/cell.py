@@ -328,10 +328,12 @@ class CellSearch:
 
     def usable(self) -> list[Measurement]:
         """What was drawn and timed and may be chosen."""
-        rows = [self._measured(key) for key in self.timings]
+        rows = [self.measured(self.drawings[key].setting) for key in self.timings]
         return [row for row in rows if row.failure is None]
 
-    def _measured(self, key: str) -> Measurement:
+    def measured(self, setting: SettingDict) -> Measurement:
+        """All that was measured of a setting that was drawn and timed."""
+        key = digest(setting)
         return Measurement.of(self.drawings[key], self.clocked.measured(key))
 
     def estimates(self) -> list[Estimate]:
@@ -350,7 +352,7 @@ class CellSearch:
     def best(self, choose: Choose) -> Measurement | None:
         """What is chosen of all that was timed, by the speedups that may be promised."""
         chosen = choose([each.promised() for each in self.estimates() if each.timed])
-        return None if chosen is None else self._measured(digest(chosen.setting))
+        return None if chosen is None else self.measured(chosen.setting)
 
     def fastest(self, loss_limit: float) -> Estimate | None:
         """The fastest within the limit of all that was timed."""
@@ -359,7 +361,7 @@ class CellSearch:
     def bound(self, loss_limit: float) -> Measurement | None:
         """The same with all that was measured of it."""
         chosen = self.fastest(loss_limit)
-        return None if chosen is None else self._measured(digest(chosen.setting))
+        return None if chosen is None else self.measured(chosen.setting)
 
     def losses(self, limit: float) -> LossModel:
         """What is known of the losses of this cell, from its own drawings and from those of cells

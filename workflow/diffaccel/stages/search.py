@@ -287,11 +287,12 @@ def _in_time(task: Task, baseline: Baseline) -> Task:
 
 def _fastest(task: Task, search: CellSearch) -> Answer:
     """The answer to a task that asks for the fastest; what that is must then be kept."""
-    chosen, known = search.bound(task.max_loss), search.fastest(task.max_loss)
-    if chosen is None or known is None:
+    known = search.fastest(task.max_loss)
+    if known is None:
         return _infeasible(task, f"no setting has a loss below {task.max_loss}", search)
     required = math.floor(100 * known.promised().speedup) / 100
     task = dataclasses.replace(task, required=required)
+    chosen = search.measured(known.setting)
     clear = search.clear(chosen, chosen.speedup, task.max_loss)
     return Answer(task, "met", "", chosen, None, search.baseline.environment, clear)
 

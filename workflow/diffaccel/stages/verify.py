@@ -327,15 +327,14 @@ def _outcome(
         speed = f"{seconds:.3g} s an image, required {goal.seconds_per_image} s"
     else:
         speed = f"speedup {again.speedup:.2f}x, required {goal.speedup}x"
-    pairs = list(zip(timing.baseline, timing.accelerated, strict=True))
-    reached = goal.reached(pairs)
+    reached = goal.reached(timing.pairs)
     problems = [speed] if reached is False else []
     if (lossy := _lossy(again, script.answer.task.max_loss, options)) is not None:
         problems.append(lossy)
     if problems:
         return "not met", "; ".join(problems)
     if reached is None:
-        return "undecided", f"{speed}: the clock does not tell after {len(pairs)} pairs"
+        return "undecided", f"{speed}: the clock does not tell after {len(timing.pairs)} pairs"
     return "met", ""
 
 

@@ -65,10 +65,10 @@ def _speeds(known: Known, seen: Floats, at: Floats) -> tuple[Floats, Floats]:
     return predict(LOG_SPEEDUP, seen[timed], np.log(speeds[timed]), at)
 
 
-def _cap(problem: Problem) -> int:
-    grid = math.prod(len(axis.grid) for axis in problem.space.axes)
+def _cap(space: Space, bound: bool) -> int:
+    grid = math.prod(len(axis.grid) for axis in space.axes)
     cap = min(CAP, max(FEWEST, grid // 4))
-    return cap if problem.bound else 2 * cap
+    return cap if bound else 2 * cap
 
 
 def _costs(problem: Problem, forecast: Forecast) -> Floats:
@@ -87,11 +87,12 @@ class Frontier(Strategy):
     name: ClassVar[str] = "frontier"
 
     def at_most(self, space: Space) -> int:
-        return _cap(Problem(space, math.inf))
+        return _cap(space, bound=True)
 
     def ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         known = _known(problem.space, history)
-        left = min(_cap(problem) - len(known), problem.room(len(known)))
+        cap = _cap(problem.space, problem.bound)
+        left = min(cap - len(known), problem.room(len(known)))
         chosen = self._plan(problem, known)[: max(0, left)]
         return [candidates.point_of(problem.space, row) for row in chosen]
 
