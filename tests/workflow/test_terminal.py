@@ -69,7 +69,6 @@ def terminal(project: Project, *arguments: str, **environment: str) -> Terminal:
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
 
     def take() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the tests may ignore it
         os.setsid()
         ioctl(0, termios.TIOCSCTTY, 0)
 
