@@ -7,9 +7,11 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
-# Jobs import the package from there too, also in an environment that is made for them.
-inherited = os.environ.get("PYTHONPATH")
-os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [sys.path[0], inherited])))
+# Jobs take this Python, whether its environment is activated or not, unless one is made for them; and
+# import the package from there, also then.
+own = {"PATH": Path(sys.executable).parent, "PYTHONPATH": sys.path[0]}
+for name, first in own.items():
+    os.environ[name] = os.pathsep.join(filter(None, [str(first), os.environ.get(name)]))
 
 
 configfile: "config.yaml"

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import random
-import shlex
 import shutil
 import signal
 import subprocess
@@ -605,15 +604,7 @@ def jumping_clock(case: Case) -> Outcome:
 
 def _snakemake(project: Project) -> subprocess.Popen[bytes]:
     paths = [str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")]
-    programs = project.folder / "bin"
-    programs.mkdir(exist_ok=True)
-    # Of all that are called so: the one that has the libraries.
-    (programs / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    (programs / "python").chmod(0o755)
-    environment = os.environ | {
-        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (project.folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "diffaccel", "run", "--cores", "1"],

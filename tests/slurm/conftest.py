@@ -48,9 +48,7 @@ class Submitting:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """A master in a process group of its own, as a shell would start it."""
         command = [sys.executable, "-m", "diffaccel", "run", "--workflow-profile", "profile"]
-        places = [Path(sys.executable).parent, self.cluster.environment["PATH"]]
         environment = os.environ | self.cluster.environment
-        environment["PATH"] = os.pathsep.join(map(str, places))
         with (self.project.folder / "output").open("ab") as output:
             master = subprocess.Popen(
                 [*command, *arguments],

@@ -30,6 +30,13 @@ SMALL: dict[str, Any] = {
 hang on how well so few steps and prompts do."""
 
 
+def _not_activated() -> str:
+    """Where a shell looks for programs that did not activate the environment of the tests."""
+    own = str(Path(sys.executable).parent) if sys.prefix != sys.base_prefix else None
+    places = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join(place for place in places if place != own)
+
+
 @dataclass(frozen=True)
 class Project:
     """A folder in which snakemake runs."""
@@ -46,10 +53,7 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A run in a process group of its own, so that all of it can be killed."""
         command = [sys.executable, "-m", "diffaccel", "run", "--cores", "2", *arguments]
-        environment = os.environ | {
-            "CUDA_VISIBLE_DEVICES": "",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        }
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PATH": _not_activated()}
         return subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

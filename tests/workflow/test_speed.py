@@ -47,7 +47,6 @@ def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``python -m benchmarks.gpu`` in a project's folder."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 

@@ -311,7 +311,8 @@ class Measurement(Drawing):
     """A setting that was timed, too: see `SpeedRow`.
 
     Args:
-        speedup: that of ``timing``; 0 where it failed.
+        speedup: what may be promised: that of ``timing``, or less where all that was timed of the
+            setup lets expect less; 0 where it failed.
     """
 
     speedup: float

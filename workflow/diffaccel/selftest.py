@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from diffaccel import devices
 from diffaccel.grid import Setup
 from diffaccel.measure import Candidate, MeasureError, clock
+from diffaccel.pairs import timing_of
 from diffaccel.records import MeasureOptions, ModelSpec, SpeedRow, Timing
 
 ALLOWED = {"cpu": 0.05, "gpu": 0.01}
@@ -40,6 +42,17 @@ class Readings:
     def ok(self) -> bool:
         return self.worst <= self.allowed
 
+    @property
+    def together(self) -> Timing:
+        """The pairs of all readings as one: how noisy they are, more surely than each alone."""
+        return timing_of([pair for timing in self.timings for pair in timing.pairs])
+
+    @property
+    def needed(self) -> int:
+        """How many pairs a timing must have to be no further off than is allowed, 19 times in 20:
+        two standard errors."""
+        return math.ceil(self.together.counted * (2 * self.together.error / self.allowed) ** 2)
+
     def lines(self) -> list[str]:
         """A line a reading, and what to think of them."""
         found = [f"{self.setup.slug} beside itself on {self.where}"]
@@ -48,6 +61,12 @@ class Readings:
             drift = f", drift {timing.drift:+.1%}" if timing.drift else ""
             pairs = f"{len(timing.baseline)} pairs{repeated}{drift}"
             found.append(f"{timing.speedup:.4f}x +-{timing.error:.1%} ({pairs})")
+        every, needed = self.together, max(self.needed, 1)
+        count = f"{len(every.baseline)} pairs"
+        found.append(
+            f"all {count}: {every.speedup:.4f}x +-{every.error:.1%}; a timing that is known to "
+            f"{self.allowed:.0%} takes {needed} (measure.pairs, measure.max_pairs)"
+        )
         verdict = "the clock can be trusted" if self.ok else "do not trust the clock"
         found.append(f"at most {self.worst:.1%} off, {self.allowed:.0%} allowed: {verdict}")
         return found

@@ -35,7 +35,7 @@ def pass_rates(judgements: Sequence[Judgement], absent: int = 0) -> pd.DataFrame
         if (those := [each for each in judgements if each.category == category])
     ]
     rows.append({"category": "all"} | _rates(judgements) | {"absent": absent})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"absent": "Int64"})
 
 
 def _rates(judgements: Sequence[Judgement]) -> dict[str, Any]:

@@ -328,13 +328,14 @@ class CellSearch:
 
     def usable(self) -> list[Measurement]:
         """What was drawn and timed and may be chosen."""
-        rows = [self.measured(self.drawings[key].setting) for key in self.timings]
-        return [row for row in rows if row.failure is None]
+        return [self.measured(each) for each in self.estimates() if each.timed]
 
-    def measured(self, setting: SettingDict) -> Measurement:
-        """All that was measured of a setting that was drawn and timed."""
-        key = digest(setting)
-        return Measurement.of(self.drawings[key], self.clocked.measured(key))
+    def measured(self, known: Estimate) -> Measurement:
+        """All that was measured of a setting that was timed, with the speedup that may be promised
+        of it."""
+        key = digest(known.setting)
+        row = Measurement.of(self.drawings[key], self.clocked.measured(key))
+        return replace(row, speedup=known.promised().speedup)
 
     def estimates(self) -> list[Estimate]:
         """What was drawn and may be chosen, with what is known of its speed."""
@@ -352,7 +353,7 @@ class CellSearch:
     def best(self, choose: Choose) -> Measurement | None:
         """What is chosen of all that was timed, by the speedups that may be promised."""
         chosen = choose([each.promised() for each in self.estimates() if each.timed])
-        return None if chosen is None else self.measured(chosen.setting)
+        return None if chosen is None else self.measured(chosen)
 
     def fastest(self, loss_limit: float) -> Estimate | None:
         """The fastest within the limit of all that was timed."""
@@ -361,7 +362,7 @@ class CellSearch:
     def bound(self, loss_limit: float) -> Measurement | None:
         """The same with all that was measured of it."""
         chosen = self.fastest(loss_limit)
-        return None if chosen is None else self.measured(chosen.setting)
+        return None if chosen is None else self.measured(chosen)
 
     def losses(self, limit: float) -> LossModel:
         """What is known of the losses of this cell, from its own drawings and from those of cells

@@ -290,9 +290,9 @@ def _fastest(task: Task, search: CellSearch) -> Answer:
     known = search.fastest(task.max_loss)
     if known is None:
         return _infeasible(task, f"no setting has a loss below {task.max_loss}", search)
-    required = math.floor(100 * known.promised().speedup) / 100
+    chosen = search.measured(known)
+    required = math.floor(100 * chosen.speedup) / 100
     task = dataclasses.replace(task, required=required)
-    chosen = search.measured(known.setting)
     clear = search.clear(chosen, chosen.speedup, task.max_loss)
     return Answer(task, "met", "", chosen, None, search.baseline.environment, clear)
 
