@@ -70,12 +70,13 @@ faults: install
 docs: install
 	python -m benchmarks.gpu report
 
-# Those of the README, from what `make run` left.
+# Those of the README and docs/report.md, from what `make run` left; chromium takes the latter.
 SHOWN := mini-SD1.5_DPM-Solver++_20
 pictures: install
 	diffaccel picture "$(SHOWN)_deepcache_bound90" "$(SHOWN)_deepcache+tgate_bound90" --out docs/pairs.png
 	diffaccel report --parts
 	cp "results/cpu/report/$(SHOWN).svg" docs/frontier.svg
+	python -m tests.browser.pictures results/cpu/report.html docs/report
 
 quality: install
 	python -m diffaccel.mini.quality

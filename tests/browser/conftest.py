@@ -1,9 +1,8 @@
-"""Results that were not measured, their pages, and a headless Chromium without a network."""
+"""Results that were not measured, and their pages."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from diffaccel.jsonio import write_record
 from diffaccel.records import Answer, HeldOut, Measurement, Proof, Search, Task, Timing, Verdict
 from diffaccel.stages.search import unparsed
 from tests import store
+from tests.browser import tab
 
 HOSTILE = '</script><script>window.hurt=1</script><img src=x onerror="window.hurt=1">'
 """A prompt that must stay a text."""
@@ -137,21 +137,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[object]:
-    """Headless, and told that there is no network."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
+    if not tab.there():
         pytest.skip("needs chromium and chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield made
-    made.quit()
+    with tab.chromium() as made:
+        yield made
 
 
 def title(names: tuple[str, ...]) -> str:

@@ -29,7 +29,7 @@ from diffaccel.errors import InputError
 from diffaccel.jsonio import digest
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.pairs import Goal, timing_of
+from diffaccel.pairs import Goal, drifts, timing_of, want_more
 from diffaccel.records import (
     Baseline,
     Drawing,
@@ -39,7 +39,6 @@ from diffaccel.records import (
     SettingDict,
     Setup,
     SpeedRow,
-    Timing,
 )
 from diffaccel.watch import PLAIN, Watch
 
@@ -421,11 +420,6 @@ def _whole(drawing: Drawing, timed: SpeedRow | None) -> Measurement:
     return Measurement.of(drawing, timed or untimed)
 
 
-def _drifts(timing: Timing, options: MeasureOptions) -> bool:
-    """Whether the pairs go one way by more than pairs that are spread as they may be."""
-    return abs(timing.drift) > 2 * options.spread
-
-
 @dataclass
 class _Trial:
     """A candidate while it is timed.
@@ -468,16 +462,8 @@ class _Trial:
         if self.failure is not None:
             return False
         goal = self.candidate.goal
-        return self._is_unsteady(options) or (goal is not None and goal.wants_more(self.pairs))
-
-    def _is_unsteady(self, options: MeasureOptions) -> bool:
-        if len(self.pairs) >= options.max_pairs:
-            return False
-        if len(self.pairs) < options.pairs:
-            return True
-        timing = timing_of(self.pairs)
-        unsteady = timing.spread > options.spread or _drifts(timing, options)
-        return timing.counted < options.pairs or unsteady
+        unsteady = want_more(self.pairs, options)
+        return unsteady or (goal is not None and goal.wants_more(self.pairs))
 
 
 def _failure(error: Exception) -> str:
@@ -581,7 +567,7 @@ def _speed_row(bench: Bench, trial: _Trial, spent: float, noted: Sequence[str]) 
     if timing.spread > options.spread:
         count = timing.counted
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")
-    if _drifts(timing, options):
+    if drifts(timing, options):
         warnings.append(f"the speedup drifted by {timing.drift:+.1%} while it was timed")
     if blank := count_blank(trial.images):
         count = len(trial.images)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffaccel.records import Timing
+from diffaccel.records import MeasureOptions, Timing
 from diffaccel.sequential import positive, trimmed
 
 Floats = NDArray[np.float64]
@@ -77,6 +77,23 @@ def drift(logs: Floats) -> float:
     if abs(np.sign(slopes).mean()) < TREND:
         return 0.0
     return float(np.expm1(np.median(slopes) * (len(logs) - 1)))
+
+
+def drifts(timing: Timing, options: MeasureOptions) -> bool:
+    """Whether the pairs go one way by more than pairs that are spread as they may be."""
+    return abs(timing.drift) > 2 * options.spread
+
+
+def want_more(pairs: Sequence[tuple[float, float]], options: MeasureOptions) -> bool:
+    """Whether pairs are too few, without those that do not count, differ too much, or drift; and
+    there may be more."""
+    if len(pairs) >= options.max_pairs:
+        return False
+    if len(pairs) < options.pairs:
+        return True
+    timing = timing_of(pairs)
+    unsteady = timing.spread > options.spread or drifts(timing, options)
+    return timing.counted < options.pairs or unsteady
 
 
 @dataclass(frozen=True)

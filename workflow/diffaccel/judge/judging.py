@@ -44,7 +44,7 @@ from diffaccel.measure import (
 )
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.pairs import Goal, timing_of
+from diffaccel.pairs import Goal, timing_of, want_more
 from diffaccel.sequential import doubling
 from diffaccel.tasks import Category, Request
 
@@ -287,9 +287,7 @@ class Court:
 
     def _wants_more(self, said: Judgement, drawn: Drawn) -> bool:
         options, goal, count = self._case.measure, self._goal(said), len(drawn.pairs)
-        if count < goal.looks[0]:
-            return True
-        if count < options.max_pairs and timing_of(drawn.pairs).spread > options.spread:
+        if count < goal.looks[0] or want_more(drawn.pairs, options):
             return True
         return goal.wants_more(drawn.fair_pairs())
 

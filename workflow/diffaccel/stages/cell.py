@@ -39,7 +39,7 @@ from diffaccel.records import (
 from diffaccel.space import Point, Space, flatten, in_words, nest
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.strategies import STRATEGIES, Observation, Problem, Strategy
-from diffaccel.worth import MARGIN, Forecast, worth
+from diffaccel.worth import Forecast, worth
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,9 @@ class Estimate:
         """The same with the speedup that may be promised: that was measured, and is expected."""
         return replace(self, speedup=min(self.speedup, self.measured or self.speedup))
 
-    def surely(self, speedup: float) -> bool:
-        """Whether it is as fast as that within what counts as equal, as far as a clock can tell."""
-        off = math.log(self.speedup / speedup) + MARGIN
+    def surely(self, speedup: float, precision: float) -> bool:
+        """Whether it is as fast as that within a precision, as far as a clock can tell."""
+        off = math.log(self.speedup / speedup) + precision
         reached = self.measured is None or self.measured >= speedup
         return reached and off >= SURE * self.error
 
@@ -547,7 +547,7 @@ class CellSearch:
         asked = [best] if best and best.speedup > 1 and not best.confirmed(precision) else []
         for target in problem.targets:
             met = pareto.meet(timed, target, limit)
-            if met is not None and met.timings < MOST and not met.surely(target):
+            if met is not None and met.timings < MOST and not met.surely(target, precision):
                 asked.append(met)
         return list({digest(each.setting): each for each in asked}.values())
 

@@ -167,14 +167,22 @@ def decide_all(
     targets: Sequence[float],
     loss_limit: float,
 ) -> tuple[list[Frontier], list[Answer]]:
-    """Decides the cells and answers the tasks. Where answering met something faster than a bound,
-    the bounds are decided again, and so are the tasks that are made from them."""
+    """Decides the cells and answers the tasks. Where answering changed a bound, the bounds are
+    decided again, and so are the tasks that are made from them."""
     while True:
         known = frontiers(searches, measurer, targets, loss_limit)
         found = answers(asked, known, searches, measurer)
-        now = [search.bound(loss_limit) for search in searches]
-        if now == [frontier.bound for frontier in known]:
+        if not any(map(_is_stale, known, searches)):
             return known, found
+
+
+def _is_stale(known: Frontier, search: CellSearch) -> bool:
+    """Whether the bound is another setting by now, or another speedup than a clock may read."""
+    before, now = known.bound, search.bound(known.loss_limit)
+    if before is None or now is None:
+        return before is not now
+    off = abs(math.log(now.speedup / before.speedup))
+    return now.setting != before.setting or off > search.baseline.options.spread
 
 
 def frontiers(
