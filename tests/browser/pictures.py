@@ -31,7 +31,7 @@ def shoot(tab: Tab, out: Path) -> None:
 
 def walk(tab: Tab) -> None:
     """To the most aggressive setting of a series, and the third prompt's images."""
-    legend = [each for each in tab.all("#legend button") if each.text.strip() == SERIES]
+    legend = [each for each in tab.all("#legend button") if each.text.split(maxsplit=1)[1] == SERIES]
     tab.press(legend[0])
     slider = "const e = document.getElementById('place'); e.value = e.max;"
     tab.js(f"{slider} e.dispatchEvent(new Event('input', {{bubbles: true}}))")
