@@ -23,6 +23,7 @@ SERIES = "T-Gate"
 
 def shoot(tab: Tab, out: Path) -> None:
     """What the window shows."""
+    tab.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     shot = tab.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
     image = Image.open(io.BytesIO(base64.b64decode(shot["data"])))
     image.convert("RGB").save(out, quality=QUALITY)
@@ -31,7 +32,9 @@ def shoot(tab: Tab, out: Path) -> None:
 
 def walk(tab: Tab) -> None:
     """To the most aggressive setting of a series, and the third prompt's images."""
-    legend = [each for each in tab.all("#legend button") if each.text.split(maxsplit=1)[1] == SERIES]
+    legend = [
+        each for each in tab.all("#legend button") if each.text.split(maxsplit=1)[1] == SERIES
+    ]
     tab.press(legend[0])
     slider = "const e = document.getElementById('place'); e.value = e.max;"
     tab.js(f"{slider} e.dispatchEvent(new Event('input', {{bubbles: true}}))")
@@ -44,7 +47,7 @@ def take(driver: Any, page: Path, folder: Path) -> None:
     """All pictures of one page."""
     shoot(Tab(driver, page, (1280, 900)), folder / "first-screen.webp")
     shoot(Tab(driver, page, (1280, 900), dark=True), folder / "dark.webp")
-    for name, size in {"frontier": (1280, 660), "phone": (390, 1400)}.items():
+    for name, size in {"frontier": (1280, 760), "phone": (390, 1400)}.items():
         tab = Tab(driver, page, size)
         walk(tab)
         shoot(tab, folder / f"{name}.webp")

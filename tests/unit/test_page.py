@@ -70,6 +70,15 @@ def test_the_chart_draws_great_losses_at_its_edge_and_says_how_great(results: Pa
     assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]
 
 
+def test_numbers_at_the_upper_edge_do_not_lie_on_each_other(tmp_path: Path) -> None:
+    over = [(2.9, 0.12), (2.97, 0.13), (3.0, 0.2), (6.0, 0.47)]
+    rows = [store.measurement(store.deepcache(n), *each) for n, each in enumerate(over, 3)]
+    store.write(tmp_path, SETUP, {("deepcache",): [ROWS[0], *rows]})
+    (view,) = gather(tmp_path / "cpu").setups
+    labels = [row["label"] for row in charts.data(view)["points"]]
+    assert labels == ["", "", "", "20%", "47%"]
+
+
 def test_a_frontier_by_itself_names_its_series(results: Path) -> None:
     page = gather(results)
     drawn = charts.as_svg(page.setups[0], page.names, page.rivals)

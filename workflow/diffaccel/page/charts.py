@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ RIVAL_SHAPE = "triangle-right"
 TICKS = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16]
 CEILING = 5.0
 """Losses above so many limits are drawn at the upper edge, with a number."""
+APART = 0.08
+"""Share of a phone's width that such a number takes."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,30 @@ def chart(
 def data(view: SetupView) -> dict[str, list[dict[str, Any]]]:
     """What the chart draws of a setup, by the names that it has there."""
     limit = {"y": view.limit, "label": f"limit {view.limit * 100:.3g}%"}
+    points = [
+        _row(f"{number}/{place}", place, series.name, point, CEILING * view.limit)
+        for number, series in enumerate(view.series)
+        for place, point in enumerate(series.points)
+    ]
     return {
-        "points": [
-            _row(f"{number}/{place}", place, series.name, point, CEILING * view.limit)
-            for number, series in enumerate(view.series)
-            for place, point in enumerate(series.points)
-        ],
+        "points": _legible(points),
         "limits": [limit],
         "targets": [{"x": target} for target in view.targets],
         "selected": [],
     }
+
+
+def _legible(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, with no number that would lie on another: the fastest of these keeps its own."""
+    places = [math.log(point["x"]) for point in points]
+    room = APART * (max(places) - min(places)) if places else 0.0
+    last = math.inf
+    for place, point in sorted(zip(places, points, strict=True), key=lambda each: -each[0]):
+        if point["label"] and last - place < room:
+            point["label"] = ""
+        elif point["label"]:
+            last = place
+    return points
 
 
 def _row(name: str, place: int, series: str, point: Point, top: float) -> dict[str, Any]:
