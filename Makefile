@@ -17,7 +17,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	pytest -n 2 --dist loadfile -m "not timing and not gpu and not slurm"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
 
 # As root, with Slurm's programs installed (docs/slurm.md): starts a Slurm of its own.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 # Tests run side by side: more threads than cores make tiny networks a hundred times slower, in
 # this process and in those that it starts.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -12,3 +14,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # What a shell starts in the background ignores it, and so does all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first, the many short tests last: so that both workers end at the same time."""
+    items.sort(key=lambda item: "unit" in item.path.parts)

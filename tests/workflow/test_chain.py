@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,9 +194,9 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert rival is not None
     assert len(set(drawn)) == len(drawn) == known.measured + rival.measured
     assert set(timed) <= set(drawn) and len(set(timed)) == known.timed + rival.timed
-    # Nothing is timed twice but the bound, which is confirmed, and what was it before.
-    assert 2 <= timed.count(json.dumps(known.bound.setting, sort_keys=True)) <= MOST
-    assert len(timed) - len(set(timed)) <= 6
+    # How often an answer is timed again hangs on the clock, but the bound is.
+    assert timed.count(json.dumps(known.bound.setting, sort_keys=True)) >= 2
+    assert max(Counter(timed).values()) <= MOST
 
 
 def test_the_rival_stands_beside_what_was_chosen(finished: Finished) -> None:
