@@ -14,6 +14,7 @@ from typing import Any
 
 from diffaccel import journal
 from diffaccel.errors import InputError
+from diffaccel.grid import Setup
 from diffaccel.journal import Line
 from diffaccel.jsonio import SCHEMA, RecordError, parse, read_record
 from diffaccel.records import Baseline, Timing
@@ -74,7 +75,8 @@ class _Merge:
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
         searched = [path.stem for path in changed if path.parent.name in ("drawn", "timed")]
         for baseline in (self.own / "baseline").glob("*.json"):
-            model = baseline.stem.rsplit("_", 2)[0]
+            setup = Setup.named(baseline.stem)
+            model = setup.model if setup else baseline.stem
             if any(name == model or name.startswith(f"{baseline.stem}_") for name in searched):
                 # Its search is then older than what it depends on, and is made again.
                 os.utime(baseline)

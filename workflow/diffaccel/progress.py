@@ -259,7 +259,7 @@ class Reader:
             stage: [
                 name
                 for name in sorted(names)
-                if (stage, name) not in done and lost.isdisjoint((name, _setup(name).model))
+                if (stage, name) not in done and lost.isdisjoint((name, _setup_of(name).model))
             ]
             for stage, names in wanted.items()
         }
@@ -360,7 +360,7 @@ class Reader:
 
     def _timings(self, slug: str) -> dict[str, dict[str, float]]:
         """Of a setup's model: by digest of the baseline, then by setting, the last speedup."""
-        model = _setup(slug).model
+        model = _setup_of(slug).model
         path = self.store / "journal" / "timed" / f"{model}.jsonl"
         journal, found = self._timed.setdefault(model, (_Journal(path), {}))
         for _, each in journal.rows():
@@ -443,7 +443,7 @@ class Reader:
         return sum(row["spent"] or 0.0 for row in rows)
 
 
-def _setup(name: str) -> Setup:
+def _setup_of(name: str) -> Setup:
     """Of a job; that of a model is not of a setup, and has the model's name."""
     return Setup.named(name) or Setup(name, "", 0)
 
@@ -503,8 +503,8 @@ def _stages(
 def _like(name: str, took: Mapping[str, float]) -> float | None:
     """Mean of what the most similar jobs took, or None where there is none."""
     for kind in LIKE:
-        own = kind(_setup(name))
-        same = [seconds for other, seconds in took.items() if kind(_setup(other)) == own]
+        own = kind(_setup_of(name))
+        same = [seconds for other, seconds in took.items() if kind(_setup_of(other)) == own]
         if same:
             return sum(same) / len(same)
     return None

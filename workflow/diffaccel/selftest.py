@@ -51,7 +51,8 @@ class Readings:
     def needed(self) -> int:
         """How many pairs a timing must have to be no further off than is allowed, 19 times in 20:
         two standard errors."""
-        return math.ceil(self.together.counted * (2 * self.together.error / self.allowed) ** 2)
+        every = self.together
+        return max(1, math.ceil(every.counted * (2 * every.error / self.allowed) ** 2))
 
     def lines(self) -> list[str]:
         """A line a reading, and what to think of them."""
@@ -61,11 +62,11 @@ class Readings:
             drift = f", drift {timing.drift:+.1%}" if timing.drift else ""
             pairs = f"{len(timing.baseline)} pairs{repeated}{drift}"
             found.append(f"{timing.speedup:.4f}x +-{timing.error:.1%} ({pairs})")
-        every, needed = self.together, max(self.needed, 1)
-        count = f"{len(every.baseline)} pairs"
+        every = self.together
         found.append(
-            f"all {count}: {every.speedup:.4f}x +-{every.error:.1%}; a timing that is known to "
-            f"{self.allowed:.0%} takes {needed} (measure.pairs, measure.max_pairs)"
+            f"all {len(every.baseline)} pairs: {every.speedup:.4f}x +-{every.error:.1%}; a timing "
+            f"that is known to {self.allowed:.0%} takes {self.needed} (measure.pairs, "
+            "measure.max_pairs)"
         )
         verdict = "the clock can be trusted" if self.ok else "do not trust the clock"
         found.append(f"at most {self.worst:.1%} off, {self.allowed:.0%} allowed: {verdict}")

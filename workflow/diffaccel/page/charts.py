@@ -167,10 +167,11 @@ def _legible(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     places = [math.log(point["x"]) for point in points]
     room = APART * (max(places) - min(places)) if places else 0.0
     last = math.inf
-    for place, point in sorted(zip(places, points, strict=True), key=lambda each: -each[0]):
-        if point["label"] and last - place < room:
+    numbered = [each for each in zip(places, points, strict=True) if each[1]["label"]]
+    for place, point in sorted(numbered, key=lambda each: -each[0]):
+        if last - place < room:
             point["label"] = ""
-        elif point["label"]:
+        else:
             last = place
     return points
 
