@@ -2,7 +2,8 @@
 
 record: measures tables on this machine; a stopped run goes on. collect: makes Parquet of what was
 recorded. replay: lets all strategies search the tables, without a GPU. report: the page and the
-plot from what the replay gave. live: an experiment measured here, and replayed at once.
+plot from what the replay gave. decide: the cells of tables, decided here by the search itself.
+live: an experiment measured here, and replayed at once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ SETUPS = (
     "mini-SDXL_DPM-Solver++_50",
 )
 """Three families, three schedulers, two numbers of steps; recorded in this order."""
-REPLAY = "replay.json"
+DECIDED = (
+    "mini-SD1.5_DPM-Solver++_20",
+    "mini-SD2.1_UniPCMultistepScheduler_20",
+    "mini-SDXL_UniPCMultistepScheduler_20",
+)
+"""Of these, what is decided live: of each family the one that was recorded first."""
+REPLAY, SESSIONS = "replay.json", "live.json"
 ALLOWED_REGRET, ALLOWED_SHARE = 0.02, 0.25
 LIVE = 100
 """Settings of a combination that are measured live, at least: on a CPU they take minutes."""
@@ -90,6 +97,20 @@ def do_collect(args: argparse.Namespace) -> bool:
         tables.write(made, path)
         print(f"{path}: {sum(map(len, made.rows.values()))} settings")
     return good
+
+
+def do_decide(args: argparse.Namespace) -> bool:
+    """Lets the search decide the cells of tables on this machine, and compares with the tables."""
+    from benchmarks.search import live, page
+    from benchmarks.search.tables import read
+
+    (folder,) = platforms(args)
+    args.fewest, args.timed = 0, 0
+    for plan in plans_of(args):
+        for made in live.decide(plan, read(folder / f"{plan.setup.slug}.parquet")):
+            live.keep(made, folder / SESSIONS)
+            print(page.live_part([made]), flush=True)
+    return True
 
 
 def do_replay(args: argparse.Namespace) -> bool:
@@ -142,7 +163,7 @@ def _compact(head: dict[str, object], summaries: list[dict[str, Any]]) -> str:
 
 def do_report(args: argparse.Namespace) -> bool:
     """Writes the page and the plot of the platform that has tables."""
-    from benchmarks.search import page, results
+    from benchmarks.search import live, page, results
     from benchmarks.search.tables import read, tables
 
     for folder in platforms(args):
@@ -150,7 +171,8 @@ def do_report(args: argparse.Namespace) -> bool:
         known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
         measured = [read(path) for path in tables(folder)]
         data = f"benchmarks/search/{folder.name}"
-        text = page.page(known, measured, data, stored["batch"])
+        decided = live.kept(folder / SESSIONS)
+        text = page.page(known, measured, decided, data, stored["batch"])
         write_text(args.docs / "search-benchmark.md", text)
         page.plot(known, args.docs / "search-benchmark.png")
         print(args.docs / "search-benchmark.md")
@@ -223,12 +245,13 @@ def _parser() -> argparse.ArgumentParser:
         ("collect", do_collect),
         ("replay", do_replay),
         ("report", do_report),
+        ("decide", do_decide),
         ("live", do_live),
     )
     for name, function in functions:
         command = commands.add_parser(name, description=function.__doc__, help=function.__doc__)
         command.set_defaults(function=function)
-        if name in ("record", "collect", "live"):
+        if name in ("record", "collect", "decide", "live"):
             default = Path("config.yaml") if name == "live" else EXPERIMENT
             command.add_argument("--experiment", type=Path, default=default)
         if name in ("record", "live"):
@@ -240,6 +263,8 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name in ("record", "collect"):
             _what(command)
+        if name == "decide":
+            _where(command, Path("results/decided"), DECIDED)
         if name == "record":
             command.add_argument(
                 "--minutes", type=float, default=1e4, help="stop cleanly after so many"
@@ -249,9 +274,9 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="processes that draw share the GPU by CUDA's multi-process service",
             )
-        if name in ("collect", "replay", "report"):
+        if name in ("collect", "replay", "report", "decide"):
             command.add_argument("--tables", type=Path, default=DATA)
-        if name in ("replay", "report"):
+        if name in ("replay", "report", "decide"):
             command.add_argument("--platform", help="of the tables, where there are several")
         if name in ("replay", "live"):
             command.add_argument("--seeds", type=int, default=10)
@@ -264,10 +289,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _where(command: argparse.ArgumentParser, work: Path, setups: Sequence[str]) -> None:
+    command.add_argument("--work", type=Path, default=work, help="where journals are kept")
+    command.add_argument("setups", nargs="*", default=list(setups))
+
+
 def _what(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--work", type=Path, default=Path("results/tables"), help="where journals are kept"
-    )
+    _where(command, Path("results/tables"), SETUPS)
     command.add_argument(
         "--fewest",
         type=int,
@@ -280,7 +308,6 @@ def _what(command: argparse.ArgumentParser) -> None:
         default=20,
         help="settings of a cell that are timed; 0: all (%(default)s)",
     )
-    command.add_argument("setups", nargs="*", default=list(SETUPS))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.gpu.page import short
 from benchmarks.markdown import table
 from benchmarks.search import peers
+from benchmarks.search.live import CLOCKINGS, Session, Side
 from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE
 from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary
 from benchmarks.search.tables import Table
+from diffaccel.records import Baseline
 
 KINDS = ((False, "Single accelerators"), (True, "Combinations"))
 Show = Callable[[dict[str, Figures]], str]
@@ -180,7 +183,64 @@ def tables_part(known: Sequence[Table]) -> str:
     return table(header, rows)
 
 
-def page(known: Sequence[Summary], measured: Sequence[Table], data: str, batch: int) -> str:
+def live_part(sessions: Sequence[Session]) -> str:
+    """What the search decided itself, beside the tables."""
+    rows = [
+        (
+            each.cell,
+            f"{each.candidates:,}",
+            f"{each.drawn}, {each.timed}",
+            f"{each.seconds:.0f}",
+            _side(each.bound),
+            f"{sum(each.met)} of {len(each.met)}",
+            f"{each.settings:,}",
+            f"{each.whole:.0f}",
+            _side(each.best),
+            f"{sum(each.meets)}",
+            f"{each.regret:.1%}",
+        )
+        for session in sessions
+        for each in session.cells
+    ]
+    header = (
+        "cell",
+        "candidates",
+        "drawn, timed",
+        "GPU-s",
+        "bound",
+        "targets met",
+        "table's settings",
+        "all of them, GPU-s",
+        "their best",
+        "targets they meet",
+        "regret",
+    )
+    return table(header, rows)
+
+
+def _side(side: Side | None) -> str:
+    return f"{side.speedup:.2f}x, {side.loss:+.1%}: {short(side.setting)}" if side else "none"
+
+
+LIVE = """\
+`python -m benchmarks.search decide` on {device}, {date}: the search runs as in the workflow, all
+cells of a setup in one process, and knows nothing of the tables; {prompts} prompts a call, as the
+tables were drawn. GPU-seconds are those of drawing, scoring and timing until the bound and all
+targets are decided. What all settings of the table take stands beside it: drawing and timing,
+without scoring. In brackets are the parameters, as in [accelerators.md](accelerators.md). A table
+has a part of the grid, so that the search may find what is faster than its best. Regret: what the
+bound lacks of the faster of the two.
+
+{compared}"""
+
+
+def page(
+    known: Sequence[Summary],
+    measured: Sequence[Table],
+    decided: Sequence[Session],
+    data: str,
+    batch: int,
+) -> str:
     """The whole page."""
     single, joint = (figures(known, combined=combined) for combined, _ in KINDS)
     where, first = measured[0].baseline.environment, measured[0].baseline
@@ -203,7 +263,10 @@ def page(known: Sequence[Summary], measured: Sequence[Table], data: str, batch: 
     for found, (_, title) in zip((single, joint), KINDS, strict=True):
         if found:
             parts += [f"## {title}", strategies_part(found)]
-    parts += [_legend(seeds, batch), "## The default strategy, cell by cell", cells_part(known)]
+    parts.append(_legend(seeds, batch))
+    if decided:
+        parts += ["## Live", _live(decided, first), live_part(decided)]
+    parts += ["## The default strategy, cell by cell", cells_part(known)]
     parts += [
         "## Every strategy in every cell",
         "Mean regret of the bound, and mean GPU-seconds.",
@@ -262,6 +325,26 @@ settings, half of them for half of these, and all for half of those. The sampler
 logarithm of the speedup (all but the Gaussian process minimise the loss, too; that made it worse),
 with the constraint that the loss is within the limit; where they suggest what is forbidden or
 known, the nearest setting that is neither is measured."""
+
+
+def _live(decided: Sequence[Session], first: Baseline) -> str:
+    return LIVE.format(
+        device=decided[0].environment.device,
+        date=" and ".join(sorted({each.date[:10] for each in decided})),
+        prompts=first.spec.batch_size,
+        compared="\n".join(map(_comparison, decided)),
+    )
+
+
+def _comparison(session: Session) -> str:
+    """Where the speedups of a session are from."""
+    if session.spread is None:
+        return f"- {session.setup}: speedups as the search and the table had them."
+    return (
+        f"- {session.setup}: all bounds were timed once more beside each other at the end, "
+        f"{CLOCKINGS} times; these are the medians, of pairs with a standard deviation of "
+        f"{session.spread:.0%}."
+    )
 
 
 def _legend(seeds: int, batch: int) -> str:

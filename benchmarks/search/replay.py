@@ -312,6 +312,16 @@ class Outcome:
 def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
     """Searches the cells of a setup by one strategy, under one seed."""
     truth = Truth.of(table, seed)
+    cells, measurer = searches(truth, name, seed, batch)
+    search.frontiers(cells, measurer, TARGETS, LIMIT)
+    return [
+        _judge(cell, truth, name, seed, whole_seconds(truth, cell.cell, batch)) for cell in cells
+    ]
+
+
+def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:
+    """The cells of a setup, not searched yet, and what measures them by looking up."""
+    table = truth.table
     clocked_by = Unpredicted if peers.strategy(name, 0).times_all else Clocked
     clocked = clocked_by(table.baseline, InMemory())  # type: ignore[arg-type]
     cells = [
@@ -334,11 +344,10 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
         if isinstance(cell.by, peers.Peer):
             cell.by.drawings, rungs = cell.drawings, cell.by.rungs
     ledgers = {cell.cell: cell.ledger for cell in cells}
-    search.frontiers(cells, Replay(truth, seed, batch, ledgers, rungs), TARGETS, LIMIT)
-    return [_judge(cell, truth, name, seed, _whole(truth, cell.cell, batch)) for cell in cells]
+    return cells, Replay(truth, seed, batch, ledgers, rungs)
 
 
-def _whole(truth: Truth, cell: Cell, batch: int) -> float:
+def whole_seconds(truth: Truth, cell: Cell, batch: int) -> float:
     """GPU-seconds of drawing and timing all of a cell, in full rounds."""
     ledgers = {cell: Ledger()}
     measurer = Replay(truth, 0, batch, ledgers)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search import page, peers, results, spaces
-from benchmarks.search.__main__ import DATA, DOCS, REPLAY, main
+from benchmarks.search import live, page, peers, results, spaces
+from benchmarks.search.__main__ import DATA, DOCS, REPLAY, SESSIONS, main
 from benchmarks.search.record import Counter, Opened, Plan, draw_all, record
 from benchmarks.search.replay import (
     LIMIT,
@@ -26,6 +26,7 @@ from benchmarks.search.replay import (
     _verdict,
     bound_regret,
     replay,
+    searches,
 )
 from benchmarks.search.tables import Table, collect, read, write
 from diffaccel import devices, pareto
@@ -35,6 +36,7 @@ from diffaccel.jsonio import parse, read_json
 from diffaccel.models import known_models
 from diffaccel.records import MeasureOptions
 from diffaccel.space import Axis, flatten
+from diffaccel.stages import search
 from diffaccel.stages.cell import Estimate, Sheet
 from diffaccel.strategies.base import Observation, Problem
 
@@ -279,8 +281,8 @@ def test_figures_say_when_a_rival_is_as_good(noiseless: Table) -> None:
     assert found["exhaustive"].reached == 1
     assert found["exhaustive"].equal > 1
     assert found["frontier"].equal <= 1
-    text = page.page(known, [noiseless], "here", 8)
-    assert text == page.page(known, [noiseless], "here", 8)
+    text = page.page(known, [noiseless], [], "here", 8)
+    assert text == page.page(known, [noiseless], [], "here", 8)
     assert f"{found['random'].wrong:.1f}" in text
 
 
@@ -292,7 +294,8 @@ def test_the_page_is_made_from_the_data(stored: Path) -> None:
     known = [parse(results.Summary, each, REPLAY) for each in value["summaries"]]
     measured = [read(path) for path in sorted(stored.parent.glob("*.parquet"))]
     data = f"benchmarks/search/{stored.parent.name}"
-    text = page.page(known, measured, data, value["batch"])
+    decided = live.kept(stored.with_name(SESSIONS))
+    text = page.page(known, measured, decided, data, value["batch"])
     assert (DOCS / "search-benchmark.md").read_text(encoding="utf-8") == text
 
 
@@ -319,6 +322,35 @@ def test_a_strategy_is_replayed_again_beside_the_others(tmp_path: Path) -> None:
     shutil.copy(TABLE, folder / "another.parquet")
     assert told(tmp_path, *one, "random") == 0
     assert '"exhaustive"' not in (folder / REPLAY).read_text()
+
+
+# What was decided live, here with a measurer that looks up.
+
+
+def test_a_decided_cell_stands_beside_its_table(noiseless: Table, tmp_path: Path) -> None:
+    cells, measurer = searches(Truth.of(noiseless, 0), "frontier", 0, 8)
+    search.frontiers(cells, measurer, TARGETS, LIMIT)
+    before = live.answers(cells, noiseless)
+    found, spread = live.compared(cells, before, measurer)
+    assert spread == pytest.approx(0, abs=1e-9)
+    for each, was in zip(found, before, strict=True):
+        assert each.best == was.best  # with a perfect clock
+        assert each.drawn < each.settings and each.seconds < each.whole
+        assert (each.bound is None) == (each.best is None)
+        assert each.regret < 0.05
+    best = next(each for each in found if each.best and each.best.speedup > 2)
+    assert best.bound and best.best
+    slower = dataclasses.replace(best.bound, speedup=best.best.speedup / 2)
+    assert dataclasses.replace(best, bound=slower).regret == pytest.approx(0.5)
+    lossy = dataclasses.replace(best.bound, loss=LIMIT)
+    assert dataclasses.replace(best, bound=lossy).regret == pytest.approx(1 - 1 / best.best.speedup)
+    environment = noiseless.baseline.environment
+    session = live.Session("a", found, spread, environment, "2026-11-21")
+    path = tmp_path / SESSIONS
+    for made in (session, dataclasses.replace(session, setup="b"), session):
+        live.keep(made, path)
+    assert live.kept(path) == [session, dataclasses.replace(session, setup="b")]
+    assert f"| {best.cell} |" in page.live_part([session])
 
 
 # Recording, on the smallest real pipeline.

@@ -1,0 +1,196 @@
+"""Decides the cells of a table live, on this machine, and holds the answers against the table's.
+
+Nothing of the table helps the search. When it has ended, its bounds and the best settings of the
+table are drawn and timed once more beside each other, so that one clock compares them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search.record import Opened, Plan
+from benchmarks.search.replay import LIMIT, TARGETS, Truth, whole_seconds
+from benchmarks.search.tables import Table
+from diffaccel import devices, pareto
+from diffaccel.jsonio import digest, read_record, write_record
+from diffaccel.measure import today
+from diffaccel.records import Baseline, Environment, Measurement, SearchOptions, SettingDict
+from diffaccel.stages import search
+from diffaccel.stages.cell import CellSearch, Estimate, Measurer, Sheet
+
+CLOCKINGS = 3
+"""How often the bounds are timed beside each other when all is decided."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A setting that was chosen, by the search or from the table.
+
+    Args:
+        speedup: over all pairs of the comparison, the median; without one, what whoever chose it
+            believes.
+        loss: relative, over all prompts.
+    """
+
+    setting: SettingDict
+    speedup: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A cell that was decided live, and what its table says.
+
+    Args:
+        candidates: settings of the space that was searched.
+        seconds: of drawing, scoring and timing, until the bound and all of `TARGETS` were decided.
+        bound: what the search chose; None where nothing keeps the limit.
+        met: of each target, whether it is called met.
+        settings, whole: of the table, and the GPU-seconds that all of it takes, as many prompts a
+            call.
+        best: the fastest setting within the limit that the table has.
+        meets: of each target, whether a setting of the table meets it.
+    """
+
+    cell: str
+    candidates: int
+    drawn: int
+    timed: int
+    seconds: float
+    bound: Side | None
+    met: list[bool]
+    settings: int
+    whole: float
+    best: Side | None
+    meets: list[bool]
+
+    @property
+    def regret(self) -> float:
+        """What the bound lacks of the faster of the two, the plain pipeline among them."""
+        own, best = (
+            max(1.0, side.speedup) if side and side.loss < LIMIT else 1.0
+            for side in (self.bound, self.best)
+        )
+        return 1 - own / max(own, best)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The cells of one setup, decided together as the workflow does it.
+
+    Args:
+        spread: standard deviation of a pair's ratio when the bounds were compared, the median over
+            the settings; None where they were not.
+    """
+
+    setup: str
+    cells: list[Decided]
+    spread: float | None
+    environment: Environment
+    date: str
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """All that was decided live on a platform."""
+
+    sessions: list[Session]
+
+
+def decide(plan: Plan, table: Table) -> Iterator[Session]:
+    """Decides all cells of a setup: the answers, and then the same ones compared with the table's
+    by one clock. What was measured stays in the plan's folder."""
+    if not plan.record.exists():
+        with devices.hold_device() as device:
+            Opened.of(plan, device)
+    baseline = read_record(Baseline, plan.record)
+    options = SearchOptions("frontier")
+    with search.opened(list(plan.points), baseline, plan.images, plan.folder, options) as opened:
+        cells, measurer = opened
+        search.frontiers(cells, measurer, TARGETS, LIMIT)
+        known = answers(cells, table)
+        made = Session(plan.setup.slug, known, None, baseline.environment, today())
+        yield made
+        found, spread = compared(cells, made.cells, measurer)
+        yield dataclasses.replace(made, cells=found, spread=round(spread, 4))
+
+
+def answers(cells: Sequence[CellSearch], table: Table) -> list[Decided]:
+    """Cells that were decided, beside their table."""
+    # The speeds as the table has them: how rough they are is of no concern here.
+    table = dataclasses.replace(table, about=dataclasses.replace(table.about, rough=0.0))
+    truth = Truth.of(table, seed=0)
+    return [_decided(cell, truth) for cell in cells]
+
+
+def _decided(cell: CellSearch, truth: Truth) -> Decided:
+    chosen, good = cell.bound(LIMIT), truth.good[cell.cell]
+    best = pareto.bound(good, LIMIT)
+    meeting = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
+    calls = truth.table.baseline.spec.batch_size
+    return Decided(
+        cell=cell.cell.slug,
+        candidates=cell.space.size,
+        drawn=len(cell.drawings),
+        timed=len(cell.timings),
+        seconds=round(cell.seconds, 1),
+        bound=_side(chosen) if chosen else None,
+        met=[cell.best(meet) is not None for meet in meeting],
+        settings=len(truth.table.rows[cell.cell]),
+        whole=round(whole_seconds(truth, cell.cell, calls), 1),
+        best=_side(best) if best else None,
+        meets=[meet(good) is not None for meet in meeting],
+    )
+
+
+def _side(chosen: Measurement | Estimate) -> Side:
+    return Side(chosen.setting, round(chosen.speedup, 4), round(chosen.loss, 5))
+
+
+def compared(
+    cells: Sequence[CellSearch], found: Sequence[Decided], measurer: Measurer
+) -> tuple[list[Decided], float]:
+    """The same with what one clock says of all bounds, and how noisy it was."""
+    wanted = {
+        digest(side.setting): (cell.cell, side.setting)
+        for cell, each in zip(cells, found, strict=True)
+        for side in (each.bound, each.best)
+        if side is not None
+    }
+    prompts = len(cells[0].baseline.prompts)
+    drawings = measurer.draw([Sheet(cell, setting, prompts) for cell, setting in wanted.values()])
+    ratios: dict[str, list[float]] = {key: [] for key in wanted}
+    for _ in range(CLOCKINGS):
+        for row in measurer.clock(list(wanted.values())):
+            if row.timing is not None:
+                ratios[digest(row.setting)] += [plain / own for plain, own in row.timing.pairs]
+    sides = {
+        key: Side(setting, round(float(np.median(ratios[key])), 4), round(made.loss, 5))
+        for (key, (_, setting)), made in zip(wanted.items(), drawings, strict=True)
+    }
+    spread = float(np.median([np.std(np.log(each)) for each in ratios.values()]))
+    return [_with(each, sides) for each in found], spread
+
+
+def _with(each: Decided, sides: dict[str, Side]) -> Decided:
+    bound, best = (
+        None if side is None else sides[digest(side.setting)] for side in (each.bound, each.best)
+    )
+    return dataclasses.replace(each, bound=bound, best=best)
+
+
+def keep(made: Session, path: Path) -> None:
+    """Puts a session into a file, in place of an older one of the same setup."""
+    known = {each.setup: each for each in kept(path)}
+    write_record(path, Sessions(list((known | {made.setup: made}).values())))
+
+
+def kept(path: Path) -> list[Session]:
+    """The sessions in a file; none without one."""
+    return read_record(Sessions, path).sessions if path.exists() else []
