@@ -353,6 +353,16 @@ def test_a_decided_cell_stands_beside_its_table(noiseless: Table, tmp_path: Path
     assert f"| {best.cell} |" in page.live_part([session])
 
 
+def test_cells_are_decided_where_their_tables_are_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tables" / "another"
+    folder.mkdir(parents=True)
+    shutil.copy(TABLE, folder)
+    assert told(tmp_path, "decide", "--work", str(tmp_path / "work")) == 2
+    assert "the tables are of another, and this machine is " in capsys.readouterr().err
+
+
 # Recording, on the smallest real pipeline.
 
 
