@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from diffaccel import ground_truth, jobs, prompt_files, prompt_set, stores
+from diffaccel import devices, ground_truth, jobs, prompt_files, prompt_set, stores
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
@@ -38,7 +38,7 @@ except (InputError, OSError) as error:
 FOLLOWED = jobs.FOLLOWED in os.environ
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
-PLACES = 8
+GPUS = len(devices.gpus())
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
@@ -67,9 +67,9 @@ def get_threads(wildcards):
 
 
 def get_places(wildcards):
-    """Of PLACES, what a job takes: small networks share a GPU, on the clock one at a time."""
+    """Small networks share a GPU, on the clock one at a time."""
     jobs = EXPERIMENT.spec(get_setup(wildcards)).jobs_per_gpu if ON_GPU else 1
-    return max(1, PLACES // jobs)
+    return devices.places(GPUS, jobs)
 
 
 def get_model_files(wildcards):

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from diffaccel import devices
 from diffaccel.bench import take_device
 from diffaccel.errors import InputError
 from diffaccel.models import known_models
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,15 @@ with device.beside():
     command = [sys.executable, "-c", code, str(tmp_path / "gpu-0.lock")]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
     assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("count", range(9))
+@pytest.mark.parametrize("jobs", [1, 2, 8])
+def test_one_more_job_than_the_devices_take_gets_ready(count: int, jobs: int) -> None:
+    profile = yaml.safe_load((ROOT / "profiles" / "default" / "config.yaml").read_text())
+    assert profile["resources"] == [f"timed={devices.PLACES}"]
+    at_once = devices.PLACES // devices.places(count, jobs)
+    assert (max(1, count) + 1) * jobs <= at_once <= 1.2 * (max(1, count) + 1) * jobs
 
 
 def test_jobs_of_small_networks_spread_over_the_gpus(

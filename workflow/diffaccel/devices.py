@@ -23,6 +23,9 @@ from diffaccel.jobs import note
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
+PLACES = 240
+"""Of them there are in `profiles/default` (``timed``), for jobs that measure; divisible by most
+numbers of devices."""
 PATIENCE = 60.0
 """Seconds to wait for a GPU that others use, where all are used by others."""
 
@@ -68,6 +71,17 @@ def gpus() -> list[Gpu]:
         for gpu in found
         if want == gpu.visible or gpu.uuid.startswith(want)
     ]
+
+
+def places(count: int, jobs: int) -> int:
+    """Of `PLACES`, what a job takes, so that one more can run than there are devices: it gets
+    ready while the others measure.
+
+    Args:
+        count: of GPUs; none is one device, too.
+        jobs: how many such jobs may be on one device at once.
+    """
+    return max(1, PLACES // (max(1, count) + 1) // jobs)
 
 
 def slug(name: str) -> str:
