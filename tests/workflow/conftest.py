@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +87,9 @@ class Project:
         ]
 
 
+Finished = tuple[Project, str]
+
+
 def make_project(folder: Path, **changes: Any) -> Project:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "resources").symlink_to(ROOT / "resources")
@@ -99,9 +104,28 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """A project that ran to its end, and what that printed. Tests that use it only read."""
-    tasks = tmp_path_factory.mktemp("tasks") / "tasks.txt"
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A project that ran to its end, and what that printed. Tests that use it only read: what they
+    change they do `again`.
+
+    It runs once for all processes that test, each of which has a copy.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished-once"
+    shared.mkdir(exist_ok=True)
+    said = shared / "said.txt"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            shutil.rmtree(shared / "p", ignore_errors=True)
+            said.write_text(_finish(shared))
+    copy = shutil.copytree(shared / "p", own / "finished", symlinks=True)
+    return Project(copy), said.read_text()
+
+
+def _finish(folder: Path) -> str:
+    """What the run of a new project printed, in a folder."""
+    tasks = folder / "tasks.txt"
     start = "Generate a mini-SD1.5 pipeline using the DDIM sampler with 8 steps, accelerated by"
     tasks.write_text(
         "# mine\n"
@@ -111,10 +135,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
         f"{start} DeepCache\n"
         f"{start} DeepCache, running on cpu in at most 100 seconds per image\n"
     )
-    project = make_project(
-        tmp_path_factory.mktemp("finished") / "p",
-        tasks_file=str(tasks),
-        rival="fewer steps",
-        verify={"heldout": 3, "max_pairs": 4},
-    )
-    return project, project.run()
+    verify = {"heldout": 3, "max_pairs": 4}
+    project = make_project(folder / "p", tasks_file=str(tasks), rival="fewer steps", verify=verify)
+    return project.run()
+
+
+def again(finished: Finished, folder: Path, *missing: str) -> Project:
+    """A finished project of which some results are missing."""
+    shutil.copytree(finished[0].folder, folder, symlinks=True)
+    project = Project(folder)
+    for name in missing:
+        (project.results / name).unlink()
+    return project

@@ -26,12 +26,11 @@ from diffaccel.pairs import timing_of
 from diffaccel.records import Answer, Baseline, Frontier, Proof, Search, Verdict
 from diffaccel.stages import verify
 from diffaccel.stages.cell import MOST
-from tests.workflow.conftest import ROOT, Project
+from tests.workflow.conftest import ROOT, Finished, Project
 from tests.workflow.test_speed import bench
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
 SETUP = "mini-SD1.5_DDIM_8"
-Finished = tuple[Project, str]
 
 
 def searched(results: Path) -> Search:

@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 from diffaccel.jsonio import read_record
 from diffaccel.records import Search
-from tests.workflow.conftest import Project
+from tests.workflow.conftest import Finished, Project, again
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
 SEARCH = "search/mini-SD1.5_DDIM_8.json"
@@ -21,21 +22,19 @@ def test_only_what_a_script_needs_is_planned(project: Project) -> None:
     assert sorted({job for job, _ in counted}) == ["baseline", "code", "model", "search"]
 
 
-def test_a_deleted_result_is_rebuilt_without_measuring(project: Project) -> None:
-    project.configure(rival="fewer steps")
-    project.run()
-    before = project.journal_lines()
+def test_a_deleted_result_is_rebuilt_without_measuring(finished: Finished, tmp_path: Path) -> None:
+    first = read_record(Search, finished[0].results / SEARCH)
+    project = again(finished, tmp_path / "p", SEARCH)
     found, bounds = project.results / SEARCH, project.results / "speedup_bounds.json"
-    first, gathered = read_record(Search, found), bounds.stat().st_mtime_ns
-    found.unlink()
+    before, gathered = project.journal_lines(), bounds.stat().st_mtime_ns
     project.run()
     assert project.journal_lines() == before
-    again = read_record(Search, found)
-    assert again.answers == first.answers
-    assert [(cell.bound, cell.front) for cell in again.cells] == [
+    rebuilt = read_record(Search, found)
+    assert rebuilt.answers == first.answers
+    assert [(cell.bound, cell.front) for cell in rebuilt.cells] == [
         (cell.bound, cell.front) for cell in first.cells
     ]
-    assert again.rival is not None and again.rival == first.rival
+    assert rebuilt.rival is not None and rebuilt.rival == first.rival
     assert bounds.stat().st_mtime_ns > gathered  # what depends on it is made again
 
 
@@ -67,7 +66,7 @@ def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:
     raise AssertionError("nothing was measured in time")
 
 
-def test_a_script_that_cannot_be_says_why(project: Project) -> None:
-    name = f"{CELL}_50.0x"
+def test_a_script_that_cannot_be_says_why(finished: Finished, tmp_path: Path) -> None:
+    project, name = again(finished, tmp_path / "p"), f"{CELL}_50.0x"
     output = project.run(f"results/cpu/code/{name}.py", ok=False)
     assert f"task {name} has no script: infeasible: 50.0x is above the bound" in output

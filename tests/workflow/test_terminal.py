@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -20,12 +19,11 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
-from tests.workflow.conftest import Project
+from tests.workflow.conftest import Finished, Project, again
 
 SETUP = "mini-SD1.5_DDIM_8"
 NOISE = ("Building DAG", "Provided cores", "localrule", "jobs to execute", "Finished jobid")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-Finished = tuple[Project, str]
 
 
 @dataclass
@@ -90,15 +88,6 @@ def status(project: Project, *flags: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=project.folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def again(finished: Finished, folder: Path, *missing: str) -> Project:
-    """A finished project of which some results are missing."""
-    shutil.copytree(finished[0].folder, folder, symlinks=True)
-    project = Project(folder)
-    for name in missing:
-        (project.results / name).unlink()
-    return project
 
 
 def test_what_is_no_terminal_gets_a_line_for_each_thing(finished: Finished) -> None:
