@@ -11,7 +11,7 @@ from benchmarks.gpu.page import short
 from benchmarks.markdown import table
 from benchmarks.search import peers
 from benchmarks.search.live import CLOCKINGS, Session, Side
-from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE
+from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE, least_seconds
 from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary
 from benchmarks.search.tables import Table
 from diffaccel.records import Baseline
@@ -76,6 +76,28 @@ def goals_part(single: dict[str, Figures], joint: dict[str, Figures]) -> str:
     for goal, show in GOALS.items():
         rows.append((goal, *(show(found) if found else "" for found in (single, joint))))
     return table(("goal", "single accelerators", "combinations"), rows)
+
+
+def least_part(known: Sequence[Summary], measured: Sequence[Table], batch: int) -> str:
+    """What the answers alone take: no search can take less."""
+    own = {each.cell: each for each in known if each.strategy == REFERENCE}
+    least = {
+        cell.slug: least_seconds(table, cell, batch) for table in measured for cell in table.rows
+    }
+    found = {cell: each for cell, each in own.items() if cell in least}
+    shares = [least[cell] / each.whole for cell, each in found.items() if not each.combined]
+    full = [least[cell] / each.full for cell, each in found.items() if each.combined]
+    said = []
+    if shares:
+        both = _pair((float(np.median(shares)), max(shares)), ".1%")
+        said.append(f"{both} of the exhaustive GPU-seconds of a single accelerator")
+    if full:
+        both = _pair((float(np.median(full)), max(full)), ".0f")
+        said.append(f"{both} full measurements of a combination")
+    return (
+        "An oracle, which draws and times nothing but the answers, each once, takes "
+        f"{' and '.join(said)} (medians, in brackets the most): less is not to be had."
+    )
 
 
 def _ratio(found: dict[str, Figures]) -> str:
@@ -258,6 +280,7 @@ def page(
         "without a GPU, with the same figures.",
         "## Goals",
         goals_part(single, joint),
+        least_part(known, measured, batch),
         "![Regret of the bound against GPU-seconds](search-benchmark.png)",
     ]
     for found, (_, title) in zip((single, joint), KINDS, strict=True):

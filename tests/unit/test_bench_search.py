@@ -25,8 +25,10 @@ from benchmarks.search.replay import (
     Truth,
     _verdict,
     bound_regret,
+    least_seconds,
     replay,
     searches,
+    whole_seconds,
 )
 from benchmarks.search.tables import Table, collect, read, write
 from diffaccel import devices, pareto
@@ -191,6 +193,17 @@ def test_measuring_everything_with_a_perfect_clock_is_perfect(noiseless: Table) 
         assert each.drawn == each.settings
         assert each.seconds == pytest.approx(each.whole, rel=0.1)
         assert each.curve[-1] == (each.seconds, 0)
+
+
+def test_no_search_takes_less_than_its_answers(noiseless: Table) -> None:
+    for found in replay(noiseless, "frontier", 0, 8):
+        cell = next(each for each in noiseless.rows if each.slug == found.cell)
+        least = least_seconds(noiseless, cell, 8)
+        assert 0 < least < found.seconds
+    one = dataclasses.replace(noiseless, rows={DEEPCACHE: noiseless.rows[DEEPCACHE][:1]})
+    truth = Truth.of(one, 0)
+    answers = len([each for each in truth.good[DEEPCACHE] if each.loss < LIMIT])
+    assert least_seconds(one, DEEPCACHE, 8) == answers * whole_seconds(truth, DEEPCACHE, 8)
 
 
 def test_a_replay_depends_on_its_seed_alone(table: Table) -> None:
