@@ -105,8 +105,7 @@ def do_decide(args: argparse.Namespace) -> bool:
     from benchmarks.search.tables import read
 
     (folder,) = platforms(args)
-    here = Experiment(config.read(args.experiment)).platform
-    if folder.name != here:
+    if folder.name != (here := devices.platform()):
         raise InputError(f"the tables are of {folder.name}, and this machine is {here}")
     args.fewest, args.timed = 0, 0
     for plan in plans_of(args):

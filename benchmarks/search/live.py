@@ -7,7 +7,6 @@ table are drawn and timed once more beside each other, so that one clock compare
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search.record import Opened, Plan
-from benchmarks.search.replay import LIMIT, TARGETS, Truth, whole_seconds
+from benchmarks.search.replay import LIMIT, MEETING, TARGETS, Truth, whole_seconds
 from benchmarks.search.tables import Table
 from diffaccel import devices, pareto
 from diffaccel.jsonio import digest, read_record, write_record
@@ -124,15 +123,13 @@ def decide(plan: Plan, table: Table) -> Iterator[Session]:
 def answers(cells: Sequence[CellSearch], table: Table) -> list[Decided]:
     """Cells that were decided, beside their table."""
     # The speeds as the table has them: how rough they are is of no concern here.
-    table = dataclasses.replace(table, about=dataclasses.replace(table.about, rough=0.0))
-    truth = Truth.of(table, seed=0)
+    truth = Truth.of(table.but(rough=0.0), seed=0)
     return [_decided(cell, truth) for cell in cells]
 
 
 def _decided(cell: CellSearch, truth: Truth) -> Decided:
     chosen, good = cell.bound(LIMIT), truth.good[cell.cell]
     best = pareto.bound(good, LIMIT)
-    meeting = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
     calls = truth.table.baseline.spec.batch_size
     return Decided(
         cell=cell.cell.slug,
@@ -141,11 +138,11 @@ def _decided(cell: CellSearch, truth: Truth) -> Decided:
         timed=len(cell.timings),
         seconds=round(cell.seconds, 1),
         bound=_side(chosen) if chosen else None,
-        met=[cell.best(meet) is not None for meet in meeting],
+        met=[cell.best(meet) is not None for meet in MEETING],
         settings=len(truth.table.rows[cell.cell]),
         whole=round(whole_seconds(truth, cell.cell, calls), 1),
         best=_side(best) if best else None,
-        meets=[meet(good) is not None for meet in meeting],
+        meets=[meet(good) is not None for meet in MEETING],
     )
 
 

@@ -81,9 +81,7 @@ def goals_part(single: dict[str, Figures], joint: dict[str, Figures]) -> str:
 def least_part(known: Sequence[Summary], measured: Sequence[Table], batch: int) -> str:
     """What the answers alone take: no search can take less."""
     own = {each.cell: each for each in known if each.strategy == REFERENCE}
-    least = {
-        cell.slug: least_seconds(table, cell, batch) for table in measured for cell in table.rows
-    }
+    least = {cell.slug: least_seconds(each, cell, batch) for each in measured for cell in each.rows}
     found = {cell: each for cell, each in own.items() if cell in least}
     shares = [least[cell] / each.whole for cell, each in found.items() if not each.combined]
     full = [least[cell] / each.full for cell, each in found.items() if each.combined]

@@ -35,6 +35,8 @@ from diffaccel.strategies import Problem, Strategy
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
 LIMIT = 0.02
+MEETING = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
+"""What answers each of them."""
 EXACT = "exhaustive"
 TOLERANCE = 0.01
 """A verdict on a speedup that is nearer to the target than this share is not wrong either way: no
@@ -355,10 +357,9 @@ def whole_seconds(truth: Truth, cell: Cell, batch: int) -> float:
 def least_seconds(table: Table, cell: Cell, batch: int) -> float:
     """GPU-seconds of drawing and timing, once, no more than the answers: what a search would take
     that knows them, with a perfect clock."""
-    about = replace(table.about, noise=0.0, rough=0.0)
-    truth = Truth.of(replace(table, about=about), seed=0)
+    truth = Truth.of(table.but(noise=0.0, rough=0.0), seed=0)
     good = truth.good[cell]
-    found = [pareto.bound(good, LIMIT), *(pareto.meet(good, t, LIMIT) for t in TARGETS)]
+    found = [pareto.bound(good, LIMIT), *(meet(good) for meet in MEETING)]
     chosen = {digest(each.setting): each.setting for each in found if each is not None}
     return _seconds(truth, cell, batch, list(chosen.values()))
 
@@ -374,8 +375,7 @@ def _seconds(truth: Truth, cell: Cell, batch: int, settings: Sequence[SettingDic
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    meeting = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
-    answers = zip(map(cell.best, meeting), TARGETS, strict=True)
+    answers = zip(map(cell.best, MEETING), TARGETS, strict=True)
     verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
     regret = bound_regret(truth, cell.cell, cell.fastest(LIMIT))
     return Outcome(

@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,10 @@ class Table:
     baseline: Baseline
     about: About
     rows: dict[Cell, list[Row]]
+
+    def but(self, **known: Any) -> Table:
+        """The same settings with something else known of the table."""
+        return replace(self, about=replace(self.about, **known))
 
     @cached_property
     def spaces(self) -> dict[Cell, Space]:

@@ -54,7 +54,7 @@ def table() -> Table:
 
 @pytest.fixture(scope="module")
 def noiseless(table: Table) -> Table:
-    return dataclasses.replace(table, about=dataclasses.replace(table.about, noise=0.0, rough=0.0))
+    return table.but(noise=0.0, rough=0.0)
 
 
 # Which settings a table holds.
@@ -146,7 +146,7 @@ def test_the_clock_is_noisy_and_never_twice_the_same(table: Table) -> None:
 
 
 def test_true_speeds_are_as_rough_as_the_timings_suggest(table: Table) -> None:
-    rough = dataclasses.replace(table, about=dataclasses.replace(table.about, rough=0.02))
+    rough = table.but(rough=0.02)
     off = [
         math.log(Truth.of(rough, seed).speedups[row.key] / row.speedup)
         for seed in range(4)
