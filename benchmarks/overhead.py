@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -124,12 +125,14 @@ def gpus(folder: Path, args: argparse.Namespace) -> bool:
         own = project(folder / str(len(chosen)))
         wholes.append(seconds(own, experiment, *args.arguments))
         found.append(timings(own))
+        if args.keep:
+            shutil.copytree(own / "results", args.keep / own.name, dirs_exist_ok=True)
         print(f"{len(chosen)} GPUs: {shared(own, wholes[-1])[1]}")
     off = []
     for key, one in sorted(found[0].items()):
         many = found[1][key]
         off.append(many.speedup / one.speedup - 1)
-        print(f"{key}: {one.speedup:.3f}x on {one.gpu}, {many.speedup:.3f}x on {many.gpu}")
+        print(f"{key}: {in_short(one)}, {in_short(many)}: {off[-1]:+.1%}")
     worst, used = max(map(abs, off)), len({each.gpu for each in found[1].values()})
     print(
         f"{used} GPUs used; {wholes[0] / wholes[1]:.2f}x as fast as one; speedups differ by "
@@ -137,6 +140,13 @@ def gpus(folder: Path, args: argparse.Namespace) -> bool:
         f"{AGREEMENT:.0%} ({devices.describe()[0]})"
     )
     return used == len(visible) and wholes[1] < wholes[0] and worst <= AGREEMENT
+
+
+def in_short(timing: Timing) -> str:
+    """How fast, how sure, and where."""
+    return (
+        f"{timing.speedup:.3f}x ±{timing.error:.1%} of {timing.counted} pairs on GPU {timing.gpu}"
+    )
 
 
 def timings(folder: Path) -> dict[str, Timing]:
@@ -159,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     whole = commands.add_parser("run", help="default: the full-size models of bench-gpu.yaml")
     whole.set_defaults(function=run)
     several = commands.add_parser("gpus", help="default: the full-size models of two-gpus.yaml")
+    several.add_argument("--keep", type=Path, help="folder for the records of both runs")
     several.set_defaults(function=gpus)
     for command in (dry, whole, several):
         command.add_argument("--experiment", type=lambda text: Path(text).absolute())

@@ -12,7 +12,7 @@ from benchmarks.markdown import table
 from benchmarks.search import peers
 from benchmarks.search.live import CLOCKINGS, Session, Side
 from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE, least_seconds
-from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary
+from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary, mean_at
 from benchmarks.search.tables import Table
 from diffaccel.records import Baseline
 
@@ -46,13 +46,12 @@ def strategies_part(found: dict[str, Figures]) -> str:
         "regret of the bound",
         "wrong of 100 targets",
         "loss too much, %",
-        f"GPU-seconds to {REFERENCE}'s regret",
+        f"of exhaustive, to {REFERENCE}'s regret",
     )
     return table(header, [_line(name, each) for name, each in found.items()])
 
 
 def _line(name: str, each: Figures) -> tuple[str, ...]:
-    equal = f"{each.equal:.1f} times its own, in {each.reached:.0%} of the cells"
     return (
         name,
         _pair(each.seconds, ".0f"),
@@ -61,8 +60,12 @@ def _line(name: str, each: Figures) -> tuple[str, ...]:
         _pair(each.regret, ".1%"),
         f"{each.wrong:.1f}",
         _pair((100 * each.excess[0], 100 * each.excess[1]), ".2f"),
-        "" if name == REFERENCE else equal,
+        _price(each) if name != REFERENCE else f"{each.mean:.1%}",
     )
+
+
+def _price(each: Figures) -> str:
+    return f"{each.mean:.1%}, not there" if each.equal is None else f"{each.equal:.1%}"
 
 
 def goals_part(single: dict[str, Figures], joint: dict[str, Figures]) -> str:
@@ -105,10 +108,19 @@ def _ratio(found: dict[str, Figures]) -> str:
     best = []
     for group in (samplers.keys() - alone, samplers.keys() & alone):
         if group:
-            name = min(sorted(group), key=lambda name: samplers[name].equal)
-            share, reached = 1 / samplers[name].equal, samplers[name].reached
-            best.append(f"{share:.2f} of {name}'s (there in {reached:.0%} of the cells)")
+            name = min(sorted(group), key=lambda name: _rank(samplers[name]))
+            each = samplers[name]
+            share = found[REFERENCE].mean / (each.mean if each.equal is None else each.equal)
+            said = ", which never gets there" if each.equal is None else ""
+            best.append(f"{share:.2f} of {name}'s{said}")
     return "; ".join(best)
+
+
+def _rank(sampler: Figures) -> tuple[bool, float]:
+    """Who gets there soonest; else who ends nearest."""
+    if sampler.equal is None:
+        return True, sampler.mean_regret
+    return False, sampler.equal
 
 
 GOALS: dict[str, Show] = {
@@ -332,9 +344,10 @@ and what a strategy draws.
   meets it; by more than {tolerance:.0%} of the speedup.
 - Loss too much: at a target that is rightly met, the loss beyond the least there is, in % of the
   score.
-- To {reference}'s regret: GPU-seconds after which a strategy's mean regret in a cell is down to
-  that with which `{reference}` ends (or {smallest:.1%}), over `{reference}`'s GPU-seconds; where it
-  never is, its whole budget is taken.
+- To {reference}'s regret: the share of the GPU-seconds of `{exact}`, the same in every cell, after
+  which the mean regret over the cells is down to that with which `{reference}` ends (or
+  {smallest:.1%}); where it never is, the mean share of its whole budget. `{reference}`'s is the
+  mean of all that it spends, on the targets and on knowing the end, too.
 
 All strategies see the same predicted speeds, so that what is compared is the choice of settings;
 but for two samplers that are `alone` and time whatever they draw, as who uses them by themselves
@@ -435,9 +448,4 @@ def _together(cells: Sequence[Summary]) -> tuple[np.ndarray, np.ndarray]:
     first = min(answers, default=1.0)
     last = max(max(each.seconds) for each in cells)
     spent = np.geomspace(max(first, last / 1e3), last, 200)
-    columns = []
-    for each in cells:
-        place, regret = np.array(each.curve).T
-        at = np.searchsorted(place, spent, side="right") - 1
-        columns.append(np.where(at < 0, 1.0, regret[at]))
-    return spent, np.mean(columns, axis=0)
+    return spent, mean_at([each.curve for each in cells], spent)

@@ -17,6 +17,8 @@ SMALLEST = 0.005
 """Regret of the bound below which one search is not called better than another."""
 
 Floats = Sequence[float]
+Curve = Sequence[tuple[float, float]]
+"""Places and values of a step function."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,10 @@ class Summary:
     excess: list[list[float]]
     curve: list[tuple[float, float]]
 
-    def reaches(self, regret: float) -> float | None:
-        """GPU-seconds after which the mean regret is no more than that; None: it never is."""
-        return next((spent for spent, mean in self.curve if mean <= regret), None)
+    @property
+    def share(self) -> float:
+        """Mean GPU-seconds over those of measuring everything."""
+        return float(np.mean(self.seconds)) / self.whole
 
     @property
     def full(self) -> float:
@@ -125,19 +128,36 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
     return found
 
 
-def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     """The mean of several step functions, at the places where it changes by what can be seen."""
     places = sorted({spent for curve in curves for spent, _ in curve})
+    found: list[tuple[float, float]] = []
+    for place, mean in zip(places, mean_at(curves, places), strict=True):
+        if not found or abs(mean - found[-1][1]) > 1e-4:
+            found.append((round(place, 2), round(float(mean), 5)))
+    return found
+
+
+def mean_at(curves: Sequence[Curve], places: Floats | np.ndarray) -> np.ndarray:
+    """The mean of step functions at places; 1 before their first step."""
     columns = []
     for curve in curves:
         spent, regret = np.array(curve).T
         at = np.searchsorted(spent, places, side="right") - 1
         columns.append(np.where(at < 0, 1.0, regret[at]))
-    found: list[tuple[float, float]] = []
-    for place, mean in zip(places, np.mean(columns, axis=0), strict=True):
-        if not found or abs(mean - found[-1][1]) > 1e-4:
-            found.append((round(place, 2), round(float(mean), 5)))
-    return found
+    return np.mean(columns, axis=0)
+
+
+def share_to(regret: float, cells: Sequence[Summary]) -> float | None:
+    """The share of the GPU-seconds of measuring everything, the same in all of the cells, after
+    which their mean regret is no more than that. None: it never is.
+
+    In one cell alone, where nothing is faster than the plain pipeline, nothing spent would do.
+    """
+    curves = [[(spent / each.whole, mean) for spent, mean in each.curve] for each in cells]
+    places = sorted({share for curve in curves for share, _ in curve})
+    good = mean_at(curves, places) <= regret
+    return places[int(np.argmax(good))] if good.any() else None
 
 
 @dataclass(frozen=True)
@@ -148,9 +168,10 @@ class Figures:
         share: GPU-seconds over those of measuring everything.
         full: GPU-seconds in full measurements of one setting.
         wrong: of a hundred targets.
-        equal: median over cells of the GPU-seconds to the regret of `REFERENCE`, in its own; the
-            strategy's whole budget counts where it never got there.
-        reached: share of the cells in which it got there.
+        mean: of the share.
+        mean_regret: of the bound.
+        equal: share of the GPU-seconds of measuring everything, the same in every cell, after which
+            the mean regret over the cells is that of `REFERENCE`; None where it never is.
     """
 
     seconds: tuple[float, float]
@@ -159,20 +180,14 @@ class Figures:
     regret: tuple[float, float]
     excess: tuple[float, float]
     wrong: float
-    equal: float
-    reached: float
+    mean: float
+    mean_regret: float
+    equal: float | None
 
     @classmethod
     def of(cls, cells: Sequence[Summary], reference: Sequence[Summary]) -> Figures:
-        own = {each.cell: each for each in reference}
         verdicts = len(TARGETS) * sum(len(each.seconds) for each in cells)
-        goals = [max(SMALLEST, float(np.mean(own[each.cell].regret))) for each in cells]
-        reached = [each.reaches(goal) for each, goal in zip(cells, goals, strict=True)]
-        equal = [
-            (float(np.mean(each.seconds)) if spent is None else spent)
-            / float(np.mean(own[each.cell].seconds))
-            for each, spent in zip(cells, reached, strict=True)
-        ]
+        goal = max(SMALLEST, float(np.mean([each.regret for each in reference])))
         return cls(
             seconds=_both([s for each in cells for s in each.seconds]),
             share=_both([s / each.whole for each in cells for s in each.seconds]),
@@ -180,8 +195,9 @@ class Figures:
             regret=_both([r for each in cells for r in each.regret]),
             excess=_both([x for each in cells for some in each.excess for x in some]),
             wrong=100 * sum(sum(each.wrong) for each in cells) / verdicts,
-            equal=float(np.median(equal)),
-            reached=float(np.mean([spent is not None for spent in reached])),
+            mean=float(np.mean([each.share for each in cells])),
+            mean_regret=float(np.mean([each.regret for each in cells])),
+            equal=share_to(goal, cells),
         )
 
 
