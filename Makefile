@@ -62,7 +62,7 @@ bench-overhead: install
 	python -m benchmarks.overhead dry-run
 	python -m benchmarks.overhead run
 
-# Hundreds of faults, each with a run before and after it: two hours of a core. Goes on where it was stopped.
+# Hundreds of faults, each with a run before and after it: twenty minutes of a core. Goes on where it was stopped.
 faults: install
 	python -m tests.faults --lanes $$(nproc)
 

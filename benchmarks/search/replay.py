@@ -27,11 +27,11 @@ from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
 from diffaccel.pairs import timing_of
 from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
-from diffaccel.space import Space
+from diffaccel.space import Point, Space
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.stages import search
 from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Estimate, Sheet, Wanted
-from diffaccel.strategies import Problem, Strategy
+from diffaccel.strategies import Observation, Problem, Strategy
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
 LIMIT = 0.02
@@ -247,12 +247,12 @@ class TableCell(CellSearch):
         assert self.by is not None
         return self.by
 
-    def _ask(self, problem: Problem) -> list[SettingDict]:
+    def _ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         """Nothing as long as a strategy that is alone lacks a timing."""
         alone = isinstance(self.by, peers.Peer) and self.by.alone
         if alone and not all(each.timed for each in self.estimates()):
             return []
-        return super()._ask(problem)
+        return super()._ask(problem, history)
 
     def estimates(self) -> list[Estimate]:
         """Notes on the way how good an answer the search has by now."""
@@ -324,12 +324,14 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
 def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:
     """The cells of a setup, not searched yet, and what measures them by looking up."""
     table = truth.table
+    # A loss is looked at after each call, as where a call really draws so few.
+    baseline = replace(table.baseline, spec=replace(table.baseline.spec, batch_size=batch))
     clocked_by = Unpredicted if peers.strategy(name, 0).times_all else Clocked
-    clocked = clocked_by(table.baseline, InMemory())  # type: ignore[arg-type]
+    clocked = clocked_by(baseline, InMemory())  # type: ignore[arg-type]
     cells = [
         TableCell(
             cell,
-            table.baseline,
+            baseline,
             InMemory(),  # type: ignore[arg-type]
             clocked,
             SearchOptions(name, seed=seed),

@@ -360,7 +360,18 @@ def test_the_fastest_is_the_bound_at_its_own_limit(tmp_path: Path) -> None:
         # What it is must be kept by the script.
         assert found.task.required is not None
         assert found.chosen.speedup * 0.99 - 0.01 <= found.task.required <= found.chosen.speedup
-    none = answer(replace(task, max_loss=1e-9), known, opened, measurer)
+
+
+def test_where_everything_loses_something_nothing_is_lossless(tmp_path: Path) -> None:
+    class Lossy(Noisy):
+        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+            speedup, loss = response(setting, steps)
+            return speedup, loss + 0.001
+
+    opened, measurer = cell_search(tmp_path), Lossy()
+    known = frontier(opened, measurer)
+    task = Task("t", "user", CELL, None, None, 1e-9, "a sentence")
+    none = answer(task, known, opened, measurer)
     assert none.status == "infeasible" and "no setting has a loss below 1e-09" in none.reason
 
 

@@ -19,6 +19,10 @@ from diffaccel.strategies.base import Problem
 
 Floats = NDArray[np.float64]
 
+UNSURE = 0.05
+"""Standard deviation of a predicted log-speedup above which what may be chosen is timed."""
+EXACT = 1e-6
+"""Standard deviation of what is not in doubt."""
 MARGIN = 0.01
 """What the bound must gain, in log-speedup, to count as a gain."""
 FASTER = 0.005

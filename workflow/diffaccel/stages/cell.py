@@ -39,7 +39,7 @@ from diffaccel.records import (
 from diffaccel.space import Point, Space, flatten, in_words, nest
 from diffaccel.speeds import Floats, SpeedModel
 from diffaccel.strategies import STRATEGIES, Observation, Problem, Strategy
-from diffaccel.worth import Forecast, worth
+from diffaccel.worth import EXACT, UNSURE, Forecast, worth
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,8 @@ TOGETHER = 16
 """Settings at most that are timed in the same rounds."""
 ELSEWHERE = 40
 """Settings timed in other setups of the model, at most, that are learnt from: the newest."""
-UNSURE = 0.05
-"""Standard deviation of a predicted log-speedup above which what may be chosen is timed."""
 LEAST_ERROR = 0.012
 """Relative error of a timing where the spread of its pairs tells of none."""
-EXACT = 1e-6
-"""Standard deviation of what is not in doubt."""
 MOST = 4
 """Timings of a setting at most."""
 SURE = 1.28
@@ -390,17 +386,17 @@ class CellSearch:
 
     def explore(self, targets: Sequence[float], loss_limit: float) -> Wants:
         """What the strategy wants drawn for the bound and the targets, by the speeds as they are
-        predicted; it is not timed."""
+        predicted; what answers is not timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=True)
-        while settings := self._unfinished(loss_limit) or self._ask(problem):
-            yield [Want("draw", setting) for setting in settings]
+        while wants := self._drawings(problem):
+            yield wants
 
     def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
         """What must be done until the strategy has decided the targets and, if asked for, the
         bound, and what answers them is timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=bound)
         while wants := (
-            [Want("draw", s) for s in self._unfinished(loss_limit) or self._ask(problem)]
+            self._drawings(problem)
             or [Want("time", setting) for setting in self._untimed(problem)]
             or [Want("draw", setting) for setting in self._undecided(problem)]
         ):
@@ -430,8 +426,23 @@ class CellSearch:
             look=looks.at[0] / looks.usual,
         )
 
-    def _ask(self, problem: Problem) -> list[SettingDict]:
-        """What the strategy wants, told of everything that was drawn in this space."""
+    def _drawings(self, problem: Problem) -> list[Want]:
+        """What is to be drawn on, or is wanted by the strategy, told of everything that was drawn
+        in this space."""
+        if unfinished := self._unfinished(problem.loss_limit):
+            return [Want("draw", setting) for setting in unfinished]
+        history = self._history(problem)
+        points = self._ask(problem, history)
+        unsure = [nest(point) for point in self.strategy.unsure(problem, history, points)]
+        first = [each for each in unsure if digest(each) not in self.clocked.timings]
+        if first:
+            return [Want("time", setting) for setting in first]
+        return [Want("draw", nest(point)) for point in points]
+
+    def _ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        return self.strategy.ask(problem, history)
+
+    def _history(self, problem: Problem) -> list[Observation]:
         known = {digest(each.setting): each.speedup for each in self.estimates()}
         seen = [
             Observation(
@@ -441,8 +452,7 @@ class CellSearch:
             )
             for key, drawing in self.drawings.items()
         ]
-        history = [one for one in seen if problem.space.holds(one.point)]
-        return [nest(point) for point in self.strategy.ask(problem, history)]
+        return [one for one in seen if problem.space.holds(one.point)]
 
     def below(self, drawing: Drawing, loss_limit: float) -> bool | None:
         """Whether the loss of a setting is below a limit; None where that is not clear."""

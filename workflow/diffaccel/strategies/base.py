@@ -87,3 +87,10 @@ class Strategy(ABC):
         Never a point of the history. The same arguments always give the same answer, so that a
         search that was interrupted goes on as if it had not been.
         """
+
+    def unsure(
+        self, problem: Problem, history: Sequence[Observation], points: Sequence[Point]
+    ) -> list[Point]:
+        """Those of the points asked for that are worth measuring only as long as their speed is not
+        known: it is asked of the clock before they are drawn."""
+        return []

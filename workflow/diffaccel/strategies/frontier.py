@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from diffaccel.space import Point, Space
 from diffaccel.strategies import _candidates as candidates
 from diffaccel.strategies._surrogate import Quantity, predict
 from diffaccel.strategies.base import Observation, Problem, Strategy
-from diffaccel.worth import Forecast, worth
+from diffaccel.worth import EXACT, MARGIN, MEETING, UNSURE, Forecast, worth
 
 Floats = NDArray[np.float64]
 Row = tuple[int, ...]
@@ -29,11 +30,14 @@ FIRST = (1.0, 0.5, 0.25)
 """Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
 GAINED = 1.1
 """Speedup below which the search does not end before it has looked at each axis alone."""
-CAP = 60
+CAP = 120
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
-WILD = 0.1
+WILD = 0.2
 """Share of the settings whose loss is nothing like what those near them let expect, where there are
 such: accelerators repair each other's errors where their steps happen to fit."""
+HOPED = 0.5
+"""What is worth a drawing only as long as its speed is not known is worth less than this by the
+speed that is expected."""
 FEWEST = 6
 FEW_AXES = 2
 
@@ -71,6 +75,12 @@ def _cap(space: Space, bound: bool) -> int:
     return cap if bound else 2 * cap
 
 
+def _total(problem: Problem, known: Known, forecast: Forecast) -> Floats:
+    """What each candidate is worth to all questions together."""
+    total: Floats = np.sum(worth(problem, [o for _, o in known], forecast), axis=0)
+    return total
+
+
 def _costs(problem: Problem, forecast: Forecast) -> Floats:
     """What drawing each is expected to cost, in units of the plain pipeline: most of what loses too
     much is not drawn to the end, and what is faster is drawn faster. Where nothing is wild, most of
@@ -96,6 +106,18 @@ class Frontier(Strategy):
         chosen = self._plan(problem, known)[: max(0, left)]
         return [candidates.point_of(problem.space, row) for row in chosen]
 
+    def unsure(
+        self, problem: Problem, history: Sequence[Observation], points: Sequence[Point]
+    ) -> list[Point]:
+        known = _known(problem.space, history)
+        if problem.speeds is None or not known or len(points) != 1:
+            return []  # points asked for together are the first ones
+        row = candidates.row_of(problem.space, points[0])
+        forecast = _forecast(problem, known, np.array([row], dtype=np.intp))
+        certain = replace(forecast, speed_std=np.full(1, EXACT))
+        hoped = _total(problem, known, forecast) >= 1 and _total(problem, known, certain) < HOPED
+        return list(points) if hoped and forecast.speed_std[0] > UNSURE else []
+
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
         """What to measure next: what is left of the first points, then one at a time."""
         pool = candidates.pool(problem.space, problem.seed)
@@ -109,11 +131,13 @@ class Frontier(Strategy):
         if few and known and (flips := self._without_one(known, fresh)):
             return flips
         forecast = _forecast(problem, known, fresh)
-        worths = np.sum(worth(problem, [o for _, o in known], forecast), axis=0)
+        worths = _total(problem, known, forecast)
         if worths.max() >= 1:
             best = np.where(worths >= 1, worths / _costs(problem, forecast), 0.0).argmax()
             return [tuple(fresh[best].tolist())]
         if known and problem.bound and max(o.speedup for _, o in known) < GAINED:
+            if problem.speeds is not None:
+                fresh = fresh[forecast.reaches(math.exp(MARGIN)) >= MEETING]
             return self._without_one(known, fresh)[:1]
         return []
 
