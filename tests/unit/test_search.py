@@ -232,6 +232,25 @@ def test_few_of_those_drawn_are_timed(tmp_path: Path) -> None:
     assert known.timed <= sum(map(len, measurer.rounds)) < known.measured
 
 
+def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path: Path) -> None:
+    """Nothing is faster than the plain pipeline here, which two timings let suspect."""
+
+    class Useless(Noisy):
+        early = 0
+
+        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+            return 1.0, response(setting, steps)[1]
+
+        def clock(self, wanted: Wanted) -> list[SpeedRow]:
+            self.early += sum(setting not in self.drawn for _, setting in wanted)
+            return super().clock(wanted)
+
+    measurer = Useless()
+    known = frontier(cell_search(tmp_path), measurer, [1.5, 2.0])
+    assert measurer.early > 0
+    assert known.measured < 10 and known.bound is not None and known.bound.speedup == 1.0
+
+
 def test_every_answer_was_timed(tmp_path: Path) -> None:
     """What is chosen has a time of its own, and what has none does not promise to be much better:
     as likely as not fast enough, it has less loss by a fifth of the limit at most."""

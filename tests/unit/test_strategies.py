@@ -185,6 +185,27 @@ def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
     assert FRONTIER.ask(problem, [Observation({"a.x": 0}, 1.0, 0.0)]) == [{"a.x": first}]
 
 
+@pytest.mark.parametrize(
+    ("speed", "spread", "unsure"), [(0.0, 0.2, True), (0.0, 0.04, False), (0.5, 0.2, False)]
+)
+def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_a_drawing(
+    speed: float, spread: float, unsure: bool
+) -> None:
+    axis, limit = Axis("a.x", (0, 1), (0, 1)), scaled(LIMIT, LIMIT)
+
+    def speeds(points: Sequence[Point]) -> tuple[Floats, Floats]:
+        return np.full(len(points), speed), np.full(len(points), spread)
+
+    def losses(points: Sequence[Point]) -> tuple[Floats, Floats]:
+        return np.full(len(points), limit - 1.0), np.full(len(points), 0.1)
+
+    problem = Problem(Space((axis,)), LIMIT, speeds=speeds, losses=losses, informed=True)
+    known = [Observation({"a.x": 0}, 1.0, 0.0)]
+    asked = FRONTIER.ask(problem, known)
+    assert asked == [{"a.x": 1}]
+    assert FRONTIER.unsure(problem, known, asked) == (asked if unsure else [])
+
+
 def test_frontier_goes_on_from_what_exhaustive_measured() -> None:
     """Nothing is left to ask about a grid that is known."""
     cell = rehearsal.cell("deepcache", 5).on_grid()
