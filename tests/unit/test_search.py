@@ -251,6 +251,17 @@ def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path:
     assert known.measured < 10 and known.bound is not None and known.bound.speedup == 1.0
 
 
+def test_what_was_timed_and_not_drawn_counts_where_it_belongs(tmp_path: Path) -> None:
+    opened = cell_search(tmp_path)
+    own = {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}}
+    other = own | {"tgate": {"gate_step": 10}}
+    for setting in (own, other):
+        row = SpeedRow(setting, timing_of([(2.0, 1.0)]), None, 1.0, "")
+        opened.add_timing(row, expected=0.0, error=0.1)
+    assert list(opened.timings) == [digest(own)]
+    assert opened.seconds == 1.0 and not opened.drawings
+
+
 def test_every_answer_was_timed(tmp_path: Path) -> None:
     """What is chosen has a time of its own, and what has none does not promise to be much better:
     as likely as not fast enough, it has less loss by a fifth of the limit at most."""

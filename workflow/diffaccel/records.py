@@ -359,8 +359,9 @@ class Frontier:
         clear: whether the prompts tell that its loss is, with the configured confidence.
         front: the settings that no other beats in both speedup and loss, mildest first.
         measured: how many settings were drawn and scored; they are in the journal.
-        timed: how many of these were timed; of the others the speed was only predicted.
-        seconds: that drawing and timing them took.
+        timed: how many were timed, some of them not drawn then; of the others the speed was only
+            predicted.
+        seconds: that drawing and timing took.
         candidates: how many settings the space has, before any is forbidden.
         rival: what the rival loses at the speed of the bound.
     """

@@ -311,9 +311,13 @@ class CellSearch:
 
     @property
     def timings(self) -> dict[str, list[SpeedRow]]:
-        """Of what was drawn, by digest of the setting."""
-        timed = self.clocked.timings
-        return {key: timed[key] for key in self.drawings if key in timed}
+        """Of its settings, by digest; some are timed, and not worth drawing then."""
+        timed = self.clocked.timings.items()
+        return {key: rows for key, rows in timed if self.owns(rows[0].setting)}
+
+    def owns(self, setting: SettingDict) -> bool:
+        """Whether a setting is of this cell's accelerators."""
+        return sorted(setting) == list(self.cell.accelerators)
 
     @property
     def seconds(self) -> float:
@@ -427,8 +431,8 @@ class CellSearch:
         )
 
     def _drawings(self, problem: Problem) -> list[Want]:
-        """What is to be drawn on, or is wanted by the strategy, told of everything that was drawn
-        in this space."""
+        """What is to be drawn on, or else is wanted by the strategy; or is timed before, where it
+        may not be worth a drawing."""
         if unfinished := self._unfinished(problem.loss_limit):
             return [Want("draw", setting) for setting in unfinished]
         history = self._history(problem)
@@ -443,6 +447,7 @@ class CellSearch:
         return self.strategy.ask(problem, history)
 
     def _history(self, problem: Problem) -> list[Observation]:
+        """Everything that was drawn in this space."""
         known = {digest(each.setting): each.speedup for each in self.estimates()}
         seen = [
             Observation(

@@ -76,7 +76,7 @@ def _beside(found: Search, rival: CellSearch, measurer: Measurer) -> Search:
 
 def _wants(rival: CellSearch, chosen: Sequence[Measurement]) -> Wants:
     """What must be done until each can be compared."""
-    others = [one for one in chosen if not _is_own(rival, one)]
+    others = [one for one in chosen if not rival.owns(one.setting)]
     while True:
         fitting = [_fitting(rival, one.speedup) for one in others]
         missing = {digest(s): s for s in fitting if s and digest(s) not in rival.drawings}
@@ -89,10 +89,6 @@ def _wants(rival: CellSearch, chosen: Sequence[Measurement]) -> Wants:
             yield [Want("time", setting) for setting in untimed.values()]
         else:
             return
-
-
-def _is_own(rival: CellSearch, one: Measurement) -> bool:
-    return sorted(one.setting) == list(rival.cell.accelerators)
 
 
 def _fitting(rival: CellSearch, speedup: float) -> SettingDict | None:
@@ -115,7 +111,7 @@ def _beats(rival: CellSearch, best: Estimate, one: Measurement) -> bool:
 
 
 def _compared(rival: CellSearch, one: Measurement | None) -> Rival | None:
-    if one is None or _is_own(rival, one) or (best := _best(rival, one)) is None:
+    if one is None or rival.owns(one.setting) or (best := _best(rival, one)) is None:
         return None
     drawing = rival.drawings[digest(best.setting)]
     return Rival(
