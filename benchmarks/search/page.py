@@ -12,7 +12,7 @@ from benchmarks.markdown import table
 from benchmarks.search import peers
 from benchmarks.search.live import CLOCKINGS, Session, Side
 from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE, least_seconds
-from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary, mean_at
+from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary, both, mean_at
 from benchmarks.search.tables import Table
 from diffaccel.records import Baseline
 
@@ -90,11 +90,11 @@ def least_part(known: Sequence[Summary], measured: Sequence[Table], batch: int) 
     full = [least[cell] / each.full for cell, each in found.items() if each.combined]
     said = []
     if shares:
-        both = _pair((float(np.median(shares)), max(shares)), ".1%")
-        said.append(f"{both} of the exhaustive GPU-seconds of a single accelerator")
+        said.append(
+            f"{_pair(both(shares), '.1%')} of the exhaustive GPU-seconds of a single accelerator"
+        )
     if full:
-        both = _pair((float(np.median(full)), max(full)), ".0f")
-        said.append(f"{both} full measurements of a combination")
+        said.append(f"{_pair(both(full), '.0f')} full measurements of a combination")
     return (
         "An oracle, which draws and times nothing but the answers, each once, takes "
         f"{' and '.join(said)} (medians, in brackets the most): less is not to be had."
@@ -336,6 +336,7 @@ and what a strategy draws.
   full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds, up to
   twice as many while they differ, of a plain call, shared by what is timed in it, and one of each
   setting.
+- Of exhaustive: of what it takes to draw all settings with all prompts, and to time them.
 - Full measurement: the mean cost of one setting, drawn and timed.
 - Regret of the bound: the share of the largest speedup within the limit that the chosen setting
   lacks; 100% where the chosen one is beyond the limit. Where none was found, or what was is slower,
@@ -344,14 +345,15 @@ and what a strategy draws.
   meets it; by more than {tolerance:.0%} of the speedup.
 - Loss too much: at a target that is rightly met, the loss beyond the least there is, in % of the
   score.
-- To {reference}'s regret: the share of the GPU-seconds of `{exact}`, the same in every cell, after
-  which the mean regret over the cells is down to that with which `{reference}` ends (or
+- To {reference}'s regret: the share of these GPU-seconds, the same in every cell, after which the
+  mean regret over the cells is down to that with which `{reference}` ends (or
   {smallest:.1%}); where it never is, the mean share of its whole budget. `{reference}`'s is the
   mean of all that it spends, on the targets and on knowing the end, too.
 
 All strategies see the same predicted speeds, so that what is compared is the choice of settings;
 but for two samplers that are `alone` and time whatever they draw, as who uses them by themselves
-must. `{exact}` draws and times everything. `first version` walks the settings from the most
+must. `{exact}` draws everything, what clearly loses too much with a part of the prompts, and times
+it. `first version` walks the settings from the most
 aggressive downwards and stops at the first that keeps the loss. `random` and Optuna's samplers,
 which have no end of their own, are given {share:.0%} of the settings, at least {fewest} and at most
 {most} (the Gaussian process {gp}). `halving` draws a quarter of the prompts for twice as many

@@ -189,11 +189,11 @@ class Figures:
         verdicts = len(TARGETS) * sum(len(each.seconds) for each in cells)
         goal = max(SMALLEST, float(np.mean([each.regret for each in reference])))
         return cls(
-            seconds=_both([s for each in cells for s in each.seconds]),
-            share=_both([s / each.whole for each in cells for s in each.seconds]),
-            full=_both([s / each.full for each in cells for s in each.seconds]),
-            regret=_both([r for each in cells for r in each.regret]),
-            excess=_both([x for each in cells for some in each.excess for x in some]),
+            seconds=both([s for each in cells for s in each.seconds]),
+            share=both([s / each.whole for each in cells for s in each.seconds]),
+            full=both([s / each.full for each in cells for s in each.seconds]),
+            regret=both([r for each in cells for r in each.regret]),
+            excess=both([x for each in cells for some in each.excess for x in some]),
             wrong=100 * sum(sum(each.wrong) for each in cells) / verdicts,
             mean=float(np.mean([each.share for each in cells])),
             mean_regret=float(np.mean([each.regret for each in cells])),
@@ -205,5 +205,6 @@ def median(values: Floats) -> float:
     return float(np.median(values))
 
 
-def _both(values: Floats) -> tuple[float, float]:
+def both(values: Floats) -> tuple[float, float]:
+    """The median, and the worst."""
     return (median(values), float(np.max(values))) if len(values) else (0.0, 0.0)

@@ -1,5 +1,5 @@
 """What a run shows: in a terminal, in a file, and to `diffaccel status` while it goes on and after
-it was killed. The runs are real ones; those that are not killed measured all of it before."""
+it was killed. The runs are real ones; some measured all of it before."""
 
 from __future__ import annotations
 

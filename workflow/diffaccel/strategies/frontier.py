@@ -137,6 +137,7 @@ class Frontier(Strategy):
             return [tuple(fresh[best].tolist())]
         if known and problem.bound and max(o.speedup for _, o in known) < GAINED:
             if problem.speeds is not None:
+                # Levels alone do not tell well enough what gains nothing.
                 fresh = fresh[forecast.reaches(math.exp(MARGIN)) >= MEETING]
             return self._without_one(known, fresh)[:1]
         return []
