@@ -1,7 +1,8 @@
 """Decides the cells of a table live, on this machine, and holds the answers against the table's.
 
 Nothing of the table helps the search. When it has ended, its bounds and the best settings of the
-table are drawn and timed once more beside each other, so that one clock compares them.
+table are timed once more beside each other, so that one clock compares them. Their losses stay what
+they were when they were chosen: ToMe adds up in any order on a GPU, and would draw another one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from diffaccel.jsonio import digest, read_record, write_record
 from diffaccel.measure import today
 from diffaccel.records import Baseline, Environment, Measurement, SearchOptions, SettingDict
 from diffaccel.stages import search
-from diffaccel.stages.cell import CellSearch, Estimate, Measurer, Sheet
+from diffaccel.stages.cell import CellSearch, Estimate, Measurer
 
 CLOCKINGS = 3
 """How often the bounds are timed beside each other when all is decided."""
@@ -34,7 +35,7 @@ class Side:
     Args:
         speedup: over all pairs of the comparison, the median; without one, what whoever chose it
             believes.
-        loss: relative, over all prompts.
+        loss: relative, over all prompts, as it was when the setting was chosen.
     """
 
     setting: SettingDict
@@ -160,24 +161,20 @@ def compared(
         for side in (each.bound, each.best)
         if side is not None
     }
-    prompts = len(cells[0].baseline.prompts)
-    drawings = measurer.draw([Sheet(cell, setting, prompts) for cell, setting in wanted.values()])
     ratios: dict[str, list[float]] = {key: [] for key in wanted}
     for _ in range(CLOCKINGS):
         for row in measurer.clock(list(wanted.values())):
             if row.timing is not None:
                 ratios[digest(row.setting)] += [plain / own for plain, own in row.timing.pairs]
-    sides = {
-        key: Side(setting, round(float(np.median(ratios[key])), 4), round(made.loss, 5))
-        for (key, (_, setting)), made in zip(wanted.items(), drawings, strict=True)
-    }
+    speedups = {key: round(float(np.median(each)), 4) for key, each in ratios.items()}
     spread = float(np.median([np.std(np.log(each)) for each in ratios.values()]))
-    return [_with(each, sides) for each in found], spread
+    return [_with(each, speedups) for each in found], spread
 
 
-def _with(each: Decided, sides: dict[str, Side]) -> Decided:
+def _with(each: Decided, speedups: dict[str, float]) -> Decided:
     bound, best = (
-        None if side is None else sides[digest(side.setting)] for side in (each.bound, each.best)
+        side and dataclasses.replace(side, speedup=speedups[digest(side.setting)])
+        for side in (each.bound, each.best)
     )
     return dataclasses.replace(each, bound=bound, best=best)
 

@@ -12,7 +12,7 @@ import functools
 import math
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -159,18 +159,22 @@ class Replay:
             return replace(made, failure=f"drawn for {now} of {len(row.scores)} prompts")
         return made
 
-    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
         """Costs a call of each setting, and its share of the plain one, a round."""
-        return [self._clock(cell, setting, 1 / len(wanted)) for cell, setting in wanted]
+        share = 1 / len(wanted)
+        return [
+            self._clock(cell, setting, share, PAIRS if digest(setting) in brief else 2 * PAIRS)
+            for cell, setting in wanted
+        ]
 
-    def _clock(self, cell: Cell, setting: SettingDict, share: float) -> SpeedRow:
+    def _clock(self, cell: Cell, setting: SettingDict, share: float, most: int) -> SpeedRow:
         key = digest(setting)
         self._timed[key] += 1
         pairs: list[tuple[float, float]] = []
         options = self.truth.table.baseline.options
         own = self._plain / self.truth.speedups[key]
         while len(pairs) < PAIRS or (
-            len(pairs) < 2 * PAIRS and timing_of(pairs).spread > options.spread
+            len(pairs) < most and timing_of(pairs).spread > options.spread
         ):
             error = self.truth.table.about.noise * _normal(
                 key, self.seed, 10 * self._timed[key] + len(pairs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,12 +119,12 @@ class Quick(Noisy):
 
 def test_a_rival_that_fails_is_no_rival(tmp_path: Path) -> None:
     class Broken(Steps):
-        def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
             return [
                 replace(row, timing=None, failure="out of memory")
                 if "fewer_steps" in row.setting
                 else row
-                for row in super().clock(wanted)
+                for row in super().clock(wanted, brief)
             ]
 
     found = decided(tmp_path, Broken(1e-5))

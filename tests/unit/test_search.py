@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Noisy:
         losses = [self.truth(sheet.setting, sheet.cell.setup.steps)[1] for sheet in wanted]
         return [drawing(sheet, loss) for sheet, loss in zip(wanted, losses, strict=True)]
 
-    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
         return [self._timing(cell, setting) for cell, setting in wanted]
 
@@ -109,7 +109,7 @@ class Forbidden:
     def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
         raise AssertionError(f"drawn again: {wanted}")
 
-    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
         raise AssertionError(f"timed again: {wanted}")
 
 
@@ -241,9 +241,9 @@ def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path:
         def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
             return 1.0, response(setting, steps)[1]
 
-        def clock(self, wanted: Wanted) -> list[SpeedRow]:
+        def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
             self.early += sum(setting not in self.drawn for _, setting in wanted)
-            return super().clock(wanted)
+            return super().clock(wanted, brief)
 
     measurer = Useless()
     known = frontier(cell_search(tmp_path), measurer, [1.5, 2.0])

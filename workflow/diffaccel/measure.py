@@ -329,6 +329,7 @@ class Candidate:
         warm: whether this process called it before, so that nothing is left to prepare.
         prompts: how many it is drawn with; None: with all that there are.
         goal: how fast it must be, if that is to become clear.
+        brief: whether few pairs are enough, however much they differ.
     """
 
     setting: SettingDict
@@ -336,6 +337,7 @@ class Candidate:
     warm: bool = False
     prompts: int | None = None
     goal: Goal | None = None
+    brief: bool = False
 
 
 def draw(
@@ -462,7 +464,7 @@ class _Trial:
         if self.failure is not None:
             return False
         goal = self.candidate.goal
-        unsteady = want_more(self.pairs, options)
+        unsteady = want_more(self.pairs, options, brief=self.candidate.brief)
         return unsteady or (goal is not None and goal.wants_more(self.pairs))
 
 

@@ -84,16 +84,22 @@ def drifts(timing: Timing, options: MeasureOptions) -> bool:
     return abs(timing.drift) > 2 * options.spread
 
 
-def want_more(pairs: Sequence[tuple[float, float]], options: MeasureOptions) -> bool:
+def want_more(
+    pairs: Sequence[tuple[float, float]], options: MeasureOptions, *, brief: bool = False
+) -> bool:
     """Whether pairs are too few, without those that do not count, differ too much, or drift; and
-    there may be more."""
+    there may be more.
+
+    Args:
+        brief: however much they differ or drift, few are enough.
+    """
     if len(pairs) >= options.max_pairs:
         return False
     if len(pairs) < options.pairs:
         return True
     timing = timing_of(pairs)
     unsteady = timing.spread > options.spread or drifts(timing, options)
-    return timing.counted < options.pairs or unsteady
+    return timing.counted < options.pairs or (unsteady and not brief)
 
 
 @dataclass(frozen=True)

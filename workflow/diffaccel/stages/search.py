@@ -9,7 +9,7 @@ import functools
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,11 +115,15 @@ class Live:
             for sheet in wanted
         ]
 
-    def clock(self, wanted: Wanted) -> list[SpeedRow]:
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
         from diffaccel.measure import clock
 
         made, references = self._opened
-        return clock(made, [self._candidate(setting) for _, setting in wanted], references)
+        candidates = [
+            dataclasses.replace(self._candidate(setting), brief=digest(setting) in brief)
+            for _, setting in wanted
+        ]
+        return clock(made, candidates, references)
 
 
 @contextlib.contextmanager

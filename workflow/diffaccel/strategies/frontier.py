@@ -26,8 +26,8 @@ Known = list[tuple[Row, Observation]]
 LOG_SPEEDUP = Quantity(
     rise=(0.02, 2.0), curvature=(0.5, 1.0, 2.0), offset=0.05, noise=(0.01, 0.02, 0.04)
 )
-FIRST = (1.0, 0.5, 0.25)
-"""Levels of the first points on the diagonal: the most aggressive corner, then milder ones."""
+FIRST = 0.5
+"""Level of the first point, on the diagonal."""
 GAINED = 1.1
 """Speedup below which the search does not end before it has looked at each axis alone."""
 CAP = 120
@@ -111,7 +111,7 @@ class Frontier(Strategy):
     ) -> list[Point]:
         known = _known(problem.space, history)
         if problem.speeds is None or not known or len(points) != 1:
-            return []  # points asked for together are the first ones
+            return []  # points asked for together are asked for whatever their speed
         row = candidates.row_of(problem.space, points[0])
         forecast = _forecast(problem, known, np.array([row], dtype=np.intp))
         certain = replace(forecast, speed_std=np.full(1, EXACT))
@@ -128,7 +128,7 @@ class Frontier(Strategy):
         if not len(fresh):
             return []
         few = problem.bound and len(problem.space.axes) <= FEW_AXES
-        if few and known and (flips := self._without_one(known, fresh)):
+        if few and known and (flips := self._without_one(problem, pool, fresh)):
             return flips
         forecast = _forecast(problem, known, fresh)
         worths = _total(problem, known, forecast)
@@ -139,22 +139,24 @@ class Frontier(Strategy):
             if problem.speeds is not None:
                 # Levels alone do not tell well enough what gains nothing.
                 fresh = fresh[forecast.reaches(math.exp(MARGIN)) >= MEETING]
-            return self._without_one(known, fresh)[:1]
+            return self._without_one(problem, pool, fresh)[:1]
         return []
 
-    def _without_one(self, known: Known, fresh: candidates.Indices) -> list[Row]:
+    def _without_one(
+        self, problem: Problem, pool: candidates.Indices, fresh: candidates.Indices
+    ) -> list[Row]:
         """The most aggressive corner with one axis at its mildest: which of them costs the loss,
-        and which the speed. The first points lie on the diagonal and cannot tell; of few axes it is
-        asked at once, of many where all together gain nothing."""
-        corner, _ = known[0]
+        and which the speed. A point on the diagonal cannot tell; of few axes it is asked at once,
+        of many where all together gain nothing."""
+        corner = candidates.toward(problem.space, pool, 1.0)
         flips = {(*corner[:axis], 0, *corner[axis + 1 :]) for axis in range(len(corner))}
         return [row for row in map(tuple, fresh.tolist()) if row in flips]
 
     def _begin(self, problem: Problem, pool: candidates.Indices) -> list[Row]:
-        """The allowed points nearest to some on the diagonal; none where something is known."""
+        """The allowed point in the middle of the diagonal; none where something is known."""
         if problem.informed or not len(pool):
             return []
-        return list(dict.fromkeys(candidates.toward(problem.space, pool, level) for level in FIRST))
+        return [candidates.toward(problem.space, pool, FIRST)]
 
     def _fresh(
         self, problem: Problem, known: Known, pool: candidates.Indices
