@@ -1,15 +1,17 @@
 """How often is a verdict on a loss wrong, and how many prompts does it take?
 
-Takes a results folder. Each setting that was drawn with all prompts is a population: its pairs of
-scores are drawn from anew, and looked at as a search does. Once as they are, where the truth is the
-loss over the whole population; and once moved so that the loss is the limit itself, where whatever
-is said to be clear is wrong. Run by ``python -m benchmarks.verdicts results/<platform>``.
+Takes the results of a platform, or the tables on which searches are replayed. Each setting that was
+drawn with all prompts is a population: its pairs of scores are drawn from anew, and looked at as a
+search does. Once as they are, where the truth is the loss over the whole population; and once moved
+so that the loss is the limit itself, where whatever is said to be clear is wrong. Run by ``python
+-m benchmarks.verdicts``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.search import tables
 from diffaccel.journal import Journal
 from diffaccel.jsonio import read_record
 from diffaccel.measure import loss_of
@@ -25,6 +28,7 @@ from diffaccel.metrics import SCORE
 from diffaccel.records import Baseline, Drawing
 from diffaccel.sequential import Looks
 
+TABLES = Path(__file__).parent / "search" / "nvidia-h100-80gb-hbm3"
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Pairs = tuple[Floats, Floats]
@@ -35,8 +39,23 @@ NEAR = 0.005
 """How near to the limit a loss is that 32 prompts can hardly tell from it."""
 
 
-def populations(results: Path) -> Iterator[Pairs]:
+def populations(folder: Path) -> Iterator[Pairs]:
     """Scores of the baseline and of each setting, over the same prompts."""
+    return of_tables(folder) if tables.tables(folder) else of_results(folder)
+
+
+def of_tables(folder: Path) -> Iterator[Pairs]:
+    """Those of all settings in a folder's tables."""
+    for path in tables.tables(folder):
+        table = tables.read(path)
+        plain = np.array(table.baseline.scores[SCORE])
+        for row in itertools.chain.from_iterable(table.rows.values()):
+            if row.failure is None:
+                yield plain, np.array(row.scores)
+
+
+def of_results(results: Path) -> Iterator[Pairs]:
+    """Those of all settings that searches drew on a platform."""
     for path in sorted(results.glob("baseline/*.json")):
         baseline = read_record(Baseline, path)
         plain = np.array(baseline.scores[SCORE])
@@ -75,12 +94,20 @@ def look(pairs: Pairs, looks: Looks, true_loss: float, chosen: Indices, count: C
     count.wrong_near += wrong and abs(true_loss - LIMIT) < NEAR
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
-    parser.add_argument("results", type=Path, help="folder of a platform's results")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=TABLES,
+        help="of a platform's results, or of its tables (%(default)s)",
+    )
     parser.add_argument("--batch", type=int, default=8, help="prompts at the first look")
-    args = parser.parse_args()
-    known = [pairs for pairs in populations(args.results) if np.ptp(pairs[1] - pairs[0]) > 0]
+    args = parser.parse_args(argv)
+    known = [pairs for pairs in populations(args.folder) if np.ptp(pairs[1] - pairs[0]) > 0]
+    if not known:
+        parser.error(f"{args.folder} has neither tables nor drawings with all prompts")
     table = Table(title=f"{len(known)} settings, limit {LIMIT:.0%}", box=None, title_justify="left")
     for name in ("prompts", "at the limit: below", "not below", "as they are: clear", "wrong"):
         table.add_column(name, justify="right")
