@@ -26,8 +26,8 @@ Known = list[tuple[Row, Observation]]
 LOG_SPEEDUP = Quantity(
     rise=(0.02, 2.0), curvature=(0.5, 1.0, 2.0), offset=0.05, noise=(0.01, 0.02, 0.04)
 )
-FIRST = 0.5
-"""Level of the first point, on the diagonal."""
+MIDDLE = 0.5
+"""Level on each axis of the first point."""
 GAINED = 1.1
 """Speedup below which the search does not end before it has looked at each axis alone."""
 CAP = 120
@@ -119,11 +119,11 @@ class Frontier(Strategy):
         return list(points) if hoped and forecast.speed_std[0] > UNSURE else []
 
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
-        """What to measure next: what is left of the first points, then one at a time."""
+        """What to measure next: where nothing is known the middle of the diagonal, then what is worth
+        it, one at a time."""
         pool = candidates.pool(problem.space, problem.seed)
-        done = {row for row, _ in known}
-        if first := [row for row in self._begin(problem, pool) if row not in done]:
-            return first
+        if len(pool) and not known and not problem.informed:
+            return [candidates.toward(problem.space, pool, MIDDLE)]
         fresh = self._fresh(problem, known, pool)
         if not len(fresh):
             return []
@@ -151,12 +151,6 @@ class Frontier(Strategy):
         corner = candidates.toward(problem.space, pool, 1.0)
         flips = {(*corner[:axis], 0, *corner[axis + 1 :]) for axis in range(len(corner))}
         return [row for row in map(tuple, fresh.tolist()) if row in flips]
-
-    def _begin(self, problem: Problem, pool: candidates.Indices) -> list[Row]:
-        """The allowed point in the middle of the diagonal; none where something is known."""
-        if problem.informed or not len(pool):
-            return []
-        return [candidates.toward(problem.space, pool, FIRST)]
 
     def _fresh(
         self, problem: Problem, known: Known, pool: candidates.Indices
