@@ -90,9 +90,9 @@ class Want:
 
 
 Wants = Iterator[list[Want]]
-"""What a cell wants, again and again until it is decided, by what is known when it is asked. What is
-to be drawn must have been when the next list is asked for; what is to be timed may have to wait as
-long as other cells draw, and is asked for again if it is still wanted then."""
+"""What a cell wants, again and again until it is decided, by what is known when it is asked. What
+is to be drawn must have been when the next list is asked for; what is to be timed may have to wait
+as long as other cells draw, and is asked for again if it is still wanted then."""
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,8 @@ class Frontier(Strategy):
         return list(points) if hoped and forecast.speed_std[0] > UNSURE else []
 
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
-        """What to measure next: where nothing is known the middle of the diagonal, then what is worth
-        it, one at a time."""
+        """What to measure next: the middle of the diagonal where nothing is known, then what is
+        worth it, one at a time."""
         pool = candidates.pool(problem.space, problem.seed)
         if len(pool) and not known and not problem.informed:
             return [candidates.toward(problem.space, pool, MIDDLE)]
