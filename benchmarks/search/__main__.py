@@ -202,6 +202,7 @@ def do_live(args: argparse.Namespace) -> bool:
     """Measures the grid of an experiment here, thinned for combinations, and replays the product's
     strategies on it; exit status 1 where the default one misses what is expected of it."""
     from benchmarks.search import page, results
+    from benchmarks.search.tables import read, tables
 
     experiment = Experiment(config.read(args.experiment))
     args.work = Path(experiment.config.results) / experiment.platform / "bench"
@@ -213,7 +214,8 @@ def do_live(args: argparse.Namespace) -> bool:
     do_replay(args)
     stored = read_json(args.tables / args.platform / REPLAY)
     known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
-    print(page.cells_part(known))
+    measured = [read(path) for path in tables(args.tables / args.platform)]
+    print(page.cells_part(known, page.oracle(measured, args.batch)))
     own = [each for each in known if each.strategy == results.REFERENCE]
     good = all(
         results.median(each.regret) <= ALLOWED_REGRET
