@@ -348,9 +348,9 @@ Medians over cells and {seeds} seeds, in brackets the worst. A seed decides the 
 and what a strategy draws.
 
 - GPU-seconds: until the bound and all targets are decided. Prompts are drawn {batch} a call, as on
-  full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds, up to
-  twice as many while they differ, of a plain call, shared by what is timed in it, and one of each
-  setting.
+  full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds of a
+  plain call, shared by what is timed in it, and one of each setting; up to twice as many while they
+  differ, for who times all and for what is timed again.
 - Of exhaustive: of what it takes to draw all settings with all prompts, and to time them.
 - Full measurement: the mean cost of one setting, drawn and timed.
 - Regret of the bound: the share of the largest speedup within the limit that the chosen setting
