@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before numpy is imported, here and in the processes that are started: they share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +28,10 @@ from diffaccel import config, devices
 from diffaccel.errors import InputError
 from diffaccel.jsonio import SCHEMA, parse, read_json, to_json, write_text
 from diffaccel.plan import Experiment
+
+if TYPE_CHECKING:
+    from benchmarks.search.results import Summary
+    from benchmarks.search.tables import Table
 
 DATA = Path(__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
@@ -165,20 +169,27 @@ def _compact(head: dict[str, object], summaries: list[dict[str, Any]]) -> str:
 
 def do_report(args: argparse.Namespace) -> bool:
     """Writes the page and the plot of the platform that has tables."""
-    from benchmarks.search import live, page, results
-    from benchmarks.search.tables import read, tables
+    from benchmarks.search import live, page
 
     for folder in platforms(args):
-        stored = read_json(folder / REPLAY)
-        known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
-        measured = [read(path) for path in tables(folder)]
+        known, measured, batch = _replayed(folder)
         data = f"benchmarks/search/{folder.name}"
         decided = live.kept(folder / SESSIONS)
-        text = page.page(known, measured, decided, data, stored["batch"])
+        text = page.page(known, measured, decided, data, batch)
         write_text(args.docs / "search-benchmark.md", text)
         page.plot(known, args.docs / "search-benchmark.png")
         print(args.docs / "search-benchmark.md")
     return True
+
+
+def _replayed(folder: Path) -> tuple[list[Summary], list[Table], int]:
+    """What replays gave, the tables that they are of, and prompts a call."""
+    from benchmarks.search.results import Summary
+    from benchmarks.search.tables import read, tables
+
+    stored = read_json(folder / REPLAY)
+    known = [parse(Summary, each, REPLAY) for each in stored["summaries"]]
+    return known, [read(path) for path in tables(folder)], stored["batch"]
 
 
 def platforms(args: argparse.Namespace) -> list[Path]:
@@ -202,7 +213,6 @@ def do_live(args: argparse.Namespace) -> bool:
     """Measures the grid of an experiment here, thinned for combinations, and replays the product's
     strategies on it; exit status 1 where the default one misses what is expected of it."""
     from benchmarks.search import page, results
-    from benchmarks.search.tables import read, tables
 
     experiment = Experiment(config.read(args.experiment))
     args.work = Path(experiment.config.results) / experiment.platform / "bench"
@@ -212,10 +222,8 @@ def do_live(args: argparse.Namespace) -> bool:
     if not (record.record(plans_of(args), args.workers, 1e6) and do_collect(args)):
         return False
     do_replay(args)
-    stored = read_json(args.tables / args.platform / REPLAY)
-    known = [parse(results.Summary, each, REPLAY) for each in stored["summaries"]]
-    measured = [read(path) for path in tables(args.tables / args.platform)]
-    print(page.cells_part(known, page.oracle(measured, args.batch)))
+    known, measured, batch = _replayed(args.tables / args.platform)
+    print(page.cells_part(known, page.oracle(measured, batch)))
     own = [each for each in known if each.strategy == results.REFERENCE]
     good = all(
         results.median(each.regret) <= ALLOWED_REGRET

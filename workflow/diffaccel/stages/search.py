@@ -91,12 +91,15 @@ class Live:
         made.call(made.plain, made.batches()[0])  # warm-up
         return made, bench.load_images(self._folder, baseline)
 
-    def _candidate(self, setting: SettingDict, prompts: int | None = None) -> Candidate:
+    def _candidate(
+        self, setting: SettingDict, prompts: int | None = None, brief: bool = False
+    ) -> Candidate:
         from diffaccel.measure import Candidate
 
         made, _ = self._opened
         applied = functools.partial(made.accelerated, setting)
-        return Candidate(setting, applied, digest(setting) in self._warm, prompts)
+        warm = digest(setting) in self._warm
+        return Candidate(setting, applied, warm, prompts, brief=brief)
 
     def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
         from diffaccel.measure import draw
@@ -119,10 +122,7 @@ class Live:
         from diffaccel.measure import clock
 
         made, references = self._opened
-        candidates = [
-            dataclasses.replace(self._candidate(setting), brief=digest(setting) in brief)
-            for _, setting in wanted
-        ]
+        candidates = [self._candidate(s, brief=digest(s) in brief) for _, s in wanted]
         return clock(made, candidates, references)
 
 
