@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffaccel.pairs import Goal, drift, outliers, timing_of
+from diffaccel.pairs import Goal, drift, outliers, timing_of, want_more
+from diffaccel.records import MeasureOptions
 from diffaccel.sequential import doubling
 
 
@@ -31,6 +32,24 @@ def test_a_pair_far_from_the_others_does_not_count(ratios: list[float], odd: lis
     kept = [ratio for index, ratio in enumerate(ratios) if index not in odd]
     assert timing.speedup == pytest.approx(np.median(kept))
     assert timing.baseline == ratios  # all are in the record
+
+
+@pytest.mark.parametrize(
+    ("ratios", "thorough", "brief"),
+    [
+        ([2.0, 2.0], True, True),  # too few
+        ([2.0, 2.01, 2.02], False, False),
+        ([2.0, 3.0, 4.0], True, False),  # they differ, and drift
+        ([2.0, 2.01, 2.8], True, True),  # too few that count
+        ([2.0, 3.0, 4.0, 5.0], False, False),  # there are no more
+    ],
+)
+def test_a_brief_timing_is_over_however_much_the_pairs_differ(
+    ratios: list[float], thorough: bool, brief: bool
+) -> None:
+    options = MeasureOptions(pairs=3, max_pairs=4, spread=0.03)
+    assert want_more(pairs(ratios), options) is thorough
+    assert want_more(pairs(ratios), options, brief=True) is brief
 
 
 def test_one_slow_call_of_five_moves_nothing() -> None:

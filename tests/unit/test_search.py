@@ -166,6 +166,25 @@ def test_the_bound_is_timed_until_it_is_known_and_the_first_time_does_not_count(
     assert counts[0] == 2 < counts[1] <= MOST
 
 
+@pytest.mark.parametrize("strategy", ["frontier", "exhaustive"])
+def test_only_the_first_timing_is_brief_and_none_where_all_are_timed(
+    tmp_path: Path, strategy: str
+) -> None:
+    asked: dict[str, list[bool]] = {}
+
+    class Watched(Noisy):
+        def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+            for _, setting in wanted:
+                asked.setdefault(digest(setting), []).append(digest(setting) in brief)
+            return super().clock(wanted, brief)
+
+    frontier(cell_search(tmp_path, SearchOptions(strategy)), Watched(0, 0.05))
+    assert max(map(len, asked.values())) > 1
+    first = strategy == "frontier"
+    for one, *others in asked.values():
+        assert one is first and not any(others)
+
+
 def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
     """Over many searches the bound is, on average, not faster than its setting really is."""
     excess = []
