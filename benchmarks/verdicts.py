@@ -1,10 +1,11 @@
-"""How often is a verdict on a loss wrong, and how many prompts does it take?
+"""How often is a verdict on a loss wrong, how many prompts does it take, and does the interval of
+a loss hold the true loss as often as it says?
 
-Takes the results of a platform, or the tables on which searches are replayed. Each setting that was
-drawn with all prompts is a population: its pairs of scores are drawn from anew, and looked at as a
-search does. Once as they are, where the truth is the loss over the whole population; and once moved
-so that the loss is the limit itself, where whatever is said to be clear is wrong. Run by ``python
--m benchmarks.verdicts``.
+Takes the results of a platform, or the tables on which searches are replayed. Each candidate that
+was evaluated with all prompts is a population: pairs of scores are sampled from it with
+replacement, and analysed as a search does. Once as they are, where the truth is the loss over the
+whole population; and once moved so that the loss is the limit itself, where whatever is said to be
+clear is wrong. Run by ``python -m benchmarks.verdicts``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.table import Table
 from benchmarks.search import tables
 from diffaccel.journal import Journal
 from diffaccel.jsonio import read_record
-from diffaccel.measure import loss_of
+from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
 from diffaccel.records import Baseline, Drawing
 from diffaccel.sequential import Looks
@@ -35,6 +36,9 @@ Pairs = tuple[Floats, Floats]
 LIMIT = 0.02
 PLANS = ((16, 16), (16, 32), (16, 64), (32, 32), (32, 64))
 """Usual and most prompts."""
+SAMPLES = (8, 16, 32)
+"""Prompts of an interval."""
+CONFIDENCE = 0.95
 NEAR = 0.005
 """How near to the limit a loss is that 32 prompts can hardly tell from it."""
 
@@ -108,13 +112,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = [pairs for pairs in populations(args.folder) if np.ptp(pairs[1] - pairs[0]) > 0]
     if not known:
         parser.error(f"{args.folder} has neither tables nor drawings with all prompts")
+    console = Console(width=120)
+    console.print(verdicts(known, args.batch))
+    console.print(coverage(known))
+
+
+def verdicts(known: Sequence[Pairs], batch: int) -> Table:
+    """What is said of the populations, and how much of it is wrong."""
     table = Table(title=f"{len(known)} settings, limit {LIMIT:.0%}", box=None, title_justify="left")
     for name in ("prompts", "at the limit: below", "not below", "as they are: clear", "wrong"):
         table.add_column(name, justify="right")
     table.add_column(f"wrong beyond {NEAR:.1%} of the limit", justify="right")
     table.add_column("prompts drawn", justify="right")
     for usual, most in PLANS:
-        looks, random = Looks(args.batch, usual, most, 0.95), np.random.default_rng(0)
+        looks, random = Looks(batch, usual, most, CONFIDENCE), np.random.default_rng(0)
         null, real = Count(), Count()
         for plain, accelerated in known:
             chosen = random.integers(0, len(plain), most)
@@ -127,11 +138,36 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{null.below / null.looked:.1%}",
             f"{null.above / null.looked:.1%}",
             f"{(real.below + real.above) / real.looked:.0%}",
-            f"{real.wrong / real.looked:.1%}",
-            f"{(real.wrong - real.wrong_near) / real.looked:.1%}",
+            f"{real.wrong / real.looked:.2%}",
+            f"{(real.wrong - real.wrong_near) / real.looked:.2%}",
             f"{real.prompts / real.looked:.1f}",
         )
-    Console(width=120).print(table)
+    return table
+
+
+def coverage(known: Sequence[Pairs]) -> Table:
+    """How often the interval of a loss holds the true one."""
+    table = Table(
+        title=f"The {CONFIDENCE:.0%} interval of the loss", box=None, title_justify="left"
+    )
+    for name in ("prompts", "holds it", "it is below", "it is above", "width, median"):
+        table.add_column(name, justify="right")
+    for count in SAMPLES:
+        random, below, above, widths = np.random.default_rng(0), 0, 0, []
+        for plain, accelerated in known:
+            chosen = random.integers(0, len(plain), count)
+            truth = loss_of(plain.tolist(), accelerated.tolist())
+            sampled = plain[chosen].tolist(), accelerated[chosen].tolist()
+            low, high = loss_interval(*sampled, CONFIDENCE)
+            below, above = below + (truth < low), above + (truth > high)
+            widths.append(high - low)
+        missed = below + above
+        table.add_row(
+            str(count),
+            *(f"{each / len(known):.1%}" for each in (len(known) - missed, below, above)),
+            f"{float(np.median(widths)):.1%}",
+        )
+    return table
 
 
 if __name__ == "__main__":

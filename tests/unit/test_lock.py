@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
@@ -31,3 +34,28 @@ def test_the_pins_are_what_the_project_allows() -> None:
         version = found.get(canonicalize_name(requirement.name))
         assert version is not None, f"run `make lock`: {requirement.name} is not pinned"
         assert requirement.specifier.contains(version), f"run `make lock`: {requirement}"
+
+
+def test_what_the_package_imports_it_depends_on() -> None:
+    """An installed package has its dependencies alone, not those of its developers."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {canonicalize_name(Requirement(each).name) for each in project["dependencies"]}
+    providers = packages_distributions()
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "workflow").rglob("*.py")
+        for name in imported(path) - sys.stdlib_module_names - {"diffaccel"}
+        if declared.isdisjoint(map(canonicalize_name, providers.get(name, [name])))
+    }
+    assert not missing
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the modules that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found

@@ -28,6 +28,7 @@ from diffaccel.measure import (
     Generate,
     MeasureError,
     check_baseline,
+    check_scores,
     draw,
     image_digests,
     loss_interval,
@@ -98,7 +99,8 @@ def baseline_of(made: Bench) -> tuple[Baseline, np.ndarray]:
         facts=PipelineFacts("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4)),
         prompts=made.prompts,
         scores=run.scores,
-        shuffled_score=run.shuffled_score,
+        shuffled_score=float(np.mean(run.shuffled_scores)),
+        shuffled_scores=run.shuffled_scores,
         seconds=run.seconds,
         image_digests=image_digests(run.images),
         date="",
@@ -295,7 +297,17 @@ def test_a_score_that_knows_nothing_is_refused() -> None:
     assert reason is not None
     mean = np.mean(record.scores["clip_score"])
     assert f"{mean:.2f}" in reason and f"{record.shuffled_score:.2f}" in reason
-    assert check_baseline(replace(record, shuffled_score=mean / 2)) is None
+    own = record.scores["clip_score"]
+    assert check_baseline(replace(record, shuffled_scores=[each / 2 for each in own])) is None
+
+
+def test_a_score_is_compared_image_by_image() -> None:
+    """Captions differ in how high they score at all: that is no doubt of the images."""
+    own = [40.0, 60.0, 80.0, 100.0]
+    assert check_scores(own, [each - 5 - number / 10 for number, each in enumerate(own)]) is None
+    # Just as far on average, but the other's prompt fits as well.
+    reason = check_scores(own, [100.0, 75.0, 50.0, 35.0])
+    assert reason is not None and "70.00" in reason and "65.00" in reason
 
 
 def test_loss_of_means() -> None:

@@ -330,7 +330,7 @@ def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: P
     opened = cell_search(tmp_path)
     opened.baseline = replace(
         BASELINE,
-        prompts=["a"] * 64,
+        prompts=[f"a {number}" for number in range(64)],
         scores={"clip_score": [80.0, 81.0] * 32},
         options=MeasureOptions(max_prompts=64),
     )

@@ -40,6 +40,7 @@ from diffaccel.records import (
     Setup,
     SpeedRow,
 )
+from diffaccel.sequential import SkewedMean, clustered
 from diffaccel.watch import PLAIN, Watch
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ Applied = Callable[[], AbstractContextManager[Generate]]
 """Puts an accelerator on, gives what to call, and takes it off again."""
 T = TypeVar("T")
 
-_BOOTSTRAP_DRAWS = 2000
 _CLEARLY = 3.0
 """Standard errors by which a baseline must score above shuffled prompts."""
 
@@ -231,7 +231,7 @@ class BaselineRun:
 
     images: Images
     scores: dict[str, list[float]]
-    shuffled_score: float
+    shuffled_scores: list[float]
     seconds: list[float]
 
 
@@ -248,8 +248,8 @@ def measure_baseline(bench: Bench) -> BaselineRun:
                 seconds.append(made.seconds)
     together = np.concatenate(images)
     with bench.device.beside():
-        scores, shuffled = bench.score(together, None), _shuffled_score(bench, together)
-    if reason := _unscored({**scores, "shuffled": [shuffled]}):
+        scores, shuffled = bench.score(together, None), _shuffled_scores(bench, together)
+    if reason := _unscored({**scores, "shuffled": shuffled}):
         raise MeasureError(
             f"{bench.setup.slug}: the plain pipeline's scores are {reason}: check the model, its "
             f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
@@ -264,18 +264,20 @@ def _unscored(scores: Mapping[str, Sequence[float]]) -> str | None:
     return f"not a number: {', '.join(listed)}" if listed else None
 
 
-def _shuffled_score(bench: Bench, images: Images) -> float:
-    """Mean score of each image with the prompt of the image before it."""
+def _shuffled_scores(bench: Bench, images: Images) -> list[float]:
+    """Of each image with the prompt of the image before it."""
     others = bench.prompts[-1:] + bench.prompts[:-1]
-    return float(np.mean(bench.metrics[SCORE](images, others, None)))
+    return bench.metrics[SCORE](images, others, None)
 
 
 def check_baseline(baseline: Baseline) -> str | None:
     """Why a baseline cannot carry a relative loss, or None; see `check_scores`."""
-    return check_scores(baseline.scores[SCORE], baseline.shuffled_score)
+    own = baseline.scores[SCORE]
+    # Records of before hold the mean alone.
+    return check_scores(own, baseline.shuffled_scores or [baseline.shuffled_score] * len(own))
 
 
-def check_scores(own: Sequence[float], shuffled: float) -> str | None:
+def check_scores(own: Sequence[float], shuffled: Sequence[float]) -> str | None:
     """Why a relative loss of scores would mean nothing, or None.
 
     Images must fit their own prompts clearly better than each other's: where they do not, the score
@@ -283,19 +285,19 @@ def check_scores(own: Sequence[float], shuffled: float) -> str | None:
 
     Args:
         own: of each image with its prompt.
-        shuffled: mean score with each other's prompts.
+        shuffled: of each image with another's prompt, in the same order.
     """
-    scores = np.array(own)
-    if len(scores) < 2:
-        return f"{len(scores)} prompt(s) cannot tell a loss from noise; use at least 2"
-    error = float(scores.std(ddof=1) / math.sqrt(len(scores)))
-    if scores.mean() - shuffled > _CLEARLY * error:
+    if len(own) < 2:
+        return f"{len(own)} prompt(s) cannot tell a loss from noise; use at least 2"
+    better = np.asarray(own) - np.asarray(shuffled)
+    error = float(better.std(ddof=1) / math.sqrt(len(better)))
+    if better.mean() > _CLEARLY * error:
         return None
     return (
-        f"the baseline's images score {scores.mean():.2f} with their own prompts and "
-        f"{shuffled:.2f} with each other's (standard error {error:.2f}): the score "
-        "does not tell whether an image fits its prompt, so a loss of it would mean nothing. "
-        "Check the model, the scorer and the prompts"
+        f"the baseline's images score {np.mean(own):.2f} with their own prompts and "
+        f"{np.mean(shuffled):.2f} with each other's (standard error of the difference "
+        f"{error:.2f}): the score does not tell whether an image fits its prompt, so a loss of it "
+        "would mean nothing. Check the model, the scorer and the prompts"
     )
 
 
@@ -306,19 +308,28 @@ def loss_of(baseline: Sequence[float], accelerated: Sequence[float]) -> float:
 
 
 def loss_interval(
-    baseline: Sequence[float], accelerated: Sequence[float], confidence: float
+    baseline: Sequence[float],
+    accelerated: Sequence[float],
+    confidence: float,
+    prompts: Sequence[str] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the relative loss, over prompts drawn in pairs.
+    """Confidence interval of the relative loss, by Hall's transformation of its studentized value;
+    the loss, a ratio of means, is taken as linear around its value (the delta method).
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    Args:
+        baseline, accelerated: scores of the same prompts and seeds.
+        prompts: where one is there several times, with other seeds, its images count as one
+            observation; None: all differ.
     """
     first, second = np.asarray(baseline), np.asarray(accelerated)
-    draws = np.random.default_rng(0).integers(0, len(first), (_BOOTSTRAP_DRAWS, len(first)))
-    means = first[draws].mean(axis=1)
-    losses = (means - second[draws].mean(axis=1)) / means
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(losses, [tail, 1 - tail])
-    return float(low), float(high)
+    loss = loss_of(baseline, accelerated)
+    if len(first) < 2:
+        return loss, loss
+    each = (first - second - loss * first) / first.mean()
+    if prompts is not None and len(set(prompts)) > 1:
+        each = clustered(each, prompts)
+    low, high = SkewedMean.of(each).interval(confidence)
+    return loss + low, loss + high
 
 
 @dataclass(frozen=True)
@@ -386,7 +397,9 @@ def draw(
     return Drawing(
         setting=candidate.setting,
         loss=loss_of(plain, scores[SCORE]),
-        loss_interval=loss_interval(plain, scores[SCORE], bench.options.confidence),
+        loss_interval=loss_interval(
+            plain, scores[SCORE], bench.options.confidence, bench.prompts[: len(plain)]
+        ),
         scores=scores,
         means={name: float(np.mean(values)) for name, values in scores.items()},
         first_call=first_call,

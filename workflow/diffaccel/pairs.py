@@ -5,7 +5,6 @@ All of it is in logarithms of the pairs' ratios: twice as fast is as far off as 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ FAR = 3.5
 """Modified z-score from which a pair is an outlier: its distance from the median, in standard
 deviations as the median distance tells them. Source: Iglewicz and Hoaglin, "How to Detect and
 Handle Outliers", 1993, section 3.3."""
-NORMAL = 1.4826
-"""Standard deviation of a normal distribution over the median distance from its median."""
 STILL = 0.01
 """Standard deviation that is taken to be there at least: few pairs may agree by chance."""
 FEWEST = 3
@@ -58,8 +55,10 @@ def outliers(logs: Floats) -> list[int]:
     """Which pairs are too far from the others to be of the same kind; never half of them."""
     if len(logs) < FEWEST:
         return []
+    from scipy.stats import median_abs_deviation
+
     distances = np.abs(logs - np.median(logs))
-    scale = max(NORMAL * float(np.median(distances)), STILL)
+    scale = max(float(median_abs_deviation(logs, scale="normal")), STILL)
     return [int(index) for index in np.flatnonzero(distances > FAR * scale)]
 
 
@@ -72,11 +71,13 @@ def drift(logs: Floats) -> float:
     """
     if len(logs) < FEWEST:
         return 0.0
-    couples = list(itertools.combinations(range(len(logs)), 2))
-    slopes = np.array([(logs[later] - logs[early]) / (later - early) for early, later in couples])
-    if abs(np.sign(slopes).mean()) < TREND:
+    from scipy.stats import kendalltau, theilslopes
+
+    order = np.arange(len(logs))
+    # Ties are no steps at all: tau-a, which counts all couples.
+    if abs(float(kendalltau(order, logs, variant="b").statistic)) < TREND:
         return 0.0
-    return float(np.expm1(np.median(slopes) * (len(logs) - 1)))
+    return float(np.expm1(theilslopes(logs, order).slope * (len(logs) - 1)))
 
 
 def drifts(timing: Timing, options: MeasureOptions) -> bool:
@@ -135,7 +136,7 @@ class Goal:
         else:
             return True
         above = (logs - math.log(1 - TOLERANCE)).tolist()
-        return positive(trimmed(above), (1 - self.confidence) / len(self.looks))
+        return positive(*trimmed(above), (1 - self.confidence) / len(self.looks))
 
     def wants_more(self, pairs: Sequence[tuple[float, float]]) -> bool:
         """Whether more pairs may tell: at a look, where it is not clear, and up to the next."""

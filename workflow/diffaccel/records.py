@@ -142,6 +142,7 @@ class Baseline:
         facts: what search spaces depend on.
         scores: per prompt, by metric name.
         shuffled_score: mean score with each image given another image's prompt.
+        shuffled_scores: of each image; none in records of before.
         seconds: times of whole calls of ``spec.batch_size`` prompts.
         image_digests: hash of each image's pixels.
         warnings: what a reader should know, e.g. a smaller batch than was asked for.
@@ -161,6 +162,7 @@ class Baseline:
     image_digests: list[str]
     date: str
     warnings: list[str] = field(default_factory=list)
+    shuffled_scores: list[float] = field(default_factory=list)
 
     def about(self) -> dict[str, Any]:
         """What its digest is of, as JSON: inputs by their hashes, and in words."""
@@ -184,7 +186,8 @@ class Baseline:
     def looks(self) -> Looks:
         """When to look whether a loss is below a limit."""
         options = self.options
-        return Looks(self.spec.batch_size, options.prompts, len(self.prompts), options.confidence)
+        count, prompts = len(self.prompts), tuple(self.prompts)
+        return Looks(self.spec.batch_size, options.prompts, count, options.confidence, prompts)
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class Drawing:
 
     Args:
         loss: relative loss of the mean score; negative where the accelerated one scores higher.
-        loss_interval: bootstrap interval of the loss over the prompts.
+        loss_interval: confidence interval of the loss over the prompts.
         scores: per prompt, by metric name.
         means: mean per metric.
         first_call: seconds of putting it on and calling it once; compiling is part of it.

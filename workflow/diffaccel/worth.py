@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from diffaccel import pareto
 from diffaccel.losses import scaled
@@ -53,29 +54,19 @@ class Forecast:
     def within(self) -> Floats:
         """Probability that the loss is below the limit."""
         off = self.loss_limit - self.loss
-        usual = below(off / self.loss_std)
-        return usual + self.wild * (below(off / WILD_STD) - usual)
+        usual = ndtr(off / self.loss_std)
+        return usual + self.wild * (ndtr(off / WILD_STD) - usual)
 
     def reaches(self, speedup: float) -> Floats:
         """Probability of at least that speedup."""
-        return below((self.speed - math.log(speedup)) / self.speed_std)
-
-
-def below(z: Floats) -> Floats:
-    """The normal distribution's cumulative probability (logistic approximation, error < 2e-4).
-
-    Source: Page, "Approximations to the cumulative normal function", Applied Statistics 26, 1977.
-    """
-    z = np.clip(z, -8, 8)
-    result: Floats = 1 / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * z * (1 + 0.044715 * z**2)))
-    return result
+        return ndtr((self.speed - math.log(speedup)) / self.speed_std)
 
 
 def excess(mean: Floats, std: Floats) -> Floats:
     """Expected value of max(0, X) for a normal X: expected improvement."""
     z = mean / std
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    return np.maximum(0.0, mean * below(z) + std * density)
+    return np.maximum(0.0, mean * ndtr(z) + std * density)
 
 
 def worth(problem: Problem, history: Sequence[pareto.Measured], f: Forecast) -> list[Floats]:

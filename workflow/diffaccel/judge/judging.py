@@ -328,7 +328,7 @@ class Court:
             }
             before = self.metrics[SCORE](references, drawn.prompts, None)
             others = drawn.prompts[-2:] + drawn.prompts[:-2]
-            shuffled = float(np.mean(self.metrics[SCORE](references, others, None)))
+            shuffled = self.metrics[SCORE](references, others, None)
         if problem := check_scores(before, shuffled):
             raise MeasureError(problem)
         timing = timing_of(drawn.fair_pairs())
