@@ -127,6 +127,11 @@ def get_heldout_files(wildcards):
     return EXPERIMENT.heldout(get_setup(wildcards))[1]
 
 
+def get_verify_budget(wildcards):
+    seconds = EXPERIMENT.config.verify.budget
+    return "" if seconds is None else f"--budget {seconds}"
+
+
 def get_task_baseline(wildcards):
     return f"{R}/baseline/{TASKS[wildcards.task].cell.setup.slug}.json"
 

@@ -255,7 +255,9 @@ def test_it_is_timed_until_it_is_clear_whether_a_goal_is_reached() -> None:
     record, images = baseline_of(made)
     looks = doubling(OPTIONS.pairs, OPTIONS.max_pairs, 12)
     candidates = [
-        Candidate({"a": {"n": n}}, putting_on(made, pipe), goal=Goal(looks, 0.95, speedup=asked))
+        Candidate(
+            {"a": {"n": n}}, putting_on(made, pipe), goals=(Goal(looks, 0.95, speedup=asked),)
+        )
         for n, (pipe, asked) in enumerate([(Wavering(), 1.05), (Recorder(seconds=0.01), 1.5)])
     ]
     wavering, fast = (row.timing for row in measure(made, record, images, candidates))

@@ -105,6 +105,7 @@ def _code(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
+    from diffaccel.budget import Budget
     from diffaccel.stages import verify
 
     with writing(args.journal):
@@ -117,6 +118,7 @@ def _verify(args: argparse.Namespace) -> None:
             args.max_pairs,
             args.heldout,
             args.watch,
+            Budget(args.budget),
         )
     write_record(args.out, proof)
 
@@ -457,6 +459,11 @@ def _add_stages(commands: Any) -> None:
         "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
         "--journal": {"type": Path, "help": "the journal; it is appended to"},
         "--max-pairs": {"type": int, "help": "timed pairs of a script at most"},
+        "--budget": {
+            "type": float,
+            "required": False,
+            "help": "seconds; none: as long as it takes",
+        },
         "--heldout": {"type": int, "help": "how many prompts to prove scripts on besides"},
         "--journals": {"type": Path, "help": "folder of the cells' journals; they are appended to"},
     }
@@ -473,7 +480,7 @@ def _add_stages(commands: Any) -> None:
             _verify,
             (
                 *("--found", "--baseline", "--images", "--scripts", "--journal"),
-                *("--max-pairs", "--heldout"),
+                *("--max-pairs", "--heldout", "--budget"),
             ),
             "run scripts and measure them again",
         ),
@@ -483,7 +490,7 @@ def _add_stages(commands: Any) -> None:
     for name, (function, required, text) in stages.items():
         command = commands.add_parser(name, help=text, description=text)
         for flag in required:
-            command.add_argument(flag, required=True, **inputs[flag])
+            command.add_argument(flag, **{"required": True, **inputs[flag]})
         command.add_argument("--out", type=Path, required=True, help="the file to write")
         command.add_argument("--log", type=Path, help="file that gets what is logged")
         command.set_defaults(function=function)

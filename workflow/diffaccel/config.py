@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,9 +43,23 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _seconds(value: Any) -> Any:
+    """``20m`` and the like as seconds; of numbers these are seconds already."""
+    units = {"s": 1, "m": 60, "min": 60, "h": 3600}
+    given = (
+        re.fullmatch(r"\s*(\d+\.?\d*)\s*(s|m|min|h)?\s*", value) if isinstance(value, str) else None
+    )
+    if given is not None:
+        return float(given[1]) * units[given[2] or "s"]
+    if isinstance(value, str):
+        raise ValueError("a time is a number of seconds, or a number with its unit: 90s, 20m, 2h")
+    return value
+
+
 Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 Steps = Annotated[int, BeforeValidator(_number), Field(ge=1, le=1000)]
 Speedup = Annotated[float, BeforeValidator(_number), Field(gt=1)]
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -91,6 +106,7 @@ class SearchEntry(_Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     loss_confidence: Literal["point", "upper"] = "point"
     call_seconds: Annotated[float, Field(gt=0)] = 600.0
+    budget: Duration | None = None
 
 
 class VerifyEntry(_Strict):
@@ -101,10 +117,12 @@ class VerifyEntry(_Strict):
             as it was searched with.
         max_pairs: timed pairs at most, while they do not tell whether a script is as fast as it
             must be; for scripts that are judged, too.
+        budget: seconds after which no more pairs are timed than must be; None: there is no such.
     """
 
     heldout: Annotated[int, Field(ge=0)] | None = None
     max_pairs: Annotated[int, Field(ge=1)] = 48
+    budget: Duration | None = None
 
 
 class SpeedEntry(_Strict):

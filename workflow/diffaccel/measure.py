@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.budget import Budget
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.jsonio import digest
@@ -339,7 +340,7 @@ class Candidate:
     Args:
         warm: whether this process called it before, so that nothing is left to prepare.
         prompts: how many it is drawn with; None: with all that there are.
-        goal: how fast it must be, if that is to become clear.
+        goals: how fast it must be, of all that is to become clear.
         brief: whether few pairs are enough, however much they differ.
     """
 
@@ -347,7 +348,7 @@ class Candidate:
     applied: Applied
     warm: bool = False
     prompts: int | None = None
-    goal: Goal | None = None
+    goals: tuple[Goal, ...] = ()
     brief: bool = False
 
 
@@ -471,14 +472,18 @@ class _Trial:
         self.warnings = self.warnings or _in_parts("timed", [made], [batch])
         return made
 
-    def wants_more(self, options: MeasureOptions) -> bool:
+    def wants_more(self, options: MeasureOptions, late: bool) -> bool:
         """Whether the pairs that count are too few, differ too much, or drift, or do not tell
-        whether the goal is reached."""
+        whether a goal is reached.
+
+        Args:
+            late: there is no time for more than the fewest.
+        """
         if self.failure is not None:
             return False
-        goal = self.candidate.goal
-        unsteady = want_more(self.pairs, options, brief=self.candidate.brief)
-        return unsteady or (goal is not None and goal.wants_more(self.pairs))
+        if want_more(self.pairs, options, brief=self.candidate.brief or late):
+            return True
+        return not late and any(goal.wants_more(self.pairs) for goal in self.candidate.goals)
 
 
 def _failure(error: Exception) -> str:
@@ -515,7 +520,10 @@ def free_memory() -> None:
 
 
 def clock(
-    bench: Bench, candidates: Sequence[Candidate], references: Images | None = None
+    bench: Bench,
+    candidates: Sequence[Candidate],
+    references: Images | None = None,
+    budget: Budget | None = None,
 ) -> list[SpeedRow]:
     """Times candidates in pairs with the plain pipeline, alone on the device.
 
@@ -525,6 +533,7 @@ def clock(
     Args:
         references: the baseline's images, in the order of the prompts, to notice where it has
             changed.
+        budget: how long; when it is over, no more pairs are timed than must be.
 
     Returns:
         A row for each candidate, in their order; one that raised is recorded with its message.
@@ -536,7 +545,9 @@ def clock(
     for trial in trials:
         trial.prepare(bench, paired[0])
     with bench.device.alone():
-        again, spent = timed(lambda: _rounds(bench, trials, paired), bench.device.name)
+        again, spent = timed(
+            lambda: _rounds(bench, trials, paired, budget or Budget()), bench.device.name
+        )
         others = bench.device.others()
     changed = references is not None and any(
         not np.array_equal(images, references[batch]) for batch, images in again
@@ -547,7 +558,7 @@ def clock(
 
 
 def _rounds(
-    bench: Bench, trials: Sequence[_Trial], batches: Sequence[slice]
+    bench: Bench, trials: Sequence[_Trial], batches: Sequence[slice], budget: Budget
 ) -> list[tuple[slice, Images]]:
     """Times rounds until every trial has enough pairs that agree.
 
@@ -555,7 +566,7 @@ def _rounds(
     """
     plain: dict[int, tuple[slice, Images]] = {}
     number = 0
-    while active := [trial for trial in trials if trial.wants_more(bench.options)]:
+    while active := [each for each in trials if each.wants_more(bench.options, budget.over)]:
         batch = batches[number % len(batches)]
         seconds: dict[int, float] = {}
         # The first place is the baseline's.
@@ -595,9 +606,20 @@ def measure(
 ) -> list[Measurement]:
     """Draws candidates one after the other, then times together those that can be."""
     drawn = [draw(bench, baseline, references, candidate) for candidate in candidates]
+    return timed_together(bench, candidates, drawn, references)
+
+
+def timed_together(
+    bench: Bench,
+    candidates: Sequence[Candidate],
+    drawn: Sequence[Drawing],
+    references: Images,
+    budget: Budget | None = None,
+) -> list[Measurement]:
+    """What was drawn of candidates, with the timings of those that can be timed."""
     warm = [replace(candidate, warm=True) for candidate in candidates]
     good = [each for each, made in zip(warm, drawn, strict=True) if made.scores]
-    rows = iter(clock(bench, good, references) if good else [])
+    rows = iter(clock(bench, good, references, budget) if good else [])
     return [_whole(made, next(rows) if made.scores else None) for made in drawn]
 
 

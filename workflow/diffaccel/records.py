@@ -107,6 +107,8 @@ class SearchOptions:
             ``upper``, the upper end of its interval over the prompts.
         call_seconds: the longest that a call of a setting may take, its preparation (compiling,
             say) with it, before it counts as hung; ten plain calls at least.
+        budget: seconds that a search of one setup may take; what is not decided then stays open.
+            None: as long as it takes.
     """
 
     strategy: str
@@ -114,6 +116,7 @@ class SearchOptions:
     seed: int = 0
     loss_confidence: Literal["point", "upper"] = "point"
     call_seconds: float = 600.0
+    budget: float | None = None
 
     def decisive(self, measured: Drawing) -> float:
         """The loss that is compared with the limit."""
@@ -367,6 +370,7 @@ class Frontier:
         seconds: that drawing and timing took.
         candidates: how many settings the space has, before any is forbidden.
         rival: what the rival loses at the speed of the bound.
+        time_up: whether the search's time was up before all that was worth measuring was.
     """
 
     cell: Cell
@@ -383,6 +387,7 @@ class Frontier:
     candidates: int
     clear: bool = True
     rival: Rival | None = None
+    time_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -460,6 +465,20 @@ class HeldOut:
     scores: dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What was measured of the code of a script, whatever its task asks.
+
+    Args:
+        code: hash of what the script does.
+        heldout: on prompts and seeds that nothing was chosen by; None where there are none.
+    """
+
+    code: str
+    measured: Measurement
+    heldout: Drawing | None
+
+
 Outcome = Literal["met", "not met", "undecided"]
 """What is said of a script that was measured again."""
 
@@ -479,7 +498,7 @@ class Verdict:
         speedup, seconds_per_image, loss, loss_interval: of the script itself.
         same_scores: whether every image scores exactly as it did in the search.
         reason: what is wrong or not clear where it is not ``met``.
-        script: hash of its source.
+        script: hash of what it does; scripts of the same were measured once.
         heldout: its loss on other prompts; None where there are none. It has no part in the
             outcome: nothing was promised of them.
     """

@@ -20,6 +20,7 @@ import numpy as np
 
 from diffaccel import pareto
 from diffaccel.accelerators import Combination, PipelineFacts, combination
+from diffaccel.budget import Budget
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
@@ -263,6 +264,7 @@ class CellSearch:
         drawn: journal of drawings.
         clocked: what was timed of the whole setup; shared by its cells.
         beside: the searches of the setup's cells, this one's too, by accelerators.
+        budget: how long may be measured; shared by the setup's cells.
     """
 
     cell: Cell
@@ -271,6 +273,7 @@ class CellSearch:
     clocked: Clocked
     options: SearchOptions
     beside: Mapping[tuple[str, ...], CellSearch] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
     drawings: dict[str, Drawing] = field(default_factory=dict)
     problem: Problem | None = None
     """What is being decided."""
@@ -397,28 +400,41 @@ class CellSearch:
         """What the strategy wants drawn for the bound and the targets, by the speeds as they are
         predicted; what answers is not timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=True)
-        while wants := self._drawings(problem):
+        while not self.budget.over and (wants := self._drawings(problem)):
             yield wants
 
-    def decide(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Wants:
+    def decide(
+        self, targets: Sequence[float], loss_limit: float, *, bound: bool, explored: bool = False
+    ) -> Wants:
         """What must be done until the strategy has decided the targets and, if asked for, the
-        bound, and what answers them is timed."""
+        bound, and what answers them is timed.
+
+        Args:
+            explored: nothing new is drawn.
+        """
         self.problem = problem = self._problem(targets, loss_limit, bound=bound)
-        while wants := (
-            self._drawings(problem)
-            or [Want("time", setting) for setting in self._untimed(problem)]
-            or [Want("draw", setting) for setting in self._undecided(problem)]
+        while not self.budget.over and (
+            wants := ([] if explored else self._drawings(problem)) or self._answers(problem)
         ):
             yield wants
 
     def meet(self, targets: Sequence[float], loss_limit: float) -> Wants:
         """What must be timed of what was drawn until it is known which of it meets the targets."""
         self.problem = problem = self._problem(targets, loss_limit, bound=False)
-        while wants := (
-            [Want("time", setting) for setting in self._untimed(problem)]
-            or [Want("draw", setting) for setting in self._undecided(problem)]
-        ):
+        while not self.budget.over and (wants := self._answers(problem)):
             yield wants
+
+    def _answers(self, problem: Problem) -> list[Want]:
+        """What is to be timed, or drawn on, of what may be an answer."""
+        timed = [Want("time", setting) for setting in self._untimed(problem)]
+        return timed or [Want("draw", setting) for setting in self._undecided(problem)]
+
+    def time_up(self, targets: Sequence[float], loss_limit: float) -> bool:
+        """Whether something is left that would be done, were there time."""
+        if not self.budget.limited:
+            return False
+        problem = self._problem(targets, loss_limit, bound=True)
+        return bool(self._drawings(problem) or self._answers(problem))
 
     def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
         looks = self.baseline.looks
@@ -612,21 +628,55 @@ class CellSearch:
 
 
 def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> None:
-    """Does what the cells want, side by side, until none wants more.
+    """Does what the cells want, side by side, until none wants more or the time is up.
 
     Nothing is timed as long as a cell wants to draw, but once at the beginning: so the device is
     asked for as seldom as can be, and what is timed shares rounds.
     """
     searches = {search.cell: search for search, _ in wanting}
     while wanted := {search.cell: wants for search, each in wanting if (wants := next(each, []))}:
+        budget = next(iter(searches.values())).budget
         drawn = [searches[cell].sheet(setting) for cell, setting in _all(wanted, "draw")]
-        for sheet, drawing in zip(drawn, measurer.draw(drawn) if drawn else [], strict=True):
-            searches[sheet.cell].add_drawing(drawing)
+        _draw(searches, drawn, measurer, budget)
         if drawn and next(iter(searches.values())).clocked.timings:
             continue
         timed = {digest(s): (cell, s) for cell, s in _all(wanted, "time")}
         timed |= {digest(s): (cell, s) for cell, s in _teaching(searches, [*timed.values()])}
-        _time(searches, list(timed.values())[:TOGETHER], measurer)
+        _time(searches, list(timed.values())[:TOGETHER], measurer, budget)
+
+
+def _draw(
+    searches: dict[Cell, CellSearch], wanted: Sequence[Sheet], measurer: Measurer, budget: Budget
+) -> None:
+    """One at a time where the time is limited, so that it ends within one."""
+    at_once = len(wanted) if math.isinf(budget.left) else 1
+    for start in range(0, len(wanted), at_once or 1):
+        if budget.over:
+            return
+        sheets = wanted[start : start + at_once]
+        for sheet, drawing in zip(sheets, measurer.draw(sheets), strict=True):
+            searches[sheet.cell].add_drawing(drawing)
+
+
+def answer_at_all(
+    searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], limit: float
+) -> None:
+    """Has each cell an answer, whatever the time: draws what the strategy wants first where nothing
+    was, and times what is expected to be the fastest within the limit where nothing is."""
+    by_cell = {search.cell: search for search in searches}
+    for search in searches:
+        if not search.estimates():
+            wants = next(search.explore(targets, limit), [])
+            sheets = [search.sheet(want.setting) for want in wants[:1] if want.what == "draw"]
+            _draw(by_cell, sheets, measurer, Budget())
+    found = {search.cell: search.estimates() for search in searches}
+    untimed = [
+        (cell, best.setting)
+        for cell, known in found.items()
+        if not any(each.timed for each in known)
+        and (best := pareto.nearest(known, math.inf, limit)) is not None
+    ]
+    _time(by_cell, untimed[:TOGETHER], measurer, Budget())
 
 
 def _all(wants: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDict]]:
@@ -657,18 +707,34 @@ def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cel
 
 
 def _time(
-    searches: dict[Cell, CellSearch], wanted: list[tuple[Cell, SettingDict]], measurer: Measurer
+    searches: dict[Cell, CellSearch], wanted: Wanted, measurer: Measurer, budget: Budget
 ) -> None:
     if not wanted:
         return
     clocked = next(iter(searches.values())).clocked
+    expected = list(zip(*clocked.believed([setting for _, setting in wanted]), strict=True))
+    kept = _in_time([mean for mean, _ in expected], clocked.baseline, budget.left)
+    wanted, expected = wanted[:kept], expected[:kept]
     # Most of what is timed turns out not to matter. What does is timed again, and thoroughly.
     first = {
         key
         for cell, setting in wanted
         if (key := digest(setting)) not in clocked.timings and not searches[cell].strategy.times_all
     }
-    expected = zip(*clocked.believed([setting for _, setting in wanted]), strict=True)
     rows = measurer.clock(wanted, first)
     for (cell, _), row, guess in zip(wanted, rows, expected, strict=True):
         searches[cell].add_timing(row, *guess)
+
+
+def _in_time(means: Sequence[float], baseline: Baseline, left: float) -> int:
+    """How many of the candidates, from the first on, can be timed together in the time that is
+    left; one in any case.
+
+    Args:
+        means: of their log-speedups.
+    """
+    plain = statistics.median(baseline.seconds)
+    # Each pair has a call of the baseline, which all share; before them each is called once.
+    pairs = baseline.options.pairs
+    calls = itertools.accumulate(plain * (pairs + 1) / math.exp(mean) for mean in means)
+    return max(1, sum(pairs * plain + seconds <= left for seconds in calls))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffaccel import pareto, tasks
+from diffaccel.budget import Budget
 from diffaccel.gallery import Gallery
 from diffaccel.grid import Cell
 from diffaccel.journal import Journal
@@ -36,6 +37,7 @@ from diffaccel.stages.cell import (
     Sheet,
     Wanted,
     Wants,
+    answer_at_all,
     settle,
 )
 from diffaccel.watch import Watch
@@ -51,6 +53,10 @@ BOUND_MARGIN = 1.1
 is lost."""
 
 
+EXPLORED = 0.6
+"""Share of a search's time after which no new candidate is generated: what was found is timed."""
+ANSWERED = 0.9
+"""Share after which what is still open stays so; the rest is for the comparison."""
 PATIENCE = 10.0
 """How many times as long as the plain pipeline's a call may take at least."""
 
@@ -150,10 +156,13 @@ def opened(
     timed = Journal(path, digest(shared), Clocking, kin)
     clocked = Clocked(baseline, timed)
     beside: dict[tuple[str, ...], CellSearch] = {}
+    budget = Budget(options.budget)
     for cell in cells:
         path = journals / "drawn" / f"{cell.slug}.jsonl"
         drawn = Journal(path, baseline.digest, Drawing, about)
-        beside[cell.accelerators] = CellSearch(cell, baseline, drawn, clocked, options, beside)
+        beside[cell.accelerators] = CellSearch(
+            cell, baseline, drawn, clocked, options, beside, budget
+        )
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)
         yield list(beside.values()), Live(stack, baseline, images, gallery, watch)
@@ -175,7 +184,8 @@ def decide_all(
     decided again, and so are the tasks that are made from them."""
     while True:
         known = frontiers(searches, measurer, targets, loss_limit)
-        found = answers(asked, known, searches, measurer)
+        with searches[0].budget.until(ANSWERED):
+            found = answers(asked, known, searches, measurer)
         if not any(map(_is_stale, known, searches)):
             return known, found
 
@@ -201,15 +211,35 @@ def frontiers(
     for search in searches:
         if search.refused is not None:
             log.warning("%s: %s", search.cell.slug, search.refused)
-    for count in sorted({len(search.cell.accelerators) for search in able}):
-        same = [search for search in able if len(search.cell.accelerators) == count]
-        settle([(search, search.explore(targets, loss_limit)) for search in same], measurer)
-    wanting = [(search, search.decide(targets, loss_limit, bound=True)) for search in able]
-    settle(wanting, measurer)
-    return [_frontier(search, loss_limit) for search in searches]
+    if able:
+        budget = able[0].budget
+        counts = sorted({len(search.cell.accelerators) for search in able})
+        for number, count in enumerate(counts, start=1):
+            same = [search for search in able if len(search.cell.accelerators) == count]
+            with budget.until(EXPLORED * number / len(counts)):
+                settle([(search, search.explore(targets, loss_limit)) for search in same], measurer)
+        _decide(able, measurer, targets, loss_limit)
+        answer_at_all(able, measurer, targets, loss_limit)
+    return [_frontier(search, targets, loss_limit) for search in searches]
 
 
-def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
+def _decide(
+    able: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
+) -> None:
+    """Until all is decided, or time is up: what is new is drawn as long as there is time for it."""
+    budget = able[0].budget
+    for share, explored in ((EXPLORED, False), (ANSWERED, True)):
+        with budget.until(share):
+            asked = [
+                (search, search.decide(targets, loss_limit, bound=True, explored=explored))
+                for search in able
+            ]
+            settle(asked, measurer)
+        if not budget.limited:
+            return
+
+
+def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -> Frontier:
     supported, _ = search.combination.supports(search.baseline.facts)
     bound = search.bound(loss_limit)
     return Frontier(
@@ -226,6 +256,7 @@ def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
         seconds=search.seconds,
         candidates=search.space.size if supported else 0,
         clear=bound is None or search.clear(bound, bound.speedup, loss_limit),
+        time_up=search.refused is None and search.time_up(targets, loss_limit),
     )
 
 
@@ -263,14 +294,14 @@ def _answering(
         reason = _hopeless(task, known)
         task = resolved(task, known)
         if reason is not None:
-            found[task.id] = _infeasible(task, reason, search)
+            found[task.id] = _infeasible(task, reason, search, known.time_up)
         elif task.required is not None:
             hopeful.append((task, task.required))
         else:
             open_ended.append(task)
     for task in open_ended:
         yield from search.decide([], task.max_loss, bound=True)
-        found[task.id] = _fastest(task, search)
+        found[task.id] = _fastest(task, search, known)
     for limit in sorted({task.max_loss for task, _ in hopeful}):
         yield from search.meet([r for task, r in hopeful if task.max_loss == limit], limit)
     for task, required in hopeful:
@@ -286,7 +317,7 @@ def _answering(
         else:
             count = len(search.drawings)
             reason = f"no setting of {count} measured reaches {required}x within the loss"
-            found[task.id] = _infeasible(task, reason, search)
+            found[task.id] = _infeasible(task, reason, search, known.time_up)
 
 
 def _in_time(task: Task, baseline: Baseline) -> Task:
@@ -297,12 +328,13 @@ def _in_time(task: Task, baseline: Baseline) -> Task:
     return dataclasses.replace(task, required=required)
 
 
-def _fastest(task: Task, search: CellSearch) -> Answer:
+def _fastest(task: Task, search: CellSearch, known: Frontier) -> Answer:
     """The answer to a task that asks for the fastest; what that is must then be kept."""
-    known = search.fastest(task.max_loss)
-    if known is None:
-        return _infeasible(task, f"no setting has a loss below {task.max_loss}", search)
-    chosen = search.measured(known)
+    fastest = search.fastest(task.max_loss)
+    if fastest is None:
+        reason = f"no setting has a loss below {task.max_loss}"
+        return _infeasible(task, reason, search, known.time_up)
+    chosen = search.measured(fastest)
     required = math.floor(100 * chosen.speedup) / 100
     task = dataclasses.replace(task, required=required)
     clear = search.clear(chosen, chosen.speedup, task.max_loss)
@@ -350,11 +382,15 @@ def resolved(task: Task, known: Frontier) -> Task:
     return dataclasses.replace(task, required=required, sentence=tasks.sentence(request))
 
 
-def _infeasible(task: Task, reason: str, search: CellSearch) -> Answer:
+def _infeasible(task: Task, reason: str, search: CellSearch, time_up: bool) -> Answer:
     near = search.best(lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss))
     required = task.required or math.inf
     clear = search.refused is not None or search.clear(None, required, task.max_loss)
-    return Answer(task, "infeasible", reason, None, near, search.baseline.environment, clear)
+    if time_up:
+        reason += "; the search's time was up before it had tried all that may be faster"
+    return Answer(
+        task, "infeasible", reason, None, near, search.baseline.environment, clear and not time_up
+    )
 
 
 def unparsed(task: Task) -> Answer:

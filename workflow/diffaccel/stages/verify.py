@@ -2,11 +2,13 @@
 
 It is measured on the prompts that it was found with, to see that it is what was measured, and timed
 until it is clear whether it is as fast as was asked; and its loss once more on prompts and seeds
-that it was not chosen by, to see whether that was luck.
+that it was not chosen by, to see whether that was luck. Scripts of the same code, whose tasks were
+answered with the same parameters, are measured once: each has its own verdict on that.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib.util
@@ -19,9 +21,10 @@ from types import ModuleType
 
 from diffaccel import bench as benches
 from diffaccel import devices
+from diffaccel.budget import Budget
 from diffaccel.errors import InputError
 from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, to_json
+from diffaccel.jsonio import digest
 from diffaccel.measure import (
     Bench,
     Candidate,
@@ -30,8 +33,7 @@ from diffaccel.measure import (
     check_baseline,
     crashed,
     draw,
-    measure,
-    today,
+    timed_together,
 )
 from diffaccel.metrics.base import Images
 from diffaccel.pairs import Goal
@@ -46,10 +48,10 @@ from diffaccel.records import (
     Proof,
     Search,
     SearchOptions,
-    SettingDict,
     Task,
     Timing,
     Verdict,
+    Verified,
 )
 from diffaccel.sequential import doubling
 from diffaccel.stages.search import call_seconds
@@ -63,12 +65,18 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class Script:
-    """A script and what it was made from; ``digest`` is of both and of what it is proven on."""
+    """A script and what it was made from.
+
+    Args:
+        code: hash of what it does and of the prompts that it is proven on. What it says of itself,
+            its docstring, is no part of that.
+    """
 
     path: Path
     answer: Answer
+    chosen: Measurement
     goal: Goal
-    digest: str
+    code: str
 
     @classmethod
     def read(
@@ -77,13 +85,18 @@ class Script:
         answer = found.answer(path.stem)
         if answer is None or answer.chosen is None:
             raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
-        source = path.read_text(encoding="utf-8")
-        goal = goal_of(answer.task, baseline, max_pairs)
-        return cls(path, answer, goal, digest([source, to_json(answer), list(heldout)]))
+        chosen, goal = answer.chosen, goal_of(answer.task, baseline, max_pairs)
+        code = _code(path.read_text(encoding="utf-8"))
+        measured_on = [code, chosen.setting, chosen.prompts, list(heldout)]
+        return cls(path, answer, chosen, goal, digest(measured_on))
 
-    @property
-    def setting(self) -> SettingDict:
-        return self.answer.chosen.setting if self.answer.chosen else {}
+
+def _code(source: str) -> str:
+    """What a script does: its syntax without its docstring."""
+    tree = ast.parse(source)
+    if ast.get_docstring(tree) is not None:
+        del tree.body[0]
+    return ast.dump(tree)
 
 
 def run(
@@ -95,48 +108,61 @@ def run(
     max_pairs: int,
     heldout: int = 0,
     watch: Watch | None = None,
+    budget: Budget | None = None,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
-    did. What the journal has of the same script and the same answer is not measured again, unless
-    that is undecided and may be timed longer now.
+    did. What the journal has of the same code is not measured again, unless that leaves a script
+    undecided and may be timed longer now.
 
     Args:
         scripts: generated files, each named by its task.
         max_pairs: timed pairs at most, while they do not tell whether one is fast enough.
         heldout: how many prompts they are proven on besides, fewer where there are no more.
         watch: who is told of calls, if anybody.
+        budget: how long; what is not clear then stays undecided.
 
     Raises:
         InputError: a script's task was not met, the baseline was measured otherwise than now, or
             the prompts cannot be read.
     """
+    budget = budget or Budget()
     spec = baseline.spec
     unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
-    rows = Journal(journal, baseline.digest, Verdict, baseline.about())
-    known = {verdict.script: verdict for verdict in rows.rows()}
+    rows = Journal(journal, baseline.digest, Verified, baseline.about())
+    known = {row.code: row for row in rows.rows()}
     read = [Script.read(path, found, baseline, max_pairs, unseen) for path in scripts]
-    missing = [script for script in read if _is_open(script, known.get(script.digest))]
+    options = found.cells[0].search
+    groups: dict[str, list[Script]] = {}
+    for script in read:
+        groups.setdefault(script.code, []).append(script)
+    missing = [same for code, same in groups.items() if _is_open(same, known.get(code), baseline)]
     together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     with contextlib.ExitStack() as stack:
-        limit = call_seconds(baseline, found.cells[0].search)
+        limit = call_seconds(baseline, options)
         prover = Prover(stack, baseline, images, unseen, (watch or Watch()).within(limit))
         for start in range(0, len(missing), together):
-            group = missing[start : start + together]
-            for script, (again, other) in zip(group, prover.measure(group), strict=True):
-                verdict = _verdict(script, again, other, baseline, found.cells[0].search)
-                rows.append(verdict)
-                known[script.digest] = verdict
-                _say(verdict)
-    return Proof(baseline.setup, [known[script.digest] for script in read], unseen)
+            some = missing[start : start + together]
+            with budget.until((start + len(some)) / len(missing)):
+                measured = prover.measure(some, budget)
+            for row in measured:
+                rows.append(row)
+                known[row.code] = row
+                for script in groups[row.code]:
+                    _say(_verdict(script, row, baseline, options))
+    verdicts = [_verdict(script, known[script.code], baseline, options) for script in read]
+    return Proof(baseline.setup, verdicts, unseen)
 
 
-def _is_open(script: Script, said: Verdict | None) -> bool:
-    """Whether measuring may tell more than is known of a script."""
-    if said is None or said.timing is None or said.outcome != "undecided":
-        return said is None
-    return len(said.timing.baseline) < script.goal.looks[-1]
+def _is_open(same: Sequence[Script], row: Verified | None, baseline: Baseline) -> bool:
+    """Whether measuring may tell more than is known of scripts of the same code."""
+    if row is None or row.measured.timing is None:
+        return row is None
+    pairs = row.measured.timing.pairs
+    return any(
+        script.goal.reached(pairs) is None and len(pairs) < script.goal.looks[-1] for script in same
+    )
 
 
 class Prover:
@@ -158,7 +184,6 @@ class Prover:
         self._stack, self._baseline, self._folder = stack, baseline, images
         self._unseen_prompts, self._watch = list(unseen), watch
         self._bench: Bench | None = None
-        self._drawn: dict[str, Drawing] = {}
 
     @functools.cached_property
     def _device(self) -> devices.Device:
@@ -184,25 +209,27 @@ class Prover:
             return None
         return bench, record, images
 
-    def measure(self, scripts: Sequence[Script]) -> list[tuple[Measurement, Drawing | None]]:
-        """Scripts, measured in the same rounds, and drawn from unseen prompts; of one that cannot
-        be loaded, why."""
+    def measure(self, groups: Sequence[Sequence[Script]], budget: Budget) -> list[Verified]:
+        """The first script of each group, measured in the same rounds, and drawn from unseen
+        prompts; of one that cannot be loaded, why."""
         loaded, failed = [], {}
-        for script in scripts:
+        for same in groups:
+            script = same[0]
             try:
-                loaded.append(self._load(script))
+                loaded.append((script, *self._load(same)))
             except InputError:
                 raise
             except Exception as error:
                 log.exception("%s", script.path)
                 reason = f"{type(error).__name__}: {error}"
-                failed[script.digest] = crashed(script.setting, reason), None
-        rows = iter(self._measured(loaded) if loaded else [])
-        return [failed.get(script.digest) or next(rows) for script in scripts]
+                measured = crashed(script.chosen.setting, reason)
+                failed[script.code] = Verified(script.code, measured, None)
+        rows = {row.code: row for row in self._measured(loaded, budget)} | failed
+        return [rows[same[0].code] for same in groups]
 
-    def _load(self, script: Script) -> tuple[Bench, Candidate]:
+    def _load(self, same: Sequence[Script]) -> tuple[Bench, Candidate]:
         """A script's own pipeline, and the script as it is called."""
-        baseline, device = self._baseline, self._device
+        baseline, device, script = self._baseline, self._device, same[0]
         module = load_script(script.path)
         with device.beside():
             pipe = module.load_pipeline(device=device.name)
@@ -223,32 +250,35 @@ class Prover:
         def applied() -> Iterator[Generate]:
             yield lambda prompts, seeds: module.generate(pipe, prompts, seeds)
 
-        chosen = script.answer.chosen
-        prompts = chosen.prompts if chosen else None
-        return own, Candidate(script.setting, applied, prompts=prompts, goal=script.goal)
+        goals = tuple(each.goal for each in same)
+        chosen = script.chosen
+        return own, Candidate(chosen.setting, applied, prompts=chosen.prompts, goals=goals)
 
     def _measured(
-        self, loaded: Sequence[tuple[Bench, Candidate]]
-    ) -> list[tuple[Measurement, Drawing | None]]:
+        self, loaded: Sequence[tuple[Script, Bench, Candidate]], budget: Budget
+    ) -> list[Verified]:
         """The baseline of the pairs is the first script's pipeline, outside of what the script puts
-        on."""
-        own, _ = loaded[0]
-        candidates = [candidate for _, candidate in loaded]
-        rows = measure(own, self._baseline, self._references, candidates)
-        others = (self._drawn_unseen(each) for each in candidates)
+        on. Pairs come last, as many as there is time for."""
+        if not loaded:
+            return []
+        own, candidates = loaded[0][1], [candidate for _, _, candidate in loaded]
+        references = self._references
+        drawn = [draw(own, self._baseline, references, each) for each in candidates]
+        others = [
+            None if made.failure else self._drawn_unseen(each)
+            for each, made in zip(candidates, drawn, strict=True)
+        ]
+        rows = timed_together(own, candidates, drawn, references, budget)
         return [
-            (row, None if row.failure else other) for row, other in zip(rows, others, strict=True)
+            Verified(script.code, row, None if row.failure else other)
+            for (script, _, _), row, other in zip(loaded, rows, others, strict=True)
         ]
 
     def _drawn_unseen(self, candidate: Candidate) -> Drawing | None:
-        """Scripts of one setting draw the same images: they are drawn once."""
         if self._unseen is None:
             return None
-        key = digest(candidate.setting)
-        if key not in self._drawn:
-            bench, baseline, images = self._unseen
-            self._drawn[key] = draw(bench, baseline, images, replace(candidate, prompts=None))
-        return self._drawn[key]
+        bench, baseline, images = self._unseen
+        return draw(bench, baseline, images, replace(candidate, prompts=None))
 
 
 def _say(verdict: Verdict) -> None:
@@ -338,21 +368,17 @@ def _outcome(
     return "met", ""
 
 
-def _verdict(
-    script: Script,
-    again: Measurement,
-    other: Drawing | None,
-    baseline: Baseline,
-    options: SearchOptions,
-) -> Verdict:
-    task, chosen = script.answer.task, script.answer.chosen
-    if chosen is None or task.required is None:
+def _verdict(script: Script, row: Verified, baseline: Baseline, options: SearchOptions) -> Verdict:
+    """What a measurement of its code says of a script."""
+    task, chosen, again = script.answer.task, script.chosen, row.measured
+    if task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
     outcome, reason = _outcome(script, again, baseline, options)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
+    other = row.heldout
     return Verdict(
         id=task.id,
-        script=script.digest,
+        script=row.code,
         outcome=outcome,
         confidence=script.goal.confidence,
         reason=reason,
@@ -368,6 +394,6 @@ def _verdict(
         timing=again.timing,
         means=again.means,
         same_scores=same,
-        date=today(),
+        date=again.date,
         heldout=None if other is None else _held_out(other, task.max_loss, options),
     )

@@ -1,0 +1,122 @@
+"""A search or a verification that may take so long, by a clock that is made up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffaccel.budget import Budget
+from diffaccel.config import ConfigError, load
+from diffaccel.records import Drawing, SpeedRow, Task
+from diffaccel.stages import search
+from diffaccel.stages.cell import Sheet, Wanted
+from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Slow(Noisy):
+    """Takes a second for a batch of two prompts, and one for each timed call."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock_ = clock
+        self.prompts: list[tuple[str, int, int]] = []
+
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        for sheet in wanted:
+            before = sheet.before.prompts if sheet.before else 0
+            self.prompts.append((str(sheet.setting), before, sheet.prompts))
+            self.clock_.seconds += (sheet.prompts - before) / 2
+        return super().draw(wanted)
+
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+        self.clock_.seconds += 3 * (1 + len(wanted))
+        return super().clock(wanted, brief)
+
+
+def test_parts_end_at_their_share_and_leave_the_rest_to_others() -> None:
+    clock = Clock()
+    budget = Budget(100, clock)
+    with budget.until(0.3):
+        assert budget.left == 30 and not budget.over
+        clock.seconds += 20
+        with budget.until(0.9):  # no part is longer than the one that it is in
+            assert budget.left == 10
+    with budget.until(0.6):
+        assert budget.left == 40  # 10 more than its own share
+        clock.seconds += 50
+        assert budget.over and budget.left == 0
+    assert budget.left == 30
+    assert Budget(None, clock).left == math.inf
+
+
+@pytest.mark.parametrize("seconds", [5, 30, 60])
+def test_a_search_ends_in_time_with_an_answer(tmp_path: Path, seconds: float) -> None:
+    clock = Clock()
+    opened = replace(cell_search(tmp_path), budget=Budget(seconds, clock))
+    measurer, began = Slow(clock), clock.seconds
+    (known,) = search.frontiers([opened], measurer, [1.5, 2.0], 0.02)
+    # What was begun is ended, and something is timed however little time there is.
+    longest = 8 + 3 * (1 + 1)
+    assert clock.seconds - began <= seconds + longest
+    assert known.bound is not None and known.bound.loss < 0.02
+    assert known.time_up
+
+
+def test_with_time_enough_it_is_decided_as_without_a_limit(tmp_path: Path) -> None:
+    clock = Clock()
+    limited = replace(cell_search(tmp_path / "limited"), budget=Budget(1e6, clock))
+    (known,) = search.frontiers([limited], Slow(clock), [1.5], 0.02)
+    (free,) = search.frontiers([cell_search(tmp_path / "free")], Slow(Clock()), [1.5], 0.02)
+    assert known.bound is not None and free.bound is not None
+    assert known.bound.setting == free.bound.setting
+    assert not known.time_up and not free.time_up
+
+
+def test_going_on_with_more_time_repeats_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    first = Slow(clock)
+    opened = replace(cell_search(tmp_path), budget=Budget(60, clock))
+    search.frontiers([opened], first, [1.5, 2.0], 0.02)
+    second = Slow(clock)
+    again = cell_search(tmp_path)
+    (known,) = search.frontiers([again], second, [1.5, 2.0], 0.02)
+    assert second.prompts and not known.time_up
+    done = {(setting, most) for setting, _, most in first.prompts}
+    assert done.isdisjoint((setting, most) for setting, _, most in second.prompts)
+    search.frontiers([cell_search(tmp_path)], Forbidden(), [1.5, 2.0], 0.02)
+
+
+def test_what_was_not_tried_for_want_of_time_is_said_to_be_open(tmp_path: Path) -> None:
+    clock = Clock()
+    opened = replace(cell_search(tmp_path), budget=Budget(60, clock))
+    measurer = Slow(clock)
+    (known,) = search.frontiers([opened], measurer, [], 0.02)
+    task = Task("t", "user", CELL, 50.0, None, 0.02, "a sentence")
+    (found,) = search.answers([task], [known], [opened], measurer)
+    assert found.status == "infeasible" and "time was up" in found.reason and not found.clear
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("90s", 90), ("4m", 240), ("1.5 h", 5400), (30, 30), ("45", 45)]
+)
+def test_a_time_has_a_unit(given: str | float, seconds: float) -> None:
+    assert load({"search": {"budget": given}}).search.budget == seconds
+    assert load({"verify": {"budget": given}}).verify.budget == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", "4 days", "-3m", 0])
+def test_what_is_no_time_is_refused(given: str | float) -> None:
+    with pytest.raises(ConfigError, match=r"search\.budget"):
+        load({"search": {"budget": given}})
