@@ -51,25 +51,42 @@ def note_run(log):
         [str(path) for job in workflow.dag.jobs for path in job.output],
         [str(path) for job in workflow.dag.needrun_jobs() for path in job.output],
         os.environ.get(jobs.FOLLOWED, log[0]),
+        at_once=get_at_once(),
         **EXPERIMENT.about(),
     )
+
+
+def get_at_once():
+    """How many jobs that measure may run side by side; None where others say that."""
+    setups = (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED).values()
+    if CORES is None or not setups:
+        return None
+    each = [(devices.PLACES // count_places(s), CORES // count_threads(s)) for s in setups]
+    return max(1, min(min(pair) for pair in each))
 
 
 def get_setup(wildcards):
     return (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED)[wildcards.setup]
 
 
-def get_threads(wildcards):
-    setup = get_setup(wildcards)
+def count_threads(setup):
     if ON_GPU:
         return 1
     return EXPERIMENT.spec(setup).threads or CORES or 1
 
 
-def get_places(wildcards):
+def count_places(setup):
     """Small networks share a GPU, on the clock one at a time."""
-    jobs = EXPERIMENT.spec(get_setup(wildcards)).jobs_per_gpu if ON_GPU else 1
+    jobs = EXPERIMENT.spec(setup).jobs_per_gpu if ON_GPU else 1
     return devices.places(GPUS, jobs)
+
+
+def get_threads(wildcards):
+    return count_threads(get_setup(wildcards))
+
+
+def get_places(wildcards):
+    return count_places(get_setup(wildcards))
 
 
 def get_model_files(wildcards):

@@ -104,6 +104,7 @@
     if (point) {
       figure.append(times(point.speedup), make("span", {}, " ", sign(series.name), ` ${series.name}`));
       fact(facts, "Loss", `${percent(point.loss)} (${range(point)})`);
+      if (series.time_up) fact(facts, "Searched to the end?", "no: the time was up (search.budget)");
       if (!series.clear) fact(facts, "Sure?", "no: too few prompts to tell that it keeps the limit");
       fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       fact(facts, "Parameters", point.setting);

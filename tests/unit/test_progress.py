@@ -222,6 +222,27 @@ def test_time_left_is_unknown_before_there_is_ground(store: Path) -> None:
     assert reader.read().left is None  # it does not go on
 
 
+def test_a_budget_says_how_long_a_stage_takes_before_one_was_done(store: Path) -> None:
+    with stores.hold(store):
+        begin(
+            store,
+            stages=("baseline", "search", "verify"),
+            budgets={"search": 240.0, "verify": 120.0},
+            at_once=2,
+        )
+        reader = Reader(store)
+        first = reader.read()
+        # Two setups at once: as long as one of them takes.
+        assert first.left == Left(360.0, ("baseline",))
+        said = "\n".join(view.Events().news(first))
+        assert "left: more than 6 min; the rest unknown before a first baseline" in said
+        assert "each search at most 4 min (search.budget), each proof at most 2 min" in said
+        for setup in (ONE, TWO):
+            done(store, "baseline", setup, 10)
+        done(store, "search", ONE, 200)  # less than it might
+        assert reader.read().left == Left(pytest.approx(200 + 120), ())
+
+
 def test_what_failed_and_what_needs_it_is_not_to_come(store: Path) -> None:
     with stores.hold(store):
         begin(store)

@@ -66,6 +66,8 @@ class Run:
         jobs: what it is to make, by stage.
         loss_limit, loss_confidence: as configured.
         rival: short names of what is measured beside the cells.
+        budgets: seconds that a job of a stage may measure, where that is limited; by stage.
+        at_once: how many jobs that measure may run side by side; None: not known.
     """
 
     id: str
@@ -78,6 +80,8 @@ class Run:
     loss_limit: float
     loss_confidence: str
     rival: list[str] | None = None
+    budgets: dict[str, float] = field(default_factory=dict)
+    at_once: int | None = None
     ended: float | None = None
     well: bool | None = None
 

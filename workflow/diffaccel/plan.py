@@ -227,8 +227,10 @@ class Experiment:
             for slug, (own, _) in self._by_setup.items()
         }
         title = self.config.rival
+        budgets = {"search": self.config.search.budget, "verify": self.config.verify.budget}
         return {
             "setups": cells,
+            "budgets": {stage: seconds for stage, seconds in budgets.items() if seconds},
             "rival": None if title is None else list(parse_accelerators(title).names),
             "loss_limit": self.config.loss_limit,
             "loss_confidence": self.config.search.loss_confidence,

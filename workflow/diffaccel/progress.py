@@ -105,6 +105,7 @@ class Progress:
         failed: the last tries of those that failed. One that was asked to stop did not: the run
             stops, too, or tries it again.
         notes: what the run warned of.
+        budgets: seconds that a job of a stage may measure, where that is limited; by stage.
     """
 
     store: str
@@ -124,6 +125,7 @@ class Progress:
     ended: tuple[Job, ...] = ()
     failed: tuple[Job, ...] = ()
     notes: tuple[str, ...] = ()
+    budgets: Mapping[str, float] = field(default_factory=dict)
 
 
 def find(results: Path) -> Path:
@@ -289,6 +291,7 @@ class Reader:
                 sorted([*failed, *map(_killed, dead)], key=lambda job: (job.started, job.name))
             ),
             notes=tuple(self._files.get(self.store / jobs.NOTES, _lines) or ()),
+            budgets=run.budgets,
         )
 
     @staticmethod
@@ -395,26 +398,29 @@ class Reader:
         alive: Sequence[Job],
         now: float,
     ) -> Left:
-        """What is left of each stage, by what the like took here, over how many jobs there were at
-        once."""
+        """What is left of each stage, by what the like took here and by what it may take, over how
+        many jobs there are at once."""
         took = {stage: self._took(stage, every) for stage in STAGES}
         since = {(job.stage, job.name): now - job.started for job in alive}
         chains: dict[str, float] = {}
         total, unknown = 0.0, []
         for stage in STAGES:
             for name in rest[stage]:
-                expected = _like(name, took[stage])
+                expected = _expected(_like(name, took[stage]), run.budgets.get(stage))
                 if expected is None:
                     unknown.append(stage)
                     continue
-                spent = max(since.get((stage, name), 0.0), self._spent(run, stage, name))
+                spent = since.get((stage, name), 0.0)
+                if stage not in run.budgets:
+                    spent = max(spent, self._spent(run, stage, name))
                 seconds = max(expected - spent, 0.05 * expected)
                 total += seconds
                 slug = name if stage != "code" else stage
                 chains[slug] = chains.get(slug, 0.0) + seconds
         if not chains:
             return Left(None if unknown else 0.0, tuple(dict.fromkeys(unknown)))
-        seconds = max(total / _at_once(run, every, now), *chains.values())
+        at_once = run.at_once or _at_once(run, every, now)
+        seconds = max(total / at_once, *chains.values())
         return Left(seconds, tuple(dict.fromkeys(unknown)))
 
     def _took(self, stage: str, every: Sequence[Job]) -> dict[str, float]:
@@ -508,6 +514,11 @@ def _like(name: str, took: Mapping[str, float]) -> float | None:
         if same:
             return sum(same) / len(same)
     return None
+
+
+def _expected(like: float | None, budget: float | None) -> float | None:
+    """Seconds of a job, by what the like took and by what it may take."""
+    return min((each for each in (like, budget) if each is not None), default=None)
 
 
 def _at_once(run: Run, every: Sequence[Job], now: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -60,6 +59,7 @@ def show_summary(results: str | Path) -> None:
     _show_unmet(console, table)
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
         console.print("?: too few prompts to tell on which side of the limit the loss lies.")
+    _show_time_up(console, table)
     proven = table["verified"].dropna()
     unclear = int((proven == "undecided").sum())
     doubt = f", of {unclear} the clock does not tell" if unclear else ""
@@ -74,6 +74,17 @@ def show_summary(results: str | Path) -> None:
     )
     if (folder / "report.html").exists():
         console.print(f"To look at: {folder}/report.html", highlight=False)
+
+
+def _show_time_up(console: Console, table: pd.DataFrame) -> None:
+    """How many cells were not searched to the end, and how to go on."""
+    cells = table.drop_duplicates([*KEYS, "accelerators"])["time_up"].dropna().astype(bool)
+    if cells.any():
+        console.print(
+            f"The time (search.budget) was up before {int(cells.sum())} of {len(cells)} cells were "
+            "searched to the end: faster settings, or ones with less loss, may exist. To go on "
+            "from here: a larger search.budget, or null, in config.yaml, and the same run again."
+        )
 
 
 def _show_speeds(console: Console, folder: Path) -> bool:
@@ -98,8 +109,6 @@ def _show_speeds(console: Console, folder: Path) -> bool:
     return bool(paths)
 
 
-NORMAL_95 = 1.96
-"""Standard deviations of a normal distribution that 95% of it are within."""
 KEYS = ["model", "scheduler", "steps"]
 BOUND = ("", "_clear", "_loss", "_loss_low", "_loss_high", "_beaten")
 """Ends of the names of the columns that the bound is shown from."""
@@ -237,15 +246,11 @@ def _show_held_out(console: Console, held: pd.Series[bool]) -> None:
 
 
 def share_interval(hits: int, count: int) -> tuple[float, float]:
-    """95% interval of the share that so many hits of so many tell of.
+    """95% interval of the share that so many hits of so many tell of: Wilson's."""
+    from scipy.stats import binomtest
 
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal
-    of the American Statistical Association 22, 1927.
-    """
-    z, share = NORMAL_95, hits / count
-    middle = share + z**2 / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
+    found = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _show_unmet(console: Console, table: pd.DataFrame) -> None:

@@ -24,7 +24,7 @@ from diffaccel.progress import CellProgress, Left, Progress, Reader, platform
 
 REFRESH = 1.0
 """Seconds between two looks."""
-SILENCE = 600.0
+SILENCE = 50.0
 """Seconds after which a line says how far it is where nothing else did."""
 WIDTH = 100
 """Columns where there is no terminal."""
@@ -297,8 +297,15 @@ class Events:
         there = f", {progress.cells_done} of them there already" if progress.cells_done else ""
         many = "cell" if progress.cells == 1 else "cells"
         cells = f"{progress.cells} {many}{there}; " if progress.cells else ""
+        time_left = "" if progress.left is None else f"; left: {left(progress.left)}"
+        limits = [
+            f"{ONE[stage].removesuffix(' of')} at most {duration(seconds)} ({stage}.budget)"
+            for stage, seconds in progress.budgets.items()
+        ]
+        limited = f"; each {', each '.join(limits)}" if limits else ""
         return (
-            f"run on {platform(progress)}: {cells}{stages(progress)}; log: {_short(progress.log)}"
+            f"run on {platform(progress)}: {cells}{stages(progress)}{time_left}{limited}; log: "
+            f"{_short(progress.log)}"
         )
 
     def _is_new(self, job: Job) -> bool:

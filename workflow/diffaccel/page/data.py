@@ -78,6 +78,7 @@ class Series:
         bound: which of the points is the fastest within the limit.
         stored: speedup up to which a request is tried.
         clear: whether the prompts tell that the bound keeps the limit.
+        time_up: whether the search's time was up before it was done.
         rival: what the rival loses at the speed of the bound, in words.
         beaten: whether that is less.
         is_rival: whether this is the rival itself.
@@ -90,6 +91,7 @@ class Series:
     bound: int | None
     stored: float | None
     clear: bool
+    time_up: bool
     rival: str
     beaten: bool
     is_rival: bool
@@ -349,6 +351,7 @@ def _series(
         bound=places[0] if places else None,
         stored=stored_bound(frontier),
         clear=frontier.clear,
+        time_up=frontier.time_up,
         rival=_rival(frontier.rival),
         beaten=frontier.rival is not None and frontier.rival.beats,
         is_rival=is_rival,

@@ -165,6 +165,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
     row["bound"] = best.speedup if best else None
     row["clear"] = found.clear if record else None
     row["bound_clear"] = record.clear if record and best else None
+    row["time_up"] = record.time_up if record else None
     chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
     for prefix, measured in chosen:
         row[f"{prefix}speedup"] = measured.speedup if measured else None
