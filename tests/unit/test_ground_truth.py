@@ -54,9 +54,7 @@ def grid() -> Experiment:
 
 @pytest.fixture(scope="module")
 def prompts(grid: Experiment) -> list[Prompt]:
-    fast = [
-        Latency(setup, "cpu", 1, 1.0, 0.4, store.LIMIT) for setup in list(grid.setups.values())[::9]
-    ]
+    fast = [Latency(setup, "cpu", 1, 1.0, 0.4) for setup in list(grid.setups.values())[::9]]
     return prompt_set.prompts(grid, fast)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel.codegen import templates
-from diffaccel.jsonio import RecordError, parse, write_json, write_text
+from diffaccel.jsonio import RecordError, parse, write_output
 from diffaccel.plan import Experiment
 from diffaccel.prompt_set import SAVED, Latency, Prompt, grid, least_speedup, measured, prompts
 from diffaccel.tasks import Category, Request
@@ -45,10 +45,10 @@ def write(folder: Path, experiment: Experiment, only: Collection[Category] = ())
     for kind in only or Category:
         for start, scripts in SCRIPTS.items():
             entries = [_entry(prompt, scripts) for prompt in parts[kind]]
-            write_json(folder / json_name(start, kind), entries)
+            write_output(folder / json_name(start, kind), _exactly(entries))
     if not only:
-        write_text(folder / LINES, "".join(map(_line, made)))
-        write_text(folder / CARD, _card(asked, parts, latencies, experiment.platform))
+        write_output(folder / LINES, "".join(map(_line, made)))
+        write_output(folder / CARD, _card(asked, parts, latencies, experiment.platform))
     counts = ", ".join(f"{len(parts[kind])} of category {kind:d}" for kind in only or Category)
     said = f"{folder}: prompts, {counts}"
     if not parts[Category.LATENCY] and (not only or Category.LATENCY in only):
@@ -63,6 +63,12 @@ def _entry(prompt: Prompt, scripts: str) -> dict[str, Any]:
         "prompt_context": prompt.text,
         f"path_to_{scripts}": f"{scripts}/{prompt.id}.py",
     }
+
+
+def _exactly(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a file of one category. Others compare it byte for byte: it has neither the
+    order of keys nor the last newline of our own records."""
+    return json.dumps(entries, indent=2, ensure_ascii=False)
 
 
 def _line(prompt: Prompt) -> str:

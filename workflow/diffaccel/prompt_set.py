@@ -2,7 +2,7 @@
 
 The first four categories are the grid of `GRID`, whatever experiment is configured. The fifth asks
 for latencies between what was measured of the plain pipeline on the experiment's platform and of
-the fastest setting there.
+the fastest setting there. No prompt names a loss limit: the configured one holds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Latency:
         platform: as in ``results/<platform>``, by `devices.slug`.
         batch_size: images per call.
         plain_s: of the plain pipeline, the median of its calls.
-        fastest_s: of the fastest setting whose loss is below ``max_loss``.
+        fastest_s: of the fastest setting that keeps the loss limit.
     """
 
     setup: Setup
@@ -67,7 +67,6 @@ class Latency:
     batch_size: int
     plain_s: float
     fastest_s: float
-    max_loss: float
 
     @property
     def limits(self) -> list[float]:
@@ -98,17 +97,12 @@ def measured(experiment: Experiment) -> list[Latency]:
 
 def _measured(known: Known, platform: str) -> Latency | None:
     """None where nothing keeps the loss limit."""
-    bounds = [
-        (cell.bound.speedup, cell.loss_limit)
-        for cell in known.cells.values()
-        if cell.bound is not None
-    ]
+    bounds = [cell.bound.speedup for cell in known.cells.values() if cell.bound is not None]
     if not bounds:
         return None
-    speedup, max_loss = max(bounds)
     setup, size = known.baseline.setup, known.baseline.spec.batch_size
     plain = known.baseline.seconds_per_image
-    return Latency(setup, devices.slug(platform), size, plain, plain / speedup, max_loss)
+    return Latency(setup, devices.slug(platform), size, plain, plain / max(bounds))
 
 
 def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt]:
@@ -145,9 +139,8 @@ def _plain(asked: Experiment) -> list[Request]:
 
 def _accelerated(asked: Experiment) -> list[Request]:
     """One accelerator first, then combinations."""
-    limit = asked.config.loss_limit
     requests = (
-        Request(**asdict(cell.setup), accelerators=cell.accelerators, max_loss=limit)
+        Request(**asdict(cell.setup), accelerators=cell.accelerators)
         for cell in asked.cells.values()
     )
     return sorted(requests, key=lambda request: request.category)
@@ -156,10 +149,7 @@ def _accelerated(asked: Experiment) -> list[Request]:
 def _with_speedups(asked: Experiment) -> list[Request]:
     return [
         Request(
-            **asdict(task.cell.setup),
-            accelerators=task.cell.accelerators,
-            speedup=task.required,
-            max_loss=task.max_loss,
+            **asdict(task.cell.setup), accelerators=task.cell.accelerators, speedup=task.required
         )
         for task in asked.targets
         if task.cell is not None
@@ -168,9 +158,7 @@ def _with_speedups(asked: Experiment) -> list[Request]:
 
 def _in_time(latencies: Iterable[Latency]) -> list[Request]:
     return [
-        Request(
-            **asdict(each.setup), max_loss=each.max_loss, platform=each.platform, latency_s=seconds
-        )
+        Request(**asdict(each.setup), platform=each.platform, latency_s=seconds)
         for each in latencies
         for seconds in each.limits
     ]
