@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import (
+    SUMS,
     RecordError,
     changed_outputs,
     digest,
@@ -95,6 +97,48 @@ def test_an_edited_record_is_refused(tmp_path: Path) -> None:
     del content["seal"]  # meant, or of a version that knew none
     path.write_text(json.dumps(content | {"required": 9.5}))
     assert read_record(Task, path).required == 9.5
+
+
+def checked(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What ``sha256sum`` says of a folder's checksums; a line that it cannot read is a fault."""
+    command = ["sha256sum", "--check", "--strict", "--quiet", SUMS]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_checksums_hold_however_often_a_file_is_written(tmp_path: Path) -> None:
+    for text in ("first", "second", "first", "first", "third"):
+        for name in ("a.csv", "b c.csv"):
+            write_output(tmp_path / name, text)
+            assert (said := checked(tmp_path)).returncode == 0, said.stdout + said.stderr
+    (tmp_path / "a.csv").write_text("first")
+    assert "a.csv: FAILED" in checked(tmp_path).stdout
+    assert changed_outputs(tmp_path) == [tmp_path / "a.csv"]
+
+
+def test_a_write_that_was_cut_short_leaves_a_whole_file(tmp_path: Path) -> None:
+    write_output(tmp_path / "a.csv", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "a.csv", "\ud800")
+    sums = (tmp_path / SUMS).read_text()
+    other = sums.replace(sums[:64], "0" * 64)  # the sum of what was to come
+    (tmp_path / SUMS).write_text(sums + other)
+    assert changed_outputs(tmp_path) == []
+    (tmp_path / SUMS).write_text(sums + other[:20])  # no whole line
+    write_output(tmp_path / "b.csv", "b")
+    assert changed_outputs(tmp_path) == []
+    write_output(tmp_path / "a.csv", "new")
+    assert changed_outputs(tmp_path) == []
+
+
+def test_two_who_write_one_folder_lose_no_checksum(tmp_path: Path) -> None:
+    def write(worker: int) -> None:
+        for number in range(30):
+            write_output(tmp_path / f"{number % 7}.csv", f"{worker} {number}")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    assert checked(tmp_path).returncode == 0
+    assert len([line for line in (tmp_path / SUMS).read_text().splitlines() if line[0] != "#"]) == 7
 
 
 def test_outputs_that_were_changed_are_known(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,32 +58,50 @@ def write_text(path: Path, text: str) -> None:
 
 SUMS = ".sha256"
 """File in a folder of results that lists what was written there, as ``sha256sum`` does."""
+STALE = b"#"
+"""What a line of it begins with whose file was written again: to ``sha256sum``, a comment."""
 
 
 def write_output(path: Path, text: str) -> None:
     """Writes a result that has no place for a seal, and notes its checksum in its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = f"{hashlib.sha256(text.encode()).hexdigest()}  {path.name}\n"
-    # First, so that no whole file is without: two sums of one file, and either holds.
-    with (path.parent / SUMS).open("a", encoding="utf-8") as file:
+    line = f"{hashlib.sha256(text.encode()).hexdigest()}  {path.name}\n".encode()
+    sums = os.open(path.parent / SUMS, os.O_RDWR | os.O_CREAT, 0o644)
+    with os.fdopen(sums, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(line)
-    write_text(path, text)
+        known = file.read()
+        # First, so that no whole file is without: two sums of one file, and either holds.
+        file.write(line if known.endswith(b"\n") or not known else b"\n" + line)
+        file.flush()
+        write_text(path, text)
+        # In place, one byte each: whoever is killed meanwhile leaves all other lines whole.
+        for start, _, name in _listed(known):
+            if name == path.name:
+                file.seek(start)
+                file.write(STALE)
+
+
+def _listed(sums: bytes) -> Iterator[tuple[int, str, str]]:
+    """Where each line of checksums begins that holds, its sum and its file's name."""
+    start = 0
+    for line in sums.splitlines(keepends=True):
+        total, _, name = line.decode(errors="replace").rstrip("\n").partition("  ")
+        if not line.startswith(STALE) and name and Path(name).name == name:
+            yield start, total, name
+        start += len(line)
 
 
 def changed_outputs(folder: Path) -> list[Path]:
     """The files of a folder that are other than `write_output` wrote them."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+        listed = (folder / SUMS).read_bytes()
     except FileNotFoundError:
         return []
-    sums: dict[str, list[str]] = {}
-    for line in lines:
-        total, _, name = line.partition("  ")
-        if name and Path(name).name == name:
-            sums.setdefault(name, []).append(total)
-    files = {folder / name: known[-2:] for name, known in sorted(sums.items())}
-    return [path for path, known in files.items() if path.is_file() and _sum(path) not in known]
+    sums: dict[Path, list[str]] = {}
+    for _, total, name in _listed(listed):
+        sums.setdefault(folder / name, []).append(total)
+    files = sorted(sums.items())
+    return [path for path, known in files if path.is_file() and _sum(path) not in known[-2:]]
 
 
 def _sum(path: Path) -> str:
