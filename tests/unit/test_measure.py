@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -45,9 +46,11 @@ from diffaccel.records import (
     MeasureOptions,
     ModelSpec,
     SettingDict,
+    Task,
 )
 from diffaccel.sequential import doubling
 from diffaccel.stages import baseline
+from diffaccel.stages.verify import goal_of
 from diffaccel.watch import Watch
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
@@ -284,6 +287,71 @@ def test_blank_images_are_a_failure() -> None:
     record, images = baseline_of(made)
     row = alone(made, record, images, putting_on(made, blank), {})  # type: ignore[arg-type]
     assert row.failure == "8 of 8 images are blank"
+
+
+def blank_for(*numbers: int) -> Recorder:
+    """A pipeline whose images of some prompts are of one colour."""
+
+    class Blank(Recorder):
+        def __call__(self, *, prompt: list[str], **kwargs: object) -> Result:  # type: ignore[override]
+            images = super().__call__(prompt=prompt, **kwargs).images  # type: ignore[arg-type]
+            for place, text in enumerate(prompt):
+                if int(text.removeprefix("prompt ")) in numbers:
+                    images[place] = Image.new("RGB", (16, 16), (90, 20, 20))
+            return Result(images)
+
+    return Blank()
+
+
+def test_a_baseline_that_is_blank_is_refused() -> None:
+    message = r"m_DDIM_4: all 8 images of the plain pipeline are blank.*dtype"
+    with pytest.raises(MeasureError, match=message):
+        measure_baseline(bench(blank_for(*range(8))))
+
+
+def test_what_is_blank_in_the_baseline_is_not_held_against_a_candidate() -> None:
+    made = bench(blank_for(2, 5))
+    record, images = baseline_of(made)
+    same = alone(made, record, images, putting_on(made, blank_for(2, 5)), {})
+    assert same.failure is None and same.loss == 0 and same.speedup > 0
+    assert not any("blank" in warning for warning in same.warnings)
+    better = alone(made, record, images, putting_on(made, Recorder()), {})
+    assert better.failure is None
+    worse = alone(made, record, images, putting_on(made, blank_for(2, 5, 6)), {})
+    assert worse.failure == "1 of 8 images are blank"
+
+
+def test_a_baseline_says_that_some_of_its_images_are_blank(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = Environment("cpu", "cpu", "", "float32", "none", 1, {})
+    facts = PipelineFacts("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4))
+    monkeypatch.setattr(benches, "environment", lambda pipe: where)
+    monkeypatch.setattr(benches, "identity_of", lambda bench, where: {})
+    monkeypatch.setattr(Bench, "facts", facts)
+    record, _ = baseline._measured(bench(blank_for(2, 5)))
+    (warning,) = record.warnings
+    assert warning.startswith("2 of 8 images are blank: of the prompts 'prompt 2', 'prompt 5'")
+    assert baseline._measured(bench(Recorder()))[0].warnings == []
+
+
+@pytest.mark.parametrize(("prompts", "images"), [(2, 2), (3, 3), (4, 4), (8, 4)])
+def test_an_image_takes_its_share_of_the_call_that_was_timed(prompts: int, images: int) -> None:
+    made = bench(Recorder(seconds=0.002), replace(OPTIONS, prompts=prompts))
+    made = replace(made, spec=replace(SPEC, batch_size=4), prompts=PROMPTS[:prompts])
+    record, references = baseline_of(made)
+    assert record.images_per_call == images
+    assert record.seconds_per_image == statistics.median(record.seconds) / images
+    pipe = Recorder(seconds=0.002)
+    row = alone(made, record, references, putting_on(made, pipe), {"a": {"n": 1}})
+    assert row.timing is not None
+    last = pipe.calls[-len(row.timing.accelerated) :]
+    assert {len(call) for call in last} == {images}
+    asked = Task("t", "user", None, None, None, 0.5, None, latency_s=0.1)
+    goal = goal_of(asked, record, 48)
+    pairs = [(0.1 * images, 0.082 * images)] * goal.looks[-1]
+    assert goal.reached(pairs) is True
+    assert goal.reached([(plain, 2 * own) for plain, own in pairs]) is False
 
 
 def test_another_baseline_is_noticed() -> None:

@@ -159,6 +159,7 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
         seconds=run.seconds,
         image_digests=image_digests(run.images),
         date=today(),
+        warnings=run.warnings,
     )
     return record, run.images
 

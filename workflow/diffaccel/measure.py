@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.budget import Budget
@@ -234,10 +235,15 @@ class BaselineRun:
     scores: dict[str, list[float]]
     shuffled_scores: list[float]
     seconds: list[float]
+    warnings: list[str]
 
 
 def measure_baseline(bench: Bench) -> BaselineRun:
-    """Images, scores and times of the plain pipeline over the prompt set, after a warm-up call."""
+    """Images, scores and times of the plain pipeline over the prompt set, after a warm-up call.
+
+    Raises:
+        MeasureError: all images are blank, or scores are no numbers.
+    """
     batches = bench.batches()
     bench.call(bench.plain, batches[0])
     images, seconds = [], []
@@ -248,6 +254,7 @@ def measure_baseline(bench: Bench) -> BaselineRun:
             if len(made.images) == len(bench.prompts[batches[0]]):
                 seconds.append(made.seconds)
     together = np.concatenate(images)
+    warnings = _blank_baseline(bench, together)
     with bench.device.beside():
         scores, shuffled = bench.score(together, None), _shuffled_scores(bench, together)
     if reason := _unscored({**scores, "shuffled": shuffled}):
@@ -255,7 +262,32 @@ def measure_baseline(bench: Bench) -> BaselineRun:
             f"{bench.setup.slug}: the plain pipeline's scores are {reason}: check the model, its "
             f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
         )
-    return BaselineRun(together, scores, shuffled, seconds)
+    return BaselineRun(together, scores, shuffled, seconds, warnings)
+
+
+def _blank_baseline(bench: Bench, images: Images) -> list[str]:
+    """What to say where images of the plain pipeline are blank.
+
+    Raises:
+        MeasureError: all are, so that nothing could be compared with them.
+    """
+    empty = blank(images)
+    if empty.all():
+        raise MeasureError(
+            f"{bench.setup.slug}: all {len(images)} images of the plain pipeline are blank (one "
+            "colour each), so nothing can be compared with them. Numbers may have overflowed: try "
+            f"another dtype (now {bench.spec.dtype}) or `vae`, and check the model's weights"
+        )
+    if not empty.any():
+        return []
+    some = [repr(bench.prompts[index]) for index in np.flatnonzero(empty)]
+    listed = ", ".join(some[:3]) + (" and others" if len(some) > 3 else "")
+    said = (
+        f"{len(some)} of {len(images)} images are blank: of the prompts {listed}; a candidate may "
+        "be blank there, too"
+    )
+    log.warning("%s: %s", bench.setup.slug, said)
+    return [said]
 
 
 def _unscored(scores: Mapping[str, Sequence[float]]) -> str | None:
@@ -393,7 +425,7 @@ def draw(
         scores = {name: before.scores[name] + values for name, values in scores.items()}
         spent, first_call = before.spent + spent, before.first_call
     plain = baseline.scores[SCORE][: first + len(images)]
-    blank = count_blank(images)
+    new_blank = count_blank(images, same)
     warnings = _in_parts("drawn", made, bench.batches(first, candidate.prompts))
     return Drawing(
         setting=candidate.setting,
@@ -406,7 +438,7 @@ def draw(
         first_call=first_call,
         spent=spent,
         date=today(),
-        failure=f"{blank} of {len(images)} images are blank" if blank else None,
+        failure=f"{new_blank} of {len(images)} images are blank" if new_blank else None,
         warnings=list(dict.fromkeys([*(before.warnings if before else []), *warnings])),
     )
 
@@ -444,13 +476,14 @@ class _Trial:
         first: seconds of its first call, untimed otherwise, in which it prepares what it needs
             once (compiles, say).
         pairs: seconds of the baseline and of the candidate, a round each.
-        images: of the last call.
+        images, batch: of the last call.
     """
 
     candidate: Candidate
     first: float | None = None
     pairs: list[tuple[float, float]] = field(default_factory=list)
     images: Images | None = None
+    batch: slice = field(default_factory=lambda: slice(None))
     failure: str | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -468,7 +501,7 @@ class _Trial:
             self.failure = _failure(error)
             log.warning("failed: %s: %s", self.candidate.setting, self.failure)
             return None
-        self.images = made.images
+        self.images, self.batch = made.images, batch
         self.warnings = self.warnings or _in_parts("timed", [made], [batch])
         return made
 
@@ -554,7 +587,7 @@ def clock(
     )
     noted = ["the baseline's images were not the same when made again"] if changed else []
     noted += [f"the GPU was shared with {each}" for each in others]
-    return [_speed_row(bench, trial, spent / len(trials), noted) for trial in trials]
+    return [_speed_row(bench, trial, spent / len(trials), noted, references) for trial in trials]
 
 
 def _rounds(
@@ -583,7 +616,9 @@ def _rounds(
     return list(plain.values())
 
 
-def _speed_row(bench: Bench, trial: _Trial, spent: float, noted: Sequence[str]) -> SpeedRow:
+def _speed_row(
+    bench: Bench, trial: _Trial, spent: float, noted: Sequence[str], references: Images | None
+) -> SpeedRow:
     setting, first = trial.candidate.setting, trial.first
     if trial.failure is not None or trial.images is None:
         return SpeedRow(setting, None, first, spent, today(), trial.failure)
@@ -595,9 +630,10 @@ def _speed_row(bench: Bench, trial: _Trial, spent: float, noted: Sequence[str]) 
         warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")
     if drifts(timing, options):
         warnings.append(f"the speedup drifted by {timing.drift:+.1%} while it was timed")
-    if blank := count_blank(trial.images):
+    beside = None if references is None else references[trial.batch]
+    if new_blank := count_blank(trial.images, beside):
         count = len(trial.images)
-        warnings.append(f"{blank} of {count} images are blank: the numbers overflowed")
+        warnings.append(f"{new_blank} of {count} images are blank: the numbers overflowed")
     return SpeedRow(setting, timing, first, spent, today(), warnings=warnings)
 
 
@@ -623,6 +659,13 @@ def timed_together(
     return [_whole(made, next(rows) if made.scores else None) for made in drawn]
 
 
-def count_blank(images: Images) -> int:
-    """How many images are of one colour."""
-    return int(np.sum(images.std(axis=(1, 2, 3)) == 0))
+def blank(images: Images) -> NDArray[np.bool_]:
+    """Which images are of one colour."""
+    same: NDArray[np.bool_] = (images == images[:, :1, :1]).all(axis=(1, 2, 3))
+    return same
+
+
+def count_blank(images: Images, references: Images | None = None) -> int:
+    """How many images are of one colour where the baseline's of the same prompts are not."""
+    excused = False if references is None else blank(references)
+    return int(np.sum(blank(images) & ~np.asarray(excused)))

@@ -100,7 +100,7 @@ def _measured(known: Known, platform: str) -> Latency | None:
     bounds = [cell.bound.speedup for cell in known.cells.values() if cell.bound is not None]
     if not bounds:
         return None
-    setup, size = known.baseline.setup, known.baseline.spec.batch_size
+    setup, size = known.baseline.setup, known.baseline.images_per_call
     plain = known.baseline.seconds_per_image
     return Latency(setup, devices.slug(platform), size, plain, plain / max(bounds))
 

@@ -45,7 +45,7 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         guidance_scale=spec.guidance_scale,
         height=spec.height,
         width=spec.width,
-        batch_size=spec.batch_size,
+        batch_size=baseline.images_per_call,
         setting=measured.setting,
         speedup=measured.speedup,
         loss=measured.loss,

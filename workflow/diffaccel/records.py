@@ -146,7 +146,7 @@ class Baseline:
         scores: per prompt, by metric name.
         shuffled_score: mean score with each image given another image's prompt.
         shuffled_scores: of each image; none in records of before.
-        seconds: times of whole calls of ``spec.batch_size`` prompts.
+        seconds: times of whole calls, each of ``images_per_call`` prompts.
         image_digests: hash of each image's pixels.
         warnings: what a reader should know, e.g. a smaller batch than was asked for.
     """
@@ -181,9 +181,15 @@ class Baseline:
         }
 
     @property
+    def images_per_call(self) -> int:
+        """How many a timed call makes, the baseline's or a candidate's: fewer than a batch where
+        there are not so many prompts."""
+        return min(self.spec.batch_size, len(self.prompts))
+
+    @property
     def seconds_per_image(self) -> float:
         """Of a whole call, the median, over its images."""
-        return statistics.median(self.seconds) / self.spec.batch_size
+        return statistics.median(self.seconds) / self.images_per_call
 
     @functools.cached_property
     def looks(self) -> Looks:

@@ -46,7 +46,7 @@ def run(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",
             setup.slug,
             statistics.median(record.seconds),
-            record.spec.batch_size,
+            record.images_per_call,
             statistics.mean(record.scores[SCORE]),
             record.shuffled_score,
         )
@@ -66,7 +66,7 @@ def _measured(bench: Bench) -> tuple[Baseline, Images]:
     while True:
         try:
             record, images = run_baseline(bench)
-            return replace(record, warnings=warnings), images
+            return replace(record, warnings=[*warnings, *record.warnings]), images
         except torch.OutOfMemoryError as error:
             size, said = bench.spec.batch_size, str(error).splitlines()[0]
         if size == 1:

@@ -307,7 +307,7 @@ def goal_of(task: Task, baseline: Baseline, max_pairs: int) -> Goal:
         confidence=options.confidence,
         speedup=task.required if latency is None else None,
         seconds_per_image=latency,
-        images=baseline.spec.batch_size,
+        images=baseline.images_per_call,
     )
 
 
@@ -342,7 +342,7 @@ def _held_out(drawing: Drawing, max_loss: float, options: SearchOptions) -> Held
 
 def _seconds(timing: Timing | None, baseline: Baseline) -> float | None:
     """Of an image."""
-    return statistics.median(timing.accelerated) / baseline.spec.batch_size if timing else None
+    return statistics.median(timing.accelerated) / baseline.images_per_call if timing else None
 
 
 def _outcome(
