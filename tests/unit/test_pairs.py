@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+from benchmarks.timings import simulated
+from diffaccel.merging import contradict
 from diffaccel.pairs import Goal, drift, outliers, timing_of, want_more
 from diffaccel.records import MeasureOptions
 from diffaccel.sequential import doubling
@@ -78,12 +82,27 @@ def test_drift_is_what_goes_one_way() -> None:
     assert timing_of(pairs(rising)).drift == pytest.approx(0.25, abs=0.03)
 
 
-def test_the_error_is_that_of_the_median() -> None:
-    """Over many made-up timings, about as large as they are really off."""
-    random = np.random.default_rng(2)
-    timings = [timing_of(pairs(list(np.exp(random.normal(0, 0.02, 9))))) for _ in range(400)]
-    off = np.sqrt(np.mean([np.log(timing.speedup) ** 2 for timing in timings]))
-    assert np.median([timing.error for timing in timings]) == pytest.approx(off, rel=0.35)
+@pytest.mark.parametrize("noise", [0.002, 0.03])
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 12, 24])
+def test_the_error_is_that_of_the_median(count: int, noise: float) -> None:
+    """Over many made-up timings, as large on average as they are really off; and equal ones hardly
+    ever contradict each other."""
+    found = simulated(count, noise, 1000, seed=count)
+    assert found.said == pytest.approx(found.off, rel=0.1)
+    assert found.contradict < 0.01
+
+
+def test_one_pair_says_nothing_of_its_error() -> None:
+    one = timing_of(pairs([2.0]))
+    assert one.error == math.inf
+    assert not contradict(one, timing_of(pairs([4.0, 4.01, 3.99])))
+
+
+def test_timings_that_differ_clearly_contradict_each_other() -> None:
+    for count, apart in ((3, 1.3), (6, 1.1), (12, 1.05)):
+        steady = [1 + 0.004 * (-1) ** n * (n % 3) for n in range(count)]
+        one, other = timing_of(pairs(steady)), timing_of(pairs([apart * each for each in steady]))
+        assert contradict(one, other) and not contradict(one, one)
 
 
 GOAL = Goal(doubling(3, 6, 48), 0.95, speedup=2.0)

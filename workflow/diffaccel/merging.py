@@ -20,8 +20,11 @@ from diffaccel.jsonio import SCHEMA, RecordError, parse, read_record
 from diffaccel.records import Baseline, Timing
 from diffaccel.stores import KINDS, Store, hold, platforms, scores_of
 
-SURELY = 3.0
-"""Standard errors by which two timings of the same must differ to contradict each other."""
+CHANCE = 0.0027
+"""How often two timings of the same may contradict each other by chance: three standard errors,
+were these known."""
+NEAR = 0.03
+"""Relative difference below which they never do: a machine is not always as warm."""
 
 
 @dataclass
@@ -193,11 +196,28 @@ def _against(mine: Line, theirs: Line) -> str | None:
         parse(Timing, each["timing"], "timing") if each.get("timing") else None
         for each in (one, other)
     )
-    if first and second:
-        error = math.hypot(first.error * first.speedup, second.error * second.speedup)
-        if abs(first.speedup - second.speedup) > SURELY * max(error, 0.01 * first.speedup):
-            return f"{what}: {first.speedup:.2f}x here, {second.speedup:.2f}x there"
+    if first and second and contradict(first, second):
+        return f"{what}: {first.speedup:.2f}x here, {second.speedup:.2f}x there"
     return None
+
+
+def contradict(one: Timing, other: Timing) -> bool:
+    """Whether two timings cannot be of the same speedup. One pair alone contradicts nothing.
+
+    Source: Welch, "The Generalization of Student's Problem when Several Different Population
+    Variances are Involved", Biometrika 34, 1947.
+    """
+    from scipy.special import stdtrit
+
+    off = abs(math.log(one.speedup / other.speedup))
+    squares = [one.error**2, other.error**2]
+    if off <= NEAR or math.inf in squares:
+        return False
+    known = [square**2 / each.freedom for square, each in zip(squares, (one, other), strict=True)]
+    if not any(known):  # all pairs of both are the same
+        return True
+    quantile = float(stdtrit(sum(squares) ** 2 / sum(known), 1 - CHANCE / 2))
+    return off > quantile * math.sqrt(sum(squares))
 
 
 def _goes_on(mine: Line, theirs: Line) -> bool:

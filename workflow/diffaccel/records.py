@@ -16,6 +16,7 @@ from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import to_json
 from diffaccel.sequential import Looks
 from diffaccel.space import Value
+from diffaccel.timing_error import freedom, standard_error
 
 SettingDict = dict[str, dict[str, Value]]
 
@@ -235,10 +236,15 @@ class Timing:
 
     @property
     def error(self) -> float:
-        """Standard error of the speedup, relative, as the spread of the pairs tells it: half an
-        interquartile range is 0.67 of a normal distribution's standard deviation, and a median's
-        error 1.25 of a mean's."""
-        return 1.85 * self.spread / math.sqrt(self.counted)
+        """Standard error of the speedup, relative; infinite where there is one pair. It is told by
+        all pairs: those that are left where the farthest do not count look nearer to each other
+        than they are."""
+        return standard_error([math.log(plain / own) for plain, own in self.pairs])
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of ``error``: how well it is known itself."""
+        return freedom(len(self.baseline))
 
 
 @dataclass(frozen=True)

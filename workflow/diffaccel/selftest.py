@@ -48,11 +48,13 @@ class Readings:
         return timing_of([pair for timing in self.timings for pair in timing.pairs])
 
     @property
-    def needed(self) -> int:
+    def needed(self) -> int | None:
         """How many pairs a timing must have to be no further off than is allowed, 19 times in 20:
-        two standard errors."""
+        two standard errors. None where there was one pair, which does not tell."""
         every = self.together
-        return max(1, math.ceil(every.counted * (2 * every.error / self.allowed) ** 2))
+        if math.isinf(every.error):
+            return None
+        return max(1, math.ceil(len(every.baseline) * (2 * every.error / self.allowed) ** 2))
 
     def lines(self) -> list[str]:
         """A line a reading, and what to think of them."""
@@ -63,11 +65,12 @@ class Readings:
             pairs = f"{len(timing.baseline)} pairs{repeated}{drift}"
             found.append(f"{timing.speedup:.4f}x +-{timing.error:.1%} ({pairs})")
         every = self.together
-        found.append(
-            f"all {len(every.baseline)} pairs: {every.speedup:.4f}x +-{every.error:.1%}; a timing "
-            f"that is known to {self.allowed:.0%} takes {self.needed} (measure.pairs, "
-            "measure.max_pairs)"
-        )
+        if self.needed is not None:
+            found.append(
+                f"all {len(every.baseline)} pairs: {every.speedup:.4f}x +-{every.error:.1%}; a "
+                f"timing that is known to {self.allowed:.0%} takes {self.needed} (measure.pairs, "
+                "measure.max_pairs)"
+            )
         verdict = "the clock can be trusted" if self.ok else "do not trust the clock"
         found.append(f"at most {self.worst:.1%} off, {self.allowed:.0%} allowed: {verdict}")
         return found

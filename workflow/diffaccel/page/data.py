@@ -7,6 +7,7 @@ a page, too.
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -448,7 +449,7 @@ def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
     cells = [cell for one in known for cell in one.search.cells]
     baselines = [one.baseline for one in known]
     verdicts = [verdict for proof in proofs for verdict in proof.verdicts]
-    errors = [timing.error for timing in timings]
+    errors = [timing.error for timing in timings if math.isfinite(timing.error)]
     counts = [row.prompts for row in rows if row.scores]
     pairs = sum(len(each.baseline) for each in timings)
     return Trust(

@@ -196,7 +196,7 @@ class Clocked:
     def _clock_error(self) -> float:
         """How far one timing is off, as the spreads of the pairs tell."""
         rows = itertools.chain.from_iterable(self.timings.values())
-        errors = [row.timing.error for row in rows if row.timing is not None]
+        errors = [row.timing.error for row in rows if row.timing and row.timing.counted > 1]
         return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
 
     def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
