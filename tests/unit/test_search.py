@@ -396,6 +396,31 @@ def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, 
         assert found.chosen is None and found.nearest is not None
 
 
+def test_no_speedup_is_said_without_a_bound(tmp_path: Path) -> None:
+    class Lossy(Noisy):
+        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+            return response(setting, steps)[0], 0.5
+
+    opened, measurer = cell_search(tmp_path), Lossy()
+    known = frontier(opened, measurer)
+    assert known.bound is None
+    task = Task("t", "user", CELL, 1.0, None, 0.02, "a sentence")
+    assert answer(task, known, opened, measurer).reason == "1.0x is no speedup"
+    share = replace(task, required=None, fraction=0.8)
+    assert answer(share, known, opened, measurer).reason.startswith("no setting has a loss below")
+
+
+def test_a_share_of_a_small_bound_is_no_speedup(tmp_path: Path) -> None:
+    class Slow(Noisy):
+        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+            return 1.0, 0.0
+
+    opened, measurer = cell_search(tmp_path), Slow()
+    task = Task("t", "bound", CELL, None, 0.8, 0.02, None)
+    found = answer(task, frontier(opened, measurer), opened, measurer)
+    assert found.reason == "0.88x is no speedup: the bound of 1.1x leaves none"
+
+
 def test_the_fastest_is_the_bound_at_its_own_limit(tmp_path: Path) -> None:
     opened, measurer = cell_search(tmp_path), Noisy()
     known = frontier(opened, measurer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from diffaccel.space import Axis, Point, Space
 from diffaccel.strategies import STRATEGIES, Problem, _candidates
 from diffaccel.strategies import _rehearsal as rehearsal
 from diffaccel.strategies.base import Floats, Observation
+from diffaccel.strategies.exhaustive import BATCH
 from diffaccel.strategies.frontier import CAP
 
 LIMIT, TARGETS = rehearsal.LIMIT, rehearsal.TARGETS
@@ -60,6 +62,20 @@ def test_exhaustive_measures_the_grid_once_in_order() -> None:
     cell = rehearsal.cell("deepcache", 1)
     found = rehearsal.search(EXHAUSTIVE, Problem(cell.space, LIMIT), cell)
     assert [o.point for o in found] == list(cell.space.points(grid=True))
+
+
+def test_exhaustive_asks_once_what_is_forbidden() -> None:
+    cell = rehearsal.cell("deepcache", 1)
+    asked: list[Point] = []
+
+    def forbids(point: Point) -> str | None:
+        asked.append(point)
+        return cell.space.forbids(point)
+
+    space = replace(cell.space, forbids=forbids)
+    found = rehearsal.search(EXHAUSTIVE, Problem(space, LIMIT), cell)
+    assert len(found) > 3 * BATCH
+    assert len(asked) == math.prod(len(axis.grid) for axis in space.axes)
 
 
 @pytest.mark.parametrize("family", ["deepcache", "tgate", "tome"])

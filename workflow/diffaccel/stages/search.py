@@ -351,7 +351,8 @@ def _hopeless(task: Task, known: Frontier) -> str | None:
     if required is None:
         return f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
     if required <= 1 and task.latency_s is None:
-        return f"{required}x is no speedup: the bound of {stored_bound(known)}x leaves none"
+        said = f"{required}x is no speedup"
+        return f"{said}: the bound of {stored_bound(known)}x leaves none" if task.fraction else said
     limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
     if limit is not None and required > limit:
         return f"{required}x is above the bound of {limit}x"
