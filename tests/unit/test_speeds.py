@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -312,6 +313,54 @@ def test_settings_that_run_the_same_cost_the_same() -> None:
     model = SpeedModel.fit([(gated(1, 2, 2), 1.7)], FACTS)
     mean, std = model.predict([gated(1, 2, 2), gated(1, 5, 2), gated(10)])
     assert mean[0] == mean[1] and std[0] == std[1] < std[2]
+
+
+def test_repeated_timings_share_a_row_and_tell_what_each_would() -> None:
+    """The covariance and the evidence of all timings, each in a row of its own, from its weight
+    under Student's t distribution."""
+    rows = timed(drawn(PAIRS, 8) * 3 + drawn(SINGLES, 4), 0.02)
+    model = SpeedModel.fit(rows, FACTS)
+    settings, given = len(model.timed.signatures), model.timed
+    assert settings == 12 and len(rows) == 28
+    member = np.equal.outer(given.row, range(settings)).astype(float)
+    for fit in model.fits:
+        law = fit.factor @ fit.factor.T - np.diag(1 / fit.guess.weight)
+        found = np.linalg.solve(law + np.diag(1 / fit.guess.weight), fit.guess.linear)
+        assert np.allclose(fit.inverse @ fit.guess.linear, found)
+        common, kinds, rough = fit.guess.pulls
+        means, variances = speeds._priors()
+        logs, *_ = speeds._speedups(
+            given.terms, means + variances * common, given.terms.mean + given.kinds @ kinds
+        )
+        off = given.y - member @ (logs + fit.rough**2 * rough)
+        trust = (speeds.FREEDOM + 1) / (speeds.FREEDOM + (off / fit.noise) ** 2)
+        whole = member @ law @ member.T + np.diag(fit.noise**2 / trust)
+        assert np.allclose(member.T @ np.linalg.inv(whole) @ member, fit.inverse)
+        volume = np.linalg.slogdet(whole)[1] + np.log(trust).sum()
+        odd = np.log(fit.noise / speeds.CLOCK) ** 2 + np.log(fit.rough / speeds.FORM) ** 2
+        assert fit.evidence == pytest.approx(-fit.guess.cost - volume / 2 - odd / 2)
+
+
+@pytest.mark.parametrize(("count", "noise"), [(6, 0.01), (40, 0.05), (120, 0.005), (120, 0.1)])
+def test_noises_that_are_not_tried_would_not_count(
+    count: int, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+    fit = speeds._fit
+
+    def noting(timed: Any, noise: float, *rest: Any) -> Any:
+        tried.append(noise)
+        return fit(timed, noise, *rest)
+
+    monkeypatch.setattr(speeds, "_fit", noting)
+    rows = timed((SINGLES + PAIRS)[:count], noise)
+    found = SpeedModel.fit(rows, FACTS).predict(PAIRS)
+    fewer = len(tried)
+    monkeypatch.setattr(speeds, "HOPELESS", math.inf)
+    every = SpeedModel.fit(rows, FACTS).predict(PAIRS)
+    assert np.array_equal(found, every)
+    if noise == 0.1:
+        assert fewer < len(tried) - fewer
 
 
 def test_what_cannot_be_predicted() -> None:

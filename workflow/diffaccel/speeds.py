@@ -17,6 +17,7 @@ Errors of timings follow Student's t distribution, so that an outlier counts les
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections import Counter
@@ -25,6 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky
+from scipy.sparse import csr_array
 
 from diffaccel.accelerators import ACCELERATORS, PipelineFacts
 from diffaccel.accelerators.base import Phase
@@ -57,6 +60,9 @@ CLOCK, FORM = 0.012, 0.005
 ROUNDS = 12
 UNLIKELY = 0.02
 """Assumptions with less than this chance are left out."""
+HOPELESS = 20.0
+"""By how much the logarithm of the evidence of a noise is less than another's when smaller noises
+still are not tried."""
 
 Part = tuple[str, tuple[tuple[str, Value], ...]]
 Step = tuple[Phase | None, ...]
@@ -199,11 +205,26 @@ class _Terms:
                 members.append((_correlation(a, b), a.spread * b.spread))
         return np.broadcast_to(_covariance(members), (*self.index.shape, self.index.shape[1]))
 
-    def dense(self, weights: Floats) -> Floats:
-        """Weights on the kinds of each setting's steps, (n, p), as a matrix (n, S)."""
-        out = np.zeros((len(self.index), len(self.kinds)))
-        np.add.at(out, (np.arange(len(self.index))[:, None], self.index), weights)
-        return out
+    def on_kinds(self, weights: Floats) -> csr_array:
+        """Weights on the kinds of each setting's steps, (n, p), as a matrix (n, S): few of each row
+        are not zero."""
+        matrix = copy.copy(self._empty)
+        matrix.data = weights.ravel()
+        return matrix
+
+    def pulled(self, weights: csr_array, by: Floats) -> Floats:
+        """Sums of such weights over the settings, each times its own number, (S,)."""
+        each = weights.data.reshape(self.index.shape) * by[:, None]
+        sums: Floats = np.bincount(self.index.ravel(), each.ravel(), len(self.kinds)).astype(float)
+        return sums
+
+    @functools.cached_property
+    def _empty(self) -> csr_array:
+        """Such a matrix before it has its weights."""
+        n, p = self.index.shape
+        ends = np.arange(0, n * p + 1, max(p, 1))[: n + 1]
+        weights, shape = np.zeros(n * p), (n, len(self.kinds))
+        return csr_array((weights, self.index.ravel(), ends), shape=shape)
 
 
 @functools.lru_cache(maxsize=8)
@@ -282,19 +303,33 @@ def _speedups(terms: _Terms, common: Floats, shares: Floats) -> tuple[Floats, Fl
 
 @dataclass(frozen=True)
 class _Timed:
-    """What is given: settings, their log-speedups ``y``, and prior covariances."""
+    """What is given: timings, and the settings that they are of. Timings of one setting (or of
+    settings that run the same) share a row: all that costs grows with the settings.
+
+    Args:
+        signatures: of the settings, n.
+        row: the setting of each timing, (N,).
+        y: log-speedups of the timings, (N,).
+        kinds: prior covariances of the log shares of the kinds of steps, (S, S).
+    """
 
     signatures: tuple[Signature, ...]
     terms: _Terms
+    row: Ints
     y: Floats
-    kinds: Floats  # (S, S)
-    same: Floats  # (n, n)
+    kinds: Floats
 
     @classmethod
     def of(cls, signatures: Sequence[Signature], speedups: Sequence[float]) -> _Timed:
-        terms = _terms(tuple(signatures))
-        same = _same(signatures, signatures)
-        return cls(tuple(signatures), terms, np.log(speedups), _between(terms, terms), same)
+        numbers = {each: i for i, each in enumerate(dict.fromkeys(signatures))}
+        row = np.array([numbers[each] for each in signatures], dtype=np.intp)
+        terms = _terms(tuple(numbers))
+        return cls(tuple(numbers), terms, row, np.log(speedups), _between(terms, terms))
+
+    def total(self, each: Floats) -> Floats:
+        """Sums over the timings of each setting, (n,)."""
+        sums: Floats = np.bincount(self.row, each, len(self.signatures)).astype(float)
+        return sums
 
 
 @dataclass(frozen=True)
@@ -305,35 +340,44 @@ class _Guess:
         pulls: what multiplies the prior covariances, of what is in common, of the kinds of steps
             and of the settings' roughness, to give how far each is from its expectation.
         cost: negative logarithm of the probability of it all, less a constant.
-        linear: log-speedups less what they would be at the expectations, linearised here.
-        trust: how much each timing counts, 1 being normal.
-        by_common, by_kind: derivatives of the timed log-speedups.
-        gram: covariance of the log-speedups, linearised here.
+        weight: how much the timings of each setting count: the inverse of a variance.
+        linear: their mean log-speedups less what they would be at the expectations, linearised.
+        by_common, by_kind: derivatives of the settings' log-speedups, (n, C) and (n, S).
     """
 
     pulls: Pulls
     cost: float
+    weight: Floats
     linear: Floats
-    trust: Floats
     by_common: Floats
-    by_kind: Floats
-    gram: Floats
+    by_kind: csr_array
 
 
 def _guess(timed: _Timed, noise: float, rough: float, pulls: Pulls) -> _Guess:
     means, variances = _priors()
+    terms, row = timed.terms, timed.row
     common, kinds = variances * pulls[0], timed.kinds @ pulls[1]
-    roughness = rough**2 * (timed.same @ pulls[2])
-    found, by_common, by_step = _speedups(timed.terms, means + common, timed.terms.mean + kinds)
-    by_kind = timed.terms.dense(by_step)
-    surprise = ((timed.y - found - roughness) / noise) ** 2
+    roughness = rough**2 * pulls[2]
+    found, by_common, by_step = _speedups(terms, means + common, terms.mean + kinds)
+    surprise = ((timed.y - (found + roughness)[row]) / noise) ** 2
     unlikely = np.log1p(surprise / FREEDOM).sum() * (FREEDOM + 1) / 2
     prior = pulls[0] @ common + pulls[1] @ kinds + pulls[2] @ roughness
-    trust = (FREEDOM + 1) / (FREEDOM + surprise)
-    gram = (by_common * variances) @ by_common.T + by_kind @ timed.kinds @ by_kind.T
-    gram += rough**2 * timed.same + np.diag(noise**2 / trust)
-    linear = timed.y - found + by_common @ common + by_kind @ kinds
-    return _Guess(pulls, prior / 2 + unlikely, linear, trust, by_common, by_kind, gram)
+    trust = (FREEDOM + 1) / (FREEDOM + surprise) / noise**2
+    weight = timed.total(trust)
+    linear = timed.total(trust * timed.y) / weight - found
+    by_kind = terms.on_kinds(by_step)
+    linear += by_common @ common + by_kind @ kinds
+    return _Guess(pulls, prior / 2 + unlikely, weight, linear, by_common, by_kind)
+
+
+def _factor(timed: _Timed, rough: float, guess: _Guess) -> Floats:
+    """Cholesky factor of the covariance of the settings' mean log-speedups, linearised."""
+    _, variances = _priors()
+    covariance = (guess.by_common * variances) @ guess.by_common.T
+    covariance += guess.by_kind @ (guess.by_kind @ timed.kinds).T
+    covariance.flat[:: len(covariance) + 1] += rough**2 + 1 / guess.weight
+    factor: Floats = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+    return factor
 
 
 @dataclass(frozen=True)
@@ -342,35 +386,44 @@ class _Fit:
 
     Args:
         noise, rough: the assumption.
-        inverse: of the guess's ``gram``.
+        factor: of the covariance of what was timed, by `_factor`.
         evidence: logarithm of the probability of the assumption and the timings.
     """
 
     noise: float
     rough: float
     guess: _Guess
-    inverse: Floats
+    factor: Floats
     evidence: float
+
+    @functools.cached_property
+    def inverse(self) -> Floats:
+        """Of that covariance."""
+        found: Floats = cho_solve((self.factor, True), np.eye(len(self.factor)), check_finite=False)
+        return found
 
 
 def _fit(timed: _Timed, noise: float, rough: float, clock: float, start: Pulls) -> _Fit:
     """Gauss-Newton steps, each shortened until it makes things better."""
     best = _guess(timed, noise, rough, start)
+    factor = _factor(timed, rough, best)
     for _ in range(ROUNDS):
-        before, pull = best, np.linalg.solve(best.gram, best.linear)
-        aims = (best.by_common.T @ pull, best.by_kind.T @ pull, pull)
+        before, pull = best, cho_solve((factor, True), best.linear, check_finite=False)
+        aims = (best.by_common.T @ pull, timed.terms.pulled(best.by_kind, pull), pull)
         for part in (1.0, 0.5, 0.25, 0.1):
             a, b, c = (old + part * (aim - old) for old, aim in zip(best.pulls, aims, strict=True))
             guess = _guess(timed, noise, rough, (a, b, c))
             if guess.cost <= best.cost:
-                best = guess
+                best, factor = guess, _factor(timed, rough, guess)
                 break
         if before.cost - best.cost < 1e-3:
             break
-    volume = np.linalg.slogdet(best.gram)[1] + np.log(best.trust).sum()
+    # As of the timings' own covariance, whose determinant is this one's times the weights.
+    volume = 2 * np.log(factor.diagonal()).sum() + np.log(best.weight).sum()
+    volume += 2 * len(timed.y) * np.log(noise)
     odd = np.log(noise / clock) ** 2 + np.log(rough / FORM) ** 2
     evidence = -best.cost - volume / 2 - odd / 2
-    return _Fit(noise, rough, best, np.linalg.inv(best.gram).astype(float), float(evidence))
+    return _Fit(noise, rough, best, factor, float(evidence))
 
 
 @dataclass(frozen=True)
@@ -412,12 +465,16 @@ class SpeedModel:
         rows += [(signature(s, there, away=True), speedup) for s, speedup, there in elsewhere]
         rows = [row for row in rows if row[1] > 0]
         given = _Timed.of([each for each, _ in rows], [speedup for _, speedup in rows])
-        nothing = (len(_priors()[0]), len(given.terms.kinds), len(rows))
+        nothing = (len(_priors()[0]), len(given.terms.kinds), len(given.signatures))
         a, b, c = (np.zeros(n) for n in nothing)
         fits: list[_Fit] = []
         for noise, rough in itertools.product(NOISES, ROUGH):
             start = fits[-1].guess.pulls if fits else (a, b, c)
             fits.append(_fit(given, noise, rough, clock, start))
+            # From the largest noise on the evidence rises, then falls.
+            best, last = (max(fit.evidence for fit in some) for some in (fits, fits[-len(ROUGH) :]))
+            if rough == ROUGH[-1] and last < best - HOPELESS:
+                break
         evidence = np.array([fit.evidence for fit in fits])
         chances = np.exp(evidence - evidence.max())
         chances = np.where(chances >= UNLIKELY * chances.sum(), chances, 0.0)
@@ -461,9 +518,7 @@ def _predict(fit: _Fit, terms: _Terms, cross: Floats, same: Floats) -> tuple[Flo
         terms, means + variances * common, terms.mean + cross @ kinds
     )
     shared = (by_common * variances) @ guess.by_common.T + rough * same
-    by_kind = cross @ guess.by_kind.T
-    for weight, index in zip(by_step.T, terms.index.T, strict=True):
-        shared += weight[:, None] * by_kind[index]
+    shared += terms.on_kinds(by_step) @ (guess.by_kind @ cross.T).T
     prior = (by_common**2) @ variances + rough
     prior += np.einsum("np,npq,nq->n", by_step, terms.within, by_step)
     variance = prior - ((shared @ fit.inverse) * shared).sum(1)
