@@ -191,6 +191,14 @@ def test_latencies_are_those_of_the_plain_pipeline_and_the_fastest_bound(tmp_pat
     assert latency == Latency(SETUP, "my-gpu", size, 8 / size, 4 / size)
 
 
+def test_an_image_takes_its_share_of_a_call_of_few_prompts(tmp_path: Path) -> None:
+    save(tmp_path, tgate=2.0)
+    made = store.baseline(SETUP)
+    few = dataclasses.replace(made, prompts=made.prompts[:2])
+    write_record(tmp_path / "My GPU" / "baseline" / f"{SETUP.slug}.json", few)
+    assert measured(experiment(tmp_path)) == [Latency(SETUP, "my-gpu", 2, 8 / 2, 4 / 2)]
+
+
 def test_limits_are_shares_of_what_is_saved() -> None:
     latency = Latency(SETUP, "my-gpu", 8, 0.5, 0.25)
     asked = [prompt for prompt in prompts(grid(), [latency]) if prompt.category == Category.LATENCY]

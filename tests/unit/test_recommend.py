@@ -19,7 +19,7 @@ from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import sealed, write_record
 from diffaccel.known import searched
-from diffaccel.recipes import read_recipe
+from diffaccel.recipes import read_recipe, recipe_of
 from diffaccel.recommend import Recommendation, lines, recommend, setup_named
 from diffaccel.records import Answer, Measurement, SearchOptions, Task
 from tests import store
@@ -239,6 +239,13 @@ def test_json_and_a_recipe(results: Path, capsys: pytest.CaptureFixture[str]) ->
     recipe = read_recipe(out)
     assert json.loads(out.read_text()) == sealed({"schema": 1, **told["recipes"][0]})
     assert (recipe.speedup, recipe.setting) == (2.05, tgate(20))
+
+
+def test_a_recipe_says_how_many_images_a_call_made() -> None:
+    made = store.baseline(SETUP)
+    few = dataclasses.replace(made, prompts=made.prompts[:2])
+    assert made.spec.batch_size > 2
+    assert recipe_of(few, CACHED[0]).batch_size == 2
 
 
 def test_asking_loads_nothing_heavy(results: Path) -> None:

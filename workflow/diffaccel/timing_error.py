@@ -9,9 +9,8 @@ benchmarks.timings`` shows how good these are.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-
-import numpy as np
 
 FEW = {
     2: (3.53, 1.0),
@@ -33,9 +32,9 @@ def standard_error(values: Sequence[float]) -> float:
     count = len(values)
     if count == 1:
         return math.inf
-    low, high = np.quantile(values, [0.25, 0.75])
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     factor = FEW[count][0] if count in FEW else MANY[0] + MANY[1] / count
-    return factor * float(high - low) / 2 / math.sqrt(count)
+    return factor * (high - low) / 2 / math.sqrt(count)
 
 
 def freedom(count: int) -> float:
