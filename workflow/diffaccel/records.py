@@ -208,7 +208,8 @@ class Timing:
         baseline, accelerated: seconds of each pair, in order.
         speedup: median of the pairs' ratios; like all that follows, of the pairs that count.
         speedup_of_means: ratio of the mean times.
-        spread: half the interquartile range of the ratios over their median.
+        spread: half the interquartile range of the ratios over their median. Of few pairs it reads
+            too small: it decides whether there are more, and ``error`` says how far off they are.
         outliers: which pairs do not count, from 0: too far from the others; they were repeated.
         drift: by how much the ratio changed from the first pair to the last, relative; 0 where it
             went up and down.
