@@ -95,7 +95,7 @@ def test_other_hardware_than_that_of_the_results_is_refused(
 HOLD = """
 import time
 from diffaccel.devices import hold_device
-with hold_device() as device, device.alone():
+with hold_device() as device, device.exclusive():
     start = time.monotonic()
     time.sleep(0.3)
     print(device.name, start, time.monotonic())
@@ -154,7 +154,7 @@ while time.monotonic() < end:
 
 def test_on_a_gpu_many_draw_at_once_and_nobody_while_one_is_on_the_clock(tmp_path: Path) -> None:
     """Workers that never rest do not keep the clock from anybody."""
-    how = ["beside", "beside", "beside", "alone"]
+    how = ["shared", "shared", "shared", "exclusive"]
     command = [sys.executable, "-c", SHARE, str(tmp_path / "gpu-0.lock")]
     started = [
         subprocess.Popen([*command, each], stdout=subprocess.PIPE, text=True) for each in how
@@ -176,9 +176,9 @@ def test_on_a_gpu_many_draw_at_once_and_nobody_while_one_is_on_the_clock(tmp_pat
 
 def test_work_within_work_waits_for_nothing(tmp_path: Path) -> None:
     device = devices.Device("cuda", tmp_path / "gpu-0.lock")
-    with device.alone(), device.beside(), device.alone():
+    with device.exclusive(), device.shared(), device.exclusive():
         pass
-    with device.beside(), device.beside(), device.alone(), device.beside():
+    with device.shared(), device.shared(), device.exclusive(), device.shared():
         pass
 
 
@@ -189,11 +189,11 @@ import sys, time
 from pathlib import Path
 from diffaccel.devices import Device
 device = Device("cuda", Path(sys.argv[1]))
-with device.beside():
+with device.shared():
     for _ in range(20):
-        with device.beside():
+        with device.shared():
             time.sleep(0.05)
-    with device.alone():
+    with device.exclusive():
         print(time.monotonic())
 """
     command = [sys.executable, "-c", code, str(tmp_path / "gpu-0.lock")]

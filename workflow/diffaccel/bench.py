@@ -43,7 +43,7 @@ def take_device(stack: contextlib.ExitStack, spec: ModelSpec, platform: str) -> 
     """
     devices.check_platform(platform)
     device = stack.enter_context(devices.hold_device(spec.jobs_per_gpu))
-    stack.enter_context(device.beside())
+    stack.enter_context(device.shared())
     be_quiet()
     use_threads(spec.threads)
     return device
@@ -71,7 +71,7 @@ def open_bench(
     prompts = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
     be_quiet()
     use_threads(spec.threads)
-    with device.beside():
+    with device.shared():
         if pipe is None:
             pipe = _load(setup, spec, device.name)
         scored = {} if spec.untrained else METRICS

@@ -146,14 +146,14 @@ class Device:
         self.name, self.gpu = name, gpu
         self._lock = lock
         self._room: IO[str] | None = None
-        self._alone = False
+        self._exclusive = False
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         """Work that is not timed. On a GPU it waits while another job is on the clock; on a CPU,
-        whose cores jobs share, it does not. Within another `beside` it gives way to who waits."""
+        whose cores jobs share, it does not. Within another `shared` it gives way to who waits."""
         inside = self._room
-        if self._lock is None or self._alone or self.name == "cpu":
+        if self._lock is None or self._exclusive or self.name == "cpu":
             yield
         elif inside is not None:
             self._leave(inside)
@@ -168,10 +168,10 @@ class Device:
                     self._room = None
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """The time in which this job times, and no other on this device does; on a GPU no other
-        works at all. Within `beside`, that is given up meanwhile."""
-        if self._lock is None or self._alone:
+        works at all. Within `shared`, that is given up meanwhile."""
+        if self._lock is None or self._exclusive:
             yield
             return
         room = self._room
@@ -179,10 +179,10 @@ class Device:
             self._leave(room)
         try:
             with _locked(self._gate), _locked(self._lock):
-                self._alone = True
+                self._exclusive = True
                 yield
         finally:
-            self._alone = False
+            self._exclusive = False
             if room is not None:
                 self._enter(room)
 

@@ -177,7 +177,7 @@ class Bench:
         """
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
-        with self.device.beside(), self.watch.calling(name):
+        with self.device.shared(), self.watch.calling(name):
             start = time.perf_counter()
             with applied() as generate:
                 images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
@@ -247,7 +247,7 @@ def measure_baseline(bench: Bench) -> BaselineRun:
     batches = bench.batches()
     bench.call(bench.plain, batches[0])
     images, seconds = [], []
-    with bench.device.alone():
+    with bench.device.exclusive():
         for batch in batches:
             made = bench.call(bench.plain, batch)
             images.append(made.images)
@@ -255,7 +255,7 @@ def measure_baseline(bench: Bench) -> BaselineRun:
                 seconds.append(made.seconds)
     together = np.concatenate(images)
     warnings = _blank_baseline(bench, together)
-    with bench.device.beside():
+    with bench.device.shared():
         scores, shuffled = bench.score(together, None), _shuffled_scores(bench, together)
     if reason := _unscored({**scores, "shuffled": shuffled}):
         raise MeasureError(
@@ -415,7 +415,7 @@ def draw(
     if keep is not None and before is None:
         keep(images)
     same = references[first : first + len(images)]
-    with bench.device.beside():
+    with bench.device.shared():
         scores, scoring = timed(lambda: bench.score(images, same, first), bench.device.name)
     if reason := _unscored(scores):
         return _failed(candidate.setting, reason, sum(each.whole for each in made) + scoring)
@@ -577,7 +577,7 @@ def clock(
     trials = [_Trial(candidate) for candidate in candidates]
     for trial in trials:
         trial.prepare(bench, paired[0])
-    with bench.device.alone():
+    with bench.device.exclusive():
         again, spent = timed(
             lambda: _rounds(bench, trials, paired, budget or Budget()), bench.device.name
         )

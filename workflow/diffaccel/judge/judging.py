@@ -213,7 +213,7 @@ class Court:
     def _opened(self, source: bytes) -> Iterator[Sandbox]:
         case = self._case
         with Sandbox(source, self._room, case.limits, sandboxed=case.options.sandbox) as opened:
-            with self._device.beside():
+            with self._device.shared():
                 opened.load()
             yield opened
 
@@ -260,7 +260,7 @@ class Court:
         """
         plain, stream, drawn = self._reference(), self._stream(), Drawn()
         # As long as the script is there, whatever it does, no other job is on the clock.
-        with self._device.alone():
+        with self._device.exclusive():
             drawn.alone += self._time_alone(plain)
             with self._opened(source) as script:
                 self._call(script, *self._batch())  # compiles, and fills caches
@@ -321,7 +321,7 @@ class Court:
 
     def _measured(self, said: Judgement, drawn: Drawn) -> Judgement:
         images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
-        with self._device.beside():
+        with self._device.shared():
             scores = {
                 name: compute(images, drawn.prompts, references)
                 for name, compute in self.metrics.items()

@@ -231,7 +231,7 @@ class Prover:
         """A script's own pipeline, and the script as it is called."""
         baseline, device, script = self._baseline, self._device, same[0]
         module = load_script(script.path)
-        with device.beside():
+        with device.shared():
             pipe = module.load_pipeline(device=device.name)
         if self._bench is None:
             self._bench = benches.open_bench(
