@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diffaccel import config, devices, plan
+from diffaccel.gpus import visible as visible_gpus
 from diffaccel.jsonio import read_record
 from diffaccel.records import SpeedRecord, Timing
 from diffaccel.space import in_words
@@ -115,7 +116,7 @@ def run(folder: Path, args: argparse.Namespace) -> bool:
 
 def gpus(folder: Path, args: argparse.Namespace) -> bool:
     """Prints what several GPUs change; whether the speedups stay the same and two are faster."""
-    visible = [gpu.visible for gpu in devices.gpus()]
+    visible = [gpu.uuid for gpu in visible_gpus()]
     if len(visible) < 2:
         raise SystemExit(f"several GPUs are needed; visible are {visible or 'none'}")
     experiment = args.experiment or EXPERIMENTS / "two-gpus.yaml"

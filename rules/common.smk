@@ -5,7 +5,16 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from diffaccel import devices, ground_truth, jobs, prompt_files, prompt_set, stores
+from diffaccel import (
+    devices,
+    gpus,
+    ground_truth,
+    jobs,
+    prompt_files,
+    prompt_set,
+    stores,
+    threads,
+)
 from diffaccel.config import load
 from diffaccel.errors import InputError
 from diffaccel.jsonio import to_json
@@ -38,7 +47,7 @@ except (InputError, OSError) as error:
 FOLLOWED = jobs.FOLLOWED in os.environ
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
-GPUS = len(devices.gpus())
+GPUS = len(gpus.visible())
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
@@ -70,9 +79,7 @@ def get_setup(wildcards):
 
 
 def count_threads(setup):
-    if ON_GPU:
-        return 1
-    return EXPERIMENT.spec(setup).threads or CORES or 1
+    return threads.reserved(EXPERIMENT.spec(setup).threads, CORES, gpu=ON_GPU)
 
 
 def count_places(setup):

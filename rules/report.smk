@@ -39,4 +39,4 @@ rule report:
     message:
         "report"
     shell:
-        "OMP_NUM_THREADS=1 python -m diffaccel report {params.results:q} --parts --log {log:q}"
+        "python -m diffaccel report {params.results:q} --parts --log {log:q}"

@@ -7,6 +7,8 @@ import signal
 
 import pytest
 
+from diffaccel import locks
+
 # Tests run side by side: more threads than cores make tiny networks a hundred times slower, in
 # this process and in those that it starts.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -14,6 +16,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # What a shell starts in the background ignores it, and so does all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Who tests waits for nobody who measures on this machine, nor for another who tests."""
+    os.environ[locks.OWN] = str(tmp_path_factory.mktemp("locks"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffaccel import devices
+from diffaccel import gpus
 
 PERIOD = 0.5
 """Seconds between two samples."""
@@ -64,7 +64,7 @@ def watched(path: Path) -> Iterator[None]:
 
 def _samples() -> tuple[Iterator[str], Callable[[], None]]:
     """Percentages of use, one a GPU and `PERIOD`, empty ones without a GPU; and what ends them."""
-    visible = [gpu.visible for gpu in devices.gpus()]
+    visible = [gpu.uuid for gpu in gpus.visible()]
     if not visible:
         done = threading.Event()
         return iter(lambda: "" if not done.wait(PERIOD) else None, None), done.set

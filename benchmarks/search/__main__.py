@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.search import peers, record
 from benchmarks.search.record import Plan
-from diffaccel import config, devices
+from diffaccel import config, devices, gpus, threads
 from diffaccel.errors import InputError
 from diffaccel.jsonio import SCHEMA, parse, read_json, to_json, write_text
 from diffaccel.plan import Experiment
@@ -270,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--workers",
                 type=int,
-                default=8 if devices.gpus() else 2,
+                default=8 if gpus.visible() else 2,
                 help="processes that draw on a GPU at once (%(default)s)",
             )
         if name in ("record", "collect"):
@@ -293,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("replay", "live"):
             command.add_argument("--seeds", type=int, default=10)
             command.add_argument("--batch", type=int, default=8, help="prompts a call")
-            command.add_argument("--processes", type=int, default=os.cpu_count())
+            command.add_argument("--processes", type=int, default=threads.cores())
         if name == "replay":
             command.add_argument("--strategies", nargs="*", default=peers.names())
         if name == "report":

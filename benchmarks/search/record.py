@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.search.spaces import Point, far_apart, recorded, spanned
-from diffaccel import devices
+from diffaccel import devices, gpus
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import digest, read_record, write_record
@@ -310,7 +310,7 @@ def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool =
         claims = [Counter(plan.folder / f"{plan.setup.slug}.next") for plan in todo]
         for claim in claims:
             claim.path.unlink(missing_ok=True)
-        count = workers * max(1, len(devices.gpus()))
+        count = workers * max(1, len(gpus.visible()))
         drawers = [
             context.Process(target=draw_all, args=(todo, claims, workers, deadline))
             for _ in range(count)

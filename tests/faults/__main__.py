@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import table
+from diffaccel import locks
 from tests.faults.kinds import FAULTS
 from tests.faults.suite import Bench, Case, Outcome
 
@@ -64,8 +65,8 @@ def tried(bench: Bench, name: str, seed: int, short: bool) -> Line:
 
 
 def start(reference: Bench, fault: Named, folder: Path, short: bool) -> int:
-    """Tries a fault in a process of its own, with a temporary folder of its own: so others beside
-    it do not wait for the same clock. The process's id; it leaves the line in the folder."""
+    """Tries a fault in a process of its own, with a temporary folder and locks of its own: so
+    others beside it do not wait for the same clock. The process's id; the line is in the folder."""
     (folder / "tmp").mkdir(parents=True)
     sys.stdout.flush()
     if child := os.fork():
@@ -73,6 +74,7 @@ def start(reference: Bench, fault: Named, folder: Path, short: bool) -> int:
     status = 1
     try:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
+        os.environ[locks.OWN] = str(folder / "locks")
         line = tried(Bench(folder, reference.reference), *fault, short)
         (folder / "line").write_text(json.dumps(line))
         status = 0

@@ -35,9 +35,11 @@ def missing() -> str | None:
     return None if os.geteuid() == 0 else "only root makes device files and starts slurmd"
 
 
-# The prolog runs in each task before it, with its environment.
+# The prolog runs in each task before it, with its environment, and may change that: there are no
+# such GPUs.
 _PROLOG = """#!/bin/sh
 echo "$SLURM_JOB_ID $CUDA_VISIBLE_DEVICES" >> {folder}/devices
+echo export CUDA_VISIBLE_DEVICES=
 """
 # Snakemake's executor keeps nothing of SLURM_* for the steps of its jobs.
 _SRUN = """#!/bin/sh

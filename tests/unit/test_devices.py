@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
-from diffaccel import devices
+from diffaccel import devices, locks, threads
 from diffaccel.bench import take_device
 from diffaccel.errors import InputError
 from diffaccel.models import known_models
+from tests.nvml import fake_gpus, used
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,53 +32,6 @@ ROOT = Path(__file__).parents[2]
 )
 def test_slug(name: str, slug: str) -> None:
     assert devices.slug(name) == slug
-
-
-@pytest.mark.parametrize("hidden", ["", "-1", " "])
-def test_hidden_gpus_make_a_cpu(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert devices.gpus() == [] and devices.platform() == "cpu"
-
-
-def fake_gpus(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *names: str,
-    using: Sequence[tuple[int, int]] = (),
-) -> None:
-    """An nvidia-smi that lists these, and processes that use them: (GPU, process)."""
-    rows = "".join(f"{i}, {name}, GPU-{i}{i}{i}\\n" for i, name in enumerate(names))
-    used = "".join(f"GPU-{i}{i}{i}, {pid}, a program\\n" for i, pid in using)
-    tool = folder / "nvidia-smi"
-    tool.write_text(
-        f"#!/bin/sh\ncase $1 in --query-gpu*) printf '{rows}';; *) printf '{used}';; esac\n"
-    )
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(devices.tempfile, "tempdir", None)
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
-@pytest.mark.parametrize(
-    ("visible", "found"),
-    [(None, ["0", "1"]), ("1", ["1"]), ("GPU-000", ["GPU-000"]), ("1,0", ["1", "0"])],
-)
-def test_an_inherited_choice_is_honoured(
-    visible: str | None, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [gpu.visible for gpu in devices.gpus()] == found
-    assert devices.platform() == "nvidia-a"
-
-
-def test_different_gpus_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA B")
-    with pytest.raises(InputError, match=r"never mix.*CUDA_VISIBLE_DEVICES"):
-        devices.platform()
 
 
 def test_other_hardware_than_that_of_the_results_is_refused(
@@ -102,76 +56,85 @@ with hold_device() as device, device.exclusive():
 """
 
 
-def holders(count: int, folder: Path) -> list[tuple[str, float, float]]:
+@pytest.fixture
+def cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the locks of a machine without GPUs."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv(locks.OWN, str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
+def holders(count: int) -> list[tuple[str, float, float]]:
     """Processes that each hold a device for a while: (device, from, to)."""
-    environment = os.environ | {"TMPDIR": str(folder)}
-    environment.pop("SLURM_JOB_ID", None)
     command = [sys.executable, "-c", HOLD]
-    started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(count)
-    ]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     rows = [process.communicate(timeout=60)[0].split() for process in started]
     return sorted(((row[0], float(row[1]), float(row[2])) for row in rows), key=lambda row: row[1])
 
 
-def test_timed_jobs_on_a_cpu_follow_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    held = holders(3, tmp_path)
+@pytest.mark.usefixtures("cpu")
+def test_timed_jobs_on_a_cpu_follow_each_other() -> None:
+    held = holders(3)
     assert {row[0] for row in held} == {"cpu"}
     assert all(held[i][2] <= held[i + 1][1] for i in range(2))
 
 
-def test_a_killed_holder_frees_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
+def test_a_killed_holder_frees_the_device(cpu: Path) -> None:
     command = [sys.executable, "-c", HOLD.replace("0.3", "60")]
-    process = subprocess.Popen(command, env=environment)
-    lock = tmp_path / f"diffaccel-{os.getuid()}" / "cpu.lock"
+    process = subprocess.Popen(command)
     deadline = time.perf_counter() + 30
-    while not lock.exists() and time.perf_counter() < deadline:
+    while not (cpu / "cpu.lock").exists() and time.perf_counter() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert [row[0] for row in holders(1, tmp_path)] == ["cpu"]
+    assert [row[0] for row in holders(1)] == ["cpu"]
 
 
 SHARE = """
 import sys, time
 from pathlib import Path
-from diffaccel.devices import Device
-device = Device("cuda", Path(sys.argv[1]))
+from diffaccel import devices
+devices.CPU_WAITS = sys.argv[4] == "True"
+device = devices.Device(sys.argv[1], Path(sys.argv[2]))
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
-    with getattr(device, sys.argv[2])():
+    with getattr(device, sys.argv[3])():
         start = time.monotonic()
         time.sleep(0.05)
         print(start, time.monotonic())
 """
+Span = tuple[float, float]
 
 
-def test_on_a_gpu_many_draw_at_once_and_nobody_while_one_is_on_the_clock(tmp_path: Path) -> None:
-    """Workers that never rest do not keep the clock from anybody."""
-    how = ["shared", "shared", "shared", "exclusive"]
-    command = [sys.executable, "-c", SHARE, str(tmp_path / "gpu-0.lock")]
+def spans(folder: Path, device: str, *how: str, cpu_waits: bool = True) -> list[list[Span]]:
+    """When each of some workers that never rest worked."""
+    command = [sys.executable, "-c", SHARE, device, str(folder / "device.lock")]
     started = [
-        subprocess.Popen([*command, each], stdout=subprocess.PIPE, text=True) for each in how
+        subprocess.Popen([*command, each, str(cpu_waits)], stdout=subprocess.PIPE, text=True)
+        for each in how
     ]
-    spans = [
-        [
-            tuple(map(float, line.split()))
-            for line in process.communicate(timeout=60)[0].splitlines()
-        ]
-        for process in started
-    ]
-    *drawing, timing = spans
-    assert len(timing) > 3 and all(len(each) > 3 for each in drawing)
-    for start, end in timing:
-        assert not [span for each in drawing for span in each if span[0] < end and start < span[1]]
-    first, second = drawing[:2]
-    assert any(a[0] < b[1] and b[0] < a[1] for a in first for b in second)
+    said = [process.communicate(timeout=60)[0].splitlines() for process in started]
+    return [[(float(a), float(b)) for a, b in map(str.split, lines)] for lines in said]
+
+
+def overlap(one: list[Span], other: list[Span]) -> bool:
+    return any(a[0] < b[1] and b[0] < a[1] for a in one for b in other)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_many_work_at_once_and_nobody_while_one_times(device: str, tmp_path: Path) -> None:
+    """Workers that never rest do not keep the device from who times."""
+    *working, timing = spans(tmp_path, device, "shared", "shared", "shared", "exclusive")
+    assert len(timing) > 3 and all(len(each) > 3 for each in working)
+    assert not any(overlap(timing, each) for each in working)
+    assert overlap(working[0], working[1])
+
+
+def test_a_cpu_can_be_told_to_time_beside_others(tmp_path: Path) -> None:
+    """But not beside who times, too."""
+    how = ["shared", "exclusive", "exclusive"]
+    working, timing, other = spans(tmp_path, "cpu", *how, cpu_waits=False)
+    assert overlap(working, timing) and not overlap(timing, other)
 
 
 def test_work_within_work_waits_for_nothing(tmp_path: Path) -> None:
@@ -183,7 +146,7 @@ def test_work_within_work_waits_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_long_work_gives_way_where_it_begins_another(tmp_path: Path) -> None:
-    """Also to a job that is on the clock in the midst of work of its own."""
+    """Also to a job that times in the midst of work of its own."""
     code = """
 import sys, time
 from pathlib import Path
@@ -201,6 +164,35 @@ with device.shared():
     assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
 
 
+TAKE = """
+import os, sys, time
+from diffaccel.devices import hold_device
+from diffaccel import threads
+wanted = int(sys.argv[1])
+with hold_device(wanted=wanted):
+    start = time.monotonic()
+    time.sleep(0.2)
+    print(start, time.monotonic(), threads.of(wanted))
+"""
+
+
+@pytest.mark.usefixtures("cpu")
+def test_jobs_together_have_no_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started them, and whatever their models want."""
+    monkeypatch.delenv(threads.GIVEN)
+    wanted = [1, 0, 1, 2, 1, 1, 100, 1]
+    command = [sys.executable, "-c", TAKE]
+    started = [
+        subprocess.Popen([*command, str(each)], stdout=subprocess.PIPE, text=True)
+        for each in wanted
+    ]
+    rows = [process.communicate(timeout=60)[0].split() for process in started]
+    held = [(float(start), float(end), int(count)) for start, end, count in rows]
+    for moment, _, _ in held:
+        assert sum(n for start, end, n in held if start <= moment < end) <= threads.cores()
+    assert [n for _, _, n in held] == [min(n or 100, threads.cores()) for n in wanted]
+
+
 @pytest.mark.parametrize("count", range(9))
 @pytest.mark.parametrize("jobs", [1, 2, 8])
 def test_one_more_job_than_the_devices_take_gets_ready(count: int, jobs: int) -> None:
@@ -210,20 +202,47 @@ def test_one_more_job_than_the_devices_take_gets_ready(count: int, jobs: int) ->
     assert (max(1, count) + 1) * jobs <= at_once <= 1.3 * (max(1, count) + 1) * jobs
 
 
+def chosen() -> str:
+    """The GPU that CUDA was told; of several processes in one, so that it is taken back."""
+    assert os.environ.pop("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    return os.environ.pop("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize("slurm", [None, "4711"])
 def test_jobs_of_small_networks_spread_over_the_gpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slurm: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two may be on each of two GPUs; the third comes beside the first, the fifth waits."""
+    """Two may be on each of two GPUs; the third comes beside the first, the fifth waits. So it is
+    within an allocation of Slurm."""
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
-    chosen = []
+    if slurm is not None:
+        monkeypatch.setenv("SLURM_JOB_ID", slurm)
+    found = []
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(devices.hold_device(2))
-            chosen.append(os.environ.pop("CUDA_VISIBLE_DEVICES"))
-        assert chosen == ["0", "1", "0", "1"]
+            found.append(chosen())
+        assert found == ["GPU-000", "GPU-111", "GPU-000", "GPU-111"]
         code = "from diffaccel.devices import hold_device; hold_device(2).__enter__()"
         with pytest.raises(subprocess.TimeoutExpired):
             subprocess.run([sys.executable, "-c", code], timeout=3)
+
+
+def test_within_an_allocation_each_job_times_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs on the one GPU that Slurm gave."""
+    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A", "NVIDIA A")
+    monkeypatch.setattr(devices, "_import_libraries", lambda: None)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    quick = "from diffaccel import devices\ndevices._import_libraries = lambda: None\n"
+    code = quick + HOLD.replace("hold_device()", "hold_device(2)")
+    command = [sys.executable, "-c", code]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    rows = sorted(process.communicate(timeout=60)[0].split() for process in started)
+    first, second = sorted((float(start), float(end)) for _, start, end in rows)
+    assert first[1] <= second[0] and {row[0] for row in rows} == {"cuda"}
 
 
 INIT = 1
@@ -231,10 +250,10 @@ INIT = 1
 
 
 def test_a_gpu_that_others_use_is_avoided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A", using=[(0, INIT)])
+    fake_gpus(tmp_path, monkeypatch, *used(["NVIDIA A", "NVIDIA A"], (0, INIT)))
     for _ in range(2):
         with devices.hold_device() as device:
-            assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1"
+            assert chosen() == "GPU-111"
             assert device.gpu is not None and device.gpu.uuid == "GPU-111"
             assert device.others() == []
 
@@ -242,13 +261,13 @@ def test_a_gpu_that_others_use_is_avoided(tmp_path: Path, monkeypatch: pytest.Mo
 def test_where_others_use_every_gpu_it_is_waited_for_and_then_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_gpus(tmp_path, monkeypatch, "NVIDIA A", using=[(0, INIT)])
+    fake_gpus(tmp_path, monkeypatch, *used(["NVIDIA A"], (0, INIT)))
     monkeypatch.setattr(devices, "PATIENCE", 1.5)
     start = time.monotonic()
     with devices.hold_device() as device:
         assert time.monotonic() - start > 1.5
-        assert device.others() == ["process 1 (a program)"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        assert device.others() == [f"process 1 ({psutil.Process(1).name()})"]
+    chosen()
 
 
 def test_processes_of_this_program_are_no_others(
@@ -262,12 +281,12 @@ def test_processes_of_this_program_are_no_others(
     try:
         assert beside.stdout is not None and beside.stdout.readline() == b"ready\n"
         with devices.hold_device(2) as device, subprocess.Popen(["sleep", "60"]) as child:
-            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+            chosen()
             using = [(0, os.getpid()), (0, beside.pid), (0, child.pid)]
-            fake_gpus(tmp_path, monkeypatch, "NVIDIA A", using=using)
+            fake_gpus(tmp_path, monkeypatch, *used(["NVIDIA A"], *using))
             assert device.others() == []
-            fake_gpus(tmp_path, monkeypatch, "NVIDIA A", using=[*using, (0, INIT)])
-            assert device.others() == ["process 1 (a program)"]
+            fake_gpus(tmp_path, monkeypatch, *used(["NVIDIA A"], *using, (0, INIT)))
+            assert [each.split(" (")[0] for each in device.others()] == ["process 1"]
             child.kill()
     finally:
         beside.kill()
@@ -284,4 +303,4 @@ def test_one_gpu_by_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 subprocess.run([sys.executable, "-c", code], timeout=2)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-111")
         subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    chosen()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffaccel import __version__, devices
+from diffaccel import __version__, devices, threads
 from diffaccel.accelerators import ACCELERATORS
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
@@ -36,16 +36,16 @@ def resolve_dtype(dtype: str, device: str) -> str:
 
 def take_device(stack: contextlib.ExitStack, spec: ModelSpec, platform: str) -> devices.Device:
     """A device, made ready for a model, until the stack is closed. All that is done meanwhile is
-    done beside others, thinking of what to do next as well: it would disturb who is on the clock.
+    done with a share of it, thinking of what to do next as well: it would disturb who times.
 
     Raises:
         InputError: this machine is not of the platform.
     """
     devices.check_platform(platform)
-    device = stack.enter_context(devices.hold_device(spec.jobs_per_gpu))
+    device = stack.enter_context(devices.hold_device(spec.jobs_per_gpu, spec.threads))
     stack.enter_context(device.shared())
     be_quiet()
-    use_threads(spec.threads)
+    use_threads(spec, device)
     return device
 
 
@@ -70,7 +70,7 @@ def open_bench(
     """
     prompts = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
     be_quiet()
-    use_threads(spec.threads)
+    use_threads(spec, device)
     with device.shared():
         if pipe is None:
             pipe = _load(setup, spec, device.name)
@@ -101,12 +101,9 @@ def _load(setup: Setup, spec: ModelSpec, device: str) -> DiffusionPipeline:
     return pipe
 
 
-def use_threads(count: int) -> None:
-    """Computes on so many CPU threads; 0 leaves it at what the job is given."""
-    import torch
-
-    if count:
-        torch.set_num_threads(count)
+def use_threads(spec: ModelSpec, device: devices.Device) -> None:
+    """Computes on as many CPU threads as a model wants and this process is given."""
+    threads.use(threads.of(spec.threads, gpu=device.name != "cpu"))
 
 
 def versions() -> dict[str, str]:

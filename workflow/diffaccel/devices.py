@@ -1,76 +1,39 @@
-"""Which hardware a job runs on, and that no two timed jobs share it."""
+"""Which hardware a job runs on, and that nothing of this program disturbs what is timed there."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import importlib
 import logging
 import os
 import platform as host
 import re
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
+import psutil
+
+from diffaccel import gpus, locks, threads
 from diffaccel.errors import InputError
+from diffaccel.gpus import Gpu
 from diffaccel.jobs import note
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.05
+CPU_WAITS = True
+"""Whether on a CPU, too, all other work of this program waits while something is timed. False: only
+what is timed waits for what is timed, and jobs generate meanwhile on the other cores."""
 PLACES = 240
 """Of them there are in `profiles/default` (``timed``), for jobs that measure; divisible by most
 numbers of devices."""
 PATIENCE = 60.0
 """Seconds to wait for a GPU that others use, where all are used by others."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU.
-
-    Args:
-        visible: what ``CUDA_VISIBLE_DEVICES`` calls it: its index, or the beginning of its id.
-        uuid: its id, the same for all processes.
-    """
-
-    visible: str
-    name: str
-    uuid: str
-
-
-def _query(fields: str, what: str = "gpu") -> list[list[str]]:
-    command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
-
-
-def gpus() -> list[Gpu]:
-    """The NVIDIA GPUs that this process may use, without loading torch.
-
-    An inherited ``CUDA_VISIBLE_DEVICES`` is honoured.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return []
-    found = [Gpu(*row[:3]) for row in _query("index,name,uuid")]
-    if visible is None:
-        return found
-    chosen = [part.strip() for part in visible.split(",") if part.strip()]
-    return [
-        replace(gpu, visible=want)
-        for want in chosen
-        for gpu in found
-        if want == gpu.visible or gpu.uuid.startswith(want)
-    ]
+_POLL_SECONDS = 0.05
+_CPU = "cpu.lock"
+_CORE = "cpu-core-{}.lock"
+_PLACE = "gpu-{}-{}.lock"
 
 
 def places(count: int, jobs: int) -> int:
@@ -91,7 +54,7 @@ def slug(name: str) -> str:
 
 def platform() -> str:
     """Name of this machine's hardware, as in ``results/<platform>``: a GPU's, or ``cpu``."""
-    names = {slug(gpu.name) for gpu in gpus()}
+    names = {slug(gpu.name) for gpu in gpus.visible()}
     if len(names) > 1:
         raise InputError(
             f"GPUs of several kinds are visible: {sorted(names)}. Results of different hardware "
@@ -114,11 +77,9 @@ def check_platform(named: str) -> None:
 
 
 def describe() -> tuple[str, str]:
-    """(device name, driver version) of the device that is used."""
-    rows = _query("name,driver_version") if gpus() else []
-    if rows:
-        return rows[0][0], rows[0][1]
-    return _cpu_name(), ""
+    """(device name, driver version) of the device that is used, or will be."""
+    found = gpus.visible()
+    return (found[0].name, gpus.driver()) if found else (_cpu_name(), "")
 
 
 def _cpu_name() -> str:
@@ -132,7 +93,7 @@ def _cpu_name() -> str:
 
 
 class Device:
-    """What a job computes on: beside other jobs, or alone while it is on the clock.
+    """What a job computes on: shared with other jobs, or exclusively its own while it times.
 
     Not for several threads.
 
@@ -145,46 +106,44 @@ class Device:
     def __init__(self, name: str, lock: Path | None = None, gpu: Gpu | None = None) -> None:
         self.name, self.gpu = name, gpu
         self._lock = lock
-        self._room: IO[str] | None = None
+        self._waits = name != "cpu" or CPU_WAITS
+        self._share: int | None = None
         self._exclusive = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Work that is not timed. On a GPU it waits while another job is on the clock; on a CPU,
-        whose cores jobs share, it does not. Within another `shared` it gives way to who waits."""
-        inside = self._room
-        if self._lock is None or self._exclusive or self.name == "cpu":
+        """Work that is not timed: it waits while another job times. Within another `shared` it
+        gives way to who waits, so hold it for a call or so at a time."""
+        if self._lock is None or self._exclusive or not self._waits:
             yield
-        elif inside is not None:
-            self._leave(inside)
-            self._enter(inside)
+        elif self._share is not None:
+            self._leave()
+            self._enter()
             yield
         else:
-            with self._lock.open("w") as room:
-                self._enter(room)
-                try:
-                    yield
-                finally:
-                    self._room = None
+            self._enter()
+            try:
+                yield
+            finally:
+                self._leave()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """The time in which this job times, and no other on this device does; on a GPU no other
-        works at all. Within `shared`, that is given up meanwhile."""
+        """The time in which this job times, and no other one works on this device. A share is given
+        up meanwhile."""
         if self._lock is None or self._exclusive:
             yield
             return
-        room = self._room
-        if room is not None:
-            self._leave(room)
+        shares = self._share is not None
+        self._leave()
         try:
-            with _locked(self._gate), _locked(self._lock):
+            with locks.held(self._gate), locks.held(self._lock):
                 self._exclusive = True
                 yield
         finally:
             self._exclusive = False
-            if room is not None:
-                self._enter(room)
+            if shares:
+                self._enter()
 
     def others(self) -> list[str]:
         """Processes of others that are on the GPU now, in words; see `others`."""
@@ -192,76 +151,122 @@ class Device:
 
     @property
     def _gate(self) -> Path:
-        """Who waits for the clock holds it, so that newcomers do not keep it from him."""
+        """Who waits to time holds it, so that newcomers do not keep the device from him."""
         assert self._lock is not None
         return self._lock.with_suffix(".gate")
 
-    def _enter(self, room: IO[str]) -> None:
-        with _locked(self._gate):
-            fcntl.flock(room, fcntl.LOCK_SH)
-        self._room = room
+    def _enter(self) -> None:
+        assert self._lock is not None
+        with locks.held(self._gate):
+            self._share = locks.take(self._lock, locks.SHARED)
 
-    def _leave(self, room: IO[str]) -> None:
-        fcntl.flock(room, fcntl.LOCK_UN)
-        self._room = None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    def _leave(self) -> None:
+        if self._share is not None:
+            os.close(self._share)
+        self._share = None
 
 
 @contextmanager
-def hold_device(jobs: int = 1) -> Iterator[Device]:
-    """Takes a place on a GPU for this process's work, waiting until one is free; gives the CPU
-    where there is no GPU. A GPU that others use is avoided; where all are, it waits for `PATIENCE`.
+def hold_device(jobs: int = 1, wanted: int = 0) -> Iterator[Device]:
+    """Takes a place for this process's work, waiting until one is free: on a GPU, or cores of the
+    CPU where there is none. A GPU that others use is avoided; where all are, it waits for
+    `PATIENCE`.
 
-    Call it before torch is imported: the chosen GPU is put into ``CUDA_VISIBLE_DEVICES``. Under
-    Slurm the allocation already says which one.
+    Call it before torch is imported: CUDA is told which GPU was chosen. Within an allocation of
+    Slurm these are its GPUs.
 
     Args:
         jobs: how many such jobs may be on one GPU at once.
+        wanted: threads on a CPU; 0 is all that the job is given.
+
+    Raises:
+        InputError: ``CUDA_VISIBLE_DEVICES`` names what is not there, or there can be no locks.
     """
-    found = gpus()
-    if not found:
+    found = gpus.visible()
+    with _on_gpu(found, jobs) if found else _on_cpu(threads.of(wanted)) as device:
+        yield device
+
+
+@contextmanager
+def _on_cpu(count: int) -> Iterator[Device]:
+    with contextlib.ExitStack() as stack:
+        for handle in _take_cores(count):
+            stack.callback(os.close, handle)
         note(device="cpu")
-        yield Device("cpu", _locks() / "cpu.lock")
-        return
-    if "SLURM_JOB_ID" in os.environ:
-        note(device=f"GPU {found[0].visible}")
-        yield Device("cuda", gpu=found[0])
-        return
+        yield Device("cpu", locks.path(_CPU))
+
+
+def _take_cores(count: int) -> list[int]:
+    """So many of the cores that this process may use, for a job that computes on as many threads.
+    They are but counted: where the threads run is the system's business. Who came first gets them
+    first, however many he wants."""
+    free, taken = [locks.path(_CORE.format(core)) for core in threads.numbers()], list[int]()
+    said = False
+    with locks.held(locks.path("cpu-cores.gate")):
+        while True:
+            for core in list(free):
+                if len(taken) == count:
+                    return taken
+                if (handle := locks.try_to_take(core)) is not None:
+                    taken.append(handle)
+                    free.remove(core)
+            if len(taken) == count:
+                return taken
+            if not said:
+                said = True
+                log.info(
+                    "waiting for %d of %d cores: other jobs hold them", count, len(taken + free)
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _on_gpu(found: Sequence[Gpu], jobs: int) -> Iterator[Device]:
     if len(found) == 1:
         _import_libraries()
     # The first place of every GPU before the second of any: work spreads.
     places = [(gpu, number) for number in range(jobs) for gpu in _unused(found)]
-    locks = [_locks() / f"gpu-{slug(gpu.uuid)}-{number}.lock" for gpu, number in places]
-    which, handle = _take(locks)
+    names = [locks.path(_PLACE.format(slug(gpu.uuid), number)) for gpu, number in places]
+    which, handle = _take(names)
     chosen = places[which][0]
     try:
-        os.environ["CUDA_VISIBLE_DEVICES"] = chosen.visible
-        log.info("on GPU %s (%s)", chosen.visible, chosen.uuid)
-        note(device=f"GPU {chosen.visible}")
-        yield Device("cuda", _locks() / f"gpu-{slug(chosen.uuid)}.lock", chosen)
+        gpus.choose(chosen)
+        log.info("on GPU %s (%s)", chosen.label, chosen.uuid)
+        note(device=f"GPU {chosen.label}")
+        yield Device("cuda", locks.path(f"gpu-{slug(chosen.uuid)}.lock"), chosen)
     finally:
-        handle.close()
+        os.close(handle)
+
+
+def _take(places: Sequence[Path]) -> tuple[int, int]:
+    """The first that is free, once one is: which, and what holds it."""
+    log.debug("waiting for one of: %s", ", ".join(path.stem for path in places))
+    while True:
+        for which, path in enumerate(places):
+            if (handle := locks.try_to_take(path)) is not None:
+                return which, handle
+        time.sleep(_POLL_SECONDS)
 
 
 def others(gpu: Gpu) -> list[str]:
     """Processes that compute on a GPU and are none of this program's, nor started by such, as far
     as the driver tells: in a container it may not."""
-    rows = [row for row in _query("gpu_uuid,pid,name", "compute-apps") if row[0] == gpu.uuid]
-    ours = {os.getpid(), *_holders()}
+    ours = {os.getpid(), *locks.holders(_PLACE.format("*", "*"))}
     return [
         f"process {pid} ({name})"
-        for _, pid, name in rows
-        if pid.isdigit() and ours.isdisjoint(_ancestors(int(pid)))
+        for pid, name in gpus.computing(gpu).items()
+        if ours.isdisjoint({pid, *_ancestors(pid)})
     ]
 
 
-def _unused(found: list[Gpu]) -> list[Gpu]:
+def _ancestors(pid: int) -> set[int]:
+    try:
+        return {each.pid for each in psutil.Process(pid).parents()} - {1}
+    except psutil.Error:
+        return set()
+
+
+def _unused(found: Sequence[Gpu]) -> Sequence[Gpu]:
     """Those that nobody else uses; all of them where that does not change in time."""
     until = time.monotonic() + PATIENCE
     while not (unused := [gpu for gpu in found if not others(gpu)]):
@@ -272,50 +277,8 @@ def _unused(found: list[Gpu]) -> list[Gpu]:
     return unused
 
 
-def _holders() -> set[int]:
-    """Processes that have taken a place on a GPU."""
-    found = (path.read_text(encoding="ascii") for path in _locks().glob("gpu-*-*.lock"))
-    return {int(text) for text in found if text.isdigit()}
-
-
-def _ancestors(pid: int) -> set[int]:
-    """A process, what started it, what started that, and so on, as far as can be seen."""
-    found: set[int] = set()
-    while pid > 1 and pid not in found:
-        found.add(pid)
-        try:
-            status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            break
-        pid = int(status.rpartition(")")[2].split()[1])
-    return found
-
-
 def _import_libraries() -> None:
     """Imports what every measurement needs, which takes seconds, before a GPU is waited for: where
     there is but one, none of it depends on which, and another job can use it meanwhile."""
     for name in ("diffusers.pipelines.stable_diffusion_xl", "torchmetrics.multimodal"):
         importlib.import_module(name)
-
-
-def _locks() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"diffaccel-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-def _take(locks: list[Path]) -> tuple[int, IO[str]]:
-    log.debug("waiting for one of: %s", ", ".join(path.stem for path in locks))
-    while True:
-        for which, path in enumerate(locks):
-            handle = path.open("a")
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                handle.close()
-                continue
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            return which, handle
-        time.sleep(_POLL_SECONDS)

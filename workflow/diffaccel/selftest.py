@@ -84,7 +84,7 @@ def run(setup: Setup, spec: ModelSpec, options: MeasureOptions, count: int) -> R
     """
     from diffaccel import bench as benches
 
-    with devices.hold_device(spec.jobs_per_gpu) as device:
+    with devices.hold_device(spec.jobs_per_gpu, spec.threads) as device, device.shared():
         bench = benches.open_bench(setup, spec, options, device)
         # What clock() calls once before it times is the warm-up.
         rows = [row for _ in range(count) for row in clock(bench, [Candidate({}, bench.plain)])]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel import bench as benches
-from diffaccel import devices, sources
+from diffaccel import devices, sources, threads
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, read_json, to_json
 from diffaccel.judge import sandbox
@@ -134,4 +134,5 @@ def room(spec: ModelSpec, *, gpu: bool) -> Room:
     if gpu:
         kept = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
         environment |= {name: os.environ[name] for name in kept if name in os.environ}
-    return Room(readable, gpu, environment, 0 if gpu else spec.threads)
+        environment[threads.GIVEN] = str(threads.of(spec.threads, gpu=True))
+    return Room(readable, gpu, environment, 0 if gpu else threads.of(spec.threads))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel import devices
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
 from diffaccel.metrics import SCORE
@@ -37,10 +37,10 @@ def run(
             f"model {spec.name!r} is untrained: it draws noise, whose score means nothing, so it "
             "has no baseline and no bound; `diffaccel speed` times it"
         )
-    with devices.hold_device(spec.jobs_per_gpu) as device:
-        devices.check_platform(platform)
-        from diffaccel import bench
+    from diffaccel import bench
 
+    with contextlib.ExitStack() as stack:
+        device = bench.take_device(stack, spec, platform)
         record, made = _measured(bench.open_bench(setup, spec, options, device))
         log.info(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel import devices
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
@@ -70,10 +70,10 @@ def run(
             f"model {spec.name!r} is trained: its frontier has its speedups, with their losses. "
             "Only untrained models are timed alone"
         )
-    with devices.hold_device() as device:
-        devices.check_platform(platform)
-        from diffaccel import bench as benches
+    from diffaccel import bench as benches
 
+    with contextlib.ExitStack() as stack:
+        device = benches.take_device(stack, spec, platform)
         # The first batch is timed; there is nothing to score, so that no other is needed.
         options = replace(options, prompts=spec.batch_size)
         watch = (watch or Watch()).within(CALL_SECONDS)
