@@ -67,6 +67,7 @@ HELD = []
 # A killed run leaves its jobs in Slurm's queue: none of them may write beside those of this one. One
 # that is interrupted may leave what it was just submitting.
 onstart:
+    stopping.pass_on()
     HELD.append(stores.hold(Path(R)))
     note_run(log)
     end_jobs(workflow.workdir_init)
@@ -83,6 +84,6 @@ onerror:
     if not FOLLOWED:
         show_failures(R, log[0])
     end_jobs(workflow.workdir_init)
-    if TASKS:
-        shell("OMP_NUM_THREADS=1 python -m diffaccel report {R:q} || true")
+    if TASKS and not stopping.told():
+        shell("python -m diffaccel report {R:q} || true")
     jobs.end(Path(R), False)

@@ -12,6 +12,7 @@ from diffaccel import (
     jobs,
     prompt_files,
     prompt_set,
+    stopping,
     stores,
     threads,
 )

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from diffaccel import stores
 from diffaccel.jsonio import digest
@@ -47,6 +49,8 @@ class Fault:
 
 
 FAULTS: dict[str, Fault] = {}
+STOPPED_SECONDS = 120.0
+"""After which a run that was told to stop counts as going on."""
 Inject = Callable[[Case], Outcome]
 
 
@@ -602,12 +606,16 @@ def jumping_clock(case: Case) -> Outcome:
 # The same under the real Snakemake
 
 
-def _snakemake(project: Project) -> subprocess.Popen[bytes]:
+RUN = ["diffaccel", "run"]
+RAW = ["snakemake", "--snakefile", str(ROOT / "Snakefile")]
+
+
+def _snakemake(project: Project, program: Sequence[str] = RUN) -> subprocess.Popen[bytes]:
     paths = [str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (project.folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "diffaccel", "run", "--cores", "1"],
+            [sys.executable, "-m", *program, "--cores", "1"],
             stdout=output,
             stderr=output,
             env=environment,
@@ -653,6 +661,45 @@ def snakemake_killed_alone(case: Case) -> Outcome:
 @fault(3, 130)
 def snakemake_interrupted(case: Case) -> Outcome:
     return _struck_snakemake(case, lambda run: os.killpg(run, signal.SIGINT))
+
+
+def _at_work(run: int) -> list[psutil.Process]:
+    """Processes of the job of a run: who watches, and who computes."""
+    with contextlib.suppress(psutil.Error):
+        found = psutil.Process(run).children(recursive=True)
+        jobs = [each for each in found if each.cmdline()[1:4] == ["-m", "diffaccel", "search"]]
+        return jobs if len(jobs) > 1 else []
+    return []
+
+
+@fault(6, 60, short=True)
+def snakemake_stopped_alone(case: Case) -> Outcome:
+    """Its own process gets a signal, as schedulers and `kill` send it, while its job hangs: it does
+    not wait for that, and leaves nothing behind."""
+    project = case.at("half")
+    before = set(rows(project))
+    run = _snakemake(project, case.rng.choice([RUN, RUN, RAW]))
+    wait_until(lambda: run.poll() is not None or bool(_at_work(run.pid)), 200)
+    time.sleep(case.rng.uniform(0, 5))
+    jobs = _at_work(run.pid)
+    wrong = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in jobs[1:]:
+            each.suspend()
+    start, stop = time.monotonic(), case.rng.choice([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    run.send_signal(stop)
+    try:
+        run.wait(STOPPED_SECONDS)
+    except subprocess.TimeoutExpired:
+        wrong.append(f"it went on: {project.output[-600:]}")
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    said = f"{stop.name}: over after {time.monotonic() - start:.0f} s"
+    _, alive = psutil.wait_procs(jobs, 5)
+    wrong += [f"left behind: {each}" for each in alive]
+    found = case.after(before | set(rows(project)), injected=bool(jobs))
+    found.wrong.extend(wrong)
+    return replace(found, said=said)
 
 
 @fault(3, 120)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffaccel import jobs, report
+from diffaccel import jobs, report, slurm, stopping
 from diffaccel.errors import InputError
 from diffaccel.progress import Reader
 from diffaccel.view import REFRESH, Shown, terminal
@@ -23,9 +23,8 @@ log = logging.getLogger(__name__)
 
 LOGS = Path(".snakemake") / "log"
 HEARD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-GRACE = 1.0
-"""Seconds in which snakemake says that it was interrupted, if it was."""
-STOPPING = b"Terminating processes on user request"
+GRACE = 15.0
+"""Seconds in which snakemake must end once it is told to stop; then it is killed."""
 TAIL = 15
 """Lines of what snakemake said that are shown where it failed and no job did."""
 _DEATH_SIGNAL = 1
@@ -85,8 +84,7 @@ class _Following:
         self._shown: Shown | None = None
         self._relayed = 0
         self._blind = False
-        self._stopped = False
-        self._interrupted: float | None = None
+        self._stopped: float | None = None
 
     def to_the_end(self) -> None:
         """Shows what it does, passes on what asks it to stop, and shows what came of it."""
@@ -95,7 +93,7 @@ class _Following:
                 heard = signal.sigtimedwait(self._heard, REFRESH)
                 if heard is not None and heard.si_signo != signal.SIGCHLD:
                     self._pass_on(heard)
-                self._interrupt_late()
+                self._kill_late()
                 self._try_to_look()
             self._try_to_look()
         finally:
@@ -142,28 +140,32 @@ class _Following:
         sys.stdout.flush()
 
     def _pass_on(self, heard: signal.struct_siginfo) -> None:
-        """Passes on what snakemake did not get itself. A key that was pressed reaches both. What a
-        process sent may have: a second interrupt would keep snakemake from ending its jobs."""
-        if heard.si_signo != signal.SIGINT:
+        """Passes on what snakemake may not have got itself. A key that was pressed reaches both;
+        before it starts jobs, a second interrupt would end it in the midst of its end."""
+        if heard.si_code <= 0:  # not the kernel's
             self._process.send_signal(heard.si_signo)
-        elif heard.si_code <= 0:  # not the kernel's
-            self._interrupted = time.monotonic()
-        if self._shown is not None and not self._stopped:
+        if self._stopped is not None:
+            return
+        self._stopped = time.monotonic()
+        if self._shown is not None:
             with contextlib.suppress(OSError):
                 self._shown.say("stopping; what was measured is kept")
-        self._stopped = True
 
-    def _interrupt_late(self) -> None:
-        if self._interrupted is None or time.monotonic() - self._interrupted < GRACE:
+    def _kill_late(self) -> None:
+        """Where it does not end though its jobs have. As long as it is cancelling jobs of Slurm's,
+        it has its time."""
+        if self._stopped is None or time.monotonic() - self._stopped < GRACE:
             return
-        self._interrupted = None
-        if STOPPING not in self._said.read_bytes():
-            self._process.send_signal(signal.SIGINT)
+        if slurm.are_left(Path.cwd()):
+            return
+        stopping.kill(self._process.pid)
+        if self._store is not None:
+            jobs.end(self._store, False)
 
     def _show_end(self) -> None:
         if self._store is None or (self._shown is None and not self._blind):
             return
-        if self._stopped and self._process.returncode != 0:
+        if self._stopped is not None and self._process.returncode != 0:
             if self._shown is not None:
                 self._shown.show_stopped()
         elif self._process.returncode == 0:

@@ -47,6 +47,11 @@ def end_jobs(folder: str | Path) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def are_left(folder: Path) -> bool:
+    """Whether jobs that were submitted from a folder wait or run."""
+    return bool(_jobs(folder))
+
+
 def _jobs(folder: Path) -> list[str]:
     """Ids of our jobs of a folder that wait or run."""
     if shutil.which("squeue") is None:

@@ -166,9 +166,12 @@ def _work(work: Callable[[Watch], None], watch: Watch, parent: int) -> NoReturn:
 @contextlib.contextmanager
 def _stopping(child: int) -> Iterator[None]:
     """Passes on what asks this process to stop."""
-    before = {
-        stop: signal.signal(stop, lambda *_: os.kill(child, signal.SIGTERM)) for stop in STOPS
-    }
+
+    def pass_on(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, signal.SIGTERM)
+
+    before = {stop: signal.signal(stop, pass_on) for stop in STOPS}
     try:
         yield
     finally:
