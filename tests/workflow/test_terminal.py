@@ -150,6 +150,18 @@ def test_ctrl_c_leaves_the_terminal_clean_and_kill_is_told(
     assert status(project).startswith("killed: a run on cpu")
 
 
+def test_a_terminal_that_is_closed_stops_the_run(project: Project) -> None:
+    """The system tells who leads the session, and nobody else."""
+    shown = terminal(project)
+    job = project.results / "logs" / "baseline" / f"{SETUP}.json"
+    shown.wait(job.exists)
+    os.close(shown.screen)
+    assert shown.process.wait(120) != 0
+    (log,) = (project.folder / ".snakemake" / "log").glob("*.diffaccel.log")
+    assert "Terminating processes on user request" in log.read_text()  # it was not killed
+    assert "ended, and not all is made" in status(project)
+
+
 def test_where_nothing_ran_it_says_so(project: Project) -> None:
     command = [sys.executable, "-m", "diffaccel", "status"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=project.folder)

@@ -142,7 +142,7 @@ class _Following:
     def _pass_on(self, heard: signal.struct_siginfo) -> None:
         """Passes on what snakemake may not have got itself. A key that was pressed reaches both;
         before it starts jobs, a second interrupt would end it in the midst of its end."""
-        if heard.si_code <= 0:  # not the kernel's
+        if heard.si_signo != signal.SIGINT or heard.si_code <= 0:  # no key
             self._process.send_signal(heard.si_signo)
         if self._stopped is not None:
             return
