@@ -259,12 +259,14 @@ def test_a_gpu_that_others_use_is_avoided(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_where_others_use_every_gpu_it_is_waited_for_and_then_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Once, however many jobs may be on it."""
     fake_gpus(tmp_path, monkeypatch, *used(["NVIDIA A"], (0, INIT)))
     monkeypatch.setattr(devices, "PATIENCE", 1.5)
     start = time.monotonic()
-    with devices.hold_device() as device:
+    with devices.hold_device(3) as device:
+        assert caplog.text.count("others use every GPU") == 1
         assert time.monotonic() - start > 1.5
         assert device.others() == [f"process 1 ({psutil.Process(1).name()})"]
     chosen()

@@ -201,31 +201,21 @@ def _take_cores(count: int) -> list[int]:
     They are but counted: where the threads run is the system's business. Who came first gets them
     first, however many he wants."""
     free, taken = [locks.path(_CORE.format(core)) for core in threads.numbers()], list[int]()
-    said = False
     with locks.held(locks.path("cpu-cores.gate")):
-        while True:
-            for core in list(free):
-                if len(taken) == count:
-                    return taken
-                if (handle := locks.try_to_take(core)) is not None:
-                    taken.append(handle)
-                    free.remove(core)
-            if len(taken) == count:
-                return taken
-            if not said:
-                said = True
-                log.info(
-                    "waiting for %d of %d cores: other jobs hold them", count, len(taken + free)
-                )
-            time.sleep(_POLL_SECONDS)
+        for _ in range(count):
+            which, handle = _take(free)
+            taken.append(handle)
+            del free[which]
+    return taken
 
 
 @contextmanager
 def _on_gpu(found: Sequence[Gpu], jobs: int) -> Iterator[Device]:
     if len(found) == 1:
         _import_libraries()
+    unused = _unused(found)
     # The first place of every GPU before the second of any: work spreads.
-    places = [(gpu, number) for number in range(jobs) for gpu in _unused(found)]
+    places = [(gpu, number) for number in range(jobs) for gpu in unused]
     names = [locks.path(_PLACE.format(slug(gpu.uuid), number)) for gpu, number in places]
     which, handle = _take(names)
     chosen = places[which][0]
@@ -240,11 +230,14 @@ def _on_gpu(found: Sequence[Gpu], jobs: int) -> Iterator[Device]:
 
 def _take(places: Sequence[Path]) -> tuple[int, int]:
     """The first that is free, once one is: which, and what holds it."""
-    log.debug("waiting for one of: %s", ", ".join(path.stem for path in places))
+    said = False
     while True:
         for which, path in enumerate(places):
             if (handle := locks.try_to_take(path)) is not None:
                 return which, handle
+        if not said:
+            log.info("other jobs hold %s: waiting", ", ".join(path.stem for path in places))
+        said = True
         time.sleep(_POLL_SECONDS)
 
 
