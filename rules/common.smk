@@ -29,6 +29,7 @@ calm_terminal()
 try:
     EXPERIMENT = Experiment(load(config))
     TASKS, JUDGED = EXPERIMENT.tasks, EXPERIMENT.judged
+    GPUS = len(gpus.visible())
 except InputError as error:
     raise WorkflowError(str(error))
 # None where jobs are submitted: each then has the cores of the machine that it gets.
@@ -48,7 +49,6 @@ except (InputError, OSError) as error:
 FOLLOWED = jobs.FOLLOWED in os.environ
 ON_GPU = EXPERIMENT.platform != "cpu"
 TIMED_GPUS = 1 if ON_GPU else 0
-GPUS = len(gpus.visible())
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
