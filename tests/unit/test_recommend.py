@@ -237,7 +237,7 @@ def test_json_and_a_recipe(results: Path, capsys: pytest.CaptureFixture[str]) ->
     told = json.loads(capsys.readouterr().out)
     assert told["status"] == "met" and told["setup"]["model"] == "SD1.5"
     recipe = read_recipe(out)
-    assert json.loads(out.read_text()) == sealed({"schema": 1, **told["recipes"][0]})
+    assert json.loads(out.read_text()) == sealed({"schema": SCHEMA, **told["recipes"][0]})
     assert (recipe.speedup, recipe.setting) == (2.05, tgate(20))
 
 

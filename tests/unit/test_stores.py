@@ -20,7 +20,7 @@ from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, write_output, write_record
+from diffaccel.jsonio import SCHEMA, digest, write_output, write_record
 from diffaccel.measure import image_digests
 from diffaccel.pairs import timing_of
 from diffaccel.records import Baseline, Clocking, Drawing, SettingDict, SpeedRow
@@ -153,7 +153,7 @@ def search_of(results: Path) -> Any:
 
     found = read_record(Search, results / f"cpu/search/{NAME}")
     return replace(
-        found, cells=[replace(cell, baseline=record()[0].digest) for cell in found.cells]
+        found, cells=[replace(cell, baseline=record()[0].whole) for cell in found.cells]
     )
 
 
@@ -293,7 +293,7 @@ def test_export(tmp_path: Path) -> None:
     assert first["model"] == "mini-SD1.5" and first["loss"] == 0.01 and first["prompts"] == 4
     assert last["speedup"] == pytest.approx(2.0) and last["current"] is True
     for row in rows:
-        assert row["schema"] == 1 and row["seed"] == 0 and row["dtype"] == "float32"
+        assert row["schema"] == SCHEMA and row["seed"] == 0 and row["dtype"] == "float32"
         assert row["version_torch"] == "2.13.0" and row["hash_model"] == "m"
     assert call("export", tmp_path, "--kind", "timed", "--out", tmp_path / "rows.csv") == 0
     with (tmp_path / "rows.csv").open(newline="") as file:

@@ -185,7 +185,7 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert {"torch", "diffusers", "DeepCache"} <= set(baseline.environment.versions)
     assert len(list((results / "baseline" / "mini-SD1.5_DDIM_8").glob("*.png"))) == 4
     known = frontier_of(results)
-    assert known.bound is not None and known.baseline == baseline.digest
+    assert known.bound is not None and known.baseline == baseline.whole
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
     drawn, timed = (settings(finished[0], kind) for kind in ("drawn", "timed"))

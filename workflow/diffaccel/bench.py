@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,7 +112,8 @@ def use_threads(count: int) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of all that a measurement depends on."""
-    packages = ["torch", "diffusers", "transformers", "torchmetrics"]
+    packages = ["torch", "torchvision", "triton", "numpy", "pillow"]
+    packages += ["diffusers", "transformers", "tokenizers", "torchmetrics"]
     packages += sorted({accelerator.package for accelerator in ACCELERATORS.values()})
     found = {"diffaccel": __version__}
     for package in packages:
@@ -149,7 +151,7 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
         spec=bench.spec,
         options=bench.options,
         identity=determined_by,
-        digest=digest(determined_by),
+        digest=shared(determined_by),
         environment=where,
         facts=bench.facts,
         prompts=bench.prompts,
@@ -163,7 +165,8 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
 
 
 def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
-    """All that determines images and times, as text: a change of any of it is another baseline."""
+    """All that determines images, scores and times of the plain pipeline: a change of any of it is
+    another baseline. What else a measurement depends on, is in `diffaccel.keys`."""
     spec, setup = bench.spec, bench.setup
     return {
         "model": identity(spec),
@@ -171,9 +174,14 @@ def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
         "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "prompts": digest(bench.prompts),
-        "options": digest(to_json(bench.options)),
+        "seed": str(bench.options.seed),
         "environment": digest(to_json(where)),
     }
+
+
+def shared(identity: Mapping[str, str]) -> str:
+    """Hash of what all measurements beside a baseline share: all but its prompts."""
+    return digest({name: value for name, value in identity.items() if name != "prompts"})
 
 
 def check_same(bench: Bench, baseline: Baseline) -> None:

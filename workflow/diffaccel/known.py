@@ -47,8 +47,8 @@ class Known:
     @cached_property
     def cells(self) -> dict[Names, Frontier]:
         """What was searched beside this baseline, and not beside one that was there before."""
-        digest = self.baseline.digest
-        return {c.cell.accelerators: c for c in self.search.cells if c.baseline == digest}
+        own = self.baseline.whole
+        return {c.cell.accelerators: c for c in self.search.cells if c.baseline == own}
 
     @property
     def loss_limit(self) -> float:

@@ -16,7 +16,7 @@ from diffaccel import journal
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Line
-from diffaccel.jsonio import SCHEMA, RecordError, parse, read_record
+from diffaccel.jsonio import READS, RecordError, parse, read_record
 from diffaccel.records import Baseline, Timing
 from diffaccel.stores import KINDS, Store, hold, platforms, scores_of
 
@@ -148,7 +148,7 @@ class _Merge:
                 self.done.unread.append(f"{path}:{line[0]}: {line[1]}")
             elif line.text in texts:
                 continue
-            elif line.schema != SCHEMA:
+            elif line.schema not in READS:
                 self.done.unread.append(f"{path}:{line.number}: schema {line.schema}")
             else:
                 same = by_key.get(_key(line), []) if line.measurement else []

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from diffaccel.accelerators.base import PipelineFacts
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import to_json
+from diffaccel.jsonio import digest, to_json
 from diffaccel.sequential import Looks
 from diffaccel.space import Value
 
@@ -138,7 +138,9 @@ class Baseline:
     """The unaccelerated pipeline of one setup.
 
     Args:
-        identity: everything that determines images and times; ``digest`` is its hash.
+        identity: everything that determines images and times.
+        digest: hash of it, without the prompts: of what all measurements beside it share. Those
+            that a measurement was made with belong to it alone; see `diffaccel.keys`.
         facts: what search spaces depend on.
         scores: per prompt, by metric name.
         shuffled_score: mean score with each image given another image's prompt.
@@ -161,6 +163,11 @@ class Baseline:
     image_digests: list[str]
     date: str
     warnings: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def whole(self) -> str:
+        """Hash of it with all its prompts: of what is decided beside it."""
+        return digest([self.digest, self.prompts])
 
     def about(self) -> dict[str, Any]:
         """What its digest is of, as JSON: inputs by their hashes, and in words."""

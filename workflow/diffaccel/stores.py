@@ -21,7 +21,7 @@ from typing import IO, Any
 from diffaccel.errors import InputError
 from diffaccel.jobs import LOCK
 from diffaccel.journal import Line, lines
-from diffaccel.jsonio import SCHEMA, RecordError, changed_outputs, read_record
+from diffaccel.jsonio import READS, RecordError, changed_outputs, listed, read_record
 from diffaccel.judge.records import Judged
 from diffaccel.records import Baseline, ModelSpec, Proof, Search, SpeedRecord
 
@@ -210,8 +210,9 @@ class Store:
             for line in lines(path):
                 if not isinstance(line, Line):
                     yield f"{path}:{line[0]}: {line[1]}"
-                elif line.schema != SCHEMA:
-                    yield f"{path}:{line.number}: schema {line.schema}, this version reads {SCHEMA}"
+                elif line.schema not in READS:
+                    known = f"this version reads {listed(READS)}"
+                    yield f"{path}:{line.number}: schema {line.schema}, {known}"
 
     def rows(self, kinds: Sequence[str] = ()) -> Iterator[Row]:
         """Everything that was measured, of these kinds or of all."""
@@ -221,7 +222,7 @@ class Store:
             if kinds and kind not in kinds:
                 continue
             for line in lines(path):
-                if not isinstance(line, Line) or line.schema != SCHEMA:
+                if not isinstance(line, Line) or line.schema not in READS:
                     continue
                 if line.about is not None:
                     own[line.digest] = dict(line.about)
@@ -326,7 +327,8 @@ def _unfitting(path: Path, store: Store) -> list[str]:
         found = read_record(Search, path)
     except RecordError:
         return []  # said already
-    own = {cell.baseline for cell in found.cells if cell.baseline not in store.baselines}
+    there = {each.whole for each in store.baselines.values()}
+    own = {cell.baseline for cell in found.cells if cell.baseline not in there}
     return [f"{path}: decided beside a baseline {digest} that is not there" for digest in own]
 
 

@@ -13,15 +13,13 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel import pareto, tasks
+from diffaccel import keys, pareto, tasks
 from diffaccel.gallery import Gallery
 from diffaccel.grid import Cell
-from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.records import (
     Answer,
     Baseline,
-    Clocking,
     Drawing,
     Frontier,
     SearchOptions,
@@ -142,17 +140,10 @@ def opened(
         watch: who is told of calls, if anybody.
     """
     watch = (watch or Watch()).within(call_seconds(baseline, options))
-    about = baseline.about()
-    # The times of a model's steps are the same whatever its sampler and however many they are.
-    shared = {name: value for name, value in baseline.identity.items() if name != "setup"}
-    kin = {**{name: about[name] for name in about if name != "setup"}, "identity": shared}
-    path = journals / "timed" / f"{baseline.setup.model}.jsonl"
-    timed = Journal(path, digest(shared), Clocking, kin)
-    clocked = Clocked(baseline, timed)
+    clocked = Clocked(baseline, keys.timed(journals, baseline))
     beside: dict[tuple[str, ...], CellSearch] = {}
     for cell in cells:
-        path = journals / "drawn" / f"{cell.slug}.jsonl"
-        drawn = Journal(path, baseline.digest, Drawing, about)
+        drawn = keys.drawn(journals, baseline, cell.slug)
         beside[cell.accelerators] = CellSearch(cell, baseline, drawn, clocked, options, beside)
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)
@@ -218,7 +209,7 @@ def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
         reason=search.refused or "",
         loss_limit=loss_limit,
         search=search.options,
-        baseline=search.baseline.digest,
+        baseline=search.baseline.whole,
         bound=bound,
         front=pareto.front(search.usable()),
         measured=len(search.drawings),
