@@ -16,6 +16,7 @@ rule baseline:
         timed=get_places,
     params:
         job=get_baseline_job,
+        links=get_links,
     message:
         "baseline of {wildcards.setup}"
     shell:

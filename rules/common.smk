@@ -76,6 +76,10 @@ def get_model_files(wildcards):
     return EXPERIMENT.files(get_setup(wildcards))
 
 
+def get_links(wildcards):
+    return EXPERIMENT.links(get_setup(wildcards))
+
+
 def get_model_record(wildcards):
     return f"{R}/models/{get_setup(wildcards).model}.json"
 

@@ -18,6 +18,7 @@ from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
 from diffaccel.measure import Bench
+from diffaccel.models.base import content_hash, model_files
 from diffaccel.records import (
     Clocking,
     Drawing,
@@ -206,6 +207,30 @@ def test_a_name_or_a_path_alone_changes_nothing(tmp_path: Path) -> None:
     before = identity_of(replace(bench, spec=replace(bench.spec, source=str(moved))), where)
     moved.rename(bench.spec.source)
     assert identity_of(bench, where) == before
+
+
+def test_what_lies_behind_links_counts(tmp_path: Path) -> None:
+    """As in a snapshot of a hub, whose folders or files are links."""
+    real, model = tmp_path / "real/unet", tmp_path / "model"
+    real.mkdir(parents=True)
+    (real / "config.json").write_text("{}")
+    (real / "model.safetensors").write_bytes(b"weights")
+    (model / "vae").mkdir(parents=True)
+    (model / "vae/model.safetensors").symlink_to(real / "model.safetensors")
+    (model / "unet").symlink_to("../real/unet")
+    names = ["unet/config.json", "unet/model.safetensors", "vae/model.safetensors"]
+    assert [path.relative_to(model).as_posix() for path in model_files(str(model))] == names
+    before = content_hash(str(model))
+    (real / "model.safetensors").write_bytes(b"another")
+    assert content_hash(str(model)) != before
+
+
+def test_a_link_to_a_folder_that_it_is_in_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/model.safetensors").write_bytes(b"weights")
+    (tmp_path / "unet/again").symlink_to("..")
+    assert model_files(str(tmp_path)) == [tmp_path / "unet/model.safetensors"]
+    assert content_hash(str(tmp_path)) == content_hash(str(tmp_path))
 
 
 def test_measuring_beside_another_baseline_is_refused(

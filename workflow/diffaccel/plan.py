@@ -6,6 +6,7 @@ Everything here is cheap and pure, so that Snakemake can ask for it while it bui
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -242,6 +243,12 @@ class Experiment:
         """Local files whose change makes a baseline stale: prompts, model and scorer."""
         spec = self.spec(setup)
         return [spec.prompts, *map(str, local_files(spec))]
+
+    def links(self, setup: Setup) -> list[str]:
+        """Where those files lie that are behind links: one may lead to other files that are not
+        newer."""
+        named = {os.path.abspath(path): os.path.realpath(path) for path in self.files(setup)}
+        return [real for path, real in named.items() if path != real]
 
     def heldout(self, setup: Setup) -> tuple[int, list[str]]:
         """How many prompts scripts are proven on besides, and the files that these are from."""
