@@ -28,6 +28,7 @@ from diffaccel.measure import (
     Generate,
     MeasureError,
     check_baseline,
+    clock,
     draw,
     image_digests,
     loss_interval,
@@ -47,7 +48,7 @@ from diffaccel.records import (
 )
 from diffaccel.sequential import doubling
 from diffaccel.stages import baseline
-from diffaccel.watch import Watch
+from diffaccel.watch import Failure, Watch
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
@@ -399,9 +400,33 @@ def test_a_score_that_is_no_number_is_a_failure() -> None:
 def test_what_ended_a_process_is_not_called_again() -> None:
     made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
     record, images = baseline_of(made)
-    blamed = {digest(setting): "a call ended the process, by signal SIGSEGV"}
+    blamed = {digest(setting): Failure("a call ended the process, by signal SIGSEGV")}
     made, pipe = replace(made, watch=Watch(blamed)), Recorder()
     row = alone(made, record, images, putting_on(made, pipe), setting)
     assert row.failure == "a call ended the process, by signal SIGSEGV" and pipe.calls == []
     other = alone(made, record, images, putting_on(made, pipe), {"deepcache": {}})
     assert other.failure is None
+
+
+def test_what_was_drawn_is_kept_where_going_on_fails_for_what_may_pass() -> None:
+    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    record, images = baseline_of(made)
+    wanted = Candidate(setting, putting_on(made, Recorder(shift=10)), prompts=4)
+    few = draw(made, record, images, wanted)
+    late = Failure("a call took more than 600 s", passing=True)
+    made = replace(made, watch=Watch({digest(setting): late}))
+    again = draw(made, record, images, replace(wanted, prompts=None), few)
+    assert again == replace(few, passing=late.reason)
+    crashed = replace(made, watch=Watch({digest(setting): replace(late, passing=False)}))
+    assert draw(crashed, record, images, replace(wanted, prompts=None), few).scores == {}
+
+
+@pytest.mark.parametrize("passing", [True, False])
+def test_what_may_pass_is_said_to(passing: bool) -> None:
+    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    record, images = baseline_of(made)
+    made = replace(made, watch=Watch({digest(setting): Failure("why", passing)}))
+    candidate = Candidate(setting, putting_on(made, Recorder()))
+    rows = [*measure(made, record, images, [candidate]), *clock(made, [candidate])]
+    assert [row.failure for row in rows] == ["why"] * 2
+    assert [row.passing for row in rows] == ["why" if passing else None] * 2

@@ -17,7 +17,7 @@ from diffaccel import devices
 from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import sealed, write_record
+from diffaccel.jsonio import SCHEMA, sealed, write_record
 from diffaccel.known import searched
 from diffaccel.recipes import read_recipe
 from diffaccel.recommend import Recommendation, lines, recommend, setup_named

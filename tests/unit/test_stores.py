@@ -152,9 +152,7 @@ def search_of(results: Path) -> Any:
     from diffaccel.records import Search
 
     found = read_record(Search, results / f"cpu/search/{NAME}")
-    return replace(
-        found, cells=[replace(cell, baseline=record()[0].whole) for cell in found.cells]
-    )
+    return replace(found, cells=[replace(cell, baseline=record()[0].whole) for cell in found.cells])
 
 
 def test_check_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

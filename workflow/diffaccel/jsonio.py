@@ -176,8 +176,8 @@ def read_record(kind: type[R], path: Path) -> R:
     if not isinstance(value, Mapping) or value.get("schema") not in READS:
         got = value.get("schema") if isinstance(value, Mapping) else type(value).__name__
         raise RecordError(
-            f"{path}: schema {got!r}, this version reads {listed(READS)}; delete it to have it made "
-            "again"
+            f"{path}: schema {got!r}, this version reads {listed(READS)}; delete it to have it "
+            "made again"
         )
     fields = {key: item for key, item in value.items() if key not in ("schema", SEAL)}
     record = parse(kind, fields, str(path))

@@ -242,7 +242,7 @@ class Drawing:
 
     Args:
         loss: relative loss of the mean score; negative where the accelerated one scores higher.
-        loss_interval: bootstrap interval of the loss over the prompts.
+        loss_interval: bootstrap interval of the loss over the prompts, at ``confidence``.
         scores: per prompt, by metric name.
         means: mean per metric.
         first_call: seconds of putting it on and calling it once; compiling is part of it.
@@ -251,6 +251,8 @@ class Drawing:
             loss 1 and no scores.
         warnings: what a reader should know, e.g. that it was drawn in smaller batches, or that the
             clock was noisy.
+        passing: why it could not be drawn, or not with more prompts, where that may pass (no time
+            or no memory, a lost device). It is tried again by the next run.
     """
 
     setting: SettingDict
@@ -263,6 +265,8 @@ class Drawing:
     date: str
     failure: str | None = None
     warnings: list[str] = field(default_factory=list)
+    passing: str | None = None
+    confidence: float | None = None
 
     @property
     def prompts(self) -> int:
@@ -283,6 +287,7 @@ class SpeedRow:
         spent: seconds that it took; where several were timed together, its share.
         failure: why there is no timing, e.g. too little memory.
         warnings: what a reader should know, e.g. a noisy clock.
+        passing: the failure, where it may pass; it is tried again by the next run.
     """
 
     setting: SettingDict
@@ -292,6 +297,7 @@ class SpeedRow:
     date: str
     failure: str | None = None
     warnings: list[str] = field(default_factory=list)
+    passing: str | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -332,6 +338,7 @@ class Measurement(Drawing):
             "spent": drawing.spent + timed.spent,
             "date": timed.date,
             "failure": drawing.failure or timed.failure,
+            "passing": drawing.passing or timed.passing,
             "warnings": [*drawing.warnings, *timed.warnings],
         }
         return cls(**both, speedup=timed.speedup or 0.0, timing=timed.timing)
@@ -371,6 +378,7 @@ class Frontier:
         seconds: that drawing and timing took.
         candidates: how many settings the space has, before any is forbidden.
         rival: what the rival loses at the speed of the bound.
+        passing: how many settings failed for what may pass; the next run tries them again.
     """
 
     cell: Cell
@@ -387,6 +395,7 @@ class Frontier:
     candidates: int
     clear: bool = True
     rival: Rival | None = None
+    passing: int = 0
 
 
 @dataclass(frozen=True)
@@ -426,8 +435,9 @@ class Answer:
     """What became of a task.
 
     Args:
-        status: ``met``; ``infeasible`` with a reason; ``unparsed`` where the sentence was not
-            understood.
+        status: ``met``; ``infeasible`` with a reason; ``open`` where nothing meets it and something
+            failed for what may pass, so that the next run tries again; ``unparsed`` where the
+            sentence was not understood.
         chosen: the measurement that meets the task with the least loss.
         nearest: where nothing meets it, the nearest reachable.
         environment: where it was measured.
@@ -437,7 +447,7 @@ class Answer:
     """
 
     task: Task
-    status: Literal["met", "infeasible", "unparsed"]
+    status: Literal["met", "infeasible", "open", "unparsed"]
     reason: str
     chosen: Measurement | None
     nearest: Measurement | None
@@ -486,6 +496,7 @@ class Verdict:
         script: hash of its source.
         heldout: its loss on other prompts; None where there are none. It has no part in the
             outcome: nothing was promised of them.
+        passing: whether it failed for what may pass; the next run tries it again.
     """
 
     id: str
@@ -507,6 +518,22 @@ class Verdict:
     same_scores: bool | None
     date: str
     heldout: HeldOut | None = None
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was measured of a script. What that says is decided anew each time: it depends on what
+    was asked of it, and how sure it must be.
+
+    Args:
+        script: hash of what it does, and of the prompts.
+        heldout: on prompts that nothing was chosen by, where there are any.
+    """
+
+    script: str
+    row: Measurement
+    heldout: Drawing | None = None
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def _measured(bench: Bench) -> tuple[Baseline, Images]:
     import torch
 
     from diffaccel.bench import run_baseline
-    from diffaccel.measure import free_memory
+    from diffaccel.failures import free_memory
 
     asked, warnings = bench.spec, list[str]()
     while True:

@@ -217,6 +217,7 @@ def _frontier(search: CellSearch, loss_limit: float) -> Frontier:
         seconds=search.seconds,
         candidates=search.space.size if supported else 0,
         clear=bound is None or search.clear(bound, bound.speedup, loss_limit),
+        passing=search.passing,
     )
 
 
@@ -345,7 +346,11 @@ def _infeasible(task: Task, reason: str, search: CellSearch) -> Answer:
     near = search.best(lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss))
     required = task.required or math.inf
     clear = search.refused is not None or search.clear(None, required, task.max_loss)
-    return Answer(task, "infeasible", reason, None, near, search.baseline.environment, clear)
+    where = search.baseline.environment
+    if search.passing:
+        reason += f"; {search.passing} failed for what may pass: the next run tries them again"
+        return Answer(task, "open", reason, None, near, where, clear=False)
+    return Answer(task, "infeasible", reason, None, near, where, clear)
 
 
 def unparsed(task: Task) -> Answer:

@@ -7,6 +7,7 @@ that it was not chosen by, to see whether that was luck.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib.util
@@ -20,8 +21,10 @@ from types import ModuleType
 from diffaccel import bench as benches
 from diffaccel import devices
 from diffaccel.errors import InputError
+from diffaccel.failures import failure_of
 from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, to_json
+from diffaccel.jsonio import digest
+from diffaccel.keys import meaning
 from diffaccel.measure import (
     Bench,
     Candidate,
@@ -31,10 +34,9 @@ from diffaccel.measure import (
     crashed,
     draw,
     measure,
-    today,
 )
 from diffaccel.metrics.base import Images
-from diffaccel.pairs import Goal
+from diffaccel.pairs import Goal, timing_of
 from diffaccel.prompts import read_unseen
 from diffaccel.records import (
     Answer,
@@ -44,6 +46,7 @@ from diffaccel.records import (
     Measurement,
     Outcome,
     Proof,
+    Proven,
     Search,
     SearchOptions,
     SettingDict,
@@ -63,7 +66,12 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class Script:
-    """A script and what it was made from; ``digest`` is of both and of what it is proven on."""
+    """A script and what it was made from.
+
+    Args:
+        digest: of what it does, and of the prompts that it is proven on: scripts of the same
+            parameters share what is measured, whatever was asked of them.
+    """
 
     path: Path
     answer: Answer
@@ -77,13 +85,22 @@ class Script:
         answer = found.answer(path.stem)
         if answer is None or answer.chosen is None:
             raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
-        source = path.read_text(encoding="utf-8")
+        does = _meaning(path.read_text(encoding="utf-8"))
+        prompts = baseline.prompts[: answer.chosen.prompts]
         goal = goal_of(answer.task, baseline, max_pairs)
-        return cls(path, answer, goal, digest([source, to_json(answer), list(heldout)]))
+        pairs = baseline.options.pairs
+        return cls(path, answer, goal, digest([does, prompts, list(heldout), pairs]))
 
     @property
     def setting(self) -> SettingDict:
         return self.answer.chosen.setting if self.answer.chosen else {}
+
+
+def _meaning(source: str) -> str:
+    try:
+        return meaning(ast.parse(source))
+    except SyntaxError:
+        return source
 
 
 def run(
@@ -97,8 +114,8 @@ def run(
     watch: Watch | None = None,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
-    did. What the journal has of the same script and the same answer is not measured again, unless
-    that is undecided and may be timed longer now.
+    did. What the journal has of a script that does the same is not measured again, unless that
+    does not tell whether this one is fast enough, and may be timed longer.
 
     Args:
         scripts: generated files, each named by its task.
@@ -114,29 +131,49 @@ def run(
     unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
-    rows = Journal(journal, baseline.digest, Verdict, baseline.about())
-    known = {verdict.script: verdict for verdict in rows.rows()}
+    rows = Journal(journal, baseline.digest, Proven, baseline.about())
+    known: dict[str, Proven] = {}
+    for row in rows.rows():
+        if row.row.passing is None:
+            known[row.script] = _together(known.get(row.script), row)
     read = [Script.read(path, found, baseline, max_pairs, unseen) for path in scripts]
-    missing = [script for script in read if _is_open(script, known.get(script.digest))]
     together = min(TOGETHER, baseline.spec.jobs_per_gpu)
+    options = found.cells[0].search
     with contextlib.ExitStack() as stack:
-        limit = call_seconds(baseline, found.cells[0].search)
+        limit = call_seconds(baseline, options)
         prover = Prover(stack, baseline, images, unseen, (watch or Watch()).within(limit))
-        for start in range(0, len(missing), together):
-            group = missing[start : start + together]
+        left = read
+        while left := [each for each in left if _is_open(each, known.get(each.digest))]:
+            group = list({script.digest: script for script in reversed(left)}.values())[:together]
+            left = [each for each in left if each not in group]
             for script, (again, other) in zip(group, prover.measure(group), strict=True):
-                verdict = _verdict(script, again, other, baseline, found.cells[0].search)
-                rows.append(verdict)
-                known[script.digest] = verdict
-                _say(verdict)
-    return Proof(baseline.setup, [known[script.digest] for script in read], unseen)
+                proven = Proven(script.digest, again, other)
+                rows.append(proven)
+                known[script.digest] = _together(known.get(script.digest), proven)
+                _say(_verdict(script, known[script.digest], baseline, options))
+    verdicts = [_verdict(script, known[script.digest], baseline, options) for script in read]
+    return Proof(baseline.setup, verdicts, unseen)
 
 
-def _is_open(script: Script, said: Verdict | None) -> bool:
+def _is_open(script: Script, known: Proven | None) -> bool:
     """Whether measuring may tell more than is known of a script."""
-    if said is None or said.timing is None or said.outcome != "undecided":
-        return said is None
-    return len(said.timing.baseline) < script.goal.looks[-1]
+    if known is None:
+        return True
+    timing = known.row.timing
+    if timing is None or script.goal.reached(timing.pairs) is not None:
+        return False
+    return len(timing.pairs) < script.goal.looks[-1]
+
+
+def _together(before: Proven | None, again: Proven) -> Proven:
+    """What was measured of a script twice: the pairs of both."""
+    if before is None or before.row.timing is None:
+        return again
+    if again.row.timing is None:
+        return again if again.row.passing is None else before
+    timing = timing_of([*before.row.timing.pairs, *again.row.timing.pairs])
+    timing = replace(timing, gpu=again.row.timing.gpu)
+    return replace(again, row=replace(again.row, timing=timing, speedup=timing.speedup))
 
 
 class Prover:
@@ -156,7 +193,7 @@ class Prover:
         watch: Watch | None = None,
     ) -> None:
         self._stack, self._baseline, self._folder = stack, baseline, images
-        self._unseen_prompts, self._watch = list(unseen), watch
+        self._unseen_prompts, self._watch = list(unseen), watch or Watch()
         self._bench: Bench | None = None
         self._drawn: dict[str, Drawing] = {}
 
@@ -195,8 +232,8 @@ class Prover:
                 raise
             except Exception as error:
                 log.exception("%s", script.path)
-                reason = f"{type(error).__name__}: {error}"
-                failed[script.digest] = crashed(script.setting, reason), None
+                failure = failure_of(error, self._device, self._watch, digest(script.setting))
+                failed[script.digest] = crashed(script.setting, failure), None
         rows = iter(self._measured(loaded) if loaded else [])
         return [failed.get(script.digest) or next(rows) for script in scripts]
 
@@ -320,6 +357,8 @@ def _outcome(
 ) -> tuple[Outcome, str]:
     """What is to be said of a script, and why."""
     goal, timing = script.goal, again.timing
+    if again.passing is not None:
+        return "undecided", f"{again.passing}: the next run tries it again"
     if again.failure is not None or timing is None:
         return "not met", again.failure or "it was not timed"
     if goal.seconds_per_image is not None:
@@ -338,13 +377,8 @@ def _outcome(
     return "met", ""
 
 
-def _verdict(
-    script: Script,
-    again: Measurement,
-    other: Drawing | None,
-    baseline: Baseline,
-    options: SearchOptions,
-) -> Verdict:
+def _verdict(script: Script, known: Proven, baseline: Baseline, options: SearchOptions) -> Verdict:
+    again, other = known.row, known.heldout
     task, chosen = script.answer.task, script.answer.chosen
     if chosen is None or task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
@@ -368,6 +402,7 @@ def _verdict(
         timing=again.timing,
         means=again.means,
         same_scores=same,
-        date=today(),
+        date=again.date,
         heldout=None if other is None else _held_out(other, task.max_loss, options),
+        passing=again.passing is not None,
     )
