@@ -182,6 +182,17 @@ def test_what_is_damaged_is_set_aside(tmp_path: Path) -> None:
     assert stores.set_aside(folder) == []
 
 
+def test_what_may_have_passed_is_tried_again(tmp_path: Path) -> None:
+    folder = store(tmp_path)
+    found, path = search_of(tmp_path), folder / "search" / NAME
+    baseline = folder / "baseline" / NAME
+    for passing in (0, 1):
+        cells = [replace(cell, passing=passing) for cell in found.cells]
+        write_record(path, replace(found, cells=cells))
+        stores.try_again(folder)
+        assert (path.stat().st_mtime < baseline.stat().st_mtime) is bool(passing)
+
+
 def test_one_run_holds_a_store(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from diffaccel.stores import hold\n"
     code += "hold(Path(sys.argv[1]))"

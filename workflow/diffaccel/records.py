@@ -559,6 +559,11 @@ class Search:
         every = {each.cell: each for each in (*self.cells, self.rival) if each is not None}
         return sum(each.seconds for each in every.values())
 
+    @property
+    def passing(self) -> int:
+        """How many settings failed for what may pass."""
+        return sum(each.passing for each in (*self.cells, self.rival) if each is not None)
+
     def answer(self, name: str) -> Answer | None:
         """The answer to a task, by id."""
         return next((each for each in self.answers if each.task.id == name), None)
@@ -575,6 +580,11 @@ class Proof:
     setup: Setup
     verdicts: list[Verdict]
     heldout: list[str] = field(default_factory=list)
+
+    @property
+    def passing(self) -> int:
+        """How many scripts failed for what may pass."""
+        return sum(each.passing for each in self.verdicts)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ baselines with their hashes, and journals, whose every line stands for itself.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -39,7 +40,7 @@ KINDS: Mapping[str, Any] = {
 OUTPUTS = (".", "tasks", "feasible", "code", "judge")
 """Folders of what is made from records and has no seal of its own."""
 MENDING = "DIFFACCEL_MENDING"
-"""Environment variable that has the Snakefile set aside what is damaged before it makes a plan."""
+"""Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
 LOOKS = 5
@@ -127,6 +128,16 @@ def set_aside(store: Path) -> list[Damage]:
         each.path.replace(each.path.with_name(each.path.name + ASIDE))
         log.warning("%s: %s: %s", SET_ASIDE, each.path, each.why)
     return found
+
+
+def try_again(store: Path) -> None:
+    """Has what failed for what may pass made again: a record that tells of such is older than
+    anything that it is made from."""
+    for name in ("search", "verify"):
+        for path in sorted((store / name).glob("*.json")):
+            with contextlib.suppress(RecordError):
+                if read_record(KINDS[name], path).passing:
+                    os.utime(path, (0, 0))
 
 
 def platforms(results: Path) -> list[Path]:
@@ -333,7 +344,9 @@ def _unfitting(path: Path, store: Store) -> list[str]:
 
 
 def mend_if_told(store: Path) -> None:
-    """Sets aside what is damaged where the environment says so; see `MENDING`."""
+    """Sets aside what is damaged, and has tried again what may have passed, where the environment
+    says so; see `MENDING`."""
     if os.environ.get(MENDING) and store.is_dir():
         with hold(store):
             set_aside(store)
+            try_again(store)
