@@ -68,6 +68,7 @@ HELD = []
 # that is interrupted may leave what it was just submitting.
 onstart:
     HELD.append(stores.hold(Path(R)))
+    database.keep_all(Path(R))
     note_run(log)
     end_jobs(workflow.workdir_init)
 

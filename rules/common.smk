@@ -13,7 +13,7 @@ from diffaccel.judge.table import write_pass_rates
 from diffaccel.plan import Experiment
 from diffaccel.report import calm_terminal, show_failures, show_summary
 from diffaccel.slurm import end_jobs
-from diffaccel.stages import collect
+from diffaccel.stages import collect, database
 
 calm_terminal()
 try:

@@ -72,7 +72,7 @@ def _baseline(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
-    from diffaccel.stages import search
+    from diffaccel.stages import database, search
     from diffaccel.stages.rival import decide_beside
 
     job, baseline = args.job, read_record(Baseline, args.baseline)
@@ -92,6 +92,7 @@ def _search(args: argparse.Namespace) -> None:
         found = decide_beside(
             rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
+    database.keep(args.journals, found, baseline)
     write_record(args.out, found)
 
 

@@ -119,7 +119,7 @@ class Store:
         Raises:
             InputError: the experiment has nothing to search.
         """
-        from diffaccel.stages import collect
+        from diffaccel.stages import database
 
         targets = [str(self._record(setup)) for setup in self.experiment.setups.values()]
         if not targets:
@@ -128,9 +128,7 @@ class Store:
         well = run.make([*targets, *arguments, *files])
         if run.is_dry(arguments):
             sys.exit(0 if well else 1)
-        known = collect.readable(self.folder)
-        collect.bounds(known, self.folder / "speedup_bounds.json")
-        collect.params(known, self.folder / "search_params.json")
+        database.write(self.folder)
         return well
 
     def _record(self, setup: Setup) -> Path:

@@ -18,6 +18,7 @@ from diffaccel.grid import Setup
 from diffaccel.journal import Line
 from diffaccel.jsonio import READS, RecordError, parse, read_record
 from diffaccel.records import Baseline, Timing
+from diffaccel.stages import database
 from diffaccel.stores import KINDS, Store, hold, platforms, scores_of
 
 SURELY = 3.0
@@ -73,6 +74,8 @@ class _Merge:
         for path in sorted((self.theirs / "baseline").glob("*.json")):
             self._setup(path)
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
+        if any(path.parent.name == database.FOLDER for path in changed):
+            database.write(self.own)
         searched = [path.stem for path in changed if path.parent.name in ("drawn", "timed")]
         for baseline in (self.own / "baseline").glob("*.json"):
             setup = Setup.named(baseline.stem)
@@ -150,6 +153,8 @@ class _Merge:
                 continue
             elif line.schema not in READS:
                 self.done.unread.append(f"{path}:{line.number}: schema {line.schema}")
+            elif path.parent.name == database.FOLDER:
+                added.append(line)  # the newest of what both found is taken
             else:
                 same = by_key.get(_key(line), []) if line.measurement else []
                 if reason := next(filter(None, (_against(each, line) for each in same)), None):
@@ -174,7 +179,8 @@ def _key(line: Line) -> str:
         return line.digest
     row = _measured(line)
     beside = line.measurement.get("baseline", "")
-    what = [row.get(name) for name in ("setting", "id", "script")]
+    what = [row.get(name) for name in ("setting", "id")]
+    what.append(line.measurement.get("script") or row.get("script"))
     return json.dumps([line.digest, beside, what], sort_keys=True)
 
 

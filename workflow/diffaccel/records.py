@@ -570,6 +570,20 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a search found of a cell: it is kept whatever is searched later.
+
+    Args:
+        answers: to the tasks that were met.
+        date: when it was found, in UTC.
+    """
+
+    cell: Frontier
+    answers: list[Answer]
+    date: str
+
+
+@dataclass(frozen=True)
 class Proof:
     """The verdicts on all scripts of one setup: a file of its own.
 

@@ -230,7 +230,7 @@ class Store:
         abouts = {digest: each.about() for digest, each in self.baselines.items()}
         for path in self.journals:
             kind, own = path.parent.name, dict(abouts)
-            if kinds and kind not in kinds:
+            if kind not in (kinds or ROW_KINDS):
                 continue
             for line in lines(path):
                 if not isinstance(line, Line) or line.schema not in READS:
