@@ -202,6 +202,7 @@ class Plan:
             job=self.experiment.baseline_job(SETUP),
             model=model,
             images=images,
+            kept=r / f"journal/baseline/{SETUP}",
         )
         beside = {"baseline": baseline, "images": images}
         job = self.experiment.search_job(SETUP)

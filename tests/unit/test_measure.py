@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 
 from diffaccel import bench as benches
 from diffaccel.accelerators import PipelineFacts
+from diffaccel.baselines import Baselines
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
@@ -369,7 +371,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
     fits: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = wide(Limited(fits))
-    monkeypatch.setattr(benches, "run_baseline", baseline_of)
+    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
     record, images = baseline._measured(made)
     assert record.spec.batch_size == batch and len(images) == len(PROMPTS)
     said = f"not enough memory for 4 images at once: measured {batch} at a time"
@@ -377,7 +379,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
 
 
 def test_a_baseline_that_never_fits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benches, "run_baseline", baseline_of)
+    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
     with pytest.raises(InputError, match="not even one image of 16x16 fits on cpu"):
         baseline._measured(wide(Limited(0)))
 
@@ -430,3 +432,40 @@ def test_what_may_pass_is_said_to(passing: bool) -> None:
     rows = [*measure(made, record, images, [candidate]), *clock(made, [candidate])]
     assert [row.failure for row in rows] == ["why"] * 2
     assert [row.passing for row in rows] == ["why" if passing else None] * 2
+
+
+def test_a_baseline_with_more_prompts_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    pipe = Recorder(shift=3)
+    made = bench(pipe)
+    few = replace(made, prompts=PROMPTS[:4])
+    kept = Baselines(tmp_path)
+    record, images = baseline_of(few)
+    kept.keep(record, images)
+    pipe.calls.clear()
+    run = measure_baseline(made, kept.before(record.digest, PROMPTS))
+    assert PROMPTS[4:] == [prompt for call in pipe.calls[1:] for prompt in call]
+    whole = measure_baseline(made)
+    assert np.array_equal(run.images, whole.images)
+    assert (run.scores, run.shuffled_score) == (whole.scores, whole.shuffled_score)
+    assert run.seconds == record.seconds
+
+
+def test_a_baseline_that_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    """Nor with fewer prompts, nor with others beside it."""
+    pipe = Recorder(shift=3)
+    made = bench(pipe)
+    kept = Baselines(tmp_path)
+    record, images = baseline_of(made)
+    for each, own in ((record, "d"), (replace(record, digest="e"), "e")):
+        kept.keep(each, images)
+        assert kept.before(own, ["another"]) is None
+    pipe.calls.clear()
+    for count in (8, 4):
+        run = measure_baseline(
+            replace(made, prompts=PROMPTS[:count]), kept.before("d", PROMPTS[:count])
+        )
+        assert np.array_equal(run.images, images[:count])
+        assert run.scores == {name: each[:count] for name, each in record.scores.items()}
+    assert pipe.calls == []
+    (tmp_path / next(tmp_path.glob("d_*/003.png"))).unlink()
+    assert kept.before("d", PROMPTS) is None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from diffaccel.jsonio import read_record
-from diffaccel.records import Search
-from tests.workflow.conftest import Finished, Project, again
+from diffaccel.records import Baseline, Search
+from tests.workflow.conftest import ROOT, Finished, Project, again
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
 SEARCH = "search/mini-SD1.5_DDIM_8.json"
@@ -36,6 +38,96 @@ def test_a_deleted_result_is_rebuilt_without_measuring(finished: Finished, tmp_p
     ]
     assert rebuilt.rival is not None and rebuilt.rival == first.rival
     assert bounds.stat().st_mtime_ns > gathered  # what depends on it is made again
+
+
+TABLES = ("results/cpu/speedup_bounds.json", "results/cpu/search_params.json")
+QUICK: dict[str, Any] = {
+    "steps": [3],
+    "speedups": [],
+    "loss_limit": 0.9,
+    "measure": {"prompts": 3, "max_prompts": 4, "pairs": 1, "max_pairs": 1},
+}
+
+
+def test_what_was_measured_and_found_is_there_when_one_comes_back(project: Project) -> None:
+    def run(**changes: Any) -> tuple[list[str], list[dict[str, Any]]]:
+        project.configure(**{**QUICK, **changes})
+        project.run(*TABLES)
+        return project.journal_lines(), [
+            json.loads((project.folder / name).read_text()) for name in TABLES
+        ]
+
+    both = ["DeepCache", "ToMe"]
+    rows, (bounds, params) = run(accelerators=both)
+    assert len(bounds) == 2
+
+    # More of it, or more surely, is not another measurement.
+    more = {**QUICK["measure"], "max_pairs": 2, "spread": 0.5, "confidence": 0.5}
+    again, _ = run(accelerators=both, measure={**more, "max_prompts": 3})
+    assert again == rows
+
+    # Others beside it: fewer accelerators, another loss limit, another batch.
+    model = {"name": "mini-SD1.5", "batch_size": 2}
+    rows, tables = run(models=[model], loss_limit=0.8)
+    for before, now in zip((bounds, params), tables, strict=True):
+        assert before.keys() < now.keys()
+    _, tables = run(models=[model])
+    (entry,) = (value for key, value in tables[0].items() if "0.9, ['deepcache']" in key)
+    assert entry["measured_with"]["batch_size"] == 2
+    assert entry["others"][0]["measured_with"]["batch_size"] == 4
+
+    # And back: nothing is measured, and nothing was lost.
+    rows = project.journal_lines()
+    baseline = project.results / "baseline/mini-SD1.5_DDIM_3.json"
+    images = read_record(Baseline, baseline).image_digests
+    again, tables = run(accelerators=both)
+    assert again == rows
+    assert read_record(Baseline, baseline).image_digests != images
+    (entry,) = (value for key, value in tables[0].items() if "0.9, ['deepcache']" in key)
+    assert entry["measured_with"]["batch_size"] == 4 and len(entry["others"]) == 1
+    for before, now in zip((bounds, params), tables, strict=True):
+        for key, value in before.items():
+            assert {**now[key], "others": []} == {**value, "others": []}
+
+    # Deleted tables are made again whole, whatever is asked for by then.
+    for name in TABLES:
+        (project.folder / name).unlink()
+    assert run(accelerators=["ToMe"])[1] == tables
+
+
+def test_a_link_to_other_weights_is_another_model(project: Project) -> None:
+    models = project.folder.parent / "models"
+    for name in ("one", "two"):
+        shutil.copytree(ROOT / "resources/models/mini-SD1.5/unet", models / name / "unet")
+    mine = models / "mine"
+    shutil.copytree(ROOT / "resources/models/mini-SD1.5", mine)
+    shutil.rmtree(mine / "unet")
+    (mine / "unet").symlink_to("../one/unet")
+    target = "results/cpu/baseline/mine_DDIM_3.json"
+    base = {"name": "mine", "family": "SD1.5", "source": str(mine), "batch_size": 2}
+    base |= {"scorer": "resources/models/mini-clip", "prompts": "resources/prompts/mini.txt"}
+    project.configure(**{**QUICK, "models": [base | {"height": 128, "width": 128}]})
+    project.run(target)
+    assert "Nothing to be done" in project.run(target)
+    before = read_record(Baseline, project.folder / target)
+    weights = next((models / "two/unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    os.utime(weights, (0, 0))
+    (mine / "unet").unlink()
+    (mine / "unet").symlink_to("../two/unet")
+    project.run(target)
+    assert read_record(Baseline, project.folder / target).digest != before.digest
+
+
+def test_scripts_of_tasks_that_are_not_met_any_more_are_removed(
+    finished: Finished, tmp_path: Path
+) -> None:
+    project = again(finished, tmp_path / "p", "tasks/tasks.json")
+    (project.results / "code/user-099.py").write_text("print()\n")
+    scripts = {path.name for path in (project.results / "code").glob("*.py")}
+    project.run("results/cpu/tasks/tasks.json")
+    left = {path.name for path in (project.results / "code").glob("*.py")}
+    assert scripts - left == {"user-099.py"}
 
 
 def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from diffaccel.accelerators import ACCELERATORS
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, to_json
-from diffaccel.measure import Bench, image_digests, measure_baseline, today
+from diffaccel.measure import BaselineRun, Bench, image_digests, measure_baseline, today
 from diffaccel.metrics import METRICS
 from diffaccel.metrics.base import Images
 from diffaccel.models import FAMILIES, content_hash, identity
@@ -141,11 +141,16 @@ def environment(pipe: DiffusionPipeline) -> Environment:
     )
 
 
-def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
+Before = Callable[[str, list[str]], BaselineRun | None]
+"""What is known of the first of some prompts, by the digest of all else."""
+
+
+def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
     """Measures the plain pipeline; its record and its images."""
     where = environment(bench.pipe)
     determined_by = identity_of(bench, where)
-    run = measure_baseline(bench)
+    known = before(shared(determined_by), bench.prompts) if before else None
+    run = measure_baseline(bench, known)
     record = Baseline(
         setup=bench.setup,
         spec=bench.spec,

@@ -68,6 +68,7 @@ def _baseline(args: argparse.Namespace) -> None:
         args.job["platform"],
         args.out,
         args.images,
+        args.kept,
     )
 
 
@@ -453,6 +454,7 @@ def _add_stages(commands: Any) -> None:
         "--model": {"type": Path, "help": "record of the model, its weights fetched"},
         "--baseline": {"type": Path, "help": "record of the baseline"},
         "--images": {"type": Path, "help": "folder of the baseline's images"},
+        "--kept": {"type": Path, "help": "folder of baselines that were measured before"},
         "--found": {"type": Path, "help": "record of the search"},
         "--task": {"help": "id of the task"},
         "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
@@ -463,7 +465,11 @@ def _add_stages(commands: Any) -> None:
     }
     stages = {
         "model": (_model, ("--job",), "check a model and fetch it where it is on a hub"),
-        "baseline": (_baseline, ("--job", "--model", "--images"), "measure the plain pipeline"),
+        "baseline": (
+            _baseline,
+            ("--job", "--model", "--images", "--kept"),
+            "measure the plain pipeline",
+        ),
         "search": (
             _search,
             ("--job", "--baseline", "--images", "--journals"),

@@ -311,11 +311,15 @@ def generate_tasks(args: argparse.Namespace) -> None:
 
 def auto_code_gen(args: argparse.Namespace) -> None:
     """Renders the scripts of all tasks that were met."""
+    from diffaccel.stages import collect
+
     store, well = _searched(args)
     _write_tasks(store)
     met = [answer for task in store.experiment.scripted if (answer := _met(store, task))]
     for answer in met:
         _write_script(store, answer)
+    if well:
+        collect.keep_scripts(store.folder)
     print(f"{len(met)} scripts are in {store.folder / 'code'}")
     _end(store, well, store.experiment.scripted)
 

@@ -242,26 +242,39 @@ class BaselineRun:
     seconds: list[float]
 
 
-def measure_baseline(bench: Bench) -> BaselineRun:
-    """Images, scores and times of the plain pipeline over the prompt set, after a warm-up call."""
-    batches = bench.batches()
-    bench.call(bench.plain, batches[0])
-    images, seconds = [], []
-    with bench.device.alone():
-        for batch in batches:
-            made = bench.call(bench.plain, batch)
-            images.append(made.images)
-            if len(made.images) == len(bench.prompts[batches[0]]):
-                seconds.append(made.seconds)
-    together = np.concatenate(images)
+def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> BaselineRun:
+    """Images, scores and times of the plain pipeline over the prompt set, after a warm-up call.
+
+    Args:
+        before: what was measured of the first prompts; these are not measured again.
+    """
+    first = len(before.images) if before else 0
+    made = _drawn_plain(bench, first)
+    images = np.concatenate([*([before.images] if before else []), *(each.images for each in made)])
+    new = images[first:]
     with bench.device.beside():
-        scores, shuffled = bench.score(together, None), _shuffled_score(bench, together)
+        scores = bench.score(new, None, first) if len(new) else {}
+        shuffled = _shuffled_score(bench, images)
+    if before:
+        own = {name: before.scores[name] for name in scores or before.scores}
+        scores = {name: own[name] + scores.get(name, []) for name in own}
     if reason := _unscored({**scores, "shuffled": [shuffled]}):
         raise MeasureError(
             f"{bench.setup.slug}: the plain pipeline's scores are {reason}: check the model, its "
             f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
         )
-    return BaselineRun(together, scores, shuffled, seconds)
+    full = min(bench.spec.batch_size, len(bench.prompts))
+    seconds = [each.seconds for each in made if len(each.images) == full]
+    return BaselineRun(images, scores, shuffled, before.seconds if before else seconds)
+
+
+def _drawn_plain(bench: Bench, first: int) -> list[Called]:
+    """The plain pipeline's calls for the prompts from the first on."""
+    batches = bench.batches(first)
+    if batches:
+        bench.call(bench.plain, bench.batches()[0])
+    with bench.device.alone():
+        return [bench.call(bench.plain, batch) for batch in batches]
 
 
 def _unscored(scores: Mapping[str, Sequence[float]]) -> str | None:

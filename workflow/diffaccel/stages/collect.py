@@ -23,7 +23,7 @@ from diffaccel.jsonio import (
 )
 from diffaccel.records import Answer, Frontier, Proof, Search, Task, Verdict
 from diffaccel.space import in_words
-from diffaccel.stages import database
+from diffaccel.stages import code, database
 from diffaccel.stages.search import resolved, unparsed
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,17 @@ def feasible(search: PathLike, out: PathLike) -> None:
     """The ids of those tasks of a setup that were met and are to have a script, one a line."""
     met = [each.task for each in answers(load([search])) if each.status == "met"]
     write_output(Path(out), "".join(f"{task.id}\n" for task in met if task.origin != "target"))
+
+
+def keep_scripts(results: Path) -> None:
+    """Removes the scripts of tasks that no record of a search answers any more, or not with yes."""
+    try:
+        every = load(sorted(results.glob("search/*.json")))
+    except RecordError as error:
+        log.warning("no script is removed, since nobody knows which are of this: %s", error)
+        return
+    met = [each.task.id for each in answers(every) if each.status == "met"]
+    code.keep_only(results / "code", met)
 
 
 def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
