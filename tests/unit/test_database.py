@@ -24,10 +24,8 @@ Rows = Mapping[tuple[str, ...], Sequence[Measurement]]
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A platform's folder; each search is a second later than the one before."""
-    dates = (f"2026-11-21T10:00:{second:02}Z" for second in range(60))
-    monkeypatch.setattr("diffaccel.measure.today", lambda: next(dates))
+def store(tmp_path: Path) -> Path:
+    """A platform's folder."""
     return tmp_path / "results" / "cpu"
 
 
@@ -131,6 +129,18 @@ def test_what_another_machine_found_is_merged(store: Path, tmp_path: Path) -> No
     search(tmp_path / "theirs/cpu", {TGATE: both()[TGATE]})
     merge(tmp_path / "theirs", store.parent)
     assert set(read(store, database.BOUNDS)) == {key("upbound_speedup", each) for each in both()}
+
+
+def test_merging_changes_nothing_of_what_is_there(store: Path, tmp_path: Path) -> None:
+    plain = baseline(SETUP)
+    search(store, both())
+    other = replace(plain, digest="other")
+    rows = {DEEPCACHE: [measurement(deepcache(4), 2.5, 0.01)]}
+    search(tmp_path / "theirs/cpu", rows, beside=other)
+    merge(tmp_path / "theirs", store.parent)
+    entry = read(store, database.BOUNDS)[key("upbound_speedup", DEEPCACHE)]
+    assert entry["measured_speedup"] == 2.0
+    assert [each["measured_speedup"] for each in entry["others"]] == [2.5]
 
 
 def test_a_line_that_is_not_whole_costs_only_itself(store: Path) -> None:

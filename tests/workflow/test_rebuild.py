@@ -57,42 +57,39 @@ def test_what_was_measured_and_found_is_there_when_one_comes_back(project: Proje
             json.loads((project.folder / name).read_text()) for name in TABLES
         ]
 
-    both = ["DeepCache", "ToMe"]
-    rows, (bounds, params) = run(accelerators=both)
-    assert len(bounds) == 2
+    def at(batch: int) -> tuple[Any, list[Any]]:
+        """What stands under DeepCache's bound, and beside it: sizes of batches."""
+        (entry,) = (value for key, value in tables[0].items() if "['deepcache']" in key)
+        found = [each["measured_with"]["batch_size"] for each in (entry, *entry["others"])]
+        assert found[0] == batch
+        return entry, found
 
-    # More of it, or more surely, is not another measurement.
-    more = {**QUICK["measure"], "max_pairs": 2, "spread": 0.5, "confidence": 0.5}
-    again, _ = run(accelerators=both, measure={**more, "max_prompts": 3})
-    assert again == rows
+    both, baseline = ["DeepCache", "ToMe"], project.results / "baseline/mini-SD1.5_DDIM_3.json"
+    rows, before = run(accelerators=both)
+    assert len(before[0]) == 2
+    seconds = read_record(Baseline, baseline).seconds
 
-    # Others beside it: fewer accelerators, another loss limit, another batch.
-    model = {"name": "mini-SD1.5", "batch_size": 2}
-    rows, tables = run(models=[model], loss_limit=0.8)
-    for before, now in zip((bounds, params), tables, strict=True):
-        assert before.keys() < now.keys()
-    _, tables = run(models=[model])
-    (entry,) = (value for key, value in tables[0].items() if "0.9, ['deepcache']" in key)
-    assert entry["measured_with"]["batch_size"] == 2
-    assert entry["others"][0]["measured_with"]["batch_size"] == 4
+    # Fewer accelerators, and another batch.
+    _, tables = run(models=[{"name": "mini-SD1.5", "batch_size": 2}])
+    assert at(2)[1] == [2, 4]
+    for old, new in zip(before, tables, strict=True):
+        assert old.keys() <= new.keys()
 
-    # And back: nothing is measured, and nothing was lost.
+    # And back, even if more surely: nothing is measured, and nothing was lost.
     rows = project.journal_lines()
-    baseline = project.results / "baseline/mini-SD1.5_DDIM_3.json"
-    images = read_record(Baseline, baseline).image_digests
-    again, tables = run(accelerators=both)
-    assert again == rows
-    assert read_record(Baseline, baseline).image_digests != images
-    (entry,) = (value for key, value in tables[0].items() if "0.9, ['deepcache']" in key)
-    assert entry["measured_with"]["batch_size"] == 4 and len(entry["others"]) == 1
-    for before, now in zip((bounds, params), tables, strict=True):
-        for key, value in before.items():
-            assert {**now[key], "others": []} == {**value, "others": []}
+    more = {**QUICK["measure"], "max_pairs": 2, "spread": 0.5, "confidence": 0.5}
+    after, tables = run(accelerators=both, measure=more)
+    assert after == rows and read_record(Baseline, baseline).seconds == seconds
+    assert at(4)[1] == [4, 2]
+    for old, new in zip(before, tables, strict=True):
+        assert old.keys() <= new.keys()
+        for key, value in old.items():
+            assert new[key]["params"] == value["params"]
 
     # Deleted tables are made again whole, whatever is asked for by then.
     for name in TABLES:
         (project.folder / name).unlink()
-    assert run(accelerators=["ToMe"])[1] == tables
+    assert run(accelerators=["ToMe"], measure=more)[1] == tables
 
 
 def test_a_link_to_other_weights_is_another_model(project: Project) -> None:

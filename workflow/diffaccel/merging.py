@@ -75,6 +75,7 @@ class _Merge:
             self._setup(path)
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
         if any(path.parent.name == database.FOLDER for path in changed):
+            # What the records here say is then noted once more, and stays the newest.
             database.write(self.own)
         searched = [path.stem for path in changed if path.parent.name in ("drawn", "timed")]
         for baseline in (self.own / "baseline").glob("*.json"):
@@ -154,7 +155,7 @@ class _Merge:
             elif line.schema not in READS:
                 self.done.unread.append(f"{path}:{line.number}: schema {line.schema}")
             elif path.parent.name == database.FOLDER:
-                added.append(line)  # the newest of what both found is taken
+                added.append(line)
             else:
                 same = by_key.get(_key(line), []) if line.measurement else []
                 if reason := next(filter(None, (_against(each, line) for each in same)), None):

@@ -57,10 +57,10 @@ class Kept:
 
 
 def read(journals: Path, setup: str = "*") -> list[Kept]:
-    """Everything that was ever found, or that of one setup, by its slug; the newest last."""
+    """Everything that was ever found, or that of one setup, by its slug; the newest of each setup
+    last, by the order of lines: a clock may jump."""
     paths = sorted((journals / FOLDER).glob(f"{setup}.jsonl"))
-    kept = (each for path in paths for each in _lines(path))
-    return sorted(kept, key=lambda each: each.found.date)
+    return [each for path in paths for each in _lines(path)]
 
 
 def _lines(path: Path) -> Iterator[Kept]:
