@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel import stores
+from diffaccel import keys, stores
 from diffaccel.bench import save_images
 from diffaccel.cli import main
 from diffaccel.errors import InputError
@@ -33,7 +33,7 @@ NAME = f"{SETUP.slug}.json"
 def record(seed: int = 0) -> tuple[Baseline, np.ndarray]:
     made = baseline(SETUP)
     images = np.random.default_rng(0).integers(0, 255, (len(made.prompts), 8, 8, 3), np.uint8)
-    identity = {"model": "m", "options": str(seed)}
+    identity = {"model": "m", "options": str(seed), "setup": "s"}
     found = replace(
         made,
         identity=identity,
@@ -69,12 +69,11 @@ def store(results: Path, seed: int = 0) -> Path:
 
 
 def drawn(folder: Path, made: Baseline) -> Journal[Drawing]:
-    path = folder / f"journal/drawn/{SETUP.slug}_deepcache.jsonl"
-    return Journal(path, made.digest, Drawing, made.about())
+    return keys.drawn(folder / "journal", made, f"{SETUP.slug}_deepcache")
 
 
 def timed(folder: Path, made: Baseline) -> Journal[Clocking]:
-    return Journal(folder / "journal/timed/mini-SD1.5.jsonl", "kin", Clocking, made.about())
+    return keys.timed(folder / "journal", made)
 
 
 def call(*words: object) -> int:

@@ -20,10 +20,10 @@ import torch
 from benchmarks.gpu.data import read_grid
 from benchmarks.gpu.page import page
 from diffaccel.journal import Journal
-from diffaccel.jsonio import read_record
+from diffaccel.jsonio import digest, read_record
 from diffaccel.metrics import METRICS
 from diffaccel.pairs import timing_of
-from diffaccel.records import Answer, Baseline, Frontier, Proof, Search, Verdict
+from diffaccel.records import Answer, Baseline, Frontier, Proof, Proven, Search, Verdict
 from diffaccel.stages import verify
 from diffaccel.stages.cell import MOST
 from tests.workflow.conftest import ROOT, Finished, Project
@@ -257,22 +257,37 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     results, journal = finished[0].results, tmp_path / "journal.jsonl"
     found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
     path = results / "code/user-005.py"
-    proof = read_record(Proof, results / f"verify/{SETUP}.json")
-    known = next(each for each in proof.verdicts if each.id == path.stem)
     script = verify.Script.read(path, found, plain, 2, [])
-    timing = timing_of([(1.0, 1.0), (1.0, 1.5)])
-    before = replace(known, script=script.digest, outcome="undecided", timing=timing)
-    rows = Journal(journal, plain.digest, Verdict)
+    timing = timing_of([(1.0, 1.0), (1.0, 4.0)])
+    known = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Proven).rows()[-1]
+    row = replace(known.row, timing=timing, speedup=timing.speedup)
+    before = Proven(script.digest, row)
+    rows = Journal(journal, plain.digest, Proven)
     rows.append(before)
 
     def proven(max_pairs: int) -> Verdict:
         images = (results / "baseline" / SETUP).absolute()
         return verify.run(found, plain, images, [path], journal, max_pairs).verdicts[0]
 
-    assert proven(2) == before and len(rows.rows()) == 1
-    # A hundred seconds an image are enough for anybody: clear at once, when it is timed again.
+    assert proven(2).outcome == "undecided" and rows.rows() == [before]
+    # A hundred seconds an image are enough for anybody, when it is timed again.
     again = proven(4)
-    assert again.outcome == "met" and rows.rows() == [before, again]
+    assert again.outcome == "met" and again.timing is not None
+    assert again.timing.pairs[:2] == timing.pairs and len(again.timing.pairs) > 2
+    assert len(rows.rows()) == 2
+
+
+def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finished) -> None:
+    results = finished[0].results
+    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
+    scripts = [
+        verify.Script.read(path, found, plain, 4, [])
+        for path in sorted((results / "code").glob("*.py"))
+    ]
+    settings = {digest(script.setting) for script in scripts}
+    assert len({script.digest for script in scripts}) == len(settings) < len(scripts)
+    rows = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Proven).rows()
+    assert {digest(each.row.setting) for each in rows} == settings
 
 
 def test_the_summary_lists_every_task(finished: Finished) -> None:

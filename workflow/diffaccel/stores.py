@@ -19,12 +19,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from diffaccel import keys
 from diffaccel.errors import InputError
 from diffaccel.jobs import LOCK
 from diffaccel.journal import Line, lines
-from diffaccel.jsonio import READS, RecordError, changed_outputs, listed, read_record
+from diffaccel.jsonio import READS, RecordError, changed_outputs, listed, parse, read_record
 from diffaccel.judge.records import Judged
-from diffaccel.records import Baseline, ModelSpec, Proof, Search, SpeedRecord
+from diffaccel.records import (
+    Baseline,
+    Clocking,
+    Drawing,
+    ModelSpec,
+    Proof,
+    Search,
+    SpeedRecord,
+)
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +174,7 @@ class Row:
     Args:
         kind: the journal's folder: ``drawn``, ``timed``, ``verify``, ``speed`` or ``judge``.
         about: what its digest is of; empty where nobody knows any more.
-        current: whether its digest is that of the baseline that is there now.
+        current: whether it is of the baseline that is there now, and of all else as it is now.
     """
 
     store: Path
@@ -241,8 +250,24 @@ class Store:
                     # What is timed is kept by what the setups of a model share.
                     digest = line.measurement.get("baseline", line.digest)
                     about = own.get(digest) or own.get(line.digest, {})
-                    current = digest in self.baselines
+                    current = self._is_current(kind, line, digest)
                     yield Row(self.folder, path, kind, line, about, current)
+
+    def _is_current(self, kind: str, line: Line, digest: str) -> bool:
+        """Whether a search would use it now."""
+        baseline = self.baselines.get(digest)
+        if baseline is None or line.measurement is None:
+            return False
+        try:
+            if kind == "drawn":
+                own = keys.of_drawing(baseline)(parse(Drawing, line.measurement, ""))
+            elif kind == "timed":
+                own = keys.of_timing(baseline.options)(parse(Clocking, line.measurement, ""))
+            else:
+                return True
+        except RecordError:
+            return False
+        return line.of == own
 
 
 def overview(results: Path) -> list[dict[str, Any]]:
