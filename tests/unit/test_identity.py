@@ -28,6 +28,7 @@ from diffaccel.records import (
     SettingDict,
     SpeedRow,
 )
+from diffaccel.stages import speed
 from tests.store import baseline, deepcache, tgate
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)
@@ -135,6 +136,23 @@ def test_measuring_more_or_more_surely_measures_nothing_again(
     later = replace(now, options=replace(now.options, **more))
     assert keys.timed(tmp_path, later).rows() == [row]
     assert keys.timed(tmp_path, replace(now, options=replace(now.options, pairs=9))).rows() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        *((options_with(**{name: 64}), True) for name in ("max_pairs", "prompts", "max_prompts")),
+        (options_with(confidence=0.99, spread=0.1), True),
+        (spec_with(scorer="owner/other", prompts="other.txt", name="n"), True),
+        (options_with(pairs=5), False),
+        (file_of("source"), False),
+        *((CHANGES[name], False) for name in ("height", "batch", "steps", "dtype", "driver")),
+    ],
+)
+def test_the_times_of_an_untrained_model(change: Change, same: bool, tmp_path: Path) -> None:
+    bench, where = made(tmp_path)
+    before = speed.identity_of(bench, where)
+    assert (speed.identity_of(*change(bench, where)) == before) is same
 
 
 def evaluated(prompts: int, setting: SettingDict | None = None) -> Drawing:
