@@ -73,6 +73,7 @@ class _Merge:
     def run(self) -> None:
         for path in sorted((self.theirs / "baseline").glob("*.json")):
             self._setup(path)
+        self._copy_all("journal/baseline")
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
         if any(path.parent.name == database.FOLDER for path in changed):
             # What the records here say is then noted once more, and stays the newest.
@@ -104,10 +105,15 @@ class _Merge:
         self._copy("baseline", path.name)
         for kind in kinds:
             self._copy(kind, names[kind])
-        for image in sorted((self.theirs / "journal/images" / path.stem).rglob("*.webp")):
-            target = self.own / image.relative_to(self.theirs)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(image, target)
+        self._copy_all(f"journal/images/{path.stem}")
+
+    def _copy_all(self, folder: str) -> None:
+        """The files of a folder that are not here."""
+        for file in sorted((self.theirs / folder).rglob("*.*")):
+            target = self.own / file.relative_to(self.theirs)
+            if file.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
 
     def _copy(self, kind: str, name: str) -> None:
         source, target = self.theirs / kind / name, self.own / kind / name

@@ -397,6 +397,7 @@ class CellSearch:
             drawn = [
                 (flatten(each.setting), math.inf if each.failure else self.options.decisive(each))
                 for each in self.drawings.values()
+                if not (each.failure and each.passing)
             ]
             known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
             model = self._losses[limit] = LossModel(self.whole, limit, known, parts)
