@@ -80,6 +80,10 @@ def get_links(wildcards):
     return EXPERIMENT.links(get_setup(wildcards))
 
 
+def get_sources(wildcards):
+    return EXPERIMENT.sources(get_setup(wildcards))
+
+
 def get_model_record(wildcards):
     return f"{R}/models/{get_setup(wildcards).model}.json"
 

@@ -97,6 +97,20 @@ def test_what_was_measured_with_something_else_stands_beside_the_newest(store: P
     assert [each["measured_speedup"] for each in entry["others"]] == [2.5]
 
 
+def test_what_another_source_of_an_accelerator_gave_stays_and_answers_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(store, both())
+    monkeypatch.setattr(database, "sources", lambda setting: dict.fromkeys(setting, "changed"))
+    assert recommend(store.parent, SETUP, 1.4, accelerators=[TGATE]).recipes
+    search(store, {DEEPCACHE: [measurement(deepcache(4), 2.5, 0.01)]})
+    assert not recommend(store.parent, SETUP, 1.4, accelerators=[TGATE]).recipes
+    entry = read(store, database.BOUNDS)[key("upbound_speedup", DEEPCACHE)]
+    assert entry["measured_speedup"] == 2.5
+    assert [each["measured_speedup"] for each in entry["others"]] == [2.0]
+    assert key("upbound_speedup", TGATE) in read(store, database.BOUNDS)
+
+
 def test_two_settings_of_one_speedup_both_stay(store: Path) -> None:
     search(store, {DEEPCACHE: [measurement(deepcache(3), 2.001, 0.01)]})
     search(store, {DEEPCACHE: [measurement(deepcache(4, 1), 2.002, 0.005)]})

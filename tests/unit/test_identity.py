@@ -13,12 +13,14 @@ import pytest
 
 from diffaccel import keys
 from diffaccel.bench import check_same, identity_of, shared, versions
+from diffaccel.config import load
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
 from diffaccel.measure import Bench
 from diffaccel.models.base import content_hash, model_files
+from diffaccel.plan import Experiment
 from diffaccel.records import (
     Clocking,
     Drawing,
@@ -189,6 +191,14 @@ def test_an_accelerators_source_is_of_its_own_measurements_alone(
 
     monkeypatch.setattr(keys, "sources", changed)
     assert keys.drawn(tmp_path, now, "cell").rows() == rows[:1]
+
+
+def test_an_experiment_knows_the_sources_that_it_puts_on() -> None:
+    titles = ["DeepCache", "DeepCache and T-Gate"]
+    experiment = Experiment(load({"accelerators": titles, "rival": "fewer steps"}))
+    (found,) = {tuple(experiment.sources(setup).items()) for setup in experiment.setups.values()}
+    assert [name for name, _ in found] == ["deepcache", "fewer_steps", "tgate"]
+    assert len({source for _, source in found}) == 3
 
 
 def test_a_source_is_what_it_does(tmp_path: Path) -> None:

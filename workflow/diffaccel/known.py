@@ -48,11 +48,13 @@ class Known:
         search = read_record(Search, folder / "search" / name)
         baseline = read_record(Baseline, folder / "baseline" / name)
         kept = database.read(folder / "journal", setup.slug)
-        last = {
-            each.cell.accelerators: each.found for each in kept if each.baseline == baseline.whole
-        }
         asked = {each.cell.accelerators for each in search.cells}
-        return cls(baseline, search, {k: v for k, v in last.items() if k not in asked})
+        last = {
+            each.cell.accelerators: each.found
+            for each in kept
+            if each.holds(baseline) and each.cell.accelerators not in asked
+        }
+        return cls(baseline, search, last)
 
     @cached_property
     def cells(self) -> dict[Names, Frontier]:

@@ -25,6 +25,7 @@ from diffaccel.jsonio import (
     read_record,
     write_output,
 )
+from diffaccel.keys import sources
 from diffaccel.records import Baseline, Found, Measurement, Search
 
 # What takes long to import is imported where it is needed: `diffaccel recommend` only reads.
@@ -41,10 +42,12 @@ class Kept:
 
     Args:
         about: in words, by hash and by version; empty where nobody knows any more.
+        sources: hashes of the source of its accelerators.
     """
 
     found: Found
     about: Mapping[str, Any]
+    sources: Mapping[str, str]
 
     @property
     def cell(self) -> Cell:
@@ -52,8 +55,21 @@ class Kept:
 
     @property
     def baseline(self) -> str:
-        """Digest of all that it was measured with."""
+        """Digest of all that its baseline was measured with."""
         return self.found.cell.baseline
+
+    @property
+    def digest(self) -> str:
+        """Of all that it was measured with."""
+        return digest([self.baseline, dict(self.sources)])
+
+    def holds(self, baseline: Baseline) -> bool:
+        """Whether it would be found now, beside a baseline."""
+        return self.baseline == baseline.whole and self.sources == _sources(self.found)
+
+
+def _sources(found: Found) -> Mapping[str, str]:
+    return sources({name: {} for name in found.cell.cell.accelerators})
 
 
 def read(journals: Path, setup: str = "*") -> list[Kept]:
@@ -73,7 +89,7 @@ def _lines(path: Path) -> Iterator[Kept]:
         else:
             try:
                 found = parse(Found, line.measurement, f"{path}:{line.number}")
-                yield Kept(found, about.get(line.digest, {}))
+                yield Kept(found, about.get(line.digest, {}), line.of)
             except RecordError as error:
                 log.warning("left out: %s", error)
 
@@ -96,7 +112,7 @@ def keep(journals: Path, search: Search, baseline: Baseline | None) -> None:
                 whole = found.cell.baseline
                 known = baseline is not None and baseline.whole == whole
                 about = baseline.about() if baseline is not None and known else {}
-                Journal(path, whole, Found, about).append(found)
+                Journal(path, whole, Found, about, _sources).append(found)
 
 
 def _found(search: Search) -> Iterator[Found]:
@@ -190,7 +206,7 @@ def _bound(kept: Kept) -> Iterator[_Entry]:
             "measured_speedup": round(known.bound.speedup, 4),
             **_described(kept, known.bound),
         }
-        yield _Entry(kept.cell.key("upbound_speedup", known.loss_limit), kept.baseline, value)
+        yield _Entry(kept.cell.key("upbound_speedup", known.loss_limit), kept.digest, value)
 
 
 def _params(kept: Kept) -> Iterator[_Entry]:
@@ -201,7 +217,7 @@ def _params(kept: Kept) -> Iterator[_Entry]:
     for limit, row in sorted(rows, key=lambda pair: -pair[1].loss):
         key = kept.cell.key(str(round(row.speedup, 2)), limit)
         value = {"speedup": row.speedup, **_described(kept, row)}
-        yield _Entry(key, digest([kept.baseline, row.setting]), value)
+        yield _Entry(key, digest([kept.digest, row.setting]), value)
 
 
 def _described(kept: Kept, row: Measurement) -> dict[str, Any]:
@@ -213,7 +229,7 @@ def _described(kept: Kept, row: Measurement) -> dict[str, Any]:
         "cell": kept.cell.slug,
         "date": row.date,
         "schema": SCHEMA,
-        "measured_with": {"prompts": row.prompts, **_with(kept.about), "digest": kept.baseline},
+        "measured_with": {"prompts": row.prompts, **_with(kept.about), "digest": kept.digest},
     }
 
 
