@@ -679,3 +679,8 @@ class SpeedRecord:
     share: float
     rows: list[SpeedRow]
     date: str
+
+    @property
+    def passing(self) -> int:
+        """How many settings failed for what may pass."""
+        return sum(row.passing is not None for row in self.rows)
