@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import write_record
+from diffaccel.jsonio import sealed, to_json, write_json, write_record
 from diffaccel.merging import merge
 from diffaccel.recommend import recommend
 from diffaccel.records import Baseline, Measurement, Search
@@ -128,6 +128,24 @@ def test_a_deleted_store_is_made_again_as_it_was(store: Path, name: str) -> None
     (store / f"search/{SETUP.slug}.json").unlink()
     database.write(store)
     assert (store / name).read_bytes() == before
+
+
+def test_records_of_schema_1_are_kept_and_answered_from(store: Path) -> None:
+    plain = baseline(SETUP)
+    cells = [frontier(Cell(SETUP, names), each) for names, each in both().items()]
+    cells = [replace(cell, baseline=plain.digest) for cell in cells]
+    records = {"baseline": plain, "search": Search(SETUP, cells, [])}
+    for name, record in records.items():
+        content = {"schema": 1, **to_json(record)}
+        for cell in content.get("cells", []):
+            del cell["passing"]  # of schema 2
+        write_json(store / f"{name}/{SETUP.slug}.json", sealed(content))
+    database.write(store)
+    entry = read(store, database.BOUNDS)[key("upbound_speedup", TGATE)]
+    assert entry["measured_with"]["batch_size"] == plain.spec.batch_size
+    assert recommend(store.parent, SETUP, 1.4, accelerators=[TGATE]).status == "met"
+    search(store, {DEEPCACHE: both()[DEEPCACHE]}, beside=replace(plain, digest="new"))
+    assert key("upbound_speedup", TGATE) in read(store, database.BOUNDS)
 
 
 def test_the_same_found_again_takes_no_room(store: Path) -> None:

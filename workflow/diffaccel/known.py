@@ -59,8 +59,8 @@ class Known:
     @cached_property
     def cells(self) -> dict[Names, Frontier]:
         """What was searched beside this baseline, and not beside one that was there before."""
-        own = self.baseline.whole
-        last = {c.cell.accelerators: c for c in self.search.cells if c.baseline == own}
+        own = self.baseline
+        last = {c.cell.accelerators: c for c in self.search.cells if own.is_named(c.baseline)}
         return {**last, **{names: each.cell for names, each in self.before.items()}}
 
     @property

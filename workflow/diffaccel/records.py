@@ -169,6 +169,11 @@ class Baseline:
         """Hash of it with all its prompts: of what is decided beside it."""
         return digest([self.digest, self.prompts])
 
+    def is_named(self, name: str) -> bool:
+        """Whether what is decided beside something was decided beside this; records of schema 1
+        have its digest alone."""
+        return name in (self.whole, self.digest)
+
     def about(self) -> dict[str, Any]:
         """What its digest is of, as JSON: inputs by their hashes, and in words."""
         named = (self.setup, self.spec, self.options, self.environment)

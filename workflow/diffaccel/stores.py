@@ -367,8 +367,9 @@ def _unfitting(path: Path, store: Store) -> list[str]:
         found = read_record(Search, path)
     except RecordError:
         return []  # said already
-    there = {each.whole for each in store.baselines.values()}
-    own = {cell.baseline for cell in found.cells if cell.baseline not in there}
+    there = store.baselines.values()
+    named = {cell.baseline for cell in found.cells}
+    own = {name for name in named if not any(each.is_named(name) for each in there)}
     return [f"{path}: decided beside a baseline {digest} that is not there" for digest in own]
 
 

@@ -65,7 +65,7 @@ class Kept:
 
     def holds(self, baseline: Baseline) -> bool:
         """Whether it would be found now, beside a baseline."""
-        return self.baseline == baseline.whole and self.sources == _sources(self.found)
+        return baseline.is_named(self.baseline) and self.sources == _sources(self.found)
 
 
 def _sources(found: Found) -> Mapping[str, str]:
@@ -110,7 +110,7 @@ def keep(journals: Path, search: Search, baseline: Baseline | None) -> None:
             same = last.get((found.cell.cell, found.cell.loss_limit))
             if same is None or replace(same, date=found.date) != found:
                 whole = found.cell.baseline
-                known = baseline is not None and baseline.whole == whole
+                known = baseline is not None and baseline.is_named(whole)
                 about = baseline.about() if baseline is not None and known else {}
                 Journal(path, whole, Found, about, _sources).append(found)
 
