@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.search import tables
-from diffaccel.journal import Journal
+from diffaccel import keys
 from diffaccel.jsonio import read_record
 from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
-from diffaccel.records import Baseline, Drawing
+from diffaccel.records import Baseline
 from diffaccel.sequential import Looks
 
 TABLES = Path(__file__).parent / "search" / "nvidia-h100-80gb-hbm3"
@@ -63,8 +63,8 @@ def of_results(results: Path) -> Iterator[Pairs]:
     for path in sorted(results.glob("baseline/*.json")):
         baseline = read_record(Baseline, path)
         plain = np.array(baseline.scores[SCORE])
-        for journal in sorted(results.glob(f"journal/drawn/{baseline.setup.slug}_*.jsonl")):
-            for drawing in Journal(journal, baseline.digest, Drawing).rows():
+        for path in sorted(results.glob(f"journal/drawn/{baseline.setup.slug}_*.jsonl")):
+            for drawing in keys.drawn(results / "journal", baseline, path.stem).rows():
                 if drawing.failure is None and drawing.prompts == len(plain):
                     yield plain, np.array(drawing.scores[SCORE])
 

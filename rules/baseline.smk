@@ -1,4 +1,5 @@
-# The unaccelerated pipeline: images, scores and times, one job a (model, scheduler, steps).
+# The unaccelerated pipeline: images, scores and times, one job a (model, scheduler, steps). What was
+# measured of it is kept outside the outputs, as all is.
 rule baseline:
     input:
         files=get_model_files,
@@ -16,8 +17,10 @@ rule baseline:
         timed=get_places,
     params:
         job=get_baseline_job,
+        links=get_links,
+        kept=f"{R}/journal/baseline/{{setup}}",
     message:
         "baseline of {wildcards.setup}"
     shell:
         "python -m diffaccel baseline --job {params.job:q} --model {input.model:q}"
-        " --images {output.images:q} --out {output.record:q} --log {log:q}"
+        " --images {output.images:q} --kept {params.kept:q} --out {output.record:q} --log {log:q}"

@@ -1,4 +1,5 @@
-# The stores that users read: bounds and parameters of all cells that were ever searched here.
+# The stores that users read: bounds and parameters of all cells that were ever searched here. They are
+# made from a journal of what was found, and so are whole whenever they are made.
 localrules:
     bounds,
     params,
@@ -14,7 +15,7 @@ rule bounds:
     message:
         "bounds of all cells"
     run:
-        collect.bounds(collect.readable(R), output[0])
+        database.bounds(Path(R), Path(output[0]))
 
 
 rule params:
@@ -27,4 +28,4 @@ rule params:
     message:
         "parameter database"
     run:
-        collect.params(collect.readable(R), output[0])
+        database.params(Path(R), Path(output[0]))

@@ -23,7 +23,7 @@ from diffaccel.judge.table import write_pass_rates
 from diffaccel.plan import Experiment
 from diffaccel.report import calm_terminal, show_failures, show_summary
 from diffaccel.slurm import end_jobs
-from diffaccel.stages import collect
+from diffaccel.stages import collect, database
 
 calm_terminal()
 try:
@@ -99,6 +99,14 @@ def get_places(wildcards):
 
 def get_model_files(wildcards):
     return EXPERIMENT.files(get_setup(wildcards))
+
+
+def get_links(wildcards):
+    return EXPERIMENT.links(get_setup(wildcards))
+
+
+def get_sources(wildcards):
+    return EXPERIMENT.sources(get_setup(wildcards))
 
 
 def get_model_record(wildcards):

@@ -16,6 +16,7 @@ rule search:
         timed=get_places,
     params:
         job=get_search_job,
+        sources=get_sources,
         journals=f"{R}/journal",
     message:
         "search of {wildcards.setup}"

@@ -17,6 +17,7 @@ rule tasks:
     message:
         "tasks"
     run:
+        collect.keep_scripts(Path(R))
         collect.tasks(EXPERIMENT.scripted, collect.load(input), output[0])
 
 

@@ -84,7 +84,7 @@ def frontier(
         reason=refused,
         loss_limit=limit,
         search=options or SearchOptions("frontier"),
-        baseline=cell.setup.slug,
+        baseline=baseline(cell.setup).whole,
         bound=pareto.bound(rows, limit),
         front=pareto.front(rows),
         measured=len(rows),

@@ -221,7 +221,7 @@ def test_a_path_is_not_shared() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema": 2}, "schema 2, this version reads 1"),
+        ({"schema": 3}, "schema 3, this version reads 1 and 2"),
         ({"steps": "five"}, "steps.*'five'"),
         ({"steps": "5"}, "steps: '5' is not what a recipe has there"),
         ({"prompts": None}, "prompts"),

@@ -28,7 +28,7 @@ from diffaccel import cli, config, stores
 from diffaccel.jsonio import read_record
 from diffaccel.plan import Experiment
 from diffaccel.records import Search, SettingDict
-from diffaccel.stages import collect
+from diffaccel.stages import collect, database
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,16 +202,13 @@ class Plan:
             job=self.experiment.baseline_job(SETUP),
             model=model,
             images=images,
+            kept=r / f"journal/baseline/{SETUP}",
         )
         beside = {"baseline": baseline, "images": images}
         job = self.experiment.search_job(SETUP)
         yield self._command("search", [search], job=job, journals=r / "journal", **beside)
-        yield Job(
-            [b := r / "speedup_bounds.json"], lambda: collect.bounds(collect.load([search]), b)
-        )
-        yield Job(
-            [p := r / "search_params.json"], lambda: collect.params(collect.load([search]), p)
-        )
+        yield Job([b := r / database.BOUNDS], lambda: database.bounds(r, b))
+        yield Job([p := r / database.PARAMS], lambda: database.params(r, p))
         asked = self.experiment.scripted
         t, f = r / "tasks/tasks.json", r / f"feasible/{SETUP}.txt"
         yield Job([t], lambda: collect.tasks(asked, collect.load([search]), t))

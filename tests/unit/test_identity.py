@@ -3,6 +3,7 @@ one is used."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,29 @@ from typing import Any
 
 import pytest
 
-from diffaccel.bench import check_same, identity_of, versions
+from diffaccel import keys
+from diffaccel.bench import check_same, identity_of, shared, versions
+from diffaccel.config import load
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
-from diffaccel.jsonio import digest
 from diffaccel.measure import Bench
-from diffaccel.records import Environment, MeasureOptions, ModelSpec, SpeedRow
+from diffaccel.models.base import content_hash, model_files
+from diffaccel.plan import Experiment
+from diffaccel.records import (
+    Clocking,
+    Drawing,
+    Environment,
+    MeasureOptions,
+    ModelSpec,
+    SettingDict,
+    SpeedRow,
+)
+from diffaccel.stages import speed
+from tests.store import baseline, deepcache, tgate
 
+SETUP = Setup("mini-SD1.5", "DDIM", 20)
 Change = Callable[[Bench, Environment], tuple[Bench, Environment]]
 
 
@@ -86,12 +101,7 @@ CHANGES: dict[str, Change] = {
     "batch": spec_with(batch_size=4),
     "scheduler": setup_with(scheduler="DPM-Solver++"),
     "steps": setup_with(steps=25),
-    "prompts": lambda bench, where: (replace(bench, prompts=["a", "c"]), where),
-    "fewer prompts": lambda bench, where: (replace(bench, prompts=["a"]), where),
-    "order of prompts": lambda bench, where: (replace(bench, prompts=["b", "a"]), where),
     "seed": options_with(seed=1),
-    "pairs": options_with(pairs=5),
-    "confidence": options_with(confidence=0.9),
     "platform": where_with(platform="nvidia-a"),
     "device": where_with(device="another CPU"),
     "driver": where_with(driver="2.0"),
@@ -105,17 +115,117 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_input_reuses_no_row(name: str, tmp_path: Path) -> None:
     bench, where = made(tmp_path)
-    before = digest(identity_of(bench, where))
+    before = shared(identity_of(bench, where))
     row = SpeedRow({}, None, None, 1.0, "2026-11-21")
     Journal(tmp_path / "j", before, SpeedRow).append(row)
-    assert Journal(tmp_path / "j", digest(identity_of(bench, where)), SpeedRow).rows() == [row]
-    after = digest(identity_of(*CHANGES[name](bench, where)))
+    assert Journal(tmp_path / "j", shared(identity_of(bench, where)), SpeedRow).rows() == [row]
+    after = shared(identity_of(*CHANGES[name](bench, where)))
     assert Journal(tmp_path / "j", after, SpeedRow).rows() == []
+
+
+@pytest.mark.parametrize(
+    "more", [{"confidence": 0.99}, {"spread": 0.1}, {"max_pairs": 99}, {"max_prompts": 64}]
+)
+def test_measuring_more_or_more_surely_measures_nothing_again(
+    more: dict[str, Any], tmp_path: Path
+) -> None:
+    bench, where = made(tmp_path)
+    before = shared(identity_of(bench, where))
+    assert shared(identity_of(*options_with(**more)(bench, where))) == before
+    now = baseline(SETUP)
+    row = Clocking(now.digest, now.facts, SpeedRow(deepcache(2), None, None, 1.0, "2026-11-21"))
+    keys.timed(tmp_path, now).append(row)
+    later = replace(now, options=replace(now.options, **more))
+    assert keys.timed(tmp_path, later).rows() == [row]
+    assert keys.timed(tmp_path, replace(now, options=replace(now.options, pairs=9))).rows() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        *((options_with(**{name: 64}), True) for name in ("max_pairs", "prompts", "max_prompts")),
+        (options_with(confidence=0.99, spread=0.1), True),
+        (spec_with(scorer="owner/other", prompts="other.txt", name="n"), True),
+        (options_with(pairs=5), False),
+        (file_of("source"), False),
+        *((CHANGES[name], False) for name in ("height", "batch", "steps", "dtype", "driver")),
+    ],
+)
+def test_the_times_of_an_untrained_model(change: Change, same: bool, tmp_path: Path) -> None:
+    bench, where = made(tmp_path)
+    before = speed.identity_of(bench, where)
+    assert (speed.identity_of(*change(bench, where)) == before) is same
+
+
+def evaluated(prompts: int, setting: SettingDict | None = None) -> Drawing:
+    scores = {"clip_score": [80.0] * prompts}
+    return Drawing(setting or deepcache(2), 0.0, (0.0, 0.0), scores, {}, 1.0, 1.0, "2026-11-21")
+
+
+def test_what_was_drawn_with_the_first_prompts_is_used_whatever_follows_them(
+    tmp_path: Path,
+) -> None:
+    def drawn(*prompts: str) -> Journal[Drawing]:
+        return keys.drawn(tmp_path, replace(baseline(SETUP), prompts=list(prompts)), "cell")
+
+    rows = [evaluated(1), evaluated(2)]
+    for row in rows:
+        drawn("a", "b").append(row)
+    assert drawn("a", "b").rows() == drawn("a", "b", "c").rows() == rows
+    assert drawn("a").rows() == drawn("a", "c").rows() == rows[:1]
+    assert drawn("b", "a").rows() == drawn("b").rows() == []
+
+
+def test_an_accelerators_source_is_of_its_own_measurements_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = baseline(SETUP)
+    combined = {**deepcache(2), **tgate(10)}
+    rows = [evaluated(1), evaluated(1, tgate(10)), evaluated(1, combined)]
+    for row in rows:
+        keys.drawn(tmp_path, now, "cell").append(row)
+    real = keys.sources
+
+    def changed(setting: SettingDict) -> dict[str, str]:
+        return real(setting) | ({"tgate": "another"} if "tgate" in setting else {})
+
+    monkeypatch.setattr(keys, "sources", changed)
+    assert keys.drawn(tmp_path, now, "cell").rows() == rows[:1]
+
+
+def test_an_experiment_knows_the_sources_that_it_puts_on() -> None:
+    titles = ["DeepCache", "DeepCache and T-Gate"]
+    experiment = Experiment(load({"accelerators": titles, "rival": "fewer steps"}))
+    (found,) = {tuple(experiment.sources(setup).items()) for setup in experiment.setups.values()}
+    assert [name for name, _ in found] == ["deepcache", "fewer_steps", "tgate"]
+    assert len({source for _, source in found}) == 3
+
+
+def test_a_source_is_what_it_does(tmp_path: Path) -> None:
+    own = '"""One."""\nclass A:\n    """Two."""\n    x: int = 1\n    """Three."""\n'
+
+    def meant(source: str) -> str:
+        return keys.meaning(ast.parse(source))
+
+    assert meant(own) == meant(own.replace("Two", "2").replace("Three", "3") + "\n# four\n")
+    assert meant(own) != meant(own.replace("= 1", "= 2"))
+
+
+def test_a_source_has_what_it_takes_from_beside_it() -> None:
+    deepcache, graphs = (
+        set(keys.modules(f"diffaccel.accelerators.{name}")) for name in ("deepcache", "graphs")
+    )
+    assert graphs - deepcache == {
+        "diffaccel.accelerators.graphs",
+        "diffaccel.accelerators._step_graphs",
+    }
+    assert {"diffaccel.accelerators.base", "diffaccel.accelerators._unpatched"} <= deepcache
 
 
 def test_versions_name_all_that_a_measurement_depends_on() -> None:
     assert {"diffaccel", "torch", "diffusers", "transformers", "torchmetrics"} <= versions().keys()
     assert {"DeepCache", "tgate", "tomesd"} <= versions().keys()
+    assert {"numpy", "pillow", "tokenizers", "torchvision", "triton"} <= versions().keys()
 
 
 def test_a_name_or_a_path_alone_changes_nothing(tmp_path: Path) -> None:
@@ -127,15 +237,37 @@ def test_a_name_or_a_path_alone_changes_nothing(tmp_path: Path) -> None:
     assert identity_of(bench, where) == before
 
 
+def test_what_lies_behind_links_counts(tmp_path: Path) -> None:
+    """As in a snapshot of a hub, whose folders or files are links."""
+    real, model = tmp_path / "real/unet", tmp_path / "model"
+    real.mkdir(parents=True)
+    (real / "config.json").write_text("{}")
+    (real / "model.safetensors").write_bytes(b"weights")
+    (model / "vae").mkdir(parents=True)
+    (model / "vae/model.safetensors").symlink_to(real / "model.safetensors")
+    (model / "unet").symlink_to("../real/unet")
+    names = ["unet/config.json", "unet/model.safetensors", "vae/model.safetensors"]
+    assert [path.relative_to(model).as_posix() for path in model_files(str(model))] == names
+    before = content_hash(str(model))
+    (real / "model.safetensors").write_bytes(b"another")
+    assert content_hash(str(model)) != before
+
+
+def test_a_link_to_a_folder_that_it_is_in_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/model.safetensors").write_bytes(b"weights")
+    (tmp_path / "unet/again").symlink_to("..")
+    assert model_files(str(tmp_path)) == [tmp_path / "unet/model.safetensors"]
+    assert content_hash(str(tmp_path)) == content_hash(str(tmp_path))
+
+
 def test_measuring_beside_another_baseline_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.store import baseline
-
     bench, where = made(tmp_path)
     monkeypatch.setattr("diffaccel.bench.environment", lambda pipe: where)
-    known = replace(baseline(Setup("mini-SD1.5", "DDIM", 20)), identity=identity_of(bench, where))
+    known = replace(baseline(SETUP), identity=identity_of(bench, where))
     check_same(bench, known)
     changed, _ = CHANGES["seed"](bench, where)
-    with pytest.raises(InputError, match="another options than this"):
+    with pytest.raises(InputError, match="another seed than this"):
         check_same(changed, known)

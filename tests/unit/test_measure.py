@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 
 from diffaccel import bench as benches
 from diffaccel.accelerators import PipelineFacts
+from diffaccel.baselines import Baselines
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
@@ -30,6 +32,7 @@ from diffaccel.measure import (
     MeasureError,
     check_baseline,
     check_scores,
+    clock,
     draw,
     image_digests,
     loss_interval,
@@ -51,7 +54,7 @@ from diffaccel.records import (
 from diffaccel.sequential import doubling
 from diffaccel.stages import baseline
 from diffaccel.stages.verify import goal_of
-from diffaccel.watch import Watch
+from diffaccel.watch import Failure, Watch
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
@@ -450,7 +453,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
     fits: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = wide(Limited(fits))
-    monkeypatch.setattr(benches, "run_baseline", baseline_of)
+    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
     record, images = baseline._measured(made)
     assert record.spec.batch_size == batch and len(images) == len(PROMPTS)
     said = f"not enough memory for 4 images at once: measured {batch} at a time"
@@ -458,7 +461,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
 
 
 def test_a_baseline_that_never_fits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benches, "run_baseline", baseline_of)
+    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
     with pytest.raises(InputError, match="not even one image of 16x16 fits on cpu"):
         baseline._measured(wide(Limited(0)))
 
@@ -481,9 +484,70 @@ def test_a_score_that_is_no_number_is_a_failure() -> None:
 def test_what_ended_a_process_is_not_called_again() -> None:
     made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
     record, images = baseline_of(made)
-    blamed = {digest(setting): "a call ended the process, by signal SIGSEGV"}
+    blamed = {digest(setting): Failure("a call ended the process, by signal SIGSEGV")}
     made, pipe = replace(made, watch=Watch(blamed)), Recorder()
     row = alone(made, record, images, putting_on(made, pipe), setting)
     assert row.failure == "a call ended the process, by signal SIGSEGV" and pipe.calls == []
     other = alone(made, record, images, putting_on(made, pipe), {"deepcache": {}})
     assert other.failure is None
+
+
+def test_what_was_drawn_is_kept_where_going_on_fails_for_what_may_pass() -> None:
+    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    record, images = baseline_of(made)
+    wanted = Candidate(setting, putting_on(made, Recorder(shift=10)), prompts=4)
+    few = draw(made, record, images, wanted)
+    late = Failure("a call took more than 600 s", passing=True)
+    made = replace(made, watch=Watch({digest(setting): late}))
+    again = draw(made, record, images, replace(wanted, prompts=None), few)
+    assert again == replace(few, passing=late.reason)
+    crashed = replace(made, watch=Watch({digest(setting): replace(late, passing=False)}))
+    assert draw(crashed, record, images, replace(wanted, prompts=None), few).scores == {}
+
+
+@pytest.mark.parametrize("passing", [True, False])
+def test_what_may_pass_is_said_to(passing: bool) -> None:
+    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    record, images = baseline_of(made)
+    made = replace(made, watch=Watch({digest(setting): Failure("why", passing)}))
+    candidate = Candidate(setting, putting_on(made, Recorder()))
+    rows = [*measure(made, record, images, [candidate]), *clock(made, [candidate])]
+    assert [row.failure for row in rows] == ["why"] * 2
+    assert [row.passing for row in rows] == ["why" if passing else None] * 2
+
+
+def test_a_baseline_with_more_prompts_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    pipe = Recorder(shift=3)
+    made = bench(pipe)
+    few = replace(made, prompts=PROMPTS[:4])
+    kept = Baselines(tmp_path)
+    record, images = baseline_of(few)
+    kept.keep(record, images)
+    pipe.calls.clear()
+    run = measure_baseline(made, kept.before(record.digest, PROMPTS))
+    assert PROMPTS[4:] == [prompt for call in pipe.calls[1:] for prompt in call]
+    whole = measure_baseline(made)
+    assert np.array_equal(run.images, whole.images)
+    assert (run.scores, run.shuffled_score) == (whole.scores, whole.shuffled_score)
+    assert run.seconds == record.seconds
+
+
+def test_a_baseline_that_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    """Nor with fewer prompts, nor with others beside it."""
+    pipe = Recorder(shift=3)
+    made = bench(pipe)
+    kept = Baselines(tmp_path)
+    record, images = baseline_of(made)
+    for each, own in ((record, "d"), (replace(record, digest="e"), "e")):
+        kept.keep(each, images)
+        assert kept.before(own, ["another"]) is None
+    pipe.calls.clear()
+    for count in (8, 4):
+        run = measure_baseline(
+            replace(made, prompts=PROMPTS[:count]), kept.before("d", PROMPTS[:count])
+        )
+        assert np.array_equal(run.images, images[:count])
+        assert run.scores == {name: each[:count] for name, each in record.scores.items()}
+    assert pipe.calls == []
+    (tmp_path / next(tmp_path.glob("d_*/003.png"))).unlink()
+    assert kept.before("d", PROMPTS) is None

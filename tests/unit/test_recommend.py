@@ -17,7 +17,7 @@ from diffaccel import devices
 from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import sealed, write_record
+from diffaccel.jsonio import SCHEMA, sealed, write_record
 from diffaccel.known import searched
 from diffaccel.recipes import read_recipe, recipe_of
 from diffaccel.recommend import Recommendation, lines, recommend, setup_named
@@ -237,7 +237,7 @@ def test_json_and_a_recipe(results: Path, capsys: pytest.CaptureFixture[str]) ->
     told = json.loads(capsys.readouterr().out)
     assert told["status"] == "met" and told["setup"]["model"] == "SD1.5"
     recipe = read_recipe(out)
-    assert json.loads(out.read_text()) == sealed({"schema": 1, **told["recipes"][0]})
+    assert json.loads(out.read_text()) == sealed({"schema": SCHEMA, **told["recipes"][0]})
     assert (recipe.speedup, recipe.setting) == (2.05, tgate(20))
 
 

@@ -212,6 +212,91 @@ def test_what_may_be_too_slow_is_timed_again(tmp_path: Path) -> None:
     assert again > 5
 
 
+class Passing(Noisy):
+    """Fails for what may pass: to draw beyond some prompts, or to time."""
+
+    def __init__(self, prompts: int | None = None, times: bool = True) -> None:
+        super().__init__()
+        self.prompts, self.times = prompts, times
+
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        rows = super().draw(wanted)
+        if self.prompts is None:
+            return rows
+        return [self._drawn(*each) for each in zip(wanted, rows, strict=True)]
+
+    def _drawn(self, sheet: Sheet, row: Drawing) -> Drawing:
+        if row.prompts <= (self.prompts or 0):
+            return row
+        nothing = replace(row, scores={}, loss=1.0, loss_interval=(1.0, 1.0), failure="late")
+        return replace(sheet.before or nothing, passing="late")
+
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+        rows = super().clock(wanted, brief)
+        late = {"timing": None, "failure": "late", "passing": "late"}
+        return rows if self.times else [replace(row, **late) for row in rows]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("failing", [Passing(prompts=0), Passing(times=False)])
+def test_what_may_pass_is_tried_again_by_the_next_run_and_is_not_infeasible(
+    failing: Passing, tmp_path: Path
+) -> None:
+    task = Task("t", "user", CELL, 1.5, None, 0.02, None)
+    opened = cell_search(tmp_path / "own")
+    known = frontier(opened, failing)
+    assert known.passing > 0 and known.bound is None
+    said = answer(task, known, opened, failing)
+    assert said.status == "open" and "the next run tries them again" in said.reason
+    later = cell_search(tmp_path / "own")
+    found = frontier(later, Noisy())
+    fresh = frontier(cell_search(tmp_path / "fresh"), Noisy())
+    assert found.passing == 0 and found.bound is not None and fresh.bound is not None
+    assert found.bound.setting == fresh.bound.setting
+    assert answer(task, found, later, Noisy()).status == "met"
+
+
+def test_what_could_not_be_drawn_on_is_drawn_on_by_the_next_run(tmp_path: Path) -> None:
+    known = frontier(cell_search(tmp_path), Passing(prompts=8))
+    assert known.passing > 0 and known.bound is not None and not known.clear
+    later = frontier(cell_search(tmp_path), Noisy())
+    assert later.passing == 0 and later.bound is not None and later.clear
+    assert known.bound.prompts == 8 < later.bound.prompts
+
+
+def test_what_was_drawn_and_timed_is_as_good_as_it_was_where_more_of_it_fails_for_now(
+    tmp_path: Path,
+) -> None:
+    before = frontier(cell_search(tmp_path), Noisy())
+    assert before.bound is not None
+    opened = cell_search(tmp_path)
+    key = digest(before.bound.setting)
+    late = replace(opened.timings[key][-1], timing=None, failure="late", passing="late")
+    opened.add_timing(late, 0.0, 0.0)
+    opened.add_drawing(replace(opened.drawings[key], passing="late"))
+    for each in (opened, cell_search(tmp_path)):
+        known = frontier(each, Forbidden())
+        assert known.bound is not None and known.bound.setting == before.bound.setting
+        assert known.bound.timing == before.bound.timing
+
+
+def test_an_interval_is_of_the_confidence_that_is_asked_for_now(tmp_path: Path) -> None:
+    opened = cell_search(tmp_path)
+    sheet = Sheet(CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16)
+    scores = {"clip_score": [79.0, 80.5, 78.0, 81.0] * 4}
+    row = replace(drawing(sheet, 0.01), scores=scores, loss_interval=(0.0, 0.0), confidence=0.95)
+    opened.add_drawing(row)
+    low, high = opened.drawings[digest(row.setting)].loss_interval
+    assert (low, high) == (0.0, 0.0)
+    (same,) = cell_search(tmp_path).drawings.values()
+    assert same == row
+    options = replace(BASELINE.options, confidence=0.5)
+    surer = CellSearch(
+        CELL, replace(BASELINE, options=options), opened.drawn, opened.clocked, opened.options
+    )
+    (wider,) = surer.drawings.values()
+    assert wider.confidence == 0.5 and wider.loss_interval[0] < wider.loss_interval[1]
+
+
 def test_a_speed_is_promised_that_was_measured_and_is_expected() -> None:
     lucky = Estimate({}, 2.0, 0.0, 0.01, timings=1, measured=2.2)
     unlucky = replace(lucky, measured=1.9)

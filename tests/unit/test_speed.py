@@ -146,8 +146,8 @@ def failing(error: Exception) -> Callable[..., Any]:
     return pipe
 
 
-def test_any_failure_is_a_row_but_that_of_the_device() -> None:
-    """The others of the same rounds are timed all the same."""
+def test_any_failure_is_a_row() -> None:
+    """The others of the same rounds are timed all the same, whatever the error says of itself."""
     own = bench(tiny.sd15())
 
     def rows(error: Exception) -> list[SpeedRow]:
@@ -164,8 +164,8 @@ def test_any_failure_is_a_row_but_that_of_the_device() -> None:
     assert before.timing is not None and after.timing is not None
     assert before.timing.baseline == after.timing.baseline
     assert rows(RuntimeError("shapes differ"))[1].failure == "RuntimeError: shapes differ"
-    with pytest.raises(RuntimeError, match="illegal"):
-        rows(RuntimeError("CUDA error: illegal access"))
+    said = "CUDA error: operation not permitted when stream is capturing"
+    assert rows(RuntimeError(said))[1].failure == f"RuntimeError: {said}"
 
 
 def test_what_was_timed_stays_and_what_failed_is_tried_again(tmp_path: Path) -> None:

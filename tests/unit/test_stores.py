@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel import stores
+from diffaccel import keys, stores
 from diffaccel.bench import save_images
 from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, write_output, write_record
+from diffaccel.jsonio import SCHEMA, digest, write_output, write_record
 from diffaccel.measure import image_digests
 from diffaccel.pairs import timing_of
 from diffaccel.records import Baseline, Clocking, Drawing, SettingDict, SpeedRow
@@ -33,7 +33,7 @@ NAME = f"{SETUP.slug}.json"
 def record(seed: int = 0) -> tuple[Baseline, np.ndarray]:
     made = baseline(SETUP)
     images = np.random.default_rng(0).integers(0, 255, (len(made.prompts), 8, 8, 3), np.uint8)
-    identity = {"model": "m", "options": str(seed)}
+    identity = {"model": "m", "options": str(seed), "setup": "s"}
     found = replace(
         made,
         identity=identity,
@@ -69,12 +69,11 @@ def store(results: Path, seed: int = 0) -> Path:
 
 
 def drawn(folder: Path, made: Baseline) -> Journal[Drawing]:
-    path = folder / f"journal/drawn/{SETUP.slug}_deepcache.jsonl"
-    return Journal(path, made.digest, Drawing, made.about())
+    return keys.drawn(folder / "journal", made, f"{SETUP.slug}_deepcache")
 
 
 def timed(folder: Path, made: Baseline) -> Journal[Clocking]:
-    return Journal(folder / "journal/timed/mini-SD1.5.jsonl", "kin", Clocking, made.about())
+    return keys.timed(folder / "journal", made)
 
 
 def call(*words: object) -> int:
@@ -152,9 +151,7 @@ def search_of(results: Path) -> Any:
     from diffaccel.records import Search
 
     found = read_record(Search, results / f"cpu/search/{NAME}")
-    return replace(
-        found, cells=[replace(cell, baseline=record()[0].digest) for cell in found.cells]
-    )
+    return replace(found, cells=[replace(cell, baseline=record()[0].whole) for cell in found.cells])
 
 
 def test_check_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +179,17 @@ def test_what_is_damaged_is_set_aside(tmp_path: Path) -> None:
     assert (folder / f"search/{NAME}.aside").read_text() == "{"
     assert not (folder / "code/task.py").exists() and (folder / f"baseline/{NAME}").exists()
     assert stores.set_aside(folder) == []
+
+
+def test_what_may_have_passed_is_tried_again(tmp_path: Path) -> None:
+    folder = store(tmp_path)
+    found, path = search_of(tmp_path), folder / "search" / NAME
+    baseline = folder / "baseline" / NAME
+    for passing in (0, 1):
+        cells = [replace(cell, passing=passing) for cell in found.cells]
+        write_record(path, replace(found, cells=cells))
+        stores.try_again(folder)
+        assert (path.stat().st_mtime < baseline.stat().st_mtime) is bool(passing)
 
 
 def test_one_run_holds_a_store(tmp_path: Path) -> None:
@@ -293,7 +301,7 @@ def test_export(tmp_path: Path) -> None:
     assert first["model"] == "mini-SD1.5" and first["loss"] == 0.01 and first["prompts"] == 4
     assert last["speedup"] == pytest.approx(2.0) and last["current"] is True
     for row in rows:
-        assert row["schema"] == 1 and row["seed"] == 0 and row["dtype"] == "float32"
+        assert row["schema"] == SCHEMA and row["seed"] == 0 and row["dtype"] == "float32"
         assert row["version_torch"] == "2.13.0" and row["hash_model"] == "m"
     assert call("export", tmp_path, "--kind", "timed", "--out", tmp_path / "rows.csv") == 0
     with (tmp_path / "rows.csv").open(newline="") as file:

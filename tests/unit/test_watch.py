@@ -21,7 +21,8 @@ def work(watch):
     watch = watch.within(0.5)
     for name in ("first", "second", "third"):
         if name in watch.blamed:
-            print(name, watch.blamed[name], flush=True)
+            passing = "passing" if watch.blamed[name].passing else "for good"
+            print(name, watch.blamed[name], passing, flush=True)
             continue
         with watch.calling(name):
             print(name, file=calls, flush=True)
@@ -44,11 +45,11 @@ def run(act: str, folder: Path, work: str = WORK) -> tuple[int, str, list[str]]:
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        ("ctypes.string_at(0)", "second a call ended the process, by signal SIGSEGV"),
-        ("os.abort()", "second a call ended the process, by signal SIGABRT"),
-        ("os._exit(0)", "second a call ended the process, by an exit"),
-        ("time.sleep(60)", "second a call took more than 0 s"),
-        ("ctypes.PyDLL(None).sleep(60)", "second a call took more than 0 s"),
+        ("ctypes.string_at(0)", "second a call ended the process, by signal SIGSEGV for good"),
+        ("os.abort()", "second a call ended the process, by signal SIGABRT for good"),
+        ("os._exit(0)", "second a call ended the process, by an exit for good"),
+        ("time.sleep(60)", "second a call took more than 0 s passing"),
+        ("ctypes.PyDLL(None).sleep(60)", "second a call took more than 0 s passing"),
     ],
 )
 def test_a_candidate_that_ends_the_process_is_not_called_again(
@@ -69,6 +70,15 @@ def test_one_kill_is_not_held_against_it(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     status, said, calls = run("os.kill(os.getpid(), 9)", tmp_path / "again")
     assert status == 0 and calls.count("second") == 2 and calls[-1] == "third"
+    assert "second a call ended the process, by signal SIGKILL passing" in said
+
+
+def test_a_device_that_is_lost_twice_in_a_call_is_held_against_it_for_now(tmp_path: Path) -> None:
+    lost = "(watch.lost(name, 'unspecified launch failure'), sys.exit(1))"
+    after = WORK.replace('            if name == "second":\n    ', '        if name == "second":\n')
+    status, said, calls = run(lost, tmp_path, after)
+    assert status == 0 and calls.count("second") == 2 and calls[-1] == "third"
+    assert "second the device was lost in a call: unspecified launch failure passing" in said
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ import torch
 from benchmarks.gpu.data import read_grid
 from benchmarks.gpu.page import page
 from diffaccel.journal import Journal
-from diffaccel.jsonio import read_record
+from diffaccel.jsonio import digest, read_record
 from diffaccel.metrics import METRICS
 from diffaccel.pairs import timing_of
-from diffaccel.records import Answer, Baseline, Frontier, Proof, Search, Verdict, Verified
+from diffaccel.records import Answer, Baseline, Frontier, Proof, Proven, Search, Verdict
 from diffaccel.stages import verify
 from diffaccel.stages.cell import MOST
 from tests.workflow.conftest import ROOT, Finished, Project
@@ -185,7 +185,7 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert {"torch", "diffusers", "DeepCache"} <= set(baseline.environment.versions)
     assert len(list((results / "baseline" / "mini-SD1.5_DDIM_8").glob("*.png"))) == 4
     known = frontier_of(results)
-    assert known.bound is not None and known.baseline == baseline.digest
+    assert known.bound is not None and known.baseline == baseline.whole
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
     drawn, timed = (settings(finished[0], kind) for kind in ("drawn", "timed"))
@@ -259,14 +259,13 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     proof = read_record(Proof, results / f"verify/{SETUP}.json")
     asked = next(each for each in proof.verdicts if each.max_seconds_per_image is None)
     path = results / f"code/{asked.id}.py"
-    kept = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Verified).rows()
-    script = verify.Script.read(path, found, plain, 2, proof.heldout)
-    known = next(each for each in kept if each.code == script.code)
+    script = verify.Script.read(path, found, plain, 2, [])
     # As fast as it must be in one pair, much faster in the other: who can tell?
     timing = timing_of([(asked.required * 0.9, 1.0), (asked.required * 1.5, 1.0)])
-    code = verify.Script.read(path, found, plain, 2, []).code
-    before = replace(known, code=code, measured=replace(known.measured, timing=timing))
-    rows = Journal(journal, plain.digest, Verified)
+    known = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Proven).rows()[-1]
+    row = replace(known.row, timing=timing, speedup=timing.speedup)
+    before = Proven(script.digest, row)
+    rows = Journal(journal, plain.digest, Proven)
     rows.append(before)
 
     def proven(max_pairs: int) -> Verdict:
@@ -275,21 +274,27 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
 
     assert proven(2).outcome == "undecided" and rows.rows() == [before]
     again = proven(4)
-    assert len(rows.rows()) == 2 and again.timing == rows.rows()[1].measured.timing != timing
+    assert again.timing is not None
+    assert again.timing.pairs[:2] == timing.pairs and len(again.timing.pairs) > 2
+    assert len(rows.rows()) == 2
 
 
-def test_scripts_of_the_same_parameters_are_measured_once(finished: Finished) -> None:
+def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finished) -> None:
     """Each has its own verdict; what they do is the same, what they say of themselves is not."""
     results = finished[0].results
-    plain = read_record(Baseline, results / f"baseline/{SETUP}.json")
-    proof = read_record(Proof, results / f"verify/{SETUP}.json")
-    rows = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Verified).rows()
-    assert len(rows) == len({each.script for each in proof.verdicts}) < len(proof.verdicts)
-    for each in proof.verdicts:
-        (row,) = [row for row in rows if row.code == each.script]
-        assert (each.timing, each.loss) == (row.measured.timing, row.measured.loss)
-    sources = [(results / f"code/{each.id}.py").read_text() for each in proof.verdicts]
-    assert len(set(sources)) == len(sources)
+    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
+    scripts = [
+        verify.Script.read(path, found, plain, 4, [])
+        for path in sorted((results / "code").glob("*.py"))
+    ]
+    settings = {digest(script.chosen.setting) for script in scripts}
+    assert len({script.digest for script in scripts}) == len(settings) < len(scripts)
+    assert len({script.path.read_text() for script in scripts}) == len(scripts)
+    rows = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Proven).rows()
+    assert {digest(each.row.setting) for each in rows} == settings
+    for each in read_record(Proof, results / f"verify/{SETUP}.json").verdicts:
+        (timing,) = {str(row.row.timing) for row in rows if row.script == each.script}
+        assert timing == str(each.timing)
 
 
 def test_the_summary_lists_every_task(finished: Finished) -> None:

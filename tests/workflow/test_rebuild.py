@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from diffaccel.jsonio import read_record
-from diffaccel.records import Search
-from tests.workflow.conftest import Finished, Project, again
+from diffaccel.records import Baseline, Search
+from tests.workflow.conftest import ROOT, Finished, Project, again
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
 SEARCH = "search/mini-SD1.5_DDIM_8.json"
@@ -36,6 +38,93 @@ def test_a_deleted_result_is_rebuilt_without_measuring(finished: Finished, tmp_p
     ]
     assert rebuilt.rival is not None and rebuilt.rival == first.rival
     assert bounds.stat().st_mtime_ns > gathered  # what depends on it is made again
+
+
+TABLES = ("results/cpu/speedup_bounds.json", "results/cpu/search_params.json")
+QUICK: dict[str, Any] = {
+    "steps": [3],
+    "speedups": [],
+    "loss_limit": 0.9,
+    "measure": {"prompts": 3, "max_prompts": 4, "pairs": 1, "max_pairs": 1},
+}
+
+
+def test_what_was_measured_and_found_is_there_when_one_comes_back(project: Project) -> None:
+    def run(**changes: Any) -> tuple[list[str], list[dict[str, Any]]]:
+        project.configure(**{**QUICK, **changes})
+        project.run(*TABLES)
+        return project.journal_lines(), [
+            json.loads((project.folder / name).read_text()) for name in TABLES
+        ]
+
+    def at(batch: int) -> tuple[Any, list[Any]]:
+        """What stands under DeepCache's bound, and beside it: sizes of batches."""
+        (entry,) = (value for key, value in tables[0].items() if "['deepcache']" in key)
+        found = [each["measured_with"]["batch_size"] for each in (entry, *entry["others"])]
+        assert found[0] == batch
+        return entry, found
+
+    both, baseline = ["DeepCache", "ToMe"], project.results / "baseline/mini-SD1.5_DDIM_3.json"
+    rows, before = run(accelerators=both)
+    assert len(before[0]) == 2
+    seconds = read_record(Baseline, baseline).seconds
+
+    # Fewer accelerators, and another batch.
+    _, tables = run(models=[{"name": "mini-SD1.5", "batch_size": 2}])
+    assert at(2)[1] == [2, 4]
+    for old, new in zip(before, tables, strict=True):
+        assert old.keys() <= new.keys()
+
+    # And back, even if more surely: nothing is measured, and nothing was lost.
+    rows = project.journal_lines()
+    more = {**QUICK["measure"], "max_pairs": 2, "spread": 0.5, "confidence": 0.5}
+    after, tables = run(accelerators=both, measure=more)
+    assert after == rows and read_record(Baseline, baseline).seconds == seconds
+    assert at(4)[1] == [4, 2]
+    for old, new in zip(before, tables, strict=True):
+        assert old.keys() <= new.keys()
+        for key, value in old.items():
+            assert new[key]["params"] == value["params"]
+
+    # Deleted tables are made again whole, whatever is asked for by then.
+    for name in TABLES:
+        (project.folder / name).unlink()
+    assert run(accelerators=["ToMe"], measure=more)[1] == tables
+
+
+def test_a_link_to_other_weights_is_another_model(project: Project) -> None:
+    models = project.folder.parent / "models"
+    for name in ("one", "two"):
+        shutil.copytree(ROOT / "resources/models/mini-SD1.5/unet", models / name / "unet")
+    mine = models / "mine"
+    shutil.copytree(ROOT / "resources/models/mini-SD1.5", mine)
+    shutil.rmtree(mine / "unet")
+    (mine / "unet").symlink_to("../one/unet")
+    target = "results/cpu/baseline/mine_DDIM_3.json"
+    base = {"name": "mine", "family": "SD1.5", "source": str(mine), "batch_size": 2}
+    base |= {"scorer": "resources/models/mini-clip", "prompts": "resources/prompts/mini.txt"}
+    project.configure(**{**QUICK, "models": [base | {"height": 128, "width": 128}]})
+    project.run(target)
+    assert "Nothing to be done" in project.run(target)
+    before = read_record(Baseline, project.folder / target)
+    weights = next((models / "two/unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    os.utime(weights, (0, 0))
+    (mine / "unet").unlink()
+    (mine / "unet").symlink_to("../two/unet")
+    project.run(target)
+    assert read_record(Baseline, project.folder / target).digest != before.digest
+
+
+def test_scripts_of_tasks_that_are_not_met_any_more_are_removed(
+    finished: Finished, tmp_path: Path
+) -> None:
+    project = again(finished, tmp_path / "p", "tasks/tasks.json")
+    (project.results / "code/user-099.py").write_text("print()\n")
+    scripts = {path.name for path in (project.results / "code").glob("*.py")}
+    project.run("results/cpu/tasks/tasks.json")
+    left = {path.name for path in (project.results / "code").glob("*.py")}
+    assert scripts - left == {"user-099.py"}
 
 
 def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:

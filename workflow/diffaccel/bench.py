@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from diffaccel.accelerators import ACCELERATORS
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, to_json
-from diffaccel.measure import Bench, image_digests, measure_baseline, today
+from diffaccel.measure import BaselineRun, Bench, image_digests, measure_baseline, today
 from diffaccel.metrics import METRICS
 from diffaccel.metrics.base import Images
 from diffaccel.models import FAMILIES, content_hash, identity
@@ -108,7 +109,8 @@ def use_threads(spec: ModelSpec, device: devices.Device) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of all that a measurement depends on."""
-    packages = ["torch", "diffusers", "transformers", "torchmetrics"]
+    packages = ["torch", "torchvision", "triton", "numpy", "pillow"]
+    packages += ["diffusers", "transformers", "tokenizers", "torchmetrics"]
     packages += sorted({accelerator.package for accelerator in ACCELERATORS.values()})
     found = {"diffaccel": __version__}
     for package in packages:
@@ -136,17 +138,22 @@ def environment(pipe: DiffusionPipeline) -> Environment:
     )
 
 
-def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
+Before = Callable[[str, list[str]], BaselineRun | None]
+"""What is known of the first of some prompts, by the digest of all else."""
+
+
+def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
     """Measures the plain pipeline; its record and its images."""
     where = environment(bench.pipe)
     determined_by = identity_of(bench, where)
-    run = measure_baseline(bench)
+    known = before(shared(determined_by), bench.prompts) if before else None
+    run = measure_baseline(bench, known)
     record = Baseline(
         setup=bench.setup,
         spec=bench.spec,
         options=bench.options,
         identity=determined_by,
-        digest=digest(determined_by),
+        digest=shared(determined_by),
         environment=where,
         facts=bench.facts,
         prompts=bench.prompts,
@@ -162,7 +169,8 @@ def run_baseline(bench: Bench) -> tuple[Baseline, Images]:
 
 
 def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
-    """All that determines images and times, as text: a change of any of it is another baseline."""
+    """All that determines images, scores and times of the plain pipeline: a change of any of it is
+    another baseline. What else a measurement depends on, is in `diffaccel.keys`."""
     spec, setup = bench.spec, bench.setup
     return {
         "model": identity(spec),
@@ -170,9 +178,14 @@ def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
         "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "prompts": digest(bench.prompts),
-        "options": digest(to_json(bench.options)),
+        "seed": str(bench.options.seed),
         "environment": digest(to_json(where)),
     }
+
+
+def shared(identity: Mapping[str, str]) -> str:
+    """Hash of what all measurements beside a baseline share: all but its prompts."""
+    return digest({name: value for name, value in identity.items() if name != "prompts"})
 
 
 def check_same(bench: Bench, baseline: Baseline) -> None:

@@ -68,11 +68,12 @@ def _baseline(args: argparse.Namespace) -> None:
         args.job["platform"],
         args.out,
         args.images,
+        args.kept,
     )
 
 
 def _search(args: argparse.Namespace) -> None:
-    from diffaccel.stages import search
+    from diffaccel.stages import database, search
     from diffaccel.stages.rival import decide_beside
 
     job, baseline = args.job, read_record(Baseline, args.baseline)
@@ -92,6 +93,7 @@ def _search(args: argparse.Namespace) -> None:
         found = decide_beside(
             rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
+    database.keep(args.journals, found, baseline)
     write_record(args.out, found)
 
 
@@ -454,6 +456,7 @@ def _add_stages(commands: Any) -> None:
         "--model": {"type": Path, "help": "record of the model, its weights fetched"},
         "--baseline": {"type": Path, "help": "record of the baseline"},
         "--images": {"type": Path, "help": "folder of the baseline's images"},
+        "--kept": {"type": Path, "help": "folder of baselines that were measured before"},
         "--found": {"type": Path, "help": "record of the search"},
         "--task": {"help": "id of the task"},
         "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
@@ -469,7 +472,11 @@ def _add_stages(commands: Any) -> None:
     }
     stages = {
         "model": (_model, ("--job",), "check a model and fetch it where it is on a hub"),
-        "baseline": (_baseline, ("--job", "--model", "--images"), "measure the plain pipeline"),
+        "baseline": (
+            _baseline,
+            ("--job", "--model", "--images", "--kept"),
+            "measure the plain pipeline",
+        ),
         "search": (
             _search,
             ("--job", "--baseline", "--images", "--journals"),

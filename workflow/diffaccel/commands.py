@@ -119,7 +119,7 @@ class Store:
         Raises:
             InputError: the experiment has nothing to search.
         """
-        from diffaccel.stages import collect
+        from diffaccel.stages import database
 
         targets = [str(self._record(setup)) for setup in self.experiment.setups.values()]
         if not targets:
@@ -128,9 +128,7 @@ class Store:
         well = run.make([*targets, *arguments, *files])
         if run.is_dry(arguments):
             sys.exit(0 if well else 1)
-        known = collect.readable(self.folder)
-        collect.bounds(known, self.folder / "speedup_bounds.json")
-        collect.params(known, self.folder / "search_params.json")
+        database.write(self.folder)
         return well
 
     def _record(self, setup: Setup) -> Path:
@@ -313,11 +311,15 @@ def generate_tasks(args: argparse.Namespace) -> None:
 
 def auto_code_gen(args: argparse.Namespace) -> None:
     """Renders the scripts of all tasks that were met."""
+    from diffaccel.stages import collect
+
     store, well = _searched(args)
     _write_tasks(store)
     met = [answer for task in store.experiment.scripted if (answer := _met(store, task))]
     for answer in met:
         _write_script(store, answer)
+    if well:
+        collect.keep_scripts(store.folder)
     print(f"{len(met)} scripts are in {store.folder / 'code'}")
     _end(store, well, store.experiment.scripted)
 

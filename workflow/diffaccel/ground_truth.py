@@ -105,10 +105,7 @@ def write(
         truths.append(truth)
         if source is not None:
             write_text(folder / SCRIPTS / f"{prompt.id}.py", source)
-    made = {truth.id for truth in truths if truth.status == "made"}
-    for path in folder.glob(f"{SCRIPTS}/*.py"):
-        if path.stem not in made:
-            path.unlink()
+    code.keep_only(folder / SCRIPTS, {each.id for each in truths if each.status == "made"})
     write_record(folder / RECORD, Truths(platform, truths))
     counts = Counter((truth.category, truth.status) for truth in truths)
     listed = (f"{count} {status} of category {n}" for (n, status), count in sorted(counts.items()))

@@ -1,8 +1,9 @@
 """The append-only journal of measurements: what was measured once is never measured again.
 
 One file a cell, one JSON object a line, outside the outputs that Snakemake deletes. Each row names
-the digest of all that determines it, so that a changed model, prompt or version never reuses one,
-and is sealed; before the first row of a digest stands what the digest is of.
+all that determines it, so that a changed model, prompt or version never reuses one: the digest of
+what it shares with the other rows of its baseline, and what is its own, such as its accelerators.
+It is sealed; before the first row of a digest stands what the digest is of.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from diffaccel.jsonio import SCHEMA, SEAL, RecordError, is_sealed, parse, sealed, to_json
+from diffaccel.jsonio import READS, SCHEMA, SEAL, RecordError, is_sealed, parse, sealed, to_json
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Line:
     """A whole line of a journal.
 
     Args:
+        of: what determines this row besides what the digest is of, by name.
         about: where it says what a digest is of, else None.
         measurement: what was measured, as JSON, else None.
     """
@@ -39,6 +41,7 @@ class Line:
     digest: str
     about: Mapping[str, Any] | None
     measurement: Mapping[str, Any] | None
+    of: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: bytes, number: int) -> Line:
@@ -52,7 +55,8 @@ class Line:
         known = isinstance(about, dict) != isinstance(measurement, dict)
         if not known or not isinstance(row.get("baseline"), str):
             raise ValueError("neither a measurement of a baseline nor what one is about")
-        return cls(number, text, row["schema"], row["baseline"], about, measurement)
+        own = row.get("of", {})
+        return cls(number, text, row["schema"], row["baseline"], about, measurement, own)
 
 
 def lines(path: Path) -> Iterator[Line | tuple[int, str]]:
@@ -75,16 +79,20 @@ class Journal(Generic[R]):
         digest: of the baseline that the measurements are compared with.
         kind: the record that a row holds.
         about: what the digest is of, for people and for exports.
+        own: what determines a row besides that, by name, as it is now; a row of which it was
+            otherwise is not read.
     """
 
     path: Path
     digest: str
     kind: type[R]
     about: Mapping[str, Any] = field(default_factory=dict)
+    own: Callable[[R], Mapping[str, str]] = lambda row: {}
 
     def append(self, measurement: R) -> None:
         """Adds a row and waits until it is on disk. Several processes may write."""
-        row = {"measurement": to_json(measurement)}
+        own = self.own(measurement)
+        row = {"measurement": to_json(measurement), **({"of": own} if own else {})}
         head = self._line({"about": self.about}) if self.about else None
         append(self.path, [self._line(row)], head)
 
@@ -98,12 +106,14 @@ class Journal(Generic[R]):
         for line in lines(self.path):
             if not isinstance(line, Line):
                 log.warning("%s:%d: skipped, not a whole row (%s)", self.path, *line)
-            elif line.measurement and (line.schema, line.digest) == (SCHEMA, self.digest):
+            elif line.measurement and line.schema in READS and line.digest == self.digest:
                 try:
-                    where = f"{self.path}:{line.number}"
-                    found.append(parse(self.kind, line.measurement, where))
+                    row = parse(self.kind, line.measurement, f"{self.path}:{line.number}")
                 except RecordError as error:
                     log.warning("skipped, not a whole row (%s)", error)
+                    continue
+                if line.of == self.own(row):
+                    found.append(row)
         return found
 
 

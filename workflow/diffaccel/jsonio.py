@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +16,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from diffaccel.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of every record that this package writes."""
+READS = (1, 2)
+"""Versions that it reads: what 1 had not, has a default."""
 
 SEAL = "seal"
 """Key of a record's digest."""
 
 R = TypeVar("R")
+
+
+def listed(versions: Sequence[int]) -> str:
+    """Versions in words."""
+    return " and ".join(map(str, versions))
 
 
 class RecordError(InputError):
@@ -184,10 +191,11 @@ def read_record(kind: type[R], path: Path) -> R:
             since it was written.
     """
     value = read_json(path)
-    if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
+    if not isinstance(value, Mapping) or value.get("schema") not in READS:
         got = value.get("schema") if isinstance(value, Mapping) else type(value).__name__
         raise RecordError(
-            f"{path}: schema {got!r}, this version reads {SCHEMA}; delete it to have it made again"
+            f"{path}: schema {got!r}, this version reads {listed(READS)}; delete it to have it "
+            "made again"
         )
     fields = {key: item for key, item in value.items() if key not in ("schema", SEAL)}
     record = parse(kind, fields, str(path))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from diffaccel.grid import Setup
 from diffaccel.jsonio import digest, read_record
-from diffaccel.records import Baseline, Frontier, Measurement, Search
+from diffaccel.records import Baseline, Found, Frontier, Measurement, Search
+from diffaccel.stages import database
 
 Names = tuple[str, ...]
 """Short names of accelerators, sorted."""
@@ -32,6 +34,8 @@ class Known:
 
     baseline: Baseline
     search: Search
+    before: Mapping[Names, Found] = field(default_factory=dict)
+    """What was found of cells that the last search did not ask for."""
 
     @classmethod
     def read(cls, folder: Path, setup: Setup) -> Known:
@@ -41,14 +45,23 @@ class Known:
             RecordError: one is missing or malformed.
         """
         name = f"{setup.slug}.json"
-        found = read_record(Search, folder / "search" / name)
-        return cls(read_record(Baseline, folder / "baseline" / name), found)
+        search = read_record(Search, folder / "search" / name)
+        baseline = read_record(Baseline, folder / "baseline" / name)
+        kept = database.read(folder / "journal", setup.slug)
+        asked = {each.cell.accelerators for each in search.cells}
+        last = {
+            each.cell.accelerators: each.found
+            for each in kept
+            if each.holds(baseline) and each.cell.accelerators not in asked
+        }
+        return cls(baseline, search, last)
 
     @cached_property
     def cells(self) -> dict[Names, Frontier]:
         """What was searched beside this baseline, and not beside one that was there before."""
-        digest = self.baseline.digest
-        return {c.cell.accelerators: c for c in self.search.cells if c.baseline == digest}
+        own = self.baseline
+        last = {c.cell.accelerators: c for c in self.search.cells if own.is_named(c.baseline)}
+        return {**last, **{names: each.cell for names, each in self.before.items()}}
 
     @property
     def loss_limit(self) -> float:
@@ -61,7 +74,9 @@ class Known:
         if names not in self.cells:
             return []
         cell = self.cells[names]
-        answers = [a.chosen for a in self.search.answers if a.task.cell == cell.cell]
+        before = self.before.get(names)
+        every = before.answers if before else self.search.answers
+        answers = [a.chosen for a in every if a.task.cell == cell.cell]
         rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
         # What was timed again since it was an answer is in the front as it is known now.
         last = {digest(row.setting): row for row in rows}

@@ -28,6 +28,7 @@ from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.budget import Budget
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
+from diffaccel.failures import Blamed, failure_of, free_memory, is_out_of_memory
 from diffaccel.jsonio import digest
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
@@ -43,7 +44,7 @@ from diffaccel.records import (
     SpeedRow,
 )
 from diffaccel.sequential import SkewedMean, clustered
-from diffaccel.watch import PLAIN, Watch
+from diffaccel.watch import PLAIN, Failure, Watch
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -146,15 +147,15 @@ class Bench:
         """Draws one batch with a candidate, in halves where the memory is not enough.
 
         Raises:
-            MeasureError: it ended the process before, or hung.
+            Blamed: it ended the process before, or hung.
         """
         name = digest(candidate.setting)
-        if reason := self.watch.blamed.get(name):
-            raise MeasureError(reason)
+        if failure := self.watch.blamed.get(name):
+            raise Blamed(failure)
         try:
             return self.call(candidate.applied, batch, name)
         except Exception as error:
-            if not _is_out_of_memory(error) or batch.stop - batch.start < 2:
+            if not is_out_of_memory(error) or batch.stop - batch.start < 2:
                 raise
         free_memory()
         middle = (batch.start + batch.stop) // 2
@@ -168,6 +169,12 @@ class Bench:
             first.whole + second.whole,
             min(first.size, second.size),
         )
+
+    def failure(self, candidate: Candidate, error: Exception) -> Failure:
+        """What to say of a candidate whose call raised; raises where the device is lost."""
+        found = failure_of(error, self.device, self.watch, digest(candidate.setting))
+        log.warning("failed: %s: %s", candidate.setting, found)
+        return found
 
     def call(self, applied: Applied, batch: slice, name: str = PLAIN) -> Called:
         """Draws one batch.
@@ -238,31 +245,43 @@ class BaselineRun:
     warnings: list[str]
 
 
-def measure_baseline(bench: Bench) -> BaselineRun:
+def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> BaselineRun:
     """Images, scores and times of the plain pipeline over the prompt set, after a warm-up call.
+
+    Args:
+        before: what was measured of the first prompts; these are not measured again.
 
     Raises:
         MeasureError: all images are blank, or scores are no numbers.
     """
-    batches = bench.batches()
-    bench.call(bench.plain, batches[0])
-    images, seconds = [], []
-    with bench.device.exclusive():
-        for batch in batches:
-            made = bench.call(bench.plain, batch)
-            images.append(made.images)
-            if len(made.images) == len(bench.prompts[batches[0]]):
-                seconds.append(made.seconds)
-    together = np.concatenate(images)
-    warnings = _blank_baseline(bench, together)
+    first = len(before.images) if before else 0
+    made = _drawn_plain(bench, first)
+    images = np.concatenate([*([before.images] if before else []), *(each.images for each in made)])
+    warnings = _blank_baseline(bench, images)
+    new = images[first:]
     with bench.device.shared():
-        scores, shuffled = bench.score(together, None), _shuffled_scores(bench, together)
+        scores = bench.score(new, None, first) if len(new) else {}
+        shuffled = _shuffled_scores(bench, images)
+    if before:
+        own = {name: before.scores[name] for name in scores or before.scores}
+        scores = {name: own[name] + scores.get(name, []) for name in own}
     if reason := _unscored({**scores, "shuffled": shuffled}):
         raise MeasureError(
             f"{bench.setup.slug}: the plain pipeline's scores are {reason}: check the model, its "
             f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
         )
-    return BaselineRun(together, scores, shuffled, seconds, warnings)
+    full = min(bench.spec.batch_size, len(bench.prompts))
+    seconds = [each.seconds for each in made if len(each.images) == full]
+    return BaselineRun(images, scores, shuffled, before.seconds if before else seconds, warnings)
+
+
+def _drawn_plain(bench: Bench, first: int) -> list[Called]:
+    """The plain pipeline's calls for the prompts from the first on."""
+    batches = bench.batches(first)
+    if batches:
+        bench.call(bench.plain, bench.batches()[0])
+    with bench.device.exclusive():
+        return [bench.call(bench.plain, batch) for batch in batches]
 
 
 def _blank_baseline(bench: Bench, images: Images) -> list[str]:
@@ -408,9 +427,11 @@ def draw(
         for batch in bench.batches(first, candidate.prompts):
             made.append(bench.called(candidate, batch))
     except Exception as error:
-        failure = _failure(error)
-        log.warning("failed: %s: %s", candidate.setting, failure)
-        return _failed(candidate.setting, failure, sum(each.whole for each in made))
+        failure, spent = bench.failure(candidate, error), sum(each.whole for each in made)
+        if failure.passing and before is not None:
+            # What was drawn is as good as it was.
+            return replace(before, passing=failure.reason, spent=before.spent + spent)
+        return _failed(candidate.setting, failure, spent)
     images = np.concatenate([each.images for each in made])
     if keep is not None and before is None:
         keep(images)
@@ -418,7 +439,8 @@ def draw(
     with bench.device.shared():
         scores, scoring = timed(lambda: bench.score(images, same, first), bench.device.name)
     if reason := _unscored(scores):
-        return _failed(candidate.setting, reason, sum(each.whole for each in made) + scoring)
+        spent = sum(each.whole for each in made) + scoring
+        return _failed(candidate.setting, Failure(reason), spent)
     first_call: float | None = made[0].whole
     spent = sum(each.whole for each in made) + scoring
     if before is not None:
@@ -440,6 +462,7 @@ def draw(
         date=today(),
         failure=f"{new_blank} of {len(images)} images are blank" if new_blank else None,
         warnings=list(dict.fromkeys([*(before.warnings if before else []), *warnings])),
+        confidence=bench.options.confidence,
     )
 
 
@@ -454,17 +477,29 @@ def _in_parts(what: str, made: Sequence[Called], batches: Sequence[slice]) -> li
     return smaller[:1]
 
 
-def _failed(setting: SettingDict, failure: str, spent: float) -> Drawing:
-    return Drawing(setting, 1.0, (1.0, 1.0), {}, {}, None, spent, today(), failure)
+def _failed(setting: SettingDict, failure: Failure, spent: float) -> Drawing:
+    return Drawing(
+        setting=setting,
+        loss=1.0,
+        loss_interval=(1.0, 1.0),
+        scores={},
+        means={},
+        first_call=None,
+        spent=spent,
+        date=today(),
+        failure=failure.reason,
+        passing=failure.reason if failure.passing else None,
+    )
 
 
-def crashed(setting: SettingDict, failure: str) -> Measurement:
+def crashed(setting: SettingDict, failure: Failure) -> Measurement:
     """What is to be said of a setting that could not even be called."""
     return _whole(_failed(setting, failure, 0.0), None)
 
 
 def _whole(drawing: Drawing, timed: SpeedRow | None) -> Measurement:
-    untimed = SpeedRow(drawing.setting, None, None, 0.0, drawing.date, drawing.failure)
+    setting, date, failure = drawing.setting, drawing.date, drawing.failure
+    untimed = SpeedRow(setting, None, None, 0.0, date, failure, passing=drawing.passing)
     return Measurement.of(drawing, timed or untimed)
 
 
@@ -484,7 +519,7 @@ class _Trial:
     pairs: list[tuple[float, float]] = field(default_factory=list)
     images: Images | None = None
     batch: slice = field(default_factory=lambda: slice(None))
-    failure: str | None = None
+    failure: Failure | None = None
     warnings: list[str] = field(default_factory=list)
 
     def prepare(self, bench: Bench, batch: slice) -> None:
@@ -498,8 +533,7 @@ class _Trial:
         try:
             made = bench.called(self.candidate, batch)
         except Exception as error:
-            self.failure = _failure(error)
-            log.warning("failed: %s: %s", self.candidate.setting, self.failure)
+            self.failure = bench.failure(self.candidate, error)
             return None
         self.images, self.batch = made.images, batch
         self.warnings = self.warnings or _in_parts("timed", [made], [batch])
@@ -517,39 +551,6 @@ class _Trial:
         if want_more(self.pairs, options, brief=self.candidate.brief or late):
             return True
         return not late and any(goal.wants_more(self.pairs) for goal in self.candidate.goals)
-
-
-def _failure(error: Exception) -> str:
-    """What to say of a call that raised, memory that it left behind given back.
-
-    Raises:
-        Exception: it is the device itself that failed.
-    """
-    if _is_out_of_memory(error):
-        free_memory()
-        return f"out of memory: {str(error).splitlines()[0]}"
-    if isinstance(error, MeasureError):
-        return str(error)
-    if "CUDA" in str(error):
-        raise error
-    return f"{type(error).__name__}: {error}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError)
-
-
-def free_memory() -> None:
-    """Gives back what nothing holds any more."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def clock(
@@ -620,8 +621,10 @@ def _speed_row(
     bench: Bench, trial: _Trial, spent: float, noted: Sequence[str], references: Images | None
 ) -> SpeedRow:
     setting, first = trial.candidate.setting, trial.first
-    if trial.failure is not None or trial.images is None:
-        return SpeedRow(setting, None, first, spent, today(), trial.failure)
+    if (failure := trial.failure) is not None or trial.images is None:
+        reason = failure.reason if failure else None
+        passing = reason if failure and failure.passing else None
+        return SpeedRow(setting, None, first, spent, today(), reason, passing=passing)
     gpu, options = bench.device.gpu, bench.options
     timing = replace(timing_of(trial.pairs), gpu=gpu.uuid if gpu else None)
     warnings = [*trial.warnings, *noted]

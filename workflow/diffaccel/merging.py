@@ -16,8 +16,9 @@ from diffaccel import journal
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.journal import Line
-from diffaccel.jsonio import SCHEMA, RecordError, parse, read_record
+from diffaccel.jsonio import READS, RecordError, parse, read_record
 from diffaccel.records import Baseline, Timing
+from diffaccel.stages import database
 from diffaccel.stores import KINDS, Store, hold, platforms, scores_of
 
 CHANCE = 0.0027
@@ -75,7 +76,11 @@ class _Merge:
     def run(self) -> None:
         for path in sorted((self.theirs / "baseline").glob("*.json")):
             self._setup(path)
+        self._copy_all("journal/baseline")
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
+        if any(path.parent.name == database.FOLDER for path in changed):
+            # What the records here say is then noted once more, and stays the newest.
+            database.write(self.own)
         searched = [path.stem for path in changed if path.parent.name in ("drawn", "timed")]
         for baseline in (self.own / "baseline").glob("*.json"):
             setup = Setup.named(baseline.stem)
@@ -103,10 +108,15 @@ class _Merge:
         self._copy("baseline", path.name)
         for kind in kinds:
             self._copy(kind, names[kind])
-        for image in sorted((self.theirs / "journal/images" / path.stem).rglob("*.webp")):
-            target = self.own / image.relative_to(self.theirs)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(image, target)
+        self._copy_all(f"journal/images/{path.stem}")
+
+    def _copy_all(self, folder: str) -> None:
+        """The files of a folder that are not here."""
+        for file in sorted((self.theirs / folder).rglob("*.*")):
+            target = self.own / file.relative_to(self.theirs)
+            if file.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
 
     def _copy(self, kind: str, name: str) -> None:
         source, target = self.theirs / kind / name, self.own / kind / name
@@ -151,8 +161,10 @@ class _Merge:
                 self.done.unread.append(f"{path}:{line[0]}: {line[1]}")
             elif line.text in texts:
                 continue
-            elif line.schema != SCHEMA:
+            elif line.schema not in READS:
                 self.done.unread.append(f"{path}:{line.number}: schema {line.schema}")
+            elif path.parent.name == database.FOLDER:
+                added.append(line)
             else:
                 same = by_key.get(_key(line), []) if line.measurement else []
                 if reason := next(filter(None, (_against(each, line) for each in same)), None):
@@ -177,7 +189,8 @@ def _key(line: Line) -> str:
         return line.digest
     row = _measured(line)
     beside = line.measurement.get("baseline", "")
-    what = [row.get(name) for name in ("setting", "id", "script")]
+    what = [row.get(name) for name in ("setting", "id")]
+    what.append(line.measurement.get("script") or row.get("script"))
     return json.dumps([line.digest, beside, what], sort_keys=True)
 
 

@@ -6,12 +6,13 @@ Everything here is cheap and pure, so that Snakemake can ask for it while it bui
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diffaccel import devices, tasks
+from diffaccel import devices, keys, tasks
 from diffaccel.config import Config, judge_options, measure_options, model_spec, parse_accelerators
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import to_json
@@ -244,6 +245,19 @@ class Experiment:
         """Local files whose change makes a baseline stale: prompts, model and scorer."""
         spec = self.spec(setup)
         return [spec.prompts, *map(str, local_files(spec))]
+
+    def links(self, setup: Setup) -> list[str]:
+        """Where those files lie that are behind links: one may lead to other files that are not
+        newer."""
+        named = {os.path.abspath(path): os.path.realpath(path) for path in self.files(setup)}
+        return [real for path, real in named.items() if path != real]
+
+    def sources(self, setup: Setup) -> dict[str, str]:
+        """Hashes of the source of what is put on in a setup: what changed is searched again."""
+        cells, _ = self._by_setup[setup.slug]
+        rival = self.rival(setup)
+        every = [*cells, *([rival] if rival else [])]
+        return keys.sources({name: {} for cell in every for name in cell.accelerators})
 
     def heldout(self, setup: Setup) -> tuple[int, list[str]]:
         """How many prompts scripts are proven on besides, and the files that these are from."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from diffaccel.accelerators.base import PipelineFacts
 from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import to_json
+from diffaccel.jsonio import digest, to_json
 from diffaccel.sequential import Looks
 from diffaccel.space import Value
 from diffaccel.timing_error import freedom, standard_error
@@ -142,7 +142,9 @@ class Baseline:
     """The unaccelerated pipeline of one setup.
 
     Args:
-        identity: everything that determines images and times; ``digest`` is its hash.
+        identity: everything that determines images and times.
+        digest: hash of it, without the prompts: of what all measurements beside it share. Those
+            that a measurement was made with belong to it alone; see `diffaccel.keys`.
         facts: what search spaces depend on.
         scores: per prompt, by metric name.
         shuffled_score: mean score with each image given another image's prompt.
@@ -167,6 +169,16 @@ class Baseline:
     date: str
     warnings: list[str] = field(default_factory=list)
     shuffled_scores: list[float] = field(default_factory=list)
+
+    @functools.cached_property
+    def whole(self) -> str:
+        """Hash of it with all its prompts: of what is decided beside it."""
+        return digest([self.digest, self.prompts])
+
+    def is_named(self, name: str) -> bool:
+        """Whether what is decided beside something was decided beside this; records of schema 1
+        have its digest alone."""
+        return name in (self.whole, self.digest)
 
     def about(self) -> dict[str, Any]:
         """What its digest is of, as JSON: inputs by their hashes, and in words."""
@@ -254,7 +266,7 @@ class Drawing:
 
     Args:
         loss: relative loss of the mean score; negative where the accelerated one scores higher.
-        loss_interval: confidence interval of the loss over the prompts.
+        loss_interval: confidence interval of the loss over the prompts, at ``confidence``.
         scores: per prompt, by metric name.
         means: mean per metric.
         first_call: seconds of putting it on and calling it once; compiling is part of it.
@@ -263,6 +275,8 @@ class Drawing:
             loss 1 and no scores.
         warnings: what a reader should know, e.g. that it was drawn in smaller batches, or that the
             clock was noisy.
+        passing: why it could not be drawn, or not with more prompts, where that may pass (no time
+            or no memory, a lost device). It is tried again by the next run.
     """
 
     setting: SettingDict
@@ -275,6 +289,8 @@ class Drawing:
     date: str
     failure: str | None = None
     warnings: list[str] = field(default_factory=list)
+    passing: str | None = None
+    confidence: float | None = None
 
     @property
     def prompts(self) -> int:
@@ -295,6 +311,7 @@ class SpeedRow:
         spent: seconds that it took; where several were timed together, its share.
         failure: why there is no timing, e.g. too little memory.
         warnings: what a reader should know, e.g. a noisy clock.
+        passing: the failure, where it may pass; it is tried again by the next run.
     """
 
     setting: SettingDict
@@ -304,6 +321,7 @@ class SpeedRow:
     date: str
     failure: str | None = None
     warnings: list[str] = field(default_factory=list)
+    passing: str | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -344,6 +362,7 @@ class Measurement(Drawing):
             "spent": drawing.spent + timed.spent,
             "date": timed.date,
             "failure": drawing.failure or timed.failure,
+            "passing": drawing.passing or timed.passing,
             "warnings": [*drawing.warnings, *timed.warnings],
         }
         return cls(**both, speedup=timed.speedup or 0.0, timing=timed.timing)
@@ -384,6 +403,7 @@ class Frontier:
         candidates: how many settings the space has, before any is forbidden.
         rival: what the rival loses at the speed of the bound.
         time_up: whether the search's time was up before all that was worth measuring was.
+        passing: how many settings failed for what may pass; the next run tries them again.
     """
 
     cell: Cell
@@ -401,6 +421,7 @@ class Frontier:
     clear: bool = True
     rival: Rival | None = None
     time_up: bool = False
+    passing: int = 0
 
 
 @dataclass(frozen=True)
@@ -440,8 +461,9 @@ class Answer:
     """What became of a task.
 
     Args:
-        status: ``met``; ``infeasible`` with a reason; ``unparsed`` where the sentence was not
-            understood.
+        status: ``met``; ``infeasible`` with a reason; ``open`` where nothing meets it and something
+            failed for what may pass, so that the next run tries again; ``unparsed`` where the
+            sentence was not understood.
         chosen: the measurement that meets the task with the least loss.
         nearest: where nothing meets it, the nearest reachable.
         environment: where it was measured.
@@ -451,7 +473,7 @@ class Answer:
     """
 
     task: Task
-    status: Literal["met", "infeasible", "unparsed"]
+    status: Literal["met", "infeasible", "open", "unparsed"]
     reason: str
     chosen: Measurement | None
     nearest: Measurement | None
@@ -478,20 +500,6 @@ class HeldOut:
     scores: dict[str, list[float]]
 
 
-@dataclass(frozen=True)
-class Verified:
-    """What was measured of the code of a script, whatever its task asks.
-
-    Args:
-        code: hash of what the script does.
-        heldout: on prompts and seeds that nothing was chosen by; None where there are none.
-    """
-
-    code: str
-    measured: Measurement
-    heldout: Drawing | None
-
-
 Outcome = Literal["met", "not met", "undecided"]
 """What is said of a script that was measured again."""
 
@@ -514,6 +522,7 @@ class Verdict:
         script: hash of what it does; scripts of the same were measured once.
         heldout: its loss on other prompts; None where there are none. It has no part in the
             outcome: nothing was promised of them.
+        passing: whether it failed for what may pass; the next run tries it again.
     """
 
     id: str
@@ -535,6 +544,22 @@ class Verdict:
     same_scores: bool | None
     date: str
     heldout: HeldOut | None = None
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was measured of a script. What that says is decided anew each time: it depends on what
+    was asked of it, and how sure it must be.
+
+    Args:
+        script: hash of what it does, and of the prompts.
+        heldout: on prompts that nothing was chosen by, where there are any.
+    """
+
+    script: str
+    row: Measurement
+    heldout: Drawing | None = None
 
 
 @dataclass(frozen=True)
@@ -560,9 +585,28 @@ class Search:
         every = {each.cell: each for each in (*self.cells, self.rival) if each is not None}
         return sum(each.seconds for each in every.values())
 
+    @property
+    def passing(self) -> int:
+        """How many settings failed for what may pass."""
+        return sum(each.passing for each in (*self.cells, self.rival) if each is not None)
+
     def answer(self, name: str) -> Answer | None:
         """The answer to a task, by id."""
         return next((each for each in self.answers if each.task.id == name), None)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found of a cell: it is kept whatever is searched later.
+
+    Args:
+        answers: to the tasks that were met.
+        date: when it was found, in UTC.
+    """
+
+    cell: Frontier
+    answers: list[Answer]
+    date: str
 
 
 @dataclass(frozen=True)
@@ -576,6 +620,11 @@ class Proof:
     setup: Setup
     verdicts: list[Verdict]
     heldout: list[str] = field(default_factory=list)
+
+    @property
+    def passing(self) -> int:
+        """How many scripts failed for what may pass."""
+        return sum(each.passing for each in self.verdicts)
 
 
 @dataclass(frozen=True)
@@ -656,3 +705,8 @@ class SpeedRecord:
     share: float
     rows: list[SpeedRow]
     date: str
+
+    @property
+    def passing(self) -> int:
+        """How many settings failed for what may pass."""
+        return sum(row.passing is not None for row in self.rows)

@@ -6,6 +6,7 @@ baselines with their hashes, and journals, whose every line stands for itself.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -18,12 +19,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from diffaccel import keys
 from diffaccel.errors import InputError
 from diffaccel.jobs import LOCK
 from diffaccel.journal import Line, lines
-from diffaccel.jsonio import SCHEMA, RecordError, changed_outputs, read_record
+from diffaccel.jsonio import READS, RecordError, changed_outputs, listed, parse, read_record
 from diffaccel.judge.records import Judged
-from diffaccel.records import Baseline, ModelSpec, Proof, Search, SpeedRecord
+from diffaccel.records import (
+    Baseline,
+    Clocking,
+    Drawing,
+    ModelSpec,
+    Proof,
+    Search,
+    SpeedRecord,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +49,7 @@ KINDS: Mapping[str, Any] = {
 OUTPUTS = (".", "tasks", "feasible", "code", "judge")
 """Folders of what is made from records and has no seal of its own."""
 MENDING = "DIFFACCEL_MENDING"
-"""Environment variable that has the Snakefile set aside what is damaged before it makes a plan."""
+"""Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
 LOOKS = 5
@@ -129,6 +139,20 @@ def set_aside(store: Path) -> list[Damage]:
     return found
 
 
+def try_again(store: Path) -> None:
+    """Has what failed for what may pass made again: a record that tells of such is older than
+    anything that it is made from. Speeds may be made from nothing: theirs is gone."""
+    for name in ("search", "verify", "speed"):
+        for path in sorted((store / name).glob("*.json")):
+            with contextlib.suppress(RecordError):
+                if not read_record(KINDS[name], path).passing:
+                    continue
+                if name == "speed":
+                    path.unlink()
+                else:
+                    os.utime(path, (0, 0))
+
+
 def platforms(results: Path) -> list[Path]:
     """The stores in a folder of results; itself, where it is one.
 
@@ -154,7 +178,7 @@ class Row:
     Args:
         kind: the journal's folder: ``drawn``, ``timed``, ``verify``, ``speed`` or ``judge``.
         about: what its digest is of; empty where nobody knows any more.
-        current: whether its digest is that of the baseline that is there now.
+        current: whether it is of the baseline that is there now, and of all else as it is now.
     """
 
     store: Path
@@ -168,9 +192,7 @@ class Row:
     def measured(self) -> Mapping[str, Any]:
         """What is drawn, timed, ..., as JSON."""
         assert self.line.measurement is not None
-        found = self.line.measurement
-        for name in ("row", "measured"):  # of what is timed and what is verified
-            found = found.get(name, found)
+        found: Mapping[str, Any] = self.line.measurement.get("row", self.line.measurement)
         return found
 
     @property
@@ -212,18 +234,19 @@ class Store:
             for line in lines(path):
                 if not isinstance(line, Line):
                     yield f"{path}:{line[0]}: {line[1]}"
-                elif line.schema != SCHEMA:
-                    yield f"{path}:{line.number}: schema {line.schema}, this version reads {SCHEMA}"
+                elif line.schema not in READS:
+                    known = f"this version reads {listed(READS)}"
+                    yield f"{path}:{line.number}: schema {line.schema}, {known}"
 
     def rows(self, kinds: Sequence[str] = ()) -> Iterator[Row]:
         """Everything that was measured, of these kinds or of all."""
         abouts = {digest: each.about() for digest, each in self.baselines.items()}
         for path in self.journals:
             kind, own = path.parent.name, dict(abouts)
-            if kinds and kind not in kinds:
+            if kind not in (kinds or ROW_KINDS):
                 continue
             for line in lines(path):
-                if not isinstance(line, Line) or line.schema != SCHEMA:
+                if not isinstance(line, Line) or line.schema not in READS:
                     continue
                 if line.about is not None:
                     own[line.digest] = dict(line.about)
@@ -231,8 +254,24 @@ class Store:
                     # What is timed is kept by what the setups of a model share.
                     digest = line.measurement.get("baseline", line.digest)
                     about = own.get(digest) or own.get(line.digest, {})
-                    current = digest in self.baselines
+                    current = self._is_current(kind, line, digest)
                     yield Row(self.folder, path, kind, line, about, current)
+
+    def _is_current(self, kind: str, line: Line, digest: str) -> bool:
+        """Whether a search would use it now."""
+        baseline = self.baselines.get(digest)
+        if baseline is None or line.measurement is None:
+            return False
+        try:
+            if kind == "drawn":
+                own = keys.of_drawing(baseline)(parse(Drawing, line.measurement, ""))
+            elif kind == "timed":
+                own = keys.of_timing(baseline.options)(parse(Clocking, line.measurement, ""))
+            else:
+                return True
+        except RecordError:
+            return False
+        return line.of == own
 
 
 def overview(results: Path) -> list[dict[str, Any]]:
@@ -328,12 +367,16 @@ def _unfitting(path: Path, store: Store) -> list[str]:
         found = read_record(Search, path)
     except RecordError:
         return []  # said already
-    own = {cell.baseline for cell in found.cells if cell.baseline not in store.baselines}
+    there = store.baselines.values()
+    named = {cell.baseline for cell in found.cells}
+    own = {name for name in named if not any(each.is_named(name) for each in there)}
     return [f"{path}: decided beside a baseline {digest} that is not there" for digest in own]
 
 
 def mend_if_told(store: Path) -> None:
-    """Sets aside what is damaged where the environment says so; see `MENDING`."""
+    """Sets aside what is damaged, and has tried again what may have passed, where the environment
+    says so; see `MENDING`."""
     if os.environ.get(MENDING) and store.is_dir():
         with hold(store):
             set_aside(store)
+            try_again(store)

@@ -27,10 +27,25 @@ PLAIN = ""
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 """What a process is killed by for what it did itself."""
 DEATHS = 2
-"""Times that a process is killed in a call of a candidate before that is held against it: the
-first may have been another's doing, a machine short of memory, say."""
+"""Times that a process is killed, or the device lost, in a call of a candidate before that is held
+against it: the first may have been another's doing, a machine short of memory, say."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DEATH_SIGNAL = 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a candidate cannot be chosen.
+
+    Args:
+        passing: whether that may pass, so that it is tried again by the next run.
+    """
+
+    reason: str
+    passing: bool = False
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,7 @@ class Watch:
         pipe: where it is told; None: nobody watches.
     """
 
-    blamed: Mapping[str, str] = field(default_factory=dict)
+    blamed: Mapping[str, Failure] = field(default_factory=dict)
     seconds: float = 600.0
     pipe: int | None = None
 
@@ -61,6 +76,10 @@ class Watch:
         finally:
             self._say(None)
 
+    def lost(self, candidate: str, reason: str) -> None:
+        """The device was lost in a call: the work cannot go on in this process."""
+        self._say({"candidate": candidate, "seconds": None, "lost": reason})
+
     def _say(self, what: object) -> None:
         if self.pipe is not None:
             os.write(self.pipe, json.dumps(what).encode() + b"\n")
@@ -74,11 +93,13 @@ class _End:
         candidate: in whose call, if it was in one.
         status: as `os.waitpid` gives it.
         late: the limit that a call went beyond.
+        lost: what was said of the device, where it was lost in the call.
     """
 
     candidate: str | None
     status: int
-    late: float | None
+    late: float | None = None
+    lost: str | None = None
 
     @property
     def signal(self) -> signal.Signals | None:
@@ -86,10 +107,24 @@ class _End:
         return signal.Signals(-code) if code < 0 else None
 
     @property
+    def sure(self) -> bool:
+        """Whether it was the candidate; else it may have been another, a machine short of memory,
+        say, or the device."""
+        own = self.lost is None and (self.signal is None or self.signal in CRASHES)
+        return self.late is not None or own
+
+    @property
+    def failure(self) -> Failure:
+        """What is held against the candidate. A limit of time depends on who else computes."""
+        return Failure(self.reason, passing=self.late is not None or not self.sure)
+
+    @property
     def reason(self) -> str:
         """What the candidate did."""
         if self.late is not None:
             return f"a call took more than {self.late:.0f} s"
+        if self.lost is not None:
+            return f"the device was lost in a call: {self.lost}"
         how = f"signal {self.signal.name}" if self.signal else "an exit"
         return f"a call ended the process, by {how}"
 
@@ -102,7 +137,7 @@ def watched(work: Callable[[Watch], None]) -> None:
     Raises:
         SystemExit: the work ended with another status than 0.
     """
-    blamed: dict[str, str] = {}
+    blamed: dict[str, Failure] = {}
     deaths: dict[str, int] = {}
     while True:
         end = _once(work, Watch(blamed))
@@ -112,9 +147,8 @@ def watched(work: Callable[[Watch], None]) -> None:
             log.error("the plain pipeline itself: %s", end.reason)
             break
         deaths[end.candidate] = deaths.get(end.candidate, 0) + 1
-        sure = end.late is not None or end.signal is None or end.signal in CRASHES
-        if sure or deaths[end.candidate] == DEATHS:
-            blamed[end.candidate] = end.reason
+        if end.sure or deaths[end.candidate] == DEATHS:
+            blamed[end.candidate] = end.failure
         log.warning("started again: %s", end.reason)
     if end.signal is not None:
         # As a shell says it, which is what started this.
@@ -184,6 +218,7 @@ def _wait(child: int, told: int) -> _End:
     ended = os.pidfd_open(child)
     candidate: str | None = None
     limit, deadline, late, rest = None, None, None, b""
+    lost: str | None = None
     try:
         while True:
             left: float | None = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -192,11 +227,12 @@ def _wait(child: int, told: int) -> _End:
                 *whole, rest = (rest + heard).split(b"\n")
                 if whole and (last := json.loads(whole[-1])) is not None:
                     candidate, limit = last["candidate"], last["seconds"]
+                    lost = last.get("lost")
                     deadline = None if limit is None else time.monotonic() + limit
                 elif whole:
                     candidate = deadline = None
             elif ended in ready:
-                return _End(candidate, os.waitpid(child, 0)[1], late)
+                return _End(candidate, os.waitpid(child, 0)[1], late, lost)
             elif not ready:
                 late, deadline = limit, None
                 os.kill(child, signal.SIGKILL)

@@ -379,11 +379,21 @@ def model_files(source: str) -> list[Path]:
         return []
     if sources.is_single_file(source):
         return [Path(source)]
-    return [
-        path
-        for path in sorted(Path(source).rglob("*"))
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt")
-    ]
+    kinds = (".json", ".safetensors", ".txt")
+    return sorted(path for path in _files(Path(source)) if path.suffix in kinds)
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files in a folder, those behind links as well; a link to a folder that it is in leads
+    nowhere."""
+    real = folder.resolve()
+    if real in above or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path, (*above, real))
+        elif path.is_file():
+            yield path
 
 
 def content_hash(source: str) -> str:

@@ -16,6 +16,7 @@ from diffaccel.models import ModelError
 from diffaccel.records import Baseline, MeasureOptions, ModelSpec
 
 if TYPE_CHECKING:
+    from diffaccel.bench import Before
     from diffaccel.measure import Bench
     from diffaccel.metrics.base import Images
 
@@ -23,10 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    setup: Setup, spec: ModelSpec, options: MeasureOptions, platform: str, out: Path, images: Path
+    setup: Setup,
+    spec: ModelSpec,
+    options: MeasureOptions,
+    platform: str,
+    out: Path,
+    images: Path,
+    kept: Path,
 ) -> None:
     """Writes the record and the images of a baseline, of smaller batches than asked for where the
     memory is not enough.
+
+    Args:
+        kept: folder of what was measured of the setup before, which is not measured again.
 
     Raises:
         InputError: this is other hardware than the results are for, the model is untrained, or its
@@ -38,10 +48,13 @@ def run(
             "has no baseline and no bound; `diffaccel speed` times it"
         )
     from diffaccel import bench
+    from diffaccel.baselines import Baselines
 
     with contextlib.ExitStack() as stack:
         device = bench.take_device(stack, spec, platform)
-        record, made = _measured(bench.open_bench(setup, spec, options, device))
+        before = Baselines(kept)
+        record, made = _measured(bench.open_bench(setup, spec, options, device), before.before)
+        before.keep(record, made)
         log.info(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",
             setup.slug,
@@ -54,18 +67,18 @@ def run(
     write_record(out, record)
 
 
-def _measured(bench: Bench) -> tuple[Baseline, Images]:
+def _measured(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
     """The plain pipeline with the largest batch, of that asked for and its halves, that fits. All
     that is measured beside it has the same."""
     import torch
 
     from diffaccel.bench import run_baseline
-    from diffaccel.measure import free_memory
+    from diffaccel.failures import free_memory
 
     asked, warnings = bench.spec, list[str]()
     while True:
         try:
-            record, images = run_baseline(bench)
+            record, images = run_baseline(bench, before)
             return replace(record, warnings=[*warnings, *record.warnings]), images
         except torch.OutOfMemoryError as error:
             size, said = bench.spec.batch_size, str(error).splitlines()[0]

@@ -25,7 +25,7 @@ from diffaccel.grid import Cell
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.losses import LossModel, scaled
-from diffaccel.measure import check_baseline
+from diffaccel.measure import check_baseline, loss_interval
 from diffaccel.metrics import SCORE
 from diffaccel.pairs import timing_of
 from diffaccel.records import (
@@ -152,7 +152,7 @@ class Clocked:
         self._measured: dict[str, SpeedRow] = {}
         rows = journal.rows()
         for each in rows:
-            if each.baseline == baseline.digest:
+            if each.baseline == baseline.digest and each.row.passing is None:
                 self._note(each.row)
         self._take_in(rows)
 
@@ -242,7 +242,9 @@ class Clocked:
 
 
 def _as_one(timings: Sequence[SpeedRow]) -> SpeedRow:
-    rows = timings[1:] or timings
+    # What was timed is as good as it was, where timing it again failed for what may pass.
+    good = [row for row in timings if row.passing is None] or timings
+    rows = good[1:] or good
     last = rows[-1].timing
     if last is None:
         return rows[-1]
@@ -282,7 +284,17 @@ class CellSearch:
 
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
-            self.drawings[digest(drawing.setting)] = drawing
+            if drawing.passing is None:
+                self.drawings[digest(drawing.setting)] = self._as_now(drawing)
+
+    def _as_now(self, drawing: Drawing) -> Drawing:
+        """With the interval of the confidence that is asked for now."""
+        confidence = self.baseline.options.confidence
+        if drawing.confidence in (None, confidence):
+            return drawing
+        scores = drawing.scores[SCORE]
+        interval = loss_interval(self.baseline.scores[SCORE][: len(scores)], scores, confidence)
+        return replace(drawing, loss_interval=interval, confidence=confidence)
 
     @property
     def combination(self) -> Combination:
@@ -334,6 +346,13 @@ class CellSearch:
         drawing = sum(row.spent for row in self.drawings.values())
         return drawing + sum(row.spent for row in timings)
 
+    @property
+    def passing(self) -> int:
+        """How many settings failed for what may pass; the next run tries them again."""
+        drawn = {key for key, each in self.drawings.items() if each.passing}
+        timed = {key for key, rows in self.timings.items() if rows[-1].passing}
+        return len(drawn | timed)
+
     def usable(self) -> list[Measurement]:
         """What was drawn and timed and may be chosen."""
         return [self.measured(each) for each in self.estimates() if each.timed]
@@ -381,6 +400,7 @@ class CellSearch:
             drawn = [
                 (flatten(each.setting), math.inf if each.failure else self.options.decisive(each))
                 for each in self.drawings.values()
+                if not (each.failure and each.passing)
             ]
             known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
             model = self._losses[limit] = LossModel(self.whole, limit, known, parts)
@@ -502,6 +522,7 @@ class CellSearch:
             for each in self.drawings.values()
             if 0 < each.prompts < usual
             and each.failure is None
+            and each.passing is None
             and self.below(each, loss_limit) is not False
         ]
 
@@ -521,7 +542,9 @@ class CellSearch:
         return [
             each.setting
             for each in drawings.values()
-            if each.prompts < self.baseline.looks.most and self.below(each, limit) is None
+            if each.prompts < self.baseline.looks.most
+            and each.passing is None
+            and self.below(each, limit) is None
         ]
 
     def _closest(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
+from pathlib import Path
 
 from diffaccel import codegen
 from diffaccel.accelerators import combination
@@ -14,6 +16,14 @@ from diffaccel.records import Answer, Baseline, Measurement, ModelSpec
 
 class NoScriptError(InputError):
     """A task that has no script; says why."""
+
+
+def keep_only(folder: Path, tasks: Collection[str]) -> None:
+    """Removes the scripts of tasks that are not among these: they are not there any more, or are
+    not met."""
+    for path in folder.glob("*.py"):
+        if path.stem not in tasks:
+            path.unlink()
 
 
 def script(answer: Answer, baseline: Baseline) -> str:

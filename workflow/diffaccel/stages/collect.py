@@ -21,9 +21,10 @@ from diffaccel.jsonio import (
     write_output,
     write_record,
 )
-from diffaccel.records import Answer, Frontier, Measurement, Proof, Search, Task, Verdict
+from diffaccel.records import Answer, Frontier, Proof, Search, Task, Verdict
 from diffaccel.space import in_words
-from diffaccel.stages.search import resolved, stored_bound, unparsed
+from diffaccel.stages import code, database
+from diffaccel.stages.search import resolved, unparsed
 
 log = logging.getLogger(__name__)
 
@@ -63,52 +64,6 @@ def answers(found: Iterable[Search]) -> list[Answer]:
     return [answer for search in found for answer in search.answers]
 
 
-def bounds(found: Iterable[Search], out: PathLike) -> None:
-    """`speedup_bounds.json`: the largest speedup of every cell that has one."""
-    stored: dict[str, Any] = {}
-    for known in cells(found):
-        if known.bound is None:
-            continue
-        key = known.cell.key("upbound_speedup", known.loss_limit)
-        stored[key] = {
-            "max_speedup": stored_bound(known),
-            "measured_speedup": round(known.bound.speedup, 4),
-            **_entry(known.cell, known.bound),
-        }
-    write_output(Path(out), dumps(stored))
-
-
-def params(found: Sequence[Search], out: PathLike) -> None:
-    """`search_params.json`: every setting that was found, under its measured speedup."""
-    stored: dict[str, Any] = {}
-    for known in cells(found):
-        if known.bound is not None:
-            _add(stored, known.cell, known.loss_limit, known.bound)
-    for answer in answers(found):
-        if answer.chosen is not None and answer.task.cell is not None:
-            _add(stored, answer.task.cell, answer.task.max_loss, answer.chosen)
-    write_output(Path(out), dumps(stored))
-
-
-def _add(stored: dict[str, Any], cell: Cell, loss_limit: float, row: Measurement) -> None:
-    """Of two settings of the same rounded speedup the one with less loss stays."""
-    key = cell.key(str(round(row.speedup, 2)), loss_limit)
-    if key not in stored or row.loss < stored[key]["score_loss"]:
-        stored[key] = {"speedup": row.speedup, **_entry(cell, row)}
-
-
-def _entry(cell: Cell, row: Measurement) -> dict[str, Any]:
-    return {
-        "params": row.setting,
-        "score_loss": row.loss,
-        "score_loss_interval": list(row.loss_interval),
-        "scores": row.means,
-        "cell": cell.slug,
-        "date": row.date,
-        "schema": SCHEMA,
-    }
-
-
 def tasks(made: Iterable[Task], found: Iterable[Search], out: PathLike) -> int:
     """`tasks.json`: the tasks made from the bounds, then the user's own; not those of cells that
     were not searched. How many there are."""
@@ -130,6 +85,17 @@ def feasible(search: PathLike, out: PathLike) -> None:
     """The ids of those tasks of a setup that were met and are to have a script, one a line."""
     met = [each.task for each in answers(load([search])) if each.status == "met"]
     write_output(Path(out), "".join(f"{task.id}\n" for task in met if task.origin != "target"))
+
+
+def keep_scripts(results: Path) -> None:
+    """Removes the scripts of tasks that no record of a search answers any more, or not with yes."""
+    try:
+        every = load(sorted(results.glob("search/*.json")))
+    except RecordError as error:
+        log.warning("no script is removed, since nobody knows which are of this: %s", error)
+        return
+    met = [each.task.id for each in answers(every) if each.status == "met"]
+    code.keep_only(results / "code", met)
 
 
 def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
@@ -207,8 +173,7 @@ def gather(setups: Collection[Setup], made: Iterable[Task], results: Path) -> No
     own = [search for search in known if search.setup is None or search.setup in setups]
     if not own:
         return
-    bounds(known, results / "speedup_bounds.json")
-    params(known, results / "search_params.json")
+    database.write(results)
     tasks(made, own, results / "tasks" / "tasks.json")
     proofs = (results / "verify" / f"{each.setup.slug}.json" for each in own if each.setup)
     write_summary(own, [path for path in proofs if path.exists()], results / "summary.csv")

@@ -13,16 +13,14 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel import pareto, tasks
+from diffaccel import keys, pareto, tasks
 from diffaccel.budget import Budget
 from diffaccel.gallery import Gallery
 from diffaccel.grid import Cell
-from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.records import (
     Answer,
     Baseline,
-    Clocking,
     Drawing,
     Frontier,
     SearchOptions,
@@ -148,18 +146,11 @@ def opened(
         watch: who is told of calls, if anybody.
     """
     watch = (watch or Watch()).within(call_seconds(baseline, options))
-    about = baseline.about()
-    # The times of a model's steps are the same whatever its sampler and however many they are.
-    shared = {name: value for name, value in baseline.identity.items() if name != "setup"}
-    kin = {**{name: about[name] for name in about if name != "setup"}, "identity": shared}
-    path = journals / "timed" / f"{baseline.setup.model}.jsonl"
-    timed = Journal(path, digest(shared), Clocking, kin)
-    clocked = Clocked(baseline, timed)
+    clocked = Clocked(baseline, keys.timed(journals, baseline))
     beside: dict[tuple[str, ...], CellSearch] = {}
     budget = Budget(options.budget)
     for cell in cells:
-        path = journals / "drawn" / f"{cell.slug}.jsonl"
-        drawn = Journal(path, baseline.digest, Drawing, about)
+        drawn = keys.drawn(journals, baseline, cell.slug)
         beside[cell.accelerators] = CellSearch(
             cell, baseline, drawn, clocked, options, beside, budget
         )
@@ -248,7 +239,7 @@ def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -
         reason=search.refused or "",
         loss_limit=loss_limit,
         search=search.options,
-        baseline=search.baseline.digest,
+        baseline=search.baseline.whole,
         bound=bound,
         front=pareto.front(search.usable()),
         measured=len(search.drawings),
@@ -257,6 +248,7 @@ def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -
         candidates=search.space.size if supported else 0,
         clear=bound is None or search.clear(bound, bound.speedup, loss_limit),
         time_up=search.refused is None and search.time_up(targets, loss_limit),
+        passing=search.passing,
     )
 
 
@@ -387,11 +379,13 @@ def _infeasible(task: Task, reason: str, search: CellSearch, time_up: bool) -> A
     near = search.best(lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss))
     required = task.required or math.inf
     clear = search.refused is not None or search.clear(None, required, task.max_loss)
+    where = search.baseline.environment
+    if search.passing:
+        reason += f"; {search.passing} failed for what may pass: the next run tries them again"
+        return Answer(task, "open", reason, None, near, where, clear=False)
     if time_up:
         reason += "; the search's time was up before it had tried all that may be faster"
-    return Answer(
-        task, "infeasible", reason, None, near, search.baseline.environment, clear and not time_up
-    )
+    return Answer(task, "infeasible", reason, None, near, where, clear and not time_up)
 
 
 def unparsed(task: Task) -> Answer:

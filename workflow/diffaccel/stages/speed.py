@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING
 
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
+from diffaccel.grid import Setup, scheduler_class
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, to_json
+from diffaccel.keys import sources
 from diffaccel.models import content_hash
-from diffaccel.records import MeasureOptions, ModelSpec, SettingDict, SpeedRecord, SpeedRow
+from diffaccel.records import (
+    Environment,
+    MeasureOptions,
+    ModelSpec,
+    SettingDict,
+    SpeedRecord,
+    SpeedRow,
+)
 from diffaccel.space import Space, flatten, in_words, nest
 from diffaccel.watch import Watch
 
@@ -89,17 +97,17 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
 
     environment = benches.environment(bench.pipe)
     ceiling = matmul_ceiling(bench.device.name, environment.dtype)
-    identity = [to_json(bench.spec), to_json(bench.setup), to_json(bench.options)]
-    weights = content_hash(bench.spec.source)
-    key = digest([*identity, weights, to_json(environment)])
+    identity = identity_of(bench, environment)
+    key = digest(identity)
     about = {
-        "identity": {"model": weights},
-        "setup": identity[1],
-        "spec": identity[0],
-        "options": identity[2],
+        "identity": identity,
+        "setup": to_json(bench.setup),
+        "spec": to_json(bench.spec),
+        "options": to_json(bench.options),
         "environment": to_json(environment),
     }
-    rows = _rows(bench, order, Journal(path, key, SpeedRow, about))
+    journal = Journal(path, key, SpeedRow, about, lambda row: sources(row.setting))
+    rows = _rows(bench, order, journal)
     seconds = statistics.median(s for row in rows if row.timing for s in row.timing.baseline)
     tflop = call_flops(bench) / 1e12
     record = SpeedRecord(
@@ -127,6 +135,18 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
         ceiling.size,
     )
     return record
+
+
+def identity_of(bench: Bench, environment: Environment) -> dict[str, str]:
+    """All that determines the times of the plain pipeline, of which nothing is scored."""
+    spec, setup = bench.spec, bench.setup
+    return {
+        "model": digest([spec.family, content_hash(spec.source)]),
+        "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
+        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
+        "pairs": str(bench.options.pairs),
+        "environment": digest(to_json(environment)),
+    }
 
 
 def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedRow]:

@@ -23,8 +23,10 @@ from diffaccel import bench as benches
 from diffaccel import devices
 from diffaccel.budget import Budget
 from diffaccel.errors import InputError
+from diffaccel.failures import failure_of
 from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
+from diffaccel.keys import meaning
 from diffaccel.measure import (
     Bench,
     Candidate,
@@ -36,7 +38,7 @@ from diffaccel.measure import (
     timed_together,
 )
 from diffaccel.metrics.base import Images
-from diffaccel.pairs import Goal
+from diffaccel.pairs import Goal, timing_of
 from diffaccel.prompts import read_unseen
 from diffaccel.records import (
     Answer,
@@ -46,12 +48,12 @@ from diffaccel.records import (
     Measurement,
     Outcome,
     Proof,
+    Proven,
     Search,
     SearchOptions,
     Task,
     Timing,
     Verdict,
-    Verified,
 )
 from diffaccel.sequential import doubling
 from diffaccel.stages.search import call_seconds
@@ -68,15 +70,15 @@ class Script:
     """A script and what it was made from.
 
     Args:
-        code: hash of what it does and of the prompts that it is proven on. What it says of itself,
-            its docstring, is no part of that.
+        digest: of what it does, and of the prompts that it is proven on: scripts of the same
+            parameters share what is measured, whatever was asked of them.
     """
 
     path: Path
     answer: Answer
     chosen: Measurement
     goal: Goal
-    code: str
+    digest: str
 
     @classmethod
     def read(
@@ -85,18 +87,19 @@ class Script:
         answer = found.answer(path.stem)
         if answer is None or answer.chosen is None:
             raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
-        chosen, goal = answer.chosen, goal_of(answer.task, baseline, max_pairs)
-        code = _code(path.read_text(encoding="utf-8"))
-        measured_on = [code, chosen.setting, chosen.prompts, list(heldout)]
-        return cls(path, answer, chosen, goal, digest(measured_on))
+        does = _meaning(path.read_text(encoding="utf-8"))
+        prompts = baseline.prompts[: answer.chosen.prompts]
+        goal = goal_of(answer.task, baseline, max_pairs)
+        pairs = baseline.options.pairs
+        found_by = digest([does, prompts, list(heldout), pairs])
+        return cls(path, answer, answer.chosen, goal, found_by)
 
 
-def _code(source: str) -> str:
-    """What a script does: its syntax without its docstring."""
-    tree = ast.parse(source)
-    if ast.get_docstring(tree) is not None:
-        del tree.body[0]
-    return ast.dump(tree)
+def _meaning(source: str) -> str:
+    try:
+        return meaning(ast.parse(source))
+    except SyntaxError:
+        return source
 
 
 def run(
@@ -111,8 +114,8 @@ def run(
     budget: Budget | None = None,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
-    did. What the journal has of the same code is not measured again, unless that leaves a script
-    undecided and may be timed longer now.
+    did. What the journal has of a script that does the same is not measured again, unless that
+    does not tell whether this one is fast enough, and may be timed longer.
 
     Args:
         scripts: generated files, each named by its task.
@@ -125,44 +128,58 @@ def run(
         InputError: a script's task was not met, the baseline was measured otherwise than now, or
             the prompts cannot be read.
     """
-    budget = budget or Budget()
     spec = baseline.spec
     unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
-    rows = Journal(journal, baseline.digest, Verified, baseline.about())
-    known = {row.code: row for row in rows.rows()}
+    budget = budget or Budget()
+    rows = Journal(journal, baseline.digest, Proven, baseline.about())
+    known: dict[str, Proven] = {}
+    for row in rows.rows():
+        if row.row.passing is None:
+            known[row.script] = _together(known.get(row.script), row)
     read = [Script.read(path, found, baseline, max_pairs, unseen) for path in scripts]
-    options = found.cells[0].search
     groups: dict[str, list[Script]] = {}
     for script in read:
-        groups.setdefault(script.code, []).append(script)
-    missing = [same for code, same in groups.items() if _is_open(same, known.get(code), baseline)]
+        groups.setdefault(script.digest, []).append(script)
+    left = [same for name, same in groups.items() if _is_open(same, known.get(name))]
     together = min(TOGETHER, baseline.spec.jobs_per_gpu)
+    options = found.cells[0].search
     with contextlib.ExitStack() as stack:
         limit = call_seconds(baseline, options)
         prover = Prover(stack, baseline, images, unseen, (watch or Watch()).within(limit))
-        for start in range(0, len(missing), together):
-            some = missing[start : start + together]
-            with budget.until((start + len(some)) / len(missing)):
+        for start in range(0, len(left), together):
+            some = left[start : start + together]
+            with budget.until((start + len(some)) / len(left)):
                 measured = prover.measure(some, budget)
-            for row in measured:
-                rows.append(row)
-                known[row.code] = row
-                for script in groups[row.code]:
-                    _say(_verdict(script, row, baseline, options))
-    verdicts = [_verdict(script, known[script.code], baseline, options) for script in read]
+            for proven in measured:
+                rows.append(proven)
+                known[proven.script] = _together(known.get(proven.script), proven)
+                for script in groups[proven.script]:
+                    _say(_verdict(script, known[proven.script], baseline, options))
+    verdicts = [_verdict(script, known[script.digest], baseline, options) for script in read]
     return Proof(baseline.setup, verdicts, unseen)
 
 
-def _is_open(same: Sequence[Script], row: Verified | None, baseline: Baseline) -> bool:
+def _is_open(same: Sequence[Script], known: Proven | None) -> bool:
     """Whether measuring may tell more than is known of scripts of the same code."""
-    if row is None or row.measured.timing is None:
-        return row is None
-    pairs = row.measured.timing.pairs
+    if known is None or known.row.timing is None:
+        return known is None
+    pairs = known.row.timing.pairs
     return any(
         script.goal.reached(pairs) is None and len(pairs) < script.goal.looks[-1] for script in same
     )
+
+
+def _together(before: Proven | None, again: Proven) -> Proven:
+    """What was measured of a script twice: the pairs of both."""
+    if before is None or before.row.timing is None:
+        return again
+    if again.row.timing is None:
+        return again if again.row.passing is None else before
+    timing = timing_of([*before.row.timing.pairs, *again.row.timing.pairs])
+    timing = replace(timing, gpu=again.row.timing.gpu)
+    return replace(again, row=replace(again.row, timing=timing, speedup=timing.speedup))
 
 
 class Prover:
@@ -182,7 +199,7 @@ class Prover:
         watch: Watch | None = None,
     ) -> None:
         self._stack, self._baseline, self._folder = stack, baseline, images
-        self._unseen_prompts, self._watch = list(unseen), watch
+        self._unseen_prompts, self._watch = list(unseen), watch or Watch()
         self._bench: Bench | None = None
 
     @functools.cached_property
@@ -209,10 +226,10 @@ class Prover:
             return None
         return bench, record, images
 
-    def measure(self, groups: Sequence[Sequence[Script]], budget: Budget) -> list[Verified]:
+    def measure(self, groups: Sequence[Sequence[Script]], budget: Budget) -> list[Proven]:
         """The first script of each group, measured in the same rounds, and drawn from unseen
         prompts; of one that cannot be loaded, why."""
-        loaded, failed = [], {}
+        device, loaded, failed = self._device, [], {}
         for same in groups:
             script = same[0]
             try:
@@ -221,11 +238,11 @@ class Prover:
                 raise
             except Exception as error:
                 log.exception("%s", script.path)
-                reason = f"{type(error).__name__}: {error}"
-                measured = crashed(script.chosen.setting, reason)
-                failed[script.code] = Verified(script.code, measured, None)
-        rows = {row.code: row for row in self._measured(loaded, budget)} | failed
-        return [rows[same[0].code] for same in groups]
+                setting = script.chosen.setting
+                failure = failure_of(error, device, self._watch, digest(setting))
+                failed[script.digest] = Proven(script.digest, crashed(setting, failure))
+        rows = {row.script: row for row in self._measured(loaded, budget)} | failed
+        return [rows[same[0].digest] for same in groups]
 
     def _load(self, same: Sequence[Script]) -> tuple[Bench, Candidate]:
         """A script's own pipeline, and the script as it is called."""
@@ -256,7 +273,7 @@ class Prover:
 
     def _measured(
         self, loaded: Sequence[tuple[Script, Bench, Candidate]], budget: Budget
-    ) -> list[Verified]:
+    ) -> list[Proven]:
         """The baseline of the pairs is the first script's pipeline, outside of what the script puts
         on. Pairs come last, as many as there is time for."""
         if not loaded:
@@ -270,7 +287,7 @@ class Prover:
         ]
         rows = timed_together(own, candidates, drawn, references, budget)
         return [
-            Verified(script.code, row, None if row.failure else other)
+            Proven(script.digest, row, None if row.failure else other)
             for (script, _, _), row, other in zip(loaded, rows, others, strict=True)
         ]
 
@@ -350,6 +367,8 @@ def _outcome(
 ) -> tuple[Outcome, str]:
     """What is to be said of a script, and why."""
     goal, timing = script.goal, again.timing
+    if again.passing is not None:
+        return "undecided", f"{again.passing}: the next run tries it again"
     if again.failure is not None or timing is None:
         return "not met", again.failure or "it was not timed"
     if goal.seconds_per_image is not None:
@@ -368,17 +387,16 @@ def _outcome(
     return "met", ""
 
 
-def _verdict(script: Script, row: Verified, baseline: Baseline, options: SearchOptions) -> Verdict:
-    """What a measurement of its code says of a script."""
-    task, chosen, again = script.answer.task, script.chosen, row.measured
+def _verdict(script: Script, known: Proven, baseline: Baseline, options: SearchOptions) -> Verdict:
+    again, other = known.row, known.heldout
+    task, chosen = script.answer.task, script.chosen
     if task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
     outcome, reason = _outcome(script, again, baseline, options)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
-    other = row.heldout
     return Verdict(
         id=task.id,
-        script=row.code,
+        script=script.digest,
         outcome=outcome,
         confidence=script.goal.confidence,
         reason=reason,
@@ -396,4 +414,5 @@ def _verdict(script: Script, row: Verified, baseline: Baseline, options: SearchO
         same_scores=same,
         date=again.date,
         heldout=None if other is None else _held_out(other, task.max_loss, options),
+        passing=again.passing is not None,
     )
