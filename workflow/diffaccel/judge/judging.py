@@ -29,7 +29,7 @@ from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.judge import sandbox
 from diffaccel.judge.case import Case, room
-from diffaccel.judge.drawn import SLOWED, Drawn, share_of_own
+from diffaccel.judge.drawn import SLOWED, Drawn, count_own, seeds_matter
 from diffaccel.judge.records import Asked, Judged, Judgement, Outcome
 from diffaccel.judge.sandbox import Failed, Room, Sandbox
 from diffaccel.judge.static import examine
@@ -50,9 +50,6 @@ from diffaccel.tasks import Category, Request
 
 log = logging.getLogger(__name__)
 
-OWN = 0.6
-"""Share of the images that must be nearer to their own seed's than to another's; it is a half for
-images that do not depend on the seed."""
 ALONE = 2
 """Calls of the plain pipeline that are timed while there is no other."""
 PATIENCE = 20.0
@@ -321,6 +318,7 @@ class Court:
 
     def _measured(self, said: Judgement, drawn: Drawn) -> Judgement:
         images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
+        own, known = count_own(images, references)
         with self._device.beside():
             scores = {
                 name: compute(images, drawn.prompts, references)
@@ -344,7 +342,7 @@ class Court:
             said,
             scores={name: float(np.mean(values)) for name, values in scores.items()},
             reference_score=float(np.mean(before)),
-            own=share_of_own(images, references),
+            own=own / known,
             speedup=timing.speedup,
             loss=loss_of(before, scores[SCORE]),
             loss_interval=loss_interval(before, scores[SCORE], self._case.measure.confidence),
@@ -356,14 +354,17 @@ class Court:
 
     def _looks_wrong(self, said: Judgement, drawn: Drawn) -> str:
         """What is wrong with the images by themselves, or nothing."""
-        blank = count_blank(np.concatenate(drawn.images))
-        if blank > count_blank(np.concatenate(drawn.references)):
+        images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
+        blank = count_blank(images)
+        if blank > count_blank(references):
             return f"{blank} of {said.prompts} images are blank"
-        if said.own is not None and said.own < OWN:
+        own, known = count_own(images, references)
+        if not seeds_matter(own, known):
             return (
-                f"only {said.own:.0%} of the images are nearer to the plain pipeline's of their "
-                f"own seed than to those of another, and {OWN:.0%} are needed: image i is to be "
-                "drawn from the noise of torch.Generator('cpu').manual_seed(seeds[i])"
+                f"only {own} of {known} images are nearer to the plain pipeline's of their own "
+                "seed than to its image of the same prompt and another seed, which chance alone "
+                "may do: image i is to be drawn from the noise of "
+                "torch.Generator('cpu').manual_seed(seeds[i])"
             )
         least = (said.reference_score or 0.0) * (1 - self._case.options.margin)
         if said.scores[SCORE] < least:
