@@ -12,6 +12,7 @@ from diffaccel import devices, sources
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, read_json, to_json
 from diffaccel.judge import sandbox
+from diffaccel.judge.links import with_links
 from diffaccel.judge.records import JudgeOptions
 from diffaccel.judge.sandbox import Limits, Room
 from diffaccel.judge.static import Wanted
@@ -116,7 +117,8 @@ def own_scheduler(source: str) -> str | None:
 
 
 def room(spec: ModelSpec, *, gpu: bool) -> Room:
-    """What a script of a model sees: the model, and nothing else of this machine's files."""
+    """What a script of a model sees: the model, with all that links in it lead to, and nothing else
+    of this machine's files."""
     readable: dict[str, Path] = {}
     environment: dict[str, str] = {}
     for source in (spec.source, spec.vae, spec.config):
@@ -134,4 +136,4 @@ def room(spec: ModelSpec, *, gpu: bool) -> Room:
     if gpu:
         kept = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
         environment |= {name: os.environ[name] for name in kept if name in os.environ}
-    return Room(readable, gpu, environment, 0 if gpu else spec.threads)
+    return Room(with_links(readable), gpu, environment, 0 if gpu else spec.threads)
