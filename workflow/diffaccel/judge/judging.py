@@ -30,8 +30,9 @@ from diffaccel.jsonio import digest
 from diffaccel.judge import sandbox
 from diffaccel.judge.case import Case, room
 from diffaccel.judge.drawn import SLOWED, Drawn, count_own, seeds_matter
+from diffaccel.judge.plain import Plain
 from diffaccel.judge.records import Asked, Judged, Judgement, Outcome
-from diffaccel.judge.sandbox import Failed, Room, Sandbox
+from diffaccel.judge.sandbox import Disturbed, Failed, Limits, Room, Sandbox
 from diffaccel.judge.static import examine
 from diffaccel.judge.syntax import LONGEST
 from diffaccel.measure import (
@@ -116,7 +117,6 @@ class Court:
         self._case, self._ran_in, self._stack = case, ran_in, stack
         # Of the operating system's randomness: no script can tell what comes.
         self._chance = random.SystemRandom()
-        self._plain: Sandbox | None = None
 
     def judge(self, asked: Asked, source: bytes) -> Judgement:
         """What is to be said of one script. Where that ends in an error of ours, the others go on.
@@ -169,12 +169,12 @@ class Court:
     def try_out(self, said: Judgement, source: bytes) -> Judgement:
         """The two stages in which it runs."""
         try:
-            drawn = self._draw(said, source)
-            if drawn.slowed() > SLOWED:
-                # By the script, or by chance: what is not the script's does not come twice.
-                drawn = self._draw(said, source)
+            drawn = self._drawn(said, source)
         except Failed as error:
             return replace(said, outcome="absolute", reason=str(error))
+        except Disturbed as error:
+            reason = f"{error}: no fault of the script's that can be told; judge it again"
+            return replace(said, outcome="undecided", reason=reason)
         said = self._measured(said, drawn)
         checks: list[tuple[Outcome, Callable[[Judgement, Drawn], str]]] = [
             ("absolute", self._looks_wrong),
@@ -207,23 +207,19 @@ class Court:
         return room(self._case.spec, gpu=self._device.name == "cuda")
 
     @contextlib.contextmanager
-    def _opened(self, source: bytes) -> Iterator[Sandbox]:
-        case = self._case
-        with Sandbox(source, self._room, case.limits, sandboxed=case.options.sandbox) as opened:
+    def _opened(self, source: bytes, limits: Limits) -> Iterator[Sandbox]:
+        sandboxed = self._case.options.sandbox
+        with Sandbox(source, self._room, limits, sandboxed=sandboxed) as opened:
             with self._device.beside():
                 opened.load()
             yield opened
 
-    def _reference(self) -> Sandbox:
-        """The plain pipeline, loaded and called once."""
-        if self._plain is None:
-            try:
-                source = self._case.plain().encode()
-                self._plain = self._stack.enter_context(self._opened(source))
-                self._call(self._plain, *self._batch())
-            except Failed as error:
-                raise MeasureError(f"the plain pipeline cannot be run: {error}") from None
-        return self._plain
+    @functools.cached_property
+    def _plain(self) -> Plain:
+        limits = replace(self._case.limits, floor=0.0)
+        made = Plain(lambda: self._opened(self._case.plain().encode(), limits), self._call)
+        self._stack.callback(made.close)
+        return made
 
     def _stream(self) -> Iterator[tuple[str, int]]:
         """Prompts and seeds that nobody knew before: each prompt twice, with two seeds."""
@@ -248,26 +244,44 @@ class Court:
         data, took = who.draw(prompts, seeds, size, seconds)
         return np.frombuffer(data, np.uint8).reshape(len(prompts), *size, 3), took
 
+    def _drawn(self, said: Judgement, source: bytes) -> Drawn:
+        """Draws, and once more where something else than the script may have gone wrong: what is
+        not the script's does not come twice.
+
+        Raises:
+            Failed: the script did something wrong.
+            Disturbed: something else did, twice.
+        """
+        try:
+            drawn = self._draw(said, source)
+            if drawn.slowed() <= SLOWED:
+                return drawn
+        except Disturbed as error:
+            log.warning("%s: %s; once more", said.id, error)
+        return self._draw(said, source)
+
     def _draw(self, said: Judgement, source: bytes) -> Drawn:
         """Draws and times rounds of the plain pipeline and the script in turn, until it is clear
         whether that is as fast as was asked.
 
         Raises:
             Failed: the script did something wrong.
+            Disturbed: the plain pipeline failed, or the machine.
         """
-        plain, stream, drawn = self._reference(), self._stream(), Drawn()
+        stream, drawn = self._stream(), Drawn()
+        self._plain.ready(*self._batch())
         # As long as the script is there, whatever it does, no other job is on the clock.
         with self._device.alone():
-            drawn.alone += self._time_alone(plain)
-            with self._opened(source) as script:
+            drawn.alone += self._time_alone()
+            with self._opened(source, self._case.limits) as script:
                 self._call(script, *self._batch())  # compiles, and fills caches
                 while self._wants_more(said, drawn):
-                    self._round(plain, script, drawn, *self._batch(stream))
-            drawn.alone += self._time_alone(plain)
+                    self._round(script, drawn, *self._batch(stream))
+            drawn.alone += self._time_alone()
         return drawn
 
-    def _time_alone(self, plain: Sandbox) -> list[float]:
-        return [self._call_plain(plain, *self._batch())[1] for _ in range(ALONE)]
+    def _time_alone(self) -> list[float]:
+        return [self._plain.draw(*self._batch())[1] for _ in range(ALONE)]
 
     def _goal(self, said: Judgement) -> Goal:
         """How fast the script must be."""
@@ -288,9 +302,7 @@ class Court:
             return True
         return goal.wants_more(drawn.fair_pairs())
 
-    def _round(
-        self, plain: Sandbox, script: Sandbox, drawn: Drawn, prompts: list[str], seeds: list[int]
-    ) -> None:
+    def _round(self, script: Sandbox, drawn: Drawn, prompts: list[str], seeds: list[int]) -> None:
         """One call of each with the same prompts and seeds; every other round goes backwards."""
         seconds = SLACK_SECONDS + PATIENCE * max(drawn.alone)
         made: dict[str, tuple[Images, float]] = {}
@@ -298,21 +310,11 @@ class Court:
             if who == "script":
                 made[who] = self._call(script, prompts, seeds, seconds)
             else:
-                made[who] = self._call_plain(plain, prompts, seeds)
+                made[who] = self._plain.draw(prompts, seeds)
         drawn.prompts += prompts
         drawn.references.append(made["plain"][0])
         drawn.images.append(made["script"][0])
         drawn.pairs.append((made["plain"][1], made["script"][1]))
-
-    def _call_plain(
-        self, plain: Sandbox, prompts: list[str], seeds: list[int]
-    ) -> tuple[Images, float]:
-        """A call of the plain pipeline, which worked until there was this script."""
-        try:
-            return self._call(plain, prompts, seeds)
-        except Failed as error:
-            self._plain = None  # a new one for the next script
-            raise Failed(f"the plain pipeline could not draw beside it: {error}") from None
 
     # Judging
 
