@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +106,7 @@ def test_each_script_fails_in_the_stage_that_it_should(sandboxed: str, tmp_path:
     assert good.own is not None and good.own > 0.7
     assert good.timing is not None and len(good.timing.baseline) == 2
     assert good.scores["psnr"] > 20
-    assert re.search("seed|CLIP score", found["broken"].reason), "noise is near its own by chance"
+    assert found["broken"].reason.startswith("2 of 2 images are none that a call of the pipeline")
     assert found["other-scheduler"].checks["scheduler"]
     assert found["no-accelerator"].checks["accelerators"]
 

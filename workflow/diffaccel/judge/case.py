@@ -15,7 +15,7 @@ from diffaccel.judge import sandbox
 from diffaccel.judge.links import with_links
 from diffaccel.judge.records import JudgeOptions
 from diffaccel.judge.sandbox import Limits, Room
-from diffaccel.judge.static import Wanted
+from diffaccel.judge.static import THROUGH, Wanted
 from diffaccel.models import FAMILIES, content_hash, identity
 from diffaccel.prompts import read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
@@ -23,6 +23,7 @@ from diffaccel.stages import code
 from diffaccel.tasks import Category, Request
 
 MOST_PROMPTS = 100_000
+BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,24 @@ class Case:
             own_scheduler=own_scheduler(self.spec.source),
             steps=self.setup.steps,
             accelerators=None if open_choice else frozenset(request.accelerators),
+            guided=self.spec.guidance_scale > 1,
         )
+
+    def watched(self, device: str) -> dict[str, Any] | None:
+        """What a `witness.Witness` sees to while a script draws.
+
+        Args:
+            device: torch's name of it.
+        """
+        dtype = benches.resolve_dtype(self.spec.dtype, device)
+        return {
+            "pipeline": self.family.pipeline_class,
+            "scheduler": scheduler_class(self.setup.scheduler),
+            "through": sorted(THROUGH),
+            "steps": self.setup.steps,
+            "guided": self.spec.guidance_scale > 1,
+            "bits": BITS[dtype],
+        }
 
     def plain(self) -> str:
         """The source of the plain pipeline's script."""

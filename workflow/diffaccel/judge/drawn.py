@@ -13,6 +13,8 @@ from diffaccel.metrics.base import Images
 SLOWED = 1.1
 """How many times as long the plain pipeline may take while the script is there: no machine is
 perfectly steady."""
+ROUNDING = 1
+"""By how much a value of an image, 0 to 255, may be another where the same is computed."""
 CHANCE = 0.01
 """How often images that have nothing to do with the seeds may pass for some that have."""
 
@@ -33,6 +35,11 @@ class Drawn:
     references: list[Images] = field(default_factory=list)
     pairs: list[tuple[float, float]] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
+
+    def same_images(self) -> bool:
+        """Whether both drew the same, but for what rounding does."""
+        pairs = zip(self.images, self.references, strict=True)
+        return all(np.abs(a.astype(np.int16) - b).max() <= ROUNDING for a, b in pairs)
 
     def fair_pairs(self) -> list[tuple[float, float]]:
         """The pairs; where the script slowed the plain pipeline down, that one no slower than it

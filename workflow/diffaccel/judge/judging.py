@@ -45,7 +45,7 @@ from diffaccel.measure import (
 )
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.pairs import Goal, timing_of, want_more
+from diffaccel.pairs import TOLERANCE, Goal, timing_of, want_more
 from diffaccel.sequential import doubling
 from diffaccel.tasks import Category, Request
 
@@ -208,8 +208,8 @@ class Court:
 
     @contextlib.contextmanager
     def _opened(self, source: bytes, limits: Limits) -> Iterator[Sandbox]:
-        sandboxed = self._case.options.sandbox
-        with Sandbox(source, self._room, limits, sandboxed=sandboxed) as opened:
+        sandboxed, wanted = self._case.options.sandbox, self._case.watched(self._device.name)
+        with Sandbox(source, self._room, limits, sandboxed=sandboxed, wanted=wanted) as opened:
             with self._device.beside():
                 opened.load()
             yield opened
@@ -380,11 +380,24 @@ class Court:
         """What was asked for and is not reached, or nothing."""
         reached = self._goal(said).reached(drawn.fair_pairs())
         problems = [_speed(said)] if reached is False else []
+        if self._request(said.sentence).accelerators and self._is_idle(said, drawn):
+            problems.append(
+                f"no other images, and no faster than the plain pipeline ({said.speedup:.2f}x): "
+                "what is put on changes nothing"
+            )
         limit, interval = said.max_loss, said.loss_interval
         if limit is not None and interval is not None and interval[0] >= limit:
             low, high = interval
             problems.append(f"loss {said.loss:.4f} ({low:.4f} to {high:.4f}), asked below {limit}")
         return "; ".join(problems)
+
+    def _is_idle(self, said: Judgement, drawn: Drawn) -> bool:
+        """Whether it draws what the plain pipeline draws, and is neither clearly faster, nor by
+        more than is left to the clock."""
+        any_faster = 1 / (1 - TOLERANCE)
+        if not drawn.same_images() or (said.speedup or 0.0) > any_faster:
+            return False
+        return replace(self._goal(said), speedup=any_faster).reached(drawn.fair_pairs()) is not True
 
 
 def _speed(said: Judgement) -> str:

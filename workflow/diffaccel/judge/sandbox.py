@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel.errors import InputError
-from diffaccel.judge import inside, seccomp
+from diffaccel.judge import inside, seccomp, witness
 
-INSIDE = Path(inside.__file__)
+INSIDE, WITNESS = Path(inside.__file__), Path(witness.__file__)
 SCRATCH = "/scratch"
 """The only folder there that can be written to."""
 CODE = "/judged"
@@ -150,12 +150,19 @@ class Sandbox:
         room: what it sees.
         limits: what it may take.
         sandboxed: false runs it with this user's rights and the limits of each process alone.
+        wanted: what a `witness.Witness` sees to; None where there is no pipeline to watch.
     """
 
     def __init__(
-        self, source: bytes, room: Room, limits: Limits, *, sandboxed: bool = True
+        self,
+        source: bytes,
+        room: Room,
+        limits: Limits,
+        *,
+        sandboxed: bool = True,
+        wanted: Mapping[str, Any] | None = None,
     ) -> None:
-        self._source, self._room, self._limits = source, room, limits
+        self._source, self._room, self._limits, self._wanted = source, room, limits, wanted
         self._sandboxed = sandboxed
         self._stack = contextlib.ExitStack()
         self._ended: Failed | Disturbed | None = None
@@ -174,12 +181,14 @@ class Sandbox:
     def _start(self, stack: contextlib.ExitStack) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="judged-")))
         (folder / SCRIPT).write_bytes(self._source)
-        shutil.copyfile(INSIDE, folder / INSIDE.name)
+        for own in (INSIDE, WITNESS):
+            shutil.copyfile(own, folder / own.name)
         folder.chmod(0o755)
         if self._sandboxed:
-            command, handles = _confined(folder, self._room, self._limits, stack)
+            command, handles, place = *_confined(folder, self._room, self._limits, stack), CODE
         else:
-            command, handles = _unconfined(folder, self._room, self._limits), []
+            command, handles, place = [sys.executable], [], str(folder)
+        command += ["-I", f"{place}/{INSIDE.name}", json.dumps(self._order(place))]
         with _on_cores(self._room.threads):
             self._process = subprocess.Popen(
                 command,
@@ -202,6 +211,24 @@ class Sandbox:
         watcher.start()
         stack.callback(watcher.join)
         stack.callback(self._over.set)
+
+    def _order(self, place: str) -> dict[str, Any]:
+        """What the process is told.
+
+        Args:
+            place: folder that its files are in, there.
+        """
+        limits = self._limits.of_process(gpu=self._room.gpu)
+        if not self._sandboxed:  # this user has other processes, which would count
+            del limits["RLIMIT_NPROC"]
+        own_user = self._sandboxed and os.geteuid() == 0
+        return {
+            "script": f"{place}/{SCRIPT}",
+            "witness": f"{place}/{WITNESS.name}",
+            "wanted": self._wanted and dict(self._wanted),
+            "limits": limits,
+            "user": 2**30 + secrets.randbelow(2**30) if own_user else None,
+        }
 
     def load(self) -> None:
         """Reads the script and calls its ``load_pipeline``.
@@ -355,15 +382,14 @@ def readable(text: bytes | bytearray) -> str:
 def _confined(
     folder: Path, room: Room, limits: Limits, stack: contextlib.ExitStack
 ) -> tuple[list[str], list[int]]:
-    """The command that runs a script in a sandbox, and the files that it reads while starting."""
+    """The command that runs Python in a sandbox, and the files that it reads while starting."""
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxError("there is no bubblewrap (bwrap) on this machine")
     command = [program, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session"]
     command += ["--hostname", "judged"]
-    root = os.geteuid() == 0
-    if root:  # who becomes a user of its own before the script is read
+    if os.geteuid() == 0:  # who becomes a user of its own before the script is read
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
@@ -375,20 +401,7 @@ def _confined(
         rules = stack.enter_context((folder / "rules").open("rb"))
         handles.append(rules.fileno())
         command += ["--seccomp", str(rules.fileno())]
-    order = {
-        "script": f"{CODE}/{SCRIPT}",
-        "limits": limits.of_process(gpu=room.gpu),
-        "user": 2**30 + secrets.randbelow(2**30) if root else None,
-    }
-    command += ["--chdir", CODE, "--", sys.executable, "-I", f"{CODE}/{INSIDE.name}"]
-    return [*command, json.dumps(order)], handles
-
-
-def _unconfined(folder: Path, room: Room, limits: Limits) -> list[str]:
-    # This user has other processes, which would count.
-    own = {k: v for k, v in limits.of_process(gpu=room.gpu).items() if k != "RLIMIT_NPROC"}
-    order = {"script": str(folder / SCRIPT), "limits": own, "user": None}
-    return [sys.executable, "-I", str(folder / INSIDE.name), json.dumps(order)]
+    return [*command, "--chdir", CODE, "--", sys.executable], handles
 
 
 def _mounts(folder: Path, room: Room, limits: Limits) -> list[str]:
@@ -404,7 +417,7 @@ def _mounts(folder: Path, room: Room, limits: Limits) -> list[str]:
     for name in (*DETAILS, *_python()):
         if Path(name).exists():
             binds[name] = Path(name)
-    binds |= {f"{CODE}/{name}": folder / name for name in (SCRIPT, INSIDE.name)}
+    binds |= {f"{CODE}/{name}": folder / name for name in (SCRIPT, INSIDE.name, WITNESS.name)}
     binds |= room.readable
     mounts += ["--dev", "/dev"]
     devices = [each for glob in NVIDIA for each in Path("/").glob(glob[1:])] if room.gpu else []

@@ -40,7 +40,7 @@ class Expressions(Calls):
             found: Value = follow(node, frame)
             return found
         parts = [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
-        return Thing("", about_of([self._value(each, frame) for each in parts]))
+        return self._lost([self._value(each, frame) for each in parts])
 
     def _of_constant(self, node: ast.Constant, frame: Frame) -> Value:
         return Const(node.value)
@@ -108,7 +108,12 @@ class Expressions(Calls):
                     return dict(owner.items)[key.value]
                 if isinstance(owner, Items):
                     return owner.items[key.value]
-        return Thing("", about_of([owner]))
+        return self._lost([owner])
+
+    def _lost(self, values: Sequence[Value]) -> Value:
+        """Something of these, one cannot tell which: code in it may be called by whoever has it."""
+        self._hand_over(values)
+        return Thing("", about_of(values))
 
     def _of_ifexp(self, node: ast.IfExp, frame: Frame) -> Value:
         truth = truth_of(self._value(node.test, frame))
@@ -142,7 +147,7 @@ class Expressions(Calls):
             if truth is None:
                 nothing = ast.copy_location(ast.Constant(None), each)
                 value = either([value, self._any([each, nothing], frame)])
-                value = Thing("", about_of([value]))
+                value = self._lost([value])
             else:
                 value = self._value(each, frame)
         return value
@@ -193,7 +198,7 @@ class Expressions(Calls):
     def _of_dictcomp(self, node: ast.DictComp, frame: Frame) -> Value:
         self._bind_comprehension(node.generators, frame)
         self._value(node.key, frame)
-        return Thing("", about_of([self._value(node.value, frame)]))
+        return self._lost([self._value(node.value, frame)])
 
     def _bind_comprehension(self, generators: Sequence[ast.comprehension], frame: Frame) -> None:
         for each in generators:
