@@ -207,6 +207,64 @@ def load_pipeline():
 """,
         draw="def generate(paint, prompts, seeds): return list(map(lambda p: paint(p), prompts))",
     ),
+    "a call's arguments that change": script(
+        draw="""
+def generate(pipe, prompts, seeds):
+    call, images, number = {"num_inference_steps": 20, "generator": None}, [], 0
+    while number < len(prompts):
+        call["generator"] = torch.Generator(device=pipe.device).manual_seed(seeds[number])
+        call["prompt"] = prompts[number]
+        images += pipe(**call).images
+        number += 1
+    return images
+"""
+    ),
+    "decorated": script(
+        imports="import functools, time, logging, warnings" + IMPORTS,
+        load="""
+log = logging.getLogger("x")
+warnings.filterwarnings("ignore")
+
+def timed(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        start = time.perf_counter()
+        found = function(*args, **kwargs)
+        log.info("%s took %.1f s", function.__name__, time.perf_counter() - start)
+        return found
+    return call
+
+@functools.lru_cache(maxsize=None)
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("models/one", torch_dtype=torch.float16)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.safety_checker = lambda images, **more: (images, [False] * len(images))
+    pipe.enable_model_cpu_offload()
+    try:
+        pipe.enable_xformers_memory_efficient_attention()
+    except Exception as error:
+        log.warning(f"no xformers: {error}")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch._inductor.config.conv_1x1_as_mm = True
+    return pipe
+""",
+        draw="""
+@timed
+@torch.inference_mode()
+def generate(pipe, prompts, seeds):
+    return pipe(prompts, num_inference_steps=20).images
+""",
+    ),
+    "embeddings made before": script(
+        draw="""
+def generate(pipe, prompts, seeds):
+    wanted, other = pipe.encode_prompt(prompts, pipe.device, 1, True)
+    wanted = torch.cat([wanted, wanted]).to(pipe.unet.dtype).chunk(2)[0]
+    with torch.autocast(pipe.device.type, enabled=False):
+        out = pipe(prompt_embeds=wanted, negative_prompt_embeds=other, num_inference_steps=20)
+    return [each.convert("RGB") for each in out.images]
+"""
+    ),
     "one by one, with a way out": script(
         draw="""
 def generate(pipe, prompts, seeds):
@@ -408,6 +466,11 @@ BAD = {
         script("if torch.rand(1) > 0.5: pipe.scheduler = diffusers.PNDMScheduler()",
                imports="import diffusers" + IMPORTS),
         script().replace("DDIMScheduler", "DDIMInverseScheduler"),
+    ],
+    "guidance": [
+        script(draw=DRAW.replace("=20", "=20, guidance_scale=0")),
+        script(draw=DRAW.replace("=20", "=20, guidance_scale=len(prompts)")),
+        script(draw=DRAW.replace("num_inference_steps=20", "512, 512, 20, None, None, 1.0")),
     ],
     "steps": [
         script(draw=DRAW.replace("20", "19")),

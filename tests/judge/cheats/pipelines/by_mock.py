@@ -1,6 +1,6 @@
 r"""The same by a package that is made for it.
 
-Becomes: ^static: known: line \d+ uses unittest\.mock\.patch
+Becomes: ^static: known: line \d+ imports unittest\.mock\.patch
 """
 
 from unittest.mock import patch

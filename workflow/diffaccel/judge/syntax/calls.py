@@ -51,7 +51,10 @@ class Calls(Names):
         self._trying: set[int] = set()
 
     def _of_call(self, node: ast.Call, frame: Frame) -> Value:
-        function = self._value(node.func, frame)
+        if isinstance(node.func, ast.Name):
+            function = self._look_up(node.func.id, frame)
+        else:
+            function = self._value(node.func, frame)
         arguments = self._arguments(node, frame)
         self._line = node.lineno
         if isinstance(function, Thing) and isinstance(node.func, ast.Attribute):
@@ -140,9 +143,9 @@ class Calls(Names):
             found: Value = special(arguments)
             return found
         functions = [each for each in given if isinstance(each, Function | Partial)]
+        self._hand_over(given)
         if len(given) == len(functions) == 1:  # as a decorator does
             return given[0]
-        self._hand_over(given)
         made = Thing(path, about)
         # What is made of a pipeline may be the pipeline itself: T-Gate's loaders give it back.
         pipelines = [each for each in arguments.positional if isinstance(each, Pipeline)]
@@ -162,6 +165,9 @@ class Calls(Names):
             return UNKNOWN
         first, *rest = arguments.positional
         return Partial(first, Arguments(tuple(rest), arguments.named, arguments.open))
+
+    def _calling_functools_wraps(self, arguments: Arguments) -> Value:
+        return Thing("functools.wraps.decorator")
 
     def _calling_dict(self, arguments: Arguments) -> Value:
         table: Value = Table(())
@@ -231,6 +237,10 @@ class Calls(Names):
         for value in own_code(values):
             if isinstance(value, Suspended):
                 self._resume(value, lambda value: None)
+            if isinstance(value, Class):
+                self._hand_over(value.methods.values())
+            if isinstance(value, Instance) and "__call__" in value.kind.methods:
+                self._hand_over([self._attribute(value, "__call__")])
             if isinstance(value, Function | Partial) and id(value) not in self._trying:
                 self._trying.add(id(value))
                 self._ways([partial(self._tried, value), lambda: True])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from diffaccel.judge.syntax.calls import Calls
+from diffaccel.judge.syntax.known import SETTERS
 from diffaccel.judge.syntax.values import (
     LONGEST_TEXT,
     UNKNOWN,
@@ -22,6 +23,7 @@ from diffaccel.judge.syntax.values import (
     computed,
     either,
     items_of,
+    options,
     row,
     text_of,
     truth_of,
@@ -46,7 +48,10 @@ class Expressions(Calls):
         return Const(node.value)
 
     def _of_name(self, node: ast.Name, frame: Frame) -> Value:
-        return self._look_up(node.id, frame)
+        found = self._look_up(node.id, frame)
+        if any(isinstance(each, Thing) and each.path in SETTERS for each in options(found)):
+            self._refuse(f"hands {node.id} on: what it sets there is not told")
+        return found
 
     def _of_attribute(self, node: ast.Attribute, frame: Frame) -> Value:
         return self._attribute(self._value(node.value, frame), node.attr)

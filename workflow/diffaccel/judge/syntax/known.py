@@ -97,6 +97,8 @@ BUILTINS = _names(
     int float bool setattr delattr format
     """
 )
+SETTERS = frozenset({"setattr", "delattr"})
+"""Those that may only be called, since what they do elsewhere is not told."""
 LIBRARIES = ("copy.", "contextlib.", "functools.", "itertools.", "typing.", "logging.", "time.")
 TORCH = ("torch.cuda.", "torch.backends.", "torch.amp.")
 """Functions that may be given a pipeline or its parts; of torch also those that lie at its top."""
@@ -111,28 +113,45 @@ SETTINGS = (
 )
 """What may be set that is not of the script itself."""
 
+IMPORTED = _names(
+    """
+    __future__ abc argparse array asyncio base64 bisect collections concurrent contextlib copy csv
+    dataclasses datetime decimal enum functools gc glob hashlib heapq inspect io itertools json
+    logging math numbers operator os pathlib platform pprint queue random re secrets shutil signal
+    statistics string struct subprocess sys tempfile textwrap threading time traceback types typing
+    typing_extensions unicodedata uuid warnings weakref
+    PIL accelerate cv2 diffusers einops huggingface_hub imageio matplotlib numpy packaging pandas
+    peft psutil safetensors scipy torch torchvision tqdm transformers xformers
+    """
+)
+"""Packages that may be imported, besides those of accelerators; what others do is not known."""
 EVALUATING = _names("exec eval compile __import__ globals locals breakpoint")
 """Builtin functions by which a script may do what its text does not say."""
 FORBIDDEN = _names(
-    "importlib ctypes ctypeslib marshal pickle runpy codeop unittest pkgutil bdb cffi"
+    """
+    importlib ctypes ctypeslib marshal pickle pickling runpy cffi f2py cpp_extension load_library
+    load_inline get_type_hints sympy dictConfig read_pickle hub package dynamic_modules_utils
+    """
 )
-"""Modules by which it may."""
+"""Modules and functions by which it may."""
+UNREAD = _names("torch.load torch.jit.load numpy.load pandas.eval pandas.query")
+"""Functions that run what they read."""
 INSIDE = frozenset({"sys", "builtins", "gc", "inspect", "types", "operator", "weakref", "__main__"})
 """Modules of which some is harmless, and that no other package is asked for."""
 HARMLESS = _names(
     """
-    sys.exit sys.argv sys.stdout sys.stderr sys.version sys.version_info sys.platform sys.path
+    sys.exit sys.argv sys.stdout sys.stderr sys.version sys.version_info sys.platform
     sys.executable sys.byteorder sys.maxsize gc.collect gc.disable gc.enable gc.freeze
     types.SimpleNamespace types.TracebackType types.ModuleType types.NoneType
-    operator.itemgetter operator.mul operator.add weakref.ref
+    inspect.signature operator.itemgetter operator.mul operator.add weakref.ref
     """
 )
 ATTRIBUTES = _names(
     """
     __dict__ __globals__ __code__ __closure__ __wrapped__ __subclasses__ __bases__ __base__
     __mro__ __builtins__ __getattribute__ __setattr__ __delattr__ __self__ __func__ __loader__
-    __spec__ __reduce__ __reduce_ex__ __setstate__ __init_subclass__ __defaults__ __kwdefaults__
-    f_back f_globals f_locals tb_frame gi_frame cr_frame ag_frame _modules _parameters _buffers
+    __path__ __spec__ __reduce__ __reduce_ex__ __setstate__ __init_subclass__ __defaults__
+    __kwdefaults__ f_back f_globals f_locals tb_frame gi_frame cr_frame ag_frame _modules _parameters _buffers
     """
 )
 """Attributes that lead to what is behind a value."""
@@ -143,7 +162,15 @@ def is_forbidden(path: str) -> bool:
     first, *rest = path.split(".")
     if first in EVALUATING or FORBIDDEN.intersection([first, *rest]) or INSIDE.intersection(rest):
         return True
+    if path in UNREAD:
+        return True
     return first in INSIDE and bool(rest) and f"{first}.{rest[0]}" not in HARMLESS
+
+
+def is_imported(path: str, known: Known) -> bool:
+    """Whether a package may be imported."""
+    root = path.split(".")[0]
+    return root in IMPORTED or root in known.packages
 
 
 def may_be_given_parts(path: str, known: Known) -> bool:

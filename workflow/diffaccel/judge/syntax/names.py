@@ -5,7 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 
-from diffaccel.judge.syntax.known import ANY_PART, ATTRIBUTES, NUMBERS, PIPE, is_forbidden
+from diffaccel.judge.syntax.known import (
+    ANY_PART,
+    ATTRIBUTES,
+    NUMBERS,
+    PIPE,
+    is_forbidden,
+    is_imported,
+)
 from diffaccel.judge.syntax.pipelines import plain
 from diffaccel.judge.syntax.values import (
     OWN,
@@ -44,6 +51,9 @@ class Names(Writes):
         places = [*own.posonlyargs, *own.args]
         pairs = [*zip(places[len(places) - len(own.defaults) :], own.defaults, strict=True)]
         pairs += [(a, d) for a, d in zip(own.kwonlyargs, own.kw_defaults, strict=True) if d]
+        for each in (*places, *own.kwonlyargs):
+            if each.annotation is not None:
+                self._value(each.annotation, frame)
         defaults = {argument.arg: self._value(default, frame) for argument, default in pairs}
         return Function(node, frame.scope, defaults)
 
@@ -64,6 +74,11 @@ class Names(Writes):
         self._check_path(name)
         return Thing(name)
 
+    def _check_import(self, path: str) -> None:
+        if not is_imported(path, self._known):
+            self._refuse(f"imports {path}: what that does is not known")
+        self._check_path(path)
+
     def _check_path(self, path: str) -> None:
         if is_forbidden(path):
             self._refuse(f"uses {path}, which does what a text does not say")
@@ -73,6 +88,7 @@ class Names(Writes):
 
     def _assign(self, target: ast.expr, value: Value, frame: Frame) -> None:
         self._charge(1)
+        self._line = target.lineno
         if isinstance(target, ast.Name):
             self._bind(target.id, value, frame)
         elif isinstance(target, ast.Starred):

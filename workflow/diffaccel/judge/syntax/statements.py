@@ -16,6 +16,7 @@ from diffaccel.judge.syntax.values import (
     Const,
     Instance,
     Suspended,
+    Thing,
     Value,
     computed,
     either,
@@ -76,12 +77,12 @@ class Statements(Expressions):
     def _do_import(self, node: ast.Import, frame: Frame) -> None:
         for alias in node.names:
             path = alias.name if alias.asname else alias.name.split(".")[0]
-            self._check_path(alias.name)
+            self._check_import(alias.name)
             self._bind(alias.asname or path, imported(path), frame)
 
     def _do_importfrom(self, node: ast.ImportFrom, frame: Frame) -> None:
         for alias in node.names:
-            self._check_path(f"{node.module}.{alias.name}")
+            self._check_import(f"{node.module}.{alias.name}")
             whole = UNKNOWN if node.level else imported(f"{node.module}.{alias.name}")
             if alias.name != "*":
                 self._bind(alias.asname or alias.name, whole, frame)
@@ -89,7 +90,9 @@ class Statements(Expressions):
     def _do_functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef, frame: Frame) -> None:
         made: Value = self._function(node, frame)
         for each in reversed(node.decorator_list):
-            made = self._call(self._value(each, frame), Arguments((made,)))
+            decorator = self._value(each, frame)
+            if not isinstance(decorator, Thing):  # others give the function, or one like it
+                made = self._call(decorator, Arguments((made,)))
         self._bind(node.name, made, frame)
 
     _do_asyncfunctiondef = _do_functiondef
@@ -118,6 +121,8 @@ class Statements(Expressions):
                 for target in targets:
                     if isinstance(target, ast.Name):
                         self._state[("attribute", made.number, target.id)] = value
+                    else:
+                        self._assign(target, value, frame)
             elif not isinstance(each, ast.Pass):
                 self._statement(each, frame)
         self._bind(node.name, made, frame)
@@ -135,6 +140,7 @@ class Statements(Expressions):
             self._assign(target, value, frame)
 
     def _do_annassign(self, node: ast.AnnAssign, frame: Frame) -> None:
+        self._value(node.annotation, frame)
         if node.value is not None:
             self._assign(node.target, self._value(node.value, frame), frame)
 

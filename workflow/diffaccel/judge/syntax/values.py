@@ -185,9 +185,19 @@ class Arguments:
         return Arguments(tuple(map(loosened, self.positional)), named, self.open)
 
 
-def loosened(value: Value) -> Value:
-    """What a value may be another time: of constants and what holds them that is not known."""
-    if isinstance(value, Const | Items | Table | Either) and not own_code([value]):
+def loosened(value: Value, before: Value | None = None) -> Value:
+    """What a value may be another time: of constants, and of what holds them, that is not known.
+
+    Args:
+        before: what it was; what it has of that still, it has another time, too.
+    """
+    if value == before or own_code([value]):
+        return value
+    if isinstance(value, Table) and isinstance(before, Table):
+        known = dict(before.items)
+        items = {key: loosened(each, known.get(key, each)) for key, each in value.items}
+        return updated(Table(()), items)
+    if isinstance(value, Const | Items | Table | Either):
         return Thing("", about_of([value]))
     return value
 

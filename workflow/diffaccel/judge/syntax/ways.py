@@ -88,7 +88,7 @@ class Ways:
         """Has what has changed since, and may change again, be unknown; whether there is any."""
         self._charge(1 + len(before) // 10)
         changed = {
-            key: loosened(value)
+            key: loosened(value, before.get(key))
             for key, value in self._state.items()
             if key[0] in ("name", "attribute") and before.get(key) is not value
         }
