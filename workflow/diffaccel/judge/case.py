@@ -13,7 +13,7 @@ from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, read_json, to_json
 from diffaccel.judge import sandbox
 from diffaccel.judge.links import with_links
-from diffaccel.judge.records import JudgeOptions
+from diffaccel.judge.records import RULES, JudgeOptions
 from diffaccel.judge.sandbox import Limits, Room
 from diffaccel.judge.static import THROUGH, Wanted
 from diffaccel.models import FAMILIES, content_hash, identity
@@ -105,6 +105,7 @@ class Case:
         """Of all that judgements depend on, besides scripts and tasks and chance."""
         return digest(
             [
+                RULES,
                 to_json(self.setup),
                 identity(self.spec),
                 content_hash(self.spec.scorer),

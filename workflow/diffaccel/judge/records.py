@@ -13,6 +13,9 @@ Outcome = Literal["passed", "static", "absolute", "relative", "undecided", "skip
 whether it is as fast as was asked, or the machine failed; or not judged; or its prompt was not
 understood."""
 
+RULES = 2
+"""Number of the rules that are judged by: what was judged by others is judged anew."""
+
 
 @dataclass(frozen=True)
 class JudgeOptions:

@@ -151,7 +151,8 @@ ATTRIBUTES = _names(
     __dict__ __globals__ __code__ __closure__ __wrapped__ __subclasses__ __bases__ __base__
     __mro__ __builtins__ __getattribute__ __setattr__ __delattr__ __self__ __func__ __loader__
     __path__ __spec__ __reduce__ __reduce_ex__ __setstate__ __init_subclass__ __defaults__
-    __kwdefaults__ f_back f_globals f_locals tb_frame gi_frame cr_frame ag_frame _modules _parameters _buffers
+    __kwdefaults__ f_back f_globals f_locals tb_frame gi_frame cr_frame ag_frame
+    _modules _parameters _buffers
     """
 )
 """Attributes that lead to what is behind a value."""
