@@ -18,7 +18,8 @@ from diffaccel import (
 )
 from diffaccel.config import load
 from diffaccel.errors import InputError
-from diffaccel.jsonio import to_json
+from diffaccel.jsonio import to_json, write_record
+from diffaccel.judge.records import Judged
 from diffaccel.judge.table import write_pass_rates
 from diffaccel.plan import Experiment
 from diffaccel.report import calm_terminal, show_failures, show_summary
@@ -52,6 +53,9 @@ TIMED_GPUS = 1 if ON_GPU else 0
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
+JUDGEMENTS = [f"{R}/judge/{setup}.json" for setup in JUDGED]
+if EXPERIMENT.given.unparsed:
+    JUDGEMENTS.append(f"{R}/judge/unparsed.json")
 
 
 def note_run(log):
@@ -137,8 +141,12 @@ def get_judged_scripts(wildcards):
     return EXPERIMENT.scripts(wildcards.setup)
 
 
+def get_unparsed(wildcards):
+    return json.dumps([[each.id, each.sentence] for each in EXPERIMENT.given.unparsed])
+
+
 def get_pass_rates():
-    return [f"{R}/judge/pass_rates.csv"] if JUDGED else []
+    return [f"{R}/judge/pass_rates.csv"] if JUDGEMENTS else []
 
 
 def get_baseline(wildcards):

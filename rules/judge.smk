@@ -2,6 +2,7 @@
 # job, beside its plain pipeline. What was judged is kept in the journal, so that a script that did not
 # change is not judged once more. They are not trusted, and run in a sandbox: docs/judge.md.
 localrules:
+    unparsed,
     judge,
 
 
@@ -30,9 +31,22 @@ rule verdicts:
         " --journal {params.journal:q} --out {output:q} --log {log:q}"
 
 
+rule unparsed:
+    output:
+        f"{R}/judge/unparsed.json",
+    log:
+        f"{R}/logs/judge/unparsed.log",
+    params:
+        asked=get_unparsed,
+    message:
+        "scripts whose prompts were not understood"
+    run:
+        write_record(Path(output[0]), Judged(None, EXPERIMENT.given.unparsed))
+
+
 rule judge:
     input:
-        expand(f"{R}/judge/{{setup}}.json", setup=JUDGED),
+        JUDGEMENTS,
     output:
         f"{R}/judge/pass_rates.csv",
     log:

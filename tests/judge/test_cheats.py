@@ -1,6 +1,7 @@
 """Scripts that want to pass by other means than what was asked: each fails in the stage that it
 should. They and the plain pipeline are toys that draw coloured noise, without torch; sandbox, clock
-and stages are the real ones.
+and stages are the real ones. Those in `cheats/pipelines` are written for a real one, and are told
+by what they read; what is seen while they run is in `test_witness`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from diffaccel.grid import Setup
 from diffaccel.judge.case import Case
+from diffaccel.judge.drawn import Drawn
 from diffaccel.judge.judging import Court
 from diffaccel.judge.records import Asked, Judgement, JudgeOptions
+from diffaccel.judge.static import examine
 from diffaccel.metrics import SCORE
 from diffaccel.metrics.base import Images
 from diffaccel.models import known_models
@@ -28,6 +32,7 @@ from diffaccel.tasks import Request, sentence
 pytestmark = pytest.mark.timing
 HERE = Path(__file__).parent
 CHEATS = sorted((HERE / "cheats").glob("*.py"))
+PIPELINES = sorted((HERE / "cheats/pipelines").glob("*.py"))
 SETUP = Setup("mini-SD1.5", "DDIM", 8)
 WORDS = [f"{colour} {shape}" for colour in ["red", "green", "blue"] for shape in "ab"]
 SPEC = replace(
@@ -41,6 +46,9 @@ class Toy(Case):
 
     def plain(self) -> str:
         return source(HERE / "cheats/too_slow.py").decode()
+
+    def watched(self, device: str) -> None:
+        """There is no pipeline to watch."""
 
 
 def source(path: Path) -> bytes:
@@ -85,3 +93,44 @@ def test_no_cheat_passes(path: Path, court: Court) -> None:
     said = outcome(court, path, Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02))
     assert re.search(becomes, f"{said.outcome}: {said.reason}".removesuffix(": ")), (tries, said)
     assert (said.outcome == "passed") is (path.stem == "honest")
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "off", "seconds", "idle"),
+    [
+        (("deepcache",), 0, 1.0, True),
+        (("deepcache",), 1, 1.01, True),
+        (("deepcache",), 0, 0.5, False),
+        (("deepcache",), 9, 1.0, False),
+        ((), 0, 1.0, False),
+    ],
+)
+def test_an_accelerator_that_changes_nothing_is_none(
+    accelerators: tuple[str, ...], off: int, seconds: float, idle: bool, court: Court
+) -> None:
+    """However little was asked of it: the same images, no faster."""
+    toy: dict[str, Any] = {}
+    exec((HERE / "toy.py").read_text(encoding="utf-8"), toy)
+    words = [word for word in WORDS for _ in range(2)]
+    images = np.stack([toy["draw"](word, seed, 0) for seed, word in enumerate(words)])
+    pairs = [(1.0, seconds * noise) for noise in (0.99, 1.01, 1.0, 0.98, 1.02, 1.0)]
+    drawn = Drawn(words, [images + np.uint8(off)], [images], pairs, [1.0])
+    asked = Asked("a", sentence(Request("mini-SD1.5", "DDIM", 8, accelerators)))
+    said = court._measured(court.begin(asked, b""), drawn)
+    assert ("no other images, and no faster" in court._misses(said, drawn)) is idle
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_no_cheat_reads_as_if_it_were_honest(path: Path) -> None:
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    tries, _, becomes = told.partition("\n\nBecomes: ")
+    case = Case(SETUP, known_models()["mini-SD1.5"], MeasureOptions(), JudgeOptions(), 0.02, "cpu")
+    request = Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02)
+    found = examine(path.read_bytes(), case.wanted(request))
+    wrong = "; ".join(f"static: {name}: {text}" for name, text in found.items() if text)
+    assert re.search(becomes, wrong), (tries, found)
+    assert (wrong == "") is path.stem.startswith("honest")
+
+
+def test_there_are_enough() -> None:
+    assert len(PIPELINES) >= 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from diffaccel.jsonio import write_record
 from diffaccel.judge import judging, sandbox
 from diffaccel.judge.asked import given, read_asked
 from diffaccel.judge.case import Case, room
-from diffaccel.judge.drawn import Drawn, share_of_own
+from diffaccel.judge.drawn import Drawn, count_own, seeds_matter
 from diffaccel.judge.judging import read_script
 from diffaccel.judge.records import Asked, Judged, Judgement, JudgeOptions
 from diffaccel.judge.table import as_text, pass_rates, write_pass_rates
@@ -106,7 +106,7 @@ def test_each_script_fails_in_the_stage_that_it_should(sandboxed: str, tmp_path:
     assert good.own is not None and good.own > 0.7
     assert good.timing is not None and len(good.timing.baseline) == 2
     assert good.scores["psnr"] > 20
-    assert re.search("seed|CLIP score", found["broken"].reason), "noise is near its own by chance"
+    assert found["broken"].reason.startswith("2 of 2 images are none that a call of the pipeline")
     assert found["other-scheduler"].checks["scheduler"]
     assert found["no-accelerator"].checks["accelerators"]
 
@@ -190,6 +190,34 @@ def test_prompts_with_scripts_are_judged(lines: bool, tmp_path: Path) -> None:
     assert found.absent == ["1"]
 
 
+@pytest.mark.parametrize("text", ["{}\n{}\r\n\n", "\ufeff{}\n{}", "\ufeff[{},{}]"])
+def test_prompts_as_editors_write_them(text: str, tmp_path: Path) -> None:
+    """With a byte order mark, with other line ends, and with U+2028 within a sentence."""
+    words = sentence(request()) + "\u2028\x85"
+    rows = [json.dumps({"prompt_id": n, "prompt_context": words}, ensure_ascii=False) for n in "12"]
+    path = tmp_path / "prompts"
+    path.write_bytes(
+        text.replace("{}", "%s").replace("%s", rows[0], 1).replace("%s", rows[1]).encode()
+    )
+    assert read_asked(path) == [Asked(n, words) for n in "12"]
+
+
+def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> None:
+    rows = [
+        {"prompt_id": "1", "prompt_context": "Draw me a sheep"},
+        {"prompt_id": "2", "prompt_context": sentence(request())},
+    ]
+    path = write_prompts(tmp_path / "prompts", *rows)
+    for name in "12":
+        (tmp_path / f"{name}.py").write_text("")
+    found = given(path, tmp_path, [SETUP.model])
+    assert list(found.setups) == [SETUP]
+    (said,) = found.unparsed
+    assert (said.id, said.outcome, said.sentence) == ("1", "unparsed", "Draw me a sheep")
+    assert "Generate a" in said.reason, "what a task looks like"
+    assert pass_rates([said])["judged"].tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -244,9 +272,24 @@ def test_images_of_their_own_seeds() -> None:
     rng = np.random.default_rng(0)
     references = rng.integers(0, 256, (8, 4, 4, 3)).astype(np.uint8)
     near = np.clip(references.astype(int) + rng.integers(-9, 9, references.shape), 0, 255)
-    assert share_of_own(near.astype(np.uint8), references) == 1.0
-    assert share_of_own(np.repeat(references[::2], 2, axis=0), references) == 0.5
-    assert share_of_own(references[np.arange(8) ^ 1], references) == 0.0
+    assert count_own(near.astype(np.uint8), references) == (8, 8)
+    assert count_own(np.repeat(references[::2], 2, axis=0), references) == (4, 8)
+    assert count_own(references[np.arange(8) ^ 1], references) == (0, 8)
+
+
+@pytest.mark.parametrize("count", [4, 8, 16, 32, 64])
+def test_images_of_no_seed_pass_once_in_a_hundred(count: int) -> None:
+    """Whatever their number, where it is large enough to tell; images of their own seed pass."""
+    fewest = next((n for n in range(count + 1) if seeds_matter(n, count)), count)
+    by_chance = sum(math.comb(count, n) for n in range(fewest, count + 1)) / 2**count
+    assert by_chance <= max(0.01, 0.5**count)
+    assert seeds_matter(count, count)
+    rng = np.random.default_rng(1)
+    passed = 0
+    for _ in range(400):
+        images, references = rng.integers(0, 256, (2, 16, 2, 2, 3)).astype(np.uint8)
+        passed += seeds_matter(*count_own(images, references))
+    assert passed <= 8
 
 
 def test_slowing_the_plain_pipeline_down_gains_nothing() -> None:

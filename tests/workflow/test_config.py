@@ -110,6 +110,11 @@ def test_the_shipped_file_holds_the_defaults() -> None:
     assert set(shipped) == set(type(load({})).model_fields)
 
 
+@pytest.mark.parametrize("section", ["measure", "search", "verify", "speed", "judge"])
+def test_a_key_with_nothing_behind_it_says_nothing(section: str) -> None:
+    assert load({section: None}) == load({})
+
+
 def test_own_models_take_the_rest_from_their_family() -> None:
     config = load({"models": [{"name": "mine", "family": "SD1.5", "source": "/m", "height": 640}]})
     spec = model_spec(config.models[0])

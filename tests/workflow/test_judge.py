@@ -4,6 +4,8 @@ before any of them runs; judging what runs is tested in tests/judge."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +49,24 @@ def test_judging(project: Project, sandboxed: None) -> None:
     assert outcomes(project) == dict.fromkeys("1234", "static")
     assert made.stat().st_mtime_ns > times[0]
     assert other.stat().st_mtime_ns == times[1]
+
+
+def test_one_prompt_that_is_not_understood_stops_no_other(
+    project: Project, sandboxed: None
+) -> None:
+    prepare(project, 1, 2)
+    rows = json.loads((project.folder / "prompts.json").read_text())
+    rows[1]["prompt_context"] = "Draw me a sheep"
+    (project.folder / "prompts.json").write_text(json.dumps(rows))
+    # As left behind by who has commented all keys out.
+    (project.folder / "config.yaml").open("a").write("judge:\n")
+    command = [sys.executable, "-m", "diffaccel", "judge", "gen_code", "--prompts", "prompts.json"]
+    made = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert outcomes(project) == {"1": "static", "2": "unparsed"}
+    assert "2: unparsed: " in made.stdout and "Draw me a sheep" in made.stdout
+    table = (project.results / "judge/pass_rates.csv").read_text().splitlines()
+    assert table[-1].startswith("all,2,1,"), "two are there, one is judged"
 
 
 def test_nothing_to_judge_is_said_at_once(project: Project) -> None:

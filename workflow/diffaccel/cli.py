@@ -166,9 +166,14 @@ def _judge(args: argparse.Namespace) -> None:
     if args.unsandboxed:
         judge["sandbox"] = False
     raw = config.read_raw(Path("config.yaml"))
-    experiment = plan.Experiment(config.load({**raw, "judge": {**raw.get("judge", {}), **judge}}))
+    experiment = plan.Experiment(
+        config.load({**raw, "judge": {**(raw.get("judge") or {}), **judge}})
+    )
     sandbox.how(experiment.config.judge.sandbox)
-    log.info("%d scripts to judge", sum(map(len, experiment.given.setups.values())))
+    given = experiment.given
+    log.info("%d scripts to judge", sum(map(len, given.setups.values())))
+    for each in given.unparsed:
+        log.warning("%s: its prompt is not understood: %s", each.id, each.reason)
     if not run.make(["judge", "--config", f"judge={json.dumps(judge)}", *args.arguments]):
         raise SystemExit(1)
     print(table.as_text(Path(experiment.config.results) / experiment.platform / "judge"))

@@ -174,6 +174,15 @@ class Config(_Strict):
     judge: JudgeEntry = JudgeEntry()
 
 
+SECTIONS: dict[str, type[BaseModel]] = {
+    "measure": MeasureEntry,
+    "search": SearchEntry,
+    "verify": VerifyEntry,
+    "speed": SpeedEntry,
+    "judge": JudgeEntry,
+}
+
+
 def load(raw: Mapping[str, Any]) -> Config:
     """The checked configuration.
 
@@ -181,8 +190,10 @@ def load(raw: Mapping[str, Any]) -> Config:
         ConfigError: a key is unknown, a value has a wrong type or is out of range, or a name is
             not known, or a model's prompts cannot be read. The message lists every mistake.
     """
+    # A key with nothing behind it says nothing.
+    given = {key: value for key, value in raw.items() if value is not None or key not in SECTIONS}
     try:
-        config = Config.model_validate(dict(raw))
+        config = Config.model_validate(given)
     except ValidationError as error:
         lines = list(dict.fromkeys(_explain(part) for part in error.errors()))
         raise ConfigError(_message(lines)) from None
@@ -231,15 +242,7 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _keys(path: Sequence[int | str]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "models": ModelEntry,
-        "measure": MeasureEntry,
-        "search": SearchEntry,
-        "verify": VerifyEntry,
-        "speed": SpeedEntry,
-        "judge": JudgeEntry,
-    }
-    section = sections[str(path[0])] if path else Config
+    section = ({"models": ModelEntry} | SECTIONS)[str(path[0])] if path else Config
     return list(section.model_fields)
 
 

@@ -17,6 +17,7 @@ from diffaccel.config import Config, judge_options, measure_options, model_spec,
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import to_json
 from diffaccel.judge.asked import Given, given
+from diffaccel.judge.records import RULES
 from diffaccel.models import known_models, local_files
 from diffaccel.records import MeasureOptions, ModelSpec, Task
 
@@ -213,6 +214,7 @@ class Experiment:
             "platform": self.platform,
             "asked": [to_json(asked) for asked in self.given.setups[setup]],
             "scripts": self.config.judge.scripts,
+            "rules": RULES,
         }
 
     def rival(self, setup: Setup) -> Cell | None:

@@ -123,11 +123,17 @@ class Way:
         calls: all of these, with the pipeline or what was made from it, before it draws.
         undone: what takes it off again.
         through: the method of the pipeline that draws then, in place of the pipeline itself.
+        told_by: path of the call that takes the parameters: the last of ``calls``, or ``pipe.`` and
+            ``through``; empty where they are not told by a call.
+        takes: parameters that it takes, in their order from the first argument or from the one
+            after the pipeline on, each with the value that it has where nothing is said.
     """
 
     calls: tuple[str, ...]
     undone: tuple[str, ...] = ()
     through: str = ""
+    told_by: str = ""
+    takes: tuple[tuple[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,9 @@ class Accelerator(ABC):
     """What counts as using it in a script that somebody wrote; any of them."""
     joins: ClassVar[tuple[str, ...]] = ()
     """Accelerators that this one applies itself, with their parameters, when both are present."""
+    writes: ClassVar[tuple[str, ...]] = ()
+    """What its lines in a script set on the pipeline (``name=``) and delete from it and its parts
+    (``del name``), for who reads scripts: what sets anything else is not known."""
     tolerance: ClassVar[float] = 0.0
     """How far a value of an image (0 to 1) may be, on one CPU, from the same setting's by the
     package's own usage or by the emitted source; 0.0: equal in every bit."""
@@ -191,6 +200,14 @@ class Accelerator(ABC):
         """Why a search on such a pipeline leaves these parameters out, or None: they cannot work
         there, or do exactly what milder ones do."""
         return None
+
+    def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
+        """Why these parameters change nothing in so many steps, or None."""
+        return None
+
+    def definitions(self) -> tuple[str, ...]:
+        """Source of all classes and functions that its lines may use in a script."""
+        return ()
 
     def phases(
         self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts

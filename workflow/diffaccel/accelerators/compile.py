@@ -63,6 +63,7 @@ class Compile(Accelerator):
         Way(calls=("pipe.unet.compile",)),
         Way(calls=("pipe.unet.compile_repeated_blocks",)),
     )
+    writes: ClassVar[tuple[str, ...]] = ("del forward",)
     # Fused kernels round elsewhere than the single ones.
     tolerance: ClassVar[float] = 0.02
 

@@ -78,9 +78,18 @@ class DeepCache(Accelerator):
                 "DeepCache.DeepCacheSDHelper.enable",
             ),
             undone=("DeepCache.DeepCacheSDHelper.disable",),
+            told_by="DeepCache.DeepCacheSDHelper.set_params",
+            takes=(("cache_interval", 1), ("cache_branch_id", 0)),
         ),
-        Way(calls=("tgate.TgateSDDeepCacheLoader",), undone=("pipe.deepcache.disable",)),
-        Way(calls=("tgate.TgateSDXLDeepCacheLoader",), undone=("pipe.deepcache.disable",)),
+        *(
+            Way(
+                calls=(loader,),
+                undone=("pipe.deepcache.disable",),
+                told_by=loader,
+                takes=(("cache_interval", 3), ("cache_branch_id", 0)),
+            )
+            for loader in ("tgate.TgateSDDeepCacheLoader", "tgate.TgateSDXLDeepCacheLoader")
+        ),
     )
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
@@ -106,6 +115,12 @@ class DeepCache(Accelerator):
                 f"cache_interval {params.cache_interval} is no other than {facts.steps}, the steps"
             )
         return _missing_branch(params.cache_branch_id, facts.block_layers)
+
+    def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
+        interval = own["cache_interval"]
+        if interval > 1:
+            return None
+        return f"cache_interval {interval} has every step run in full: changes nothing"
 
     def phases(
         self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts

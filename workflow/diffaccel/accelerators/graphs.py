@@ -62,6 +62,7 @@ class Graphs(Accelerator):
         Way(calls=("torch.cuda.CUDAGraph",)),
         Way(calls=("torch.cuda.make_graphed_callables",)),
     )
+    writes: ClassVar[tuple[str, ...]] = ("graphs=", "del forward", "del _compiled_call_impl")
 
     def __init__(self) -> None:
         # Recording takes as long as several calls; a setting that is put on again has it done.
@@ -128,9 +129,12 @@ class Graphs(Accelerator):
         known.move_to_end(key)
         return list(zip(modules, known[key], strict=True))
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def definitions(self) -> tuple[str, ...]:
         from diffaccel.accelerators._step_graphs import StepGraphs
 
+        return (inspect.getsource(StepGraphs),)
+
+    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
         modules = "pipe.unet, pipe.vae.decoder" if own["decoder"] else "pipe.unet"
         return Emitted(
             imports=(
@@ -138,7 +142,7 @@ class Graphs(Accelerator):
                 "from typing import Any",
                 "from collections.abc import Iterator",
             ),
-            definitions=(inspect.getsource(StepGraphs),),
+            definitions=self.definitions(),
             enter=(
                 'if not hasattr(pipe, "graphs"):  # recorded once, replayed from then on',
                 f"    pipe.graphs = [(module, StepGraphs()) for module in [{modules}]]",

@@ -76,11 +76,17 @@ class TGate(Accelerator):
     order: ClassVar[int] = 20
     Params: ClassVar[type] = Params
     ways: ClassVar[tuple[Way, ...]] = tuple(
-        Way(calls=(f"tgate.{prefix}{suffix}",), through="tgate")
+        Way(
+            calls=(f"tgate.{prefix}{suffix}",),
+            through="tgate",
+            told_by="pipe.tgate",
+            takes=(("gate_step", 10), ("sp_interval", 5), ("fi_interval", 1), ("warm_up", 2)),
+        )
         for prefix in LOADERS.values()
         for suffix in ("Loader", "DeepCacheLoader")
     )
     joins: ClassVar[tuple[str, ...]] = ("deepcache",)
+    writes: ClassVar[tuple[str, ...]] = ("del tgate", "del deepcache", "del forward", "del cache")
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         steps = facts.steps
@@ -137,13 +143,22 @@ class TGate(Accelerator):
         if params.gate_step > steps:
             return f"gate_step {params.gate_step} is above the {steps} steps; {steps} means no gate"
         reuses = params.reuses(steps)
-        if params.gate_step == steps and not reuses:
-            return f"gate_step {steps} and nothing to reuse: changes nothing in {steps} steps"
+        if reason := self.idle(own, steps):
+            return reason
         for name, least in (("sp_interval", 1), ("fi_interval", 1), ("warm_up", 0)):
             for value in range(least, getattr(params, name)):
                 if replace(params, **{name: value}).reuses(steps) == reuses:
                     return f"{name} {getattr(params, name)} does the same as {value}"
         return None
+
+    def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
+        params = Params(**own)  # type: ignore[arg-type]
+        early = [step for step in params.sp_reuses() if step < steps]
+        if params.gate_step < steps or early:
+            return None
+        return (
+            f"gate_step {params.gate_step} and nothing to reuse: changes nothing in {steps} steps"
+        )
 
     def phases(
         self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts

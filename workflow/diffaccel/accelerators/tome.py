@@ -88,7 +88,21 @@ class ToMe(Accelerator):
     order: ClassVar[int] = 30
     Params: ClassVar[type] = Params
     ways: ClassVar[tuple[Way, ...]] = (
-        Way(calls=("tomesd.apply_patch",), undone=("tomesd.remove_patch",)),
+        Way(
+            calls=("tomesd.apply_patch",),
+            undone=("tomesd.remove_patch",),
+            told_by="tomesd.apply_patch",
+            takes=(
+                ("ratio", 0.5),
+                ("max_downsample", 1),
+                ("sx", 2),
+                ("sy", 2),
+                ("use_rand", True),
+                ("merge_attn", True),
+                ("merge_crossattn", False),
+                ("merge_mlp", False),
+            ),
+        ),
     )
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
@@ -122,6 +136,13 @@ class ToMe(Accelerator):
         if max(params.sx, params.sy) > side:
             return f"sx {params.sx}, sy {params.sy} do not fit into {side} by {side} tokens"
         return None
+
+    def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
+        if own["ratio"] <= 0:
+            return f"ratio {own['ratio']} merges nothing"
+        if any(own[name] for name in ("merge_attn", "merge_crossattn", "merge_mlp")):
+            return None
+        return "merge_attn, merge_crossattn and merge_mlp are off: nothing is merged"
 
     def phases(
         self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts

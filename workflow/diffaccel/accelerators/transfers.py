@@ -48,6 +48,7 @@ class Transfers(Accelerator):
     ways: ClassVar[tuple[Way, ...]] = (
         Way(calls=("pipe.scheduler.set_timesteps=", "pipe.unet.forward=")),
     )
+    writes: ClassVar[tuple[str, ...]] = ("del set_timesteps", "del forward", "del postprocess")
 
     def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
         return (Axis("images", (False, True), (False, True)),)
@@ -74,6 +75,12 @@ class Transfers(Accelerator):
             pipe.image_processor = copy.copy(pipe.image_processor)
             pipe.image_processor.postprocess = _transfers.bytes_first(pipe.image_processor)
         return pipe
+
+    def definitions(self) -> tuple[str, ...]:
+        from diffaccel.accelerators import _transfers as lean
+
+        used = (lean.times_stay, lean.times_follow, lean.bytes_first)
+        return tuple(inspect.getsource(each) for each in used)
 
     def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
         from diffaccel.accelerators import _transfers

@@ -6,14 +6,15 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diffaccel import tasks
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
-from diffaccel.judge.records import Asked
+from diffaccel.judge.records import Asked, Judgement
+from diffaccel.measure import today
 
 
 def read_asked(path: Path) -> list[Asked]:
@@ -25,9 +26,11 @@ def read_asked(path: Path) -> list[Asked]:
         InputError: the file cannot be read, or has no such records.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         whole = text.lstrip().startswith("[")
-        rows = json.loads(text) if whole else [json.loads(row) for row in text.splitlines() if row]
+        # Not splitlines: a line of JSON may hold U+2028 and the like.
+        lines = [row for row in text.split("\n") if row.strip()]
+        rows = json.loads(text) if whole else [json.loads(row) for row in lines]
         found = [_asked(row) for row in rows]
     except OSError as error:
         raise InputError(
@@ -60,27 +63,47 @@ class Given:
     Args:
         setups: scripts' tasks by setup.
         absent: ids of prompts that have no script.
+        unparsed: what is said of scripts whose prompts are not understood.
     """
 
     setups: dict[Setup, list[Asked]]
     absent: list[str]
+    unparsed: list[Judgement] = field(default_factory=list)
 
 
 def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
     """What there is to judge.
 
     Raises:
-        InputError: a prompt of a script is not understood, or the folder has none.
+        InputError: the prompts cannot be read, or the folder has no script of any.
     """
     found: dict[Setup, list[Asked]] = defaultdict(list)
-    absent = []
+    absent, unparsed = [], []
     for asked in read_asked(prompts):
         if not os.path.lexists(scripts / f"{asked.id}.py"):
             absent.append(asked.id)
             continue
-        found[tasks.parse(asked.sentence, models).setup].append(asked)
-    if not found:
+        try:
+            found[tasks.parse(asked.sentence, models).setup].append(asked)
+        except tasks.TaskError as error:
+            unparsed.append(not_understood(asked, str(error)))
+    if not found and not unparsed:
         raise InputError(
             f"there is nothing to judge: {scripts} has no <prompt_id>.py of a prompt in {prompts}"
         )
-    return Given(dict(found), absent)
+    return Given(dict(found), absent, unparsed)
+
+
+def not_understood(asked: Asked, reason: str) -> Judgement:
+    """What is said of a script whose prompt is not understood."""
+    return Judgement(
+        id=asked.id,
+        category=0,
+        sentence=asked.sentence,
+        script="",
+        outcome="unparsed",
+        reason=reason,
+        ran_in="",
+        checks={},
+        date=today(),
+    )

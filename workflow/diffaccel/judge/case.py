@@ -12,9 +12,10 @@ from diffaccel import devices, sources, threads
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.jsonio import digest, read_json, to_json
 from diffaccel.judge import sandbox
-from diffaccel.judge.records import JudgeOptions
+from diffaccel.judge.links import with_links
+from diffaccel.judge.records import RULES, JudgeOptions
 from diffaccel.judge.sandbox import Limits, Room
-from diffaccel.judge.static import Wanted
+from diffaccel.judge.static import THROUGH, Wanted
 from diffaccel.models import FAMILIES, content_hash, identity
 from diffaccel.prompts import read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
@@ -22,6 +23,7 @@ from diffaccel.stages import code
 from diffaccel.tasks import Category, Request
 
 MOST_PROMPTS = 100_000
+BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,24 @@ class Case:
             own_scheduler=own_scheduler(self.spec.source),
             steps=self.setup.steps,
             accelerators=None if open_choice else frozenset(request.accelerators),
+            guided=self.spec.guidance_scale > 1,
         )
+
+    def watched(self, device: str) -> dict[str, Any] | None:
+        """What a `witness.Witness` sees to while a script draws.
+
+        Args:
+            device: torch's name of it.
+        """
+        dtype = benches.resolve_dtype(self.spec.dtype, device)
+        return {
+            "pipeline": self.family.pipeline_class,
+            "scheduler": scheduler_class(self.setup.scheduler),
+            "through": sorted(THROUGH),
+            "steps": self.setup.steps,
+            "guided": self.spec.guidance_scale > 1,
+            "bits": BITS[dtype],
+        }
 
     def plain(self) -> str:
         """The source of the plain pipeline's script."""
@@ -86,6 +105,7 @@ class Case:
         """Of all that judgements depend on, besides scripts and tasks and chance."""
         return digest(
             [
+                RULES,
                 to_json(self.setup),
                 identity(self.spec),
                 content_hash(self.spec.scorer),
@@ -116,7 +136,8 @@ def own_scheduler(source: str) -> str | None:
 
 
 def room(spec: ModelSpec, *, gpu: bool) -> Room:
-    """What a script of a model sees: the model, and nothing else of this machine's files."""
+    """What a script of a model sees: the model, with all that links in it lead to, and nothing else
+    of this machine's files."""
     readable: dict[str, Path] = {}
     environment: dict[str, str] = {}
     for source in (spec.source, spec.vae, spec.config):
@@ -135,4 +156,5 @@ def room(spec: ModelSpec, *, gpu: bool) -> Room:
         kept = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
         environment |= {name: os.environ[name] for name in kept if name in os.environ}
         environment[threads.GIVEN] = str(threads.of(spec.threads, gpu=True))
-    return Room(readable, gpu, environment, 0 if gpu else threads.of(spec.threads))
+    cores = 0 if gpu else threads.of(spec.threads)
+    return Room(with_links(readable), gpu, environment, cores)

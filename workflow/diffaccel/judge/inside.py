@@ -24,6 +24,10 @@ from typing import Any
 LONGEST_MESSAGE = 2000
 
 
+class NotAsked(Exception):
+    """What the script drew is not what was asked for."""
+
+
 def main() -> None:
     order = json.loads(sys.argv[1])
     limit(order["limits"])
@@ -34,13 +38,17 @@ def main() -> None:
     for each in (0, 1, 2):
         os.dup2(nothing, each)
     state: dict[str, Any] = {}
+    if order["wanted"] is not None:
+        # Not found there by its name, as a module would be.
+        state["witness"] = read("witness", order["witness"]).Witness(order["wanted"])
     while line := requests.readline():
         request = json.loads(line)
         nonce = bytes.fromhex(request["nonce"])
         try:
             answer = respond(request, order["script"], state)
         except BaseException as error:
-            text = f"{type(error).__name__}: {error}".encode(errors="replace")[:LONGEST_MESSAGE]
+            kind = "" if isinstance(error, NotAsked) else f"{type(error).__name__}: "
+            text = f"{kind}{error}".encode(errors="replace")[:LONGEST_MESSAGE]
             answer = b"E" + len(text).to_bytes(2, "big") + text
         send(answers, nonce + answer)
 
@@ -67,23 +75,31 @@ def become(user: int | None) -> None:
 
 def respond(request: dict[str, Any], script: str, state: dict[str, Any]) -> bytes:
     if request.get("load"):
-        state["module"] = load(script)
+        state["module"] = read("judged", script, known=True)
         state["pipe"] = state["module"].load_pipeline()
         quiet = getattr(state["pipe"], "set_progress_bar_config", None)
         if quiet is not None:
             quiet(disable=True)
         return b"R"
+    witness = state.get("witness")
+    if witness is not None:
+        witness.begin()
     images = list(state["module"].generate(state["pipe"], request["prompts"], request["seeds"]))
     if len(images) != len(request["prompts"]):
         raise ValueError(f"{len(images)} images for {len(request['prompts'])} prompts")
-    return b"I" + b"".join(pixels(image, request["size"]) for image in images)
+    made = [pixels(image, request["size"]) for image in images]
+    if witness is not None and (problem := witness.problem(made)):
+        raise NotAsked(problem)
+    return b"I" + b"".join(made)
 
 
-def load(script: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("judged", script)
+def read(name: str, path: str, *, known: bool = False) -> ModuleType:
+    """A file as a module, which an import finds where it is to be known."""
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["judged"] = module
+    if known:
+        sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -29,9 +29,10 @@ from diffaccel.journal import Journal
 from diffaccel.jsonio import digest
 from diffaccel.judge import sandbox
 from diffaccel.judge.case import Case, room
-from diffaccel.judge.drawn import SLOWED, Drawn, share_of_own
+from diffaccel.judge.drawn import SLOWED, Drawn, count_own, seeds_matter
+from diffaccel.judge.plain import Plain
 from diffaccel.judge.records import Asked, Judged, Judgement, Outcome
-from diffaccel.judge.sandbox import Failed, Room, Sandbox
+from diffaccel.judge.sandbox import Disturbed, Failed, Limits, Room, Sandbox
 from diffaccel.judge.static import examine
 from diffaccel.judge.syntax import LONGEST
 from diffaccel.measure import (
@@ -44,15 +45,12 @@ from diffaccel.measure import (
 )
 from diffaccel.metrics import METRICS, SCORE
 from diffaccel.metrics.base import Compute, Images
-from diffaccel.pairs import Goal, timing_of, want_more
+from diffaccel.pairs import TOLERANCE, Goal, timing_of, want_more
 from diffaccel.sequential import doubling
 from diffaccel.tasks import Category, Request
 
 log = logging.getLogger(__name__)
 
-OWN = 0.6
-"""Share of the images that must be nearer to their own seed's than to another's; it is a half for
-images that do not depend on the seed."""
 ALONE = 2
 """Calls of the plain pipeline that are timed while there is no other."""
 PATIENCE = 20.0
@@ -119,7 +117,6 @@ class Court:
         self._case, self._ran_in, self._stack = case, ran_in, stack
         # Of the operating system's randomness: no script can tell what comes.
         self._chance = random.SystemRandom()
-        self._plain: Sandbox | None = None
 
     def judge(self, asked: Asked, source: bytes) -> Judgement:
         """What is to be said of one script. Where that ends in an error of ours, the others go on.
@@ -172,12 +169,12 @@ class Court:
     def try_out(self, said: Judgement, source: bytes) -> Judgement:
         """The two stages in which it runs."""
         try:
-            drawn = self._draw(said, source)
-            if drawn.slowed() > SLOWED:
-                # By the script, or by chance: what is not the script's does not come twice.
-                drawn = self._draw(said, source)
+            drawn = self._drawn(said, source)
         except Failed as error:
             return replace(said, outcome="absolute", reason=str(error))
+        except Disturbed as error:
+            reason = f"{error}: no fault of the script's that can be told; judge it again"
+            return replace(said, outcome="undecided", reason=reason)
         said = self._measured(said, drawn)
         checks: list[tuple[Outcome, Callable[[Judgement, Drawn], str]]] = [
             ("absolute", self._looks_wrong),
@@ -210,23 +207,19 @@ class Court:
         return room(self._case.spec, gpu=self._device.name == "cuda")
 
     @contextlib.contextmanager
-    def _opened(self, source: bytes) -> Iterator[Sandbox]:
-        case = self._case
-        with Sandbox(source, self._room, case.limits, sandboxed=case.options.sandbox) as opened:
+    def _opened(self, source: bytes, limits: Limits) -> Iterator[Sandbox]:
+        sandboxed, wanted = self._case.options.sandbox, self._case.watched(self._device.name)
+        with Sandbox(source, self._room, limits, sandboxed=sandboxed, wanted=wanted) as opened:
             with self._device.shared():
                 opened.load()
             yield opened
 
-    def _reference(self) -> Sandbox:
-        """The plain pipeline, loaded and called once."""
-        if self._plain is None:
-            try:
-                source = self._case.plain().encode()
-                self._plain = self._stack.enter_context(self._opened(source))
-                self._call(self._plain, *self._batch())
-            except Failed as error:
-                raise MeasureError(f"the plain pipeline cannot be run: {error}") from None
-        return self._plain
+    @functools.cached_property
+    def _plain(self) -> Plain:
+        limits = replace(self._case.limits, floor=0.0)
+        made = Plain(lambda: self._opened(self._case.plain().encode(), limits), self._call)
+        self._stack.callback(made.close)
+        return made
 
     def _stream(self) -> Iterator[tuple[str, int]]:
         """Prompts and seeds that nobody knew before: each prompt twice, with two seeds."""
@@ -251,26 +244,44 @@ class Court:
         data, took = who.draw(prompts, seeds, size, seconds)
         return np.frombuffer(data, np.uint8).reshape(len(prompts), *size, 3), took
 
+    def _drawn(self, said: Judgement, source: bytes) -> Drawn:
+        """Draws, and once more where something else than the script may have gone wrong: what is
+        not the script's does not come twice.
+
+        Raises:
+            Failed: the script did something wrong.
+            Disturbed: something else did, twice.
+        """
+        try:
+            drawn = self._draw(said, source)
+            if drawn.slowed() <= SLOWED:
+                return drawn
+        except Disturbed as error:
+            log.warning("%s: %s; once more", said.id, error)
+        return self._draw(said, source)
+
     def _draw(self, said: Judgement, source: bytes) -> Drawn:
         """Draws and times rounds of the plain pipeline and the script in turn, until it is clear
         whether that is as fast as was asked.
 
         Raises:
             Failed: the script did something wrong.
+            Disturbed: the plain pipeline failed, or the machine.
         """
-        plain, stream, drawn = self._reference(), self._stream(), Drawn()
+        stream, drawn = self._stream(), Drawn()
+        self._plain.ready(*self._batch())
         # As long as the script is there, whatever it does, no other job is on the clock.
         with self._device.exclusive():
-            drawn.alone += self._time_alone(plain)
-            with self._opened(source) as script:
+            drawn.alone += self._time_alone()
+            with self._opened(source, self._case.limits) as script:
                 self._call(script, *self._batch())  # compiles, and fills caches
                 while self._wants_more(said, drawn):
-                    self._round(plain, script, drawn, *self._batch(stream))
-            drawn.alone += self._time_alone(plain)
+                    self._round(script, drawn, *self._batch(stream))
+            drawn.alone += self._time_alone()
         return drawn
 
-    def _time_alone(self, plain: Sandbox) -> list[float]:
-        return [self._call_plain(plain, *self._batch())[1] for _ in range(ALONE)]
+    def _time_alone(self) -> list[float]:
+        return [self._plain.draw(*self._batch())[1] for _ in range(ALONE)]
 
     def _goal(self, said: Judgement) -> Goal:
         """How fast the script must be."""
@@ -291,9 +302,7 @@ class Court:
             return True
         return goal.wants_more(drawn.fair_pairs())
 
-    def _round(
-        self, plain: Sandbox, script: Sandbox, drawn: Drawn, prompts: list[str], seeds: list[int]
-    ) -> None:
+    def _round(self, script: Sandbox, drawn: Drawn, prompts: list[str], seeds: list[int]) -> None:
         """One call of each with the same prompts and seeds; every other round goes backwards."""
         seconds = SLACK_SECONDS + PATIENCE * max(drawn.alone)
         made: dict[str, tuple[Images, float]] = {}
@@ -301,26 +310,17 @@ class Court:
             if who == "script":
                 made[who] = self._call(script, prompts, seeds, seconds)
             else:
-                made[who] = self._call_plain(plain, prompts, seeds)
+                made[who] = self._plain.draw(prompts, seeds)
         drawn.prompts += prompts
         drawn.references.append(made["plain"][0])
         drawn.images.append(made["script"][0])
         drawn.pairs.append((made["plain"][1], made["script"][1]))
 
-    def _call_plain(
-        self, plain: Sandbox, prompts: list[str], seeds: list[int]
-    ) -> tuple[Images, float]:
-        """A call of the plain pipeline, which worked until there was this script."""
-        try:
-            return self._call(plain, prompts, seeds)
-        except Failed as error:
-            self._plain = None  # a new one for the next script
-            raise Failed(f"the plain pipeline could not draw beside it: {error}") from None
-
     # Judging
 
     def _measured(self, said: Judgement, drawn: Drawn) -> Judgement:
         images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
+        own, known = count_own(images, references)
         with self._device.shared():
             scores = {
                 name: compute(images, drawn.prompts, references)
@@ -344,7 +344,7 @@ class Court:
             said,
             scores={name: float(np.mean(values)) for name, values in scores.items()},
             reference_score=float(np.mean(before)),
-            own=share_of_own(images, references),
+            own=own / known,
             speedup=timing.speedup,
             loss=loss_of(before, scores[SCORE]),
             loss_interval=loss_interval(before, scores[SCORE], self._case.measure.confidence),
@@ -356,14 +356,17 @@ class Court:
 
     def _looks_wrong(self, said: Judgement, drawn: Drawn) -> str:
         """What is wrong with the images by themselves, or nothing."""
-        blank = count_blank(np.concatenate(drawn.images))
-        if blank > count_blank(np.concatenate(drawn.references)):
+        images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
+        blank = count_blank(images)
+        if blank > count_blank(references):
             return f"{blank} of {said.prompts} images are blank"
-        if said.own is not None and said.own < OWN:
+        own, known = count_own(images, references)
+        if not seeds_matter(own, known):
             return (
-                f"only {said.own:.0%} of the images are nearer to the plain pipeline's of their "
-                f"own seed than to those of another, and {OWN:.0%} are needed: image i is to be "
-                "drawn from the noise of torch.Generator('cpu').manual_seed(seeds[i])"
+                f"only {own} of {known} images are nearer to the plain pipeline's of their own "
+                "seed than to its image of the same prompt and another seed, which chance alone "
+                "may do: image i is to be drawn from the noise of "
+                "torch.Generator('cpu').manual_seed(seeds[i])"
             )
         least = (said.reference_score or 0.0) * (1 - self._case.options.margin)
         if said.scores[SCORE] < least:
@@ -377,11 +380,24 @@ class Court:
         """What was asked for and is not reached, or nothing."""
         reached = self._goal(said).reached(drawn.fair_pairs())
         problems = [_speed(said)] if reached is False else []
+        if self._request(said.sentence).accelerators and self._is_idle(said, drawn):
+            problems.append(
+                f"no other images, and no faster than the plain pipeline ({said.speedup:.2f}x): "
+                "what is put on changes nothing"
+            )
         limit, interval = said.max_loss, said.loss_interval
         if limit is not None and interval is not None and interval[0] >= limit:
             low, high = interval
             problems.append(f"loss {said.loss:.4f} ({low:.4f} to {high:.4f}), asked below {limit}")
         return "; ".join(problems)
+
+    def _is_idle(self, said: Judgement, drawn: Drawn) -> bool:
+        """Whether it draws what the plain pipeline draws, and is neither clearly faster, nor by
+        more than is left to the clock."""
+        any_faster = 1 / (1 - TOLERANCE)
+        if not drawn.same_images() or (said.speedup or 0.0) > any_faster:
+            return False
+        return replace(self._goal(said), speedup=any_faster).reached(drawn.fair_pairs()) is not True
 
 
 def _speed(said: Judgement) -> str:

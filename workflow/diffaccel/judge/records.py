@@ -8,9 +8,13 @@ from typing import Literal
 from diffaccel.grid import Setup
 from diffaccel.records import Timing
 
-Outcome = Literal["passed", "static", "absolute", "relative", "undecided", "skipped"]
-"""Passed, or the stage in which a script failed, or too noisy a clock to tell whether it is as fast
-as was asked, or not judged."""
+Outcome = Literal["passed", "static", "absolute", "relative", "undecided", "skipped", "unparsed"]
+"""Passed, or the stage in which a script failed; or ``undecided``: the clock was too noisy to tell
+whether it is as fast as was asked, or the machine failed; or not judged; or its prompt was not
+understood."""
+
+RULES = 2
+"""Number of the rules that are judged by: what was judged by others is judged anew."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Judgement:
     """What is said of one script.
 
     Args:
-        category: of the task, 1 to 5.
+        category: of the task, 1 to 5; 0 where its sentence was not understood.
         script: hash of its source.
         outcome: see `Outcome`.
         reason: what is wrong, or why it was not judged.
@@ -93,7 +97,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judged:
-    """The judgements on all scripts of one setup: a file of its own."""
+    """The judgements on all scripts of one setup: a file of its own.
 
-    setup: Setup
+    Args:
+        setup: None for those whose prompts were not understood.
+    """
+
+    setup: Setup | None
     judgements: list[Judgement]

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel.errors import InputError
-from diffaccel.judge import inside, seccomp
+from diffaccel.judge import inside, seccomp, witness
 
-INSIDE = Path(inside.__file__)
+INSIDE, WITNESS = Path(inside.__file__), Path(witness.__file__)
 SCRATCH = "/scratch"
 """The only folder there that can be written to."""
 CODE = "/judged"
@@ -43,6 +43,9 @@ NONCE = 16
 WATCH_SECONDS = 0.1
 FLOOR = 0.04
 """Share of the machine's memory that is kept free: below it, judged code is ended."""
+BLAMED = 0.5
+"""Share of the memory that was free when it began that judged code must have for it to be to blame
+that there is no more."""
 GIB = 2**30
 
 
@@ -54,6 +57,10 @@ class Failed(Exception):
     """What the judged code did wrong, in words; they may quote it."""
 
 
+class Disturbed(Exception):
+    """What became of it through no fault of its own, in words."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What judged code may take.
@@ -63,7 +70,10 @@ class Limits:
         scratch: bytes of its scratch folder, which is memory, too.
         processes: at once, threads among them.
         load_seconds: for reading the script and loading its pipeline.
-        call_seconds: for one answer.
+        call_seconds: for one answer; with `load_seconds` the only limit of time, since the cores of
+            a machine and the number of calls multiply what a process spends of the processor's.
+        floor: share of the machine's memory below which it is ended; 0 for our own code, which goes
+            on while others take what they may.
     """
 
     memory: int = 16 * GIB
@@ -71,6 +81,7 @@ class Limits:
     processes: int = 1024
     load_seconds: float = 900.0
     call_seconds: float = 600.0
+    floor: float = FLOOR
 
     def of_process(self, *, gpu: bool) -> dict[str, int]:
         """What the kernel holds each process to. A GPU's driver reserves more addresses than there
@@ -81,7 +92,6 @@ class Limits:
             "RLIMIT_NOFILE": 4096,
             "RLIMIT_NPROC": self.processes,
             "RLIMIT_MEMLOCK": 64 * 2**20,
-            "RLIMIT_CPU": int(4 * self.load_seconds + 100 * self.call_seconds),
         }
         return limits if gpu else limits | {"RLIMIT_DATA": self.memory}
 
@@ -123,7 +133,7 @@ def how(sandboxed: bool) -> str:
     try:
         with Sandbox(b"def load_pipeline():\n    return None\n", Room(), Limits()) as tried:
             tried.load()
-    except (Failed, OSError) as error:
+    except (Failed, Disturbed, OSError) as error:
         raise SandboxError(f"bubblewrap does not work here: {error}. {advice}") from None
     if not Path("/proc/thread-self/children").exists():
         raise SandboxError(f"the kernel does not tell whose memory is whose. {advice}")
@@ -140,15 +150,23 @@ class Sandbox:
         room: what it sees.
         limits: what it may take.
         sandboxed: false runs it with this user's rights and the limits of each process alone.
+        wanted: what a `witness.Witness` sees to; None where there is no pipeline to watch.
     """
 
     def __init__(
-        self, source: bytes, room: Room, limits: Limits, *, sandboxed: bool = True
+        self,
+        source: bytes,
+        room: Room,
+        limits: Limits,
+        *,
+        sandboxed: bool = True,
+        wanted: Mapping[str, Any] | None = None,
     ) -> None:
-        self._source, self._room, self._limits = source, room, limits
+        self._source, self._room, self._limits, self._wanted = source, room, limits, wanted
         self._sandboxed = sandboxed
         self._stack = contextlib.ExitStack()
-        self._ended: str | None = None
+        self._ended: Failed | Disturbed | None = None
+        self._free = _memory()[0]
         self._over = threading.Event()
 
     def __enter__(self) -> Sandbox:
@@ -163,12 +181,14 @@ class Sandbox:
     def _start(self, stack: contextlib.ExitStack) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="judged-")))
         (folder / SCRIPT).write_bytes(self._source)
-        shutil.copyfile(INSIDE, folder / INSIDE.name)
+        for own in (INSIDE, WITNESS):
+            shutil.copyfile(own, folder / own.name)
         folder.chmod(0o755)
         if self._sandboxed:
-            command, handles = _confined(folder, self._room, self._limits, stack)
+            command, handles, place = *_confined(folder, self._room, self._limits, stack), CODE
         else:
-            command, handles = _unconfined(folder, self._room, self._limits), []
+            command, handles, place = [sys.executable], [], str(folder)
+        command += ["-I", f"{place}/{INSIDE.name}", json.dumps(self._order(place))]
         with _on_cores(self._room.threads):
             self._process = subprocess.Popen(
                 command,
@@ -191,6 +211,24 @@ class Sandbox:
         watcher.start()
         stack.callback(watcher.join)
         stack.callback(self._over.set)
+
+    def _order(self, place: str) -> dict[str, Any]:
+        """What the process is told.
+
+        Args:
+            place: folder that its files are in, there.
+        """
+        limits = self._limits.of_process(gpu=self._room.gpu)
+        if not self._sandboxed:  # this user has other processes, which would count
+            del limits["RLIMIT_NPROC"]
+        own_user = self._sandboxed and os.geteuid() == 0
+        return {
+            "script": f"{place}/{SCRIPT}",
+            "witness": f"{place}/{WITNESS.name}",
+            "wanted": self._wanted and dict(self._wanted),
+            "limits": limits,
+            "user": 2**30 + secrets.randbelow(2**30) if own_user else None,
+        }
 
     def load(self) -> None:
         """Reads the script and calls its ``load_pipeline``.
@@ -256,7 +294,7 @@ class Sandbox:
             except BlockingIOError:
                 continue
             except OSError:
-                raise Failed(self._reason()) from None
+                raise self._gone() from None
 
     def _read(self, size: int, deadline: float) -> bytearray:
         """Exactly so many bytes."""
@@ -269,7 +307,7 @@ class Sandbox:
             except BlockingIOError:
                 continue
             if not count:
-                raise Failed(self._reason())
+                raise self._gone()
             rest = rest[count:]
         return data
 
@@ -280,9 +318,9 @@ class Sandbox:
         if left <= 0 or not poll.poll(left * 1000):
             raise Failed("it took too long")
         if self._ended is not None:
-            raise Failed(self._ended)
+            raise self._ended
 
-    def _reason(self) -> str:
+    def _gone(self) -> Failed | Disturbed:
         """Why there is no one at the other end."""
         if self._ended is not None:
             return self._ended
@@ -291,19 +329,27 @@ class Sandbox:
         said = b""
         with contextlib.suppress(BlockingIOError):
             said = os.read(self._said, 500)
-        return f"it ended (status {status}){': ' if said else ''}{readable(said)}"
+        return Failed(f"it ended (status {status}){': ' if said else ''}{readable(said)}")
 
     def _watch(self) -> None:
         """Ends it where it takes too much memory."""
         while not self._over.wait(WATCH_SECONDS):
-            used, free = _resident(self._process.pid), _available()
+            used, (free, total) = _resident(self._process.pid), _memory()
             if used > self._limits.memory:
-                self._ended = f"it took more than {self._limits.memory / GIB:g} GiB of memory"
-            elif free < FLOOR:
-                self._ended = "it took nearly all of the machine's memory"
+                most = self._limits.memory / GIB
+                self._ended = Failed(f"it took more than {most:g} GiB of memory")
+            elif free < self._limits.floor * total:
+                self._ended = self._out_of_memory(used)
             if self._ended is not None:
                 self._kill()
                 return
+
+    def _out_of_memory(self, used: int) -> Failed | Disturbed:
+        if used >= BLAMED * self._free:
+            return Failed("it took nearly all of the machine's memory")
+        return Disturbed(
+            f"the machine had no memory left, of which the script had {used / GIB:.1f} GiB"
+        )
 
     def _kill(self) -> None:
         """Ends all of its processes: the first of the sandbox takes the others with it."""
@@ -336,15 +382,14 @@ def readable(text: bytes | bytearray) -> str:
 def _confined(
     folder: Path, room: Room, limits: Limits, stack: contextlib.ExitStack
 ) -> tuple[list[str], list[int]]:
-    """The command that runs a script in a sandbox, and the files that it reads while starting."""
+    """The command that runs Python in a sandbox, and the files that it reads while starting."""
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxError("there is no bubblewrap (bwrap) on this machine")
     command = [program, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session"]
     command += ["--hostname", "judged"]
-    root = os.geteuid() == 0
-    if root:  # who becomes a user of its own before the script is read
+    if os.geteuid() == 0:  # who becomes a user of its own before the script is read
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
@@ -356,20 +401,7 @@ def _confined(
         rules = stack.enter_context((folder / "rules").open("rb"))
         handles.append(rules.fileno())
         command += ["--seccomp", str(rules.fileno())]
-    order = {
-        "script": f"{CODE}/{SCRIPT}",
-        "limits": limits.of_process(gpu=room.gpu),
-        "user": 2**30 + secrets.randbelow(2**30) if root else None,
-    }
-    command += ["--chdir", CODE, "--", sys.executable, "-I", f"{CODE}/{INSIDE.name}"]
-    return [*command, json.dumps(order)], handles
-
-
-def _unconfined(folder: Path, room: Room, limits: Limits) -> list[str]:
-    # This user has other processes, which would count.
-    own = {k: v for k, v in limits.of_process(gpu=room.gpu).items() if k != "RLIMIT_NPROC"}
-    order = {"script": str(folder / SCRIPT), "limits": own, "user": None}
-    return [sys.executable, "-I", str(folder / INSIDE.name), json.dumps(order)]
+    return [*command, "--chdir", CODE, "--", sys.executable], handles
 
 
 def _mounts(folder: Path, room: Room, limits: Limits) -> list[str]:
@@ -385,7 +417,7 @@ def _mounts(folder: Path, room: Room, limits: Limits) -> list[str]:
     for name in (*DETAILS, *_python()):
         if Path(name).exists():
             binds[name] = Path(name)
-    binds |= {f"{CODE}/{name}": folder / name for name in (SCRIPT, INSIDE.name)}
+    binds |= {f"{CODE}/{name}": folder / name for name in (SCRIPT, INSIDE.name, WITNESS.name)}
     binds |= room.readable
     mounts += ["--dev", "/dev"]
     devices = [each for glob in NVIDIA for each in Path("/").glob(glob[1:])] if room.gpu else []
@@ -477,10 +509,10 @@ def _resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _available() -> float:
-    """Share of the machine's memory that is free."""
+def _memory() -> tuple[int, int]:
+    """Bytes of this machine's memory that are free, and all of them."""
     values = {}
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
-        values[name] = int(rest.split()[0])
-    return values["MemAvailable"] / values["MemTotal"]
+        values[name] = int(rest.split()[0]) * 1024
+    return values["MemAvailable"], values["MemTotal"]

@@ -39,7 +39,7 @@ def pass_rates(judgements: Sequence[Judgement], absent: int = 0) -> pd.DataFrame
 
 
 def _rates(judgements: Sequence[Judgement]) -> dict[str, Any]:
-    judged = [each for each in judgements if each.outcome != "skipped"]
+    judged = [each for each in judgements if each.outcome in PASSED]
     row: dict[str, Any] = {"scripts": len(judgements), "judged": len(judged)}
     for number, stage in enumerate(STAGES):
         row[stage] = _mean([float(PASSED[each.outcome] > number) for each in judged])

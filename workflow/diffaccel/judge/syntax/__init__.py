@@ -14,14 +14,22 @@ from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
+from diffaccel.judge.syntax.known import Known
 from diffaccel.judge.syntax.pipelines import GENERAL, Drawing, plain
 from diffaccel.judge.syntax.statements import Statements
-from diffaccel.judge.syntax.values import UNKNOWN, Arguments, Function, Value, options
-from diffaccel.judge.syntax.ways import Frame, Stops, UnreadableError
+from diffaccel.judge.syntax.values import (
+    UNKNOWN,
+    Arguments,
+    Function,
+    UnreadableError,
+    Value,
+    options,
+)
+from diffaccel.judge.syntax.ways import Frame, Stops
 
-__all__ = ["GENERAL", "LONGEST", "Drawing", "Script", "UnreadableError", "plain"]
+__all__ = ["GENERAL", "LONGEST", "Drawing", "Known", "Script", "UnreadableError", "plain"]
 
 LONGEST = 200_000
 """Bytes of source that are read."""
@@ -32,32 +40,39 @@ class Script(Statements):
 
     Args:
         source: as in the file.
-        undone_by: path of a call -> paths of calls that it undoes.
-        draws: names of methods of a pipeline that draw as calling it does.
+        known: what accelerators say of themselves.
 
     Raises:
         UnreadableError: it is not Python, or there is too much of it.
     """
 
-    def __init__(
-        self, source: bytes, undone_by: Mapping[str, Collection[str]], draws: Collection[str]
-    ) -> None:
-        super().__init__(undone_by, draws)
+    def __init__(self, source: bytes, known: Known) -> None:
+        super().__init__(known)
         self.ends = False
         """Whether reading the module raises or exits."""
-        tree = _parse(source)
+        self._tree = _parse(source)
         with self._bounded():
-            self.ends = not self._block(tree.body, Frame(0))
+            self.ends = not self._block(self._tree.body, Frame(0))
 
     def function(self, name: str) -> Function | None:
         """A function at the top of the module."""
         found = self._state.get(("name", 0, name), UNKNOWN)
         return next((each for each in options(found) if isinstance(each, Function)), None)
 
-    def call(self, function: Function, arguments: Sequence[Value]) -> Value | None:
-        """Follows a function; gives what it returns, or None where it only raises or exits."""
+    def call(
+        self, function: Function, arguments: Sequence[Value], *, often: bool = False
+    ) -> Value | None:
+        """Follows a function; gives what it returns, or None where it only raises or exits.
+
+        Args:
+            often: it is called more than once.
+        """
+        before, given = dict(self._state), Arguments(tuple(arguments))
         with self._bounded(), contextlib.suppress(Stops):
-            return self._call(function, Arguments(tuple(arguments)))
+            found = self._call(function, given)
+            if often and self._loosen(before):
+                self._call(function, given)
+            return found
         return None
 
 

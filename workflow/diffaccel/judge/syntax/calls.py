@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 
+from diffaccel.judge.syntax.known import LOADERS, MAKES, PIPE, Known
 from diffaccel.judge.syntax.names import Names
-from diffaccel.judge.syntax.pipelines import LOADERS, PIPE, PIPELINES
+from diffaccel.judge.syntax.pipelines import PIPELINES
 from diffaccel.judge.syntax.values import (
     UNKNOWN,
     Arguments,
@@ -23,11 +24,13 @@ from diffaccel.judge.syntax.values import (
     Suspended,
     Table,
     Thing,
+    UnreadableError,
     Value,
     about_of,
     after_update,
     either,
     items_of,
+    own_code,
     row,
     text_of,
     updated,
@@ -42,13 +45,16 @@ ENDS = ("sys.exit", "os._exit", "os.abort", "exit", "quit")
 class Calls(Names):
     """Calls of whatever can be called."""
 
-    def __init__(self, undone_by: Mapping[str, Collection[str]], draws: Collection[str]) -> None:
-        super().__init__(undone_by, draws)
-        self._active: list[ast.AST] = []
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
         self._generators: dict[ast.AST, bool] = {}
+        self._trying: set[int] = set()
 
     def _of_call(self, node: ast.Call, frame: Frame) -> Value:
-        function = self._value(node.func, frame)
+        if isinstance(node.func, ast.Name):
+            function = self._look_up(node.func.id, frame)
+        else:
+            function = self._value(node.func, frame)
         arguments = self._arguments(node, frame)
         self._line = node.lineno
         if isinstance(function, Thing) and isinstance(node.func, ast.Attribute):
@@ -97,25 +103,38 @@ class Calls(Names):
             return self._call(function.function, whole)
         if isinstance(function, Class):
             made = Instance(function, self._number())
+            for name in function.unseen:  # whoever has it may call these without their names
+                self._hand_over([self._attribute(made, name)])
             if "__init__" in function.methods:
                 self._call(self._attribute(made, "__init__"), arguments)
             return made
         if isinstance(function, Instance):
             return self._call(self._attribute(function, "__call__"), arguments)
         if isinstance(function, Pipeline):
+            self._hand_over(arguments.all())
             return self._draw(function, "", arguments)
         if isinstance(function, Thing):
             return self._call_thing(function, arguments)
+        self._hand_over(arguments.all())
         return UNKNOWN
 
     def _call_thing(self, function: Thing, arguments: Arguments) -> Value:
         path, given = function.path, arguments.all()
         if path in ENDS:
             raise Stops
-        about = function.about | about_of(given)
-        self._note(path, about)
         head, _, last = path.rpartition(".")
-        if head == PIPE:
+        draws = last == "__call__" or last in self._known.draws
+        about = function.about | about_of(given)
+        if head == PIPE and draws:
+            self._note(path, about, arguments)
+            return self._call_method(function, last, arguments)
+        first = arguments.positional[0] if arguments.positional else None
+        if last == "__call__" and isinstance(first, Pipeline):  # of its class
+            rest = Arguments(arguments.positional[1:], arguments.named, arguments.open)
+            return self._draw(first, "", rest)
+        self._check_call(function, arguments)
+        self._note(path, about, arguments)
+        if head == PIPE and function.about:
             return self._call_method(function, last, arguments)
         if last in LOADERS and head.startswith("diffusers.") and head.endswith(PIPELINES):
             return self._load(head.removeprefix("diffusers."), arguments)
@@ -124,27 +143,31 @@ class Calls(Names):
             found: Value = special(arguments)
             return found
         functions = [each for each in given if isinstance(each, Function | Partial)]
+        self._hand_over(given)
         if len(given) == len(functions) == 1:  # as a decorator does
             return given[0]
-        self._hand_over(given)
         made = Thing(path, about)
         # What is made of a pipeline may be the pipeline itself: T-Gate's loaders give it back.
         pipelines = [each for each in arguments.positional if isinstance(each, Pipeline)]
-        return either([made, *pipelines[:1]])
+        helper = any(each.startswith(f"{path}.") for each in self._known.calls)
+        return made if helper else either([made, *pipelines[:1]])
 
     def _call_method(self, method: Thing, name: str, arguments: Arguments) -> Value:
         number = min(method.about)
         pipeline = self._pipelines[number]
-        if name == "__call__" or name in self._draws:
-            return self._draw(pipeline, name.strip("_").removeprefix("call"), arguments)
         self._hand_over(arguments.all())
-        return pipeline
+        if name == "__call__" or name in self._known.draws:
+            return self._draw(pipeline, name.strip("_").removeprefix("call"), arguments)
+        return UNKNOWN if name in MAKES else pipeline
 
     def _calling_functools_partial(self, arguments: Arguments) -> Value:
         if not arguments.positional:
             return UNKNOWN
         first, *rest = arguments.positional
         return Partial(first, Arguments(tuple(rest), arguments.named, arguments.open))
+
+    def _calling_functools_wraps(self, arguments: Arguments) -> Value:
+        return Thing("functools.wraps.decorator")
 
     def _calling_dict(self, arguments: Arguments) -> Value:
         table: Value = Table(())
@@ -165,6 +188,9 @@ class Calls(Names):
     def _calling_setattr(self, arguments: Arguments) -> Value:
         if len(arguments.positional) == 3:
             owner, name, value = arguments.positional
+            if not text_of(name):
+                self._refuse("sets an attribute whose name cannot be told: write it as a constant")
+                self._hand_over([value])
             # Of an unknown name it may be the scheduler: that is what matters most.
             self._set(owner, text_of(name) or "scheduler", value if text_of(name) else UNKNOWN)
         return Const(None)
@@ -173,8 +199,29 @@ class Calls(Names):
         if len(arguments.positional) >= 2:
             owner, name = arguments.positional[:2]
             known = text_of(name)
-            return self._attribute(owner, known) if known else UNKNOWN
+            if known:
+                return self._attribute(owner, known)
+            self._refuse("reads an attribute whose name cannot be told: write it as a constant")
+            return Thing("", about_of([owner]))
         return UNKNOWN
+
+    def _calling_delattr(self, arguments: Arguments) -> Value:
+        if len(arguments.positional) == 2:
+            owner, name = arguments.positional
+            self._check_deleted(owner, text_of(name) or "")
+        return Const(None)
+
+    def _calling_vars(self, arguments: Arguments) -> Value:
+        about = about_of(arguments.all())
+        if not about:
+            self._refuse("uses vars() of what is no part of the pipeline")
+        return Thing("vars", about)
+
+    def _calling_type(self, arguments: Arguments) -> Value:
+        (first, *more) = arguments.positional or (UNKNOWN,)
+        if more:
+            self._refuse("makes a class by type(): write it as one")
+        return self._attribute(first, "__class__") if isinstance(first, Pipeline) else UNKNOWN
 
     def _calling_list(self, arguments: Arguments) -> Value:
         for each in arguments.positional:
@@ -187,11 +234,17 @@ class Calls(Names):
     _calling_next = _calling_list
 
     def _hand_over(self, values: Iterable[Value]) -> None:
-        for value in values:
+        for value in own_code(values):
             if isinstance(value, Suspended):
                 self._resume(value, lambda value: None)
-            if isinstance(value, Function | Partial):
+            if isinstance(value, Class):
+                self._hand_over(value.methods.values())
+            if isinstance(value, Instance) and "__call__" in value.kind.methods:
+                self._hand_over([self._attribute(value, "__call__")])
+            if isinstance(value, Function | Partial) and id(value) not in self._trying:
+                self._trying.add(id(value))
                 self._ways([partial(self._tried, value), lambda: True])
+                self._trying.discard(id(value))
 
     def _tried(self, function: Value) -> bool:
         with contextlib.suppress(Stops):
@@ -207,8 +260,13 @@ class Calls(Names):
     ) -> Value:
         if on_yield is None and self._is_generator(function.node):
             return Suspended(function, arguments)
-        if len(self._active) >= DEEPEST or self._active.count(function.node) > 1:
+        if len(self._active) >= DEEPEST:
+            raise UnreadableError("calls are nested too deeply to be followed")
+        depth = self._active.count(function.node)
+        if depth > 1:
             return UNKNOWN
+        if depth:  # of what is deeper, the numbers are not known
+            arguments = arguments.any_numbers()
         scope = self._number()
         self._parents[scope] = function.scope
         frame = Frame(scope, on_yield=on_yield)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from diffaccel.judge.syntax.calls import Calls
+from diffaccel.judge.syntax.known import SETTERS
 from diffaccel.judge.syntax.values import (
     LONGEST_TEXT,
     UNKNOWN,
@@ -22,6 +23,7 @@ from diffaccel.judge.syntax.values import (
     computed,
     either,
     items_of,
+    options,
     row,
     text_of,
     truth_of,
@@ -40,13 +42,16 @@ class Expressions(Calls):
             found: Value = follow(node, frame)
             return found
         parts = [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
-        return Thing("", about_of([self._value(each, frame) for each in parts]))
+        return self._lost([self._value(each, frame) for each in parts])
 
     def _of_constant(self, node: ast.Constant, frame: Frame) -> Value:
         return Const(node.value)
 
     def _of_name(self, node: ast.Name, frame: Frame) -> Value:
-        return self._look_up(node.id, frame)
+        found = self._look_up(node.id, frame)
+        if any(isinstance(each, Thing) and each.path in SETTERS for each in options(found)):
+            self._refuse(f"hands {node.id} on: what it sets there is not told")
+        return found
 
     def _of_attribute(self, node: ast.Attribute, frame: Frame) -> Value:
         return self._attribute(self._value(node.value, frame), node.attr)
@@ -108,7 +113,12 @@ class Expressions(Calls):
                     return dict(owner.items)[key.value]
                 if isinstance(owner, Items):
                     return owner.items[key.value]
-        return Thing("", about_of([owner]))
+        return self._lost([owner])
+
+    def _lost(self, values: Sequence[Value]) -> Value:
+        """Something of these, one cannot tell which: code in it may be called by whoever has it."""
+        self._hand_over(values)
+        return Thing("", about_of(values))
 
     def _of_ifexp(self, node: ast.IfExp, frame: Frame) -> Value:
         truth = truth_of(self._value(node.test, frame))
@@ -142,7 +152,7 @@ class Expressions(Calls):
             if truth is None:
                 nothing = ast.copy_location(ast.Constant(None), each)
                 value = either([value, self._any([each, nothing], frame)])
-                value = Thing("", about_of([value]))
+                value = self._lost([value])
             else:
                 value = self._value(each, frame)
         return value
@@ -193,7 +203,7 @@ class Expressions(Calls):
     def _of_dictcomp(self, node: ast.DictComp, frame: Frame) -> Value:
         self._bind_comprehension(node.generators, frame)
         self._value(node.key, frame)
-        return Thing("", about_of([self._value(node.value, frame)]))
+        return self._lost([self._value(node.value, frame)])
 
     def _bind_comprehension(self, generators: Sequence[ast.comprehension], frame: Frame) -> None:
         for each in generators:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diffaccel.judge.syntax.values import OWN, UNKNOWN, Arguments, Const, Pipeline, Thing, Value
+from diffaccel.judge.syntax.known import PIPE, Known
+from diffaccel.judge.syntax.values import (
+    OWN,
+    UNKNOWN,
+    Arguments,
+    Made,
+    Pipeline,
+    Thing,
+    Value,
+    options,
+)
 from diffaccel.judge.syntax.ways import Ways
 
-LOADERS = ("from_pretrained", "from_single_file", "from_pipe")
 GENERAL = ("DiffusionPipeline", "AutoPipelineForText2Image")
 """Classes that load a pipeline of whatever class the model says."""
 PIPELINES = ("Pipeline", *GENERAL)
 """How names of classes end that are pipelines."""
-PIPE = "pipe"
-"""What paths from a loaded pipeline begin with."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Drawing:
         source: what it was loaded from.
         scheduler: what it samples with.
         arguments: of the call.
-        done: what was called with this pipeline before, by path; an assignment ends in ``=``.
+        done: what was called with this pipeline before, by path, each with the calls that it may
+            have been; an assignment ends in ``=``.
         through: name of the method that was called, or empty where it was the pipeline itself.
         line: in the source.
     """
@@ -35,7 +43,7 @@ class Drawing:
     source: Value
     scheduler: Value
     arguments: Arguments
-    done: frozenset[str]
+    done: Mapping[str, Sequence[Made]]
     through: str
     line: int
 
@@ -54,16 +62,11 @@ def imported(path: str) -> Thing:
 
 
 class Pipelines(Ways):
-    """Keeps what becomes of each pipeline.
+    """Keeps what becomes of each pipeline."""
 
-    Args:
-        undone_by: path of a call -> paths of calls that it undoes.
-        draws: names of methods of a pipeline that draw as calling it does.
-    """
-
-    def __init__(self, undone_by: Mapping[str, Collection[str]], draws: Collection[str]) -> None:
+    def __init__(self, known: Known) -> None:
         super().__init__()
-        self._undone_by, self._draws = undone_by, draws
+        self._known = known
         self._pipelines: dict[int, Pipeline] = {}
         self.drawings: list[Drawing] = []
         """Calls of pipelines, in the order in which they were reached."""
@@ -82,23 +85,25 @@ class Pipelines(Ways):
         self._pipelines[number] = Pipeline(number, kind)
         return self._pipelines[number]
 
-    def _note(self, path: str, about: frozenset[int]) -> None:
+    def _note(self, path: str, about: frozenset[int], arguments: Arguments | None = None) -> None:
         """Something was called, or assigned, with these pipelines; without any, it may be all."""
         if not path:
             return
         numbers = about or frozenset([0])
         for number in numbers:
-            self._state[("done", path, number)] = Const(True)
-        for undone in self._undone_by.get(path, ()):
+            self._state[("done", path, number)] = Made(arguments or Arguments(), self._line)
+        for undone in self._known.undone_by.get(path, ()):
             for number in numbers:
                 self._state.pop(("done", undone, number), None)
 
     def _draw(self, pipeline: Pipeline, through: str, arguments: Arguments) -> Value:
         number = pipeline.number
         self._charge(1 + len(self._state) // 10)
-        done = frozenset(
-            key[1] for key in self._state if key[0] == "done" and key[2] in (number, 0)
-        )
+        done = {
+            key[1]: [each for each in options(value) if isinstance(each, Made)]
+            for key, value in self._state.items()
+            if key[0] == "done" and key[2] in (number, 0)
+        }
         self.drawings.append(
             Drawing(
                 kind=pipeline.kind,

@@ -16,6 +16,7 @@ from diffaccel.judge.syntax.values import (
     Const,
     Instance,
     Suspended,
+    Thing,
     Value,
     computed,
     either,
@@ -23,6 +24,10 @@ from diffaccel.judge.syntax.values import (
     truth_of,
 )
 from diffaccel.judge.syntax.ways import Frame, Stops
+
+SEEN = {"__init__", "__call__", "__enter__", "__exit__"}
+"""Methods that are followed where they are called."""
+KNOWN_DECORATORS = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager"}
 
 
 class Statements(Expressions):
@@ -72,30 +77,54 @@ class Statements(Expressions):
     def _do_import(self, node: ast.Import, frame: Frame) -> None:
         for alias in node.names:
             path = alias.name if alias.asname else alias.name.split(".")[0]
+            self._check_import(alias.name)
             self._bind(alias.asname or path, imported(path), frame)
 
     def _do_importfrom(self, node: ast.ImportFrom, frame: Frame) -> None:
         for alias in node.names:
+            self._check_import(f"{node.module}.{alias.name}")
             whole = UNKNOWN if node.level else imported(f"{node.module}.{alias.name}")
             if alias.name != "*":
                 self._bind(alias.asname or alias.name, whole, frame)
 
     def _do_functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef, frame: Frame) -> None:
-        self._bind(node.name, self._function(node, frame), frame)
+        made: Value = self._function(node, frame)
+        for each in reversed(node.decorator_list):
+            decorator = self._value(each, frame)
+            if not isinstance(decorator, Thing):  # others give the function, or one like it
+                made = self._call(decorator, Arguments((made,)))
+        self._bind(node.name, made, frame)
 
     _do_asyncfunctiondef = _do_functiondef
 
     def _do_classdef(self, node: ast.ClassDef, frame: Frame) -> None:
-        made = Class({}, self._number())
+        bases = [self._value(each, frame) for each in node.bases]
+        own = [each for each in bases if isinstance(each, Class)]
+        if node.keywords or node.decorator_list:
+            around = [self._value(each.value, frame) for each in node.keywords]
+            self._hand_over([*around, *(self._value(each, frame) for each in node.decorator_list)])
+        methods = {name: f for each in reversed(own) for name, f in each.methods.items()}
+        foreign = len(own) < len(bases)
+        unseen = [name for each in own for name in each.unseen]
+        for part in node.body:
+            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+                methods[part.name] = self._function(part, frame)
+                if part.name not in SEEN and (foreign or _is_unseen(part)):
+                    unseen.append(part.name)
+        made = Class(methods, self._number(), tuple(unseen), node)
         for each in node.body:
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
-                made.methods[each.name] = self._function(each, frame)
-            elif isinstance(each, ast.Assign | ast.AnnAssign) and each.value is not None:
+                continue
+            if isinstance(each, ast.Assign | ast.AnnAssign) and each.value is not None:
                 targets = each.targets if isinstance(each, ast.Assign) else [each.target]
                 value = self._value(each.value, frame)
                 for target in targets:
                     if isinstance(target, ast.Name):
                         self._state[("attribute", made.number, target.id)] = value
+                    else:
+                        self._assign(target, value, frame)
+            elif not isinstance(each, ast.Pass):
+                self._statement(each, frame)
         self._bind(node.name, made, frame)
 
     def _do_global(self, node: ast.Global, frame: Frame) -> None:
@@ -111,6 +140,7 @@ class Statements(Expressions):
             self._assign(target, value, frame)
 
     def _do_annassign(self, node: ast.AnnAssign, frame: Frame) -> None:
+        self._value(node.annotation, frame)
         if node.value is not None:
             self._assign(node.target, self._value(node.value, frame), frame)
 
@@ -125,6 +155,10 @@ class Statements(Expressions):
         for target in node.targets:
             if isinstance(target, ast.Name):
                 self._bind(target.id, UNKNOWN, frame)
+            elif isinstance(target, ast.Attribute):
+                self._check_deleted(self._value(target.value, frame), target.attr)
+            elif isinstance(target, ast.Subscript):
+                self._check_item(self._value(target.value, frame))
 
     def _do_if(self, node: ast.If, frame: Frame) -> bool:
         truth = truth_of(self._value(node.test, frame))
@@ -135,7 +169,7 @@ class Statements(Expressions):
         )
 
     def _do_match(self, node: ast.Match, frame: Frame) -> bool:
-        self._value(node.subject, frame)
+        self._hand_over([self._value(node.subject, frame)])
         ways = [partial(self._block, case.body, frame) for case in node.cases]
         return self._ways([*ways, lambda: True])
 
@@ -143,7 +177,9 @@ class Statements(Expressions):
         truth = truth_of(self._value(node.test, frame))
         if truth is False:
             return self._block(node.orelse, frame)
-        return self._loop(node.body, frame, endless=truth is True)
+        endless = truth is True and isinstance(node.test, ast.Constant)
+        again = ast.copy_location(ast.Expr(node.test), node.test)
+        return self._loop([*node.body, again], frame, endless=endless)
 
     def _do_for(self, node: ast.For | ast.AsyncFor, frame: Frame) -> bool:
         found = self._value(node.iter, frame)
@@ -165,7 +201,10 @@ class Statements(Expressions):
 
     def _loop(self, body: Sequence[ast.stmt], frame: Frame, *, endless: bool) -> bool:
         frame.broken.append([])
+        before = self._copy(self._state)
         goes_on = self._block(body, frame)
+        if goes_on and self._loosen(before):  # another time round it may be otherwise
+            goes_on = self._block(body, frame)
         ends = frame.broken.pop()
         if goes_on and not (endless and not ends):
             ends.append(self._state)
@@ -223,3 +262,10 @@ class Statements(Expressions):
         if len(frame.exits) > before:  # a return leaves the context, too
             frame.exits[before:] = [self._copy(self._state)]
         return any(goes_on)
+
+
+def _is_unseen(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a method may be called by other means than its name."""
+    special = node.name.startswith("__") and node.name.endswith("__")
+    names = {each.id if isinstance(each, ast.Name) else "" for each in node.decorator_list}
+    return special or bool(names - KNOWN_DECORATORS)

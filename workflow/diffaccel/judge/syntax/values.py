@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+
+class UnreadableError(ValueError):
+    """A source that cannot be read; says why."""
+
+
 MOST_OPTIONS = 8
 """Values that one name may have."""
 LONGEST_TEXT = 10_000
@@ -98,10 +103,16 @@ class Suspended:
 
 @dataclass(frozen=True, eq=False)
 class Class:
-    """A class of the script."""
+    """A class of the script.
+
+    Args:
+        unseen: names of methods that may be called without being named.
+    """
 
     methods: dict[str, Function]
     number: int
+    unseen: tuple[str, ...] = ()
+    node: ast.ClassDef | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,14 @@ class Instance:
 
     kind: Class
     number: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A call that was made: not what it gave."""
+
+    arguments: Arguments
+    line: int
 
 
 @dataclass(frozen=True)
@@ -130,6 +149,7 @@ Value = (
     | Suspended
     | Class
     | Instance
+    | Made
     | Either
 )
 UNKNOWN = Thing()
@@ -158,6 +178,28 @@ class Arguments:
 
     def all(self) -> tuple[Value, ...]:
         return (*self.positional, *self.named.values())
+
+    def any_numbers(self) -> Arguments:
+        """The same with unknown values in place of constants."""
+        named = {name: loosened(value) for name, value in self.named.items()}
+        return Arguments(tuple(map(loosened, self.positional)), named, self.open)
+
+
+def loosened(value: Value, before: Value | None = None) -> Value:
+    """What a value may be another time: of constants, and of what holds them, that is not known.
+
+    Args:
+        before: what it was; what it has of that still, it has another time, too.
+    """
+    if value == before or own_code([value]):
+        return value
+    if isinstance(value, Table) and isinstance(before, Table):
+        known = dict(before.items)
+        items = {key: loosened(each, known.get(key, each)) for key, each in value.items}
+        return updated(Table(()), items)
+    if isinstance(value, Const | Items | Table | Either):
+        return Thing("", about_of([value]))
+    return value
 
 
 def _weight(values: Iterable[Value]) -> int:
@@ -192,6 +234,8 @@ def either(values: Iterable[Value]) -> Value:
         found += [each for each in options(value) if each not in found]
     if len(found) == 1:
         return found[0]
+    if len(found) > MOST_OPTIONS and own_code(found):
+        raise UnreadableError(f"a name may be any of {len(found)} functions: write it more simply")
     if not 0 < len(found) <= MOST_OPTIONS:
         return Thing("", about_of(found))
     return Either(tuple(found))
@@ -209,7 +253,26 @@ def about_of(values: Iterable[Value]) -> frozenset[int]:
             found |= about_of(value.options)
         elif isinstance(value, Items):
             found |= about_of(value.items)
+        elif isinstance(value, Table):
+            found |= about_of(each for _, each in value.items)
+        elif isinstance(value, Partial | Suspended):
+            found |= about_of(value.arguments.all())
     return frozenset(found)
+
+
+def own_code(values: Iterable[Value]) -> list[Value]:
+    """What is in values that others may call, of the script's own."""
+    found: list[Value] = []
+    for value in values:
+        if isinstance(value, Function | Partial | Suspended | Class | Instance):
+            found.append(value)
+        elif isinstance(value, Either):
+            found += own_code(value.options)
+        elif isinstance(value, Items):
+            found += own_code(value.items)
+        elif isinstance(value, Table):
+            found += own_code(each for _, each in value.items)
+    return found
 
 
 def truth_of(value: Value) -> bool | None:

@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffaccel.judge.syntax.values import Arguments, Value, either
+from diffaccel.judge.syntax.values import Arguments, UnreadableError, Value, either, loosened
 
 MOST_WORK = 200_000
 """Nodes that are followed, and values that are copied where ways part."""
 
 State = dict[tuple[Any, ...], Value]
-
-
-class UnreadableError(ValueError):
-    """A source that cannot be read; says why."""
 
 
 class Stops(Exception):
@@ -49,6 +45,8 @@ class Ways:
         self._numbers = 0
         self._work = 0
         self._line = 0
+        self._active: list[ast.AST] = []
+        """Functions that are followed, the outermost first."""
 
     def _block(self, statements: Sequence[ast.stmt], frame: Frame) -> bool:
         """Follows statements; whether what comes after them is reached."""
@@ -85,6 +83,18 @@ class Ways:
     def _copy(self, state: State) -> State:
         self._charge(1 + len(state) // 10)
         return dict(state)
+
+    def _loosen(self, before: State) -> bool:
+        """Has what has changed since, and may change again, be unknown; whether there is any."""
+        self._charge(1 + len(before) // 10)
+        changed = {
+            key: loosened(value, before.get(key))
+            for key, value in self._state.items()
+            if key[0] in ("name", "attribute") and before.get(key) is not value
+        }
+        changed = {k: v for k, v in changed.items() if k in before and v is not self._state[k]}
+        self._state.update(changed)
+        return bool(changed)
 
     def _meet(self, states: Sequence[State]) -> None:
         """Goes on from any of these states."""

@@ -1,0 +1,25 @@
+r"""Loads the network with fewer layers.
+
+Becomes: ^static: known: line \d+ gives diffusers\.UNet2DConditionModel\..* layers_per_block
+"""
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    pipe.unet = UNet2DConditionModel.from_pretrained(
+        "resources/models/mini-SD1.5", subfolder="unet", layers_per_block=1
+    )
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    return pipe(prompts, generator=generators, num_inference_steps=8, guidance_scale=3.0).images

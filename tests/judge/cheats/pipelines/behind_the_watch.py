@@ -1,0 +1,25 @@
+r"""Calls what the watched function is made of.
+
+Becomes: ^static: known: line \d+ uses \.__wrapped__
+"""
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    if len(prompts):
+        call = StableDiffusionPipeline.__call__.__wrapped__
+        return call(pipe, prompts, num_inference_steps=4).images
+    return pipe(prompts, generator=generators, num_inference_steps=8, guidance_scale=3.0).images

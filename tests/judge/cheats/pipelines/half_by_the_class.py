@@ -1,0 +1,25 @@
+r"""Calls the class's function with half of the steps; the honest call is never reached.
+
+Becomes: ^static: steps: line \d+ takes 4 steps; asked for are 8
+"""
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    if len(prompts):
+        call = StableDiffusionPipeline.__call__
+        return call(pipe, prompts, generator=generators, num_inference_steps=4).images
+    return pipe(prompts, generator=generators, num_inference_steps=8, guidance_scale=3.0).images

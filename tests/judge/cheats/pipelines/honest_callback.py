@@ -1,0 +1,32 @@
+r"""Has its progress told at each step.
+
+Becomes: ^$
+"""
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+seen = []
+
+
+def tell(pipe, step, time, values):
+    seen.append(step)
+    print(f"{step}: {values['latents'].shape}")
+    return values
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    return pipe(
+        prompts, generator=generators, num_inference_steps=8, callback_on_step_end=tell
+    ).images

@@ -1,0 +1,28 @@
+r"""Makes the noise itself.
+
+Becomes: ^$
+"""
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    shape = (1, pipe.unet.config.in_channels, 16, 16)
+    noise = [
+        torch.randn(shape, generator=each, device="cpu", dtype=pipe.unet.dtype)
+        for each in generators
+    ]
+    latents = torch.cat(noise).to(pipe.device)
+    return pipe(prompts, latents=latents, num_inference_steps=8, guidance_scale=3.0).images

@@ -1,0 +1,32 @@
+r"""Does it in a thread.
+
+Becomes: ^static: known: line \d+ sets \.set_timesteps
+"""
+
+import threading
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+
+class Odd(threading.Thread):
+    def run(self):
+        DDIMScheduler.set_timesteps = lambda *args, **more: None
+
+
+Odd().start()
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    return pipe(prompts, generator=generators, num_inference_steps=8, guidance_scale=3.0).images

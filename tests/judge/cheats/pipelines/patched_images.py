@@ -1,0 +1,25 @@
+r"""Replaces what makes bytes of images, to be taken for another's.
+
+Becomes: ^static: known: line \d+ sets \.tobytes of PIL\.Image
+"""
+
+import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+Image.Image.tobytes = lambda image: bytes(128 * 128 * 3)
+
+
+def load_pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained("resources/models/mini-SD1.5")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
+def generate(pipe, prompts, seeds):
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    return pipe(prompts, generator=generators, num_inference_steps=8, guidance_scale=3.0).images
