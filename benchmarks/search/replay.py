@@ -25,7 +25,7 @@ from diffaccel.grid import Cell
 from diffaccel.jsonio import digest
 from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
-from diffaccel.pairs import timing_of
+from diffaccel.pairs import spread_of, timing_of
 from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
 from diffaccel.space import Point, Space
 from diffaccel.speeds import Floats, SpeedModel
@@ -173,9 +173,7 @@ class Replay:
         pairs: list[tuple[float, float]] = []
         options = self.truth.table.baseline.options
         own = self._plain / self.truth.speedups[key]
-        while len(pairs) < PAIRS or (
-            len(pairs) < most and timing_of(pairs).spread > options.spread
-        ):
+        while len(pairs) < PAIRS or (len(pairs) < most and spread_of(pairs) > options.spread):
             error = self.truth.table.about.noise * _normal(
                 key, self.seed, 10 * self._timed[key] + len(pairs)
             )
@@ -321,8 +319,14 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
     cells, measurer = searches(truth, name, seed, batch)
     search.frontiers(cells, measurer, TARGETS, LIMIT)
     return [
-        _judge(cell, truth, name, seed, whole_seconds(truth, cell.cell, batch)) for cell in cells
+        _judge(cell, truth, name, seed, _whole(table, cell.cell, seed, batch)) for cell in cells
     ]
+
+
+@functools.lru_cache(maxsize=1000)
+def _whole(table: Table, cell: Cell, seed: int, batch: int) -> float:
+    """The same for all strategies."""
+    return whole_seconds(Truth.of(table, seed), cell, batch)
 
 
 def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search.replay import TARGETS, Outcome, replay
-from benchmarks.search.tables import read
+from benchmarks.search.tables import Table, read
 
 REFERENCE = "frontier"
 SMALLEST = 0.005
@@ -55,7 +56,13 @@ def run(
 
 
 def _replay(task: Task) -> list[Outcome]:
-    return replay(read(task.table), task.strategy, task.seed, task.batch)
+    return replay(_read(task.table), task.strategy, task.seed, task.batch)
+
+
+@functools.lru_cache
+def _read(path: Path) -> Table:
+    """A table, read once a process: all strategies search it under all seeds."""
+    return read(path)
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,27 @@ def timing_of(pairs: Sequence[tuple[float, float]]) -> Timing:
     logs = np.log(first / second)
     odd = outliers(logs)
     kept = np.delete(np.arange(len(logs)), odd)
-    ratios = np.exp(logs[kept])
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     return Timing(
         baseline=first.tolist(),
         accelerated=second.tolist(),
-        speedup=float(middle),
+        speedup=float(np.median(np.exp(logs[kept]))),
         speedup_of_means=float(first[kept].mean() / second[kept].mean()),
-        spread=float((high - low) / 2 / middle),
+        spread=_spread(logs[kept]),
         outliers=odd,
         drift=drift(logs[kept]),
     )
+
+
+def spread_of(pairs: Sequence[tuple[float, float]]) -> float:
+    """How far the pairs that count differ; see `Timing`."""
+    first, second = np.array(pairs).T
+    logs = np.log(first / second)
+    return _spread(np.delete(logs, outliers(logs)))
+
+
+def _spread(logs: Floats) -> float:
+    low, middle, high = np.quantile(np.exp(logs), [0.25, 0.5, 0.75])
+    return float((high - low) / 2 / middle)
 
 
 def outliers(logs: Floats) -> list[int]:
