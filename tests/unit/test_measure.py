@@ -528,7 +528,7 @@ def test_a_baseline_with_more_prompts_goes_on_from_the_one_before(tmp_path: Path
     assert PROMPTS[4:] == [prompt for call in pipe.calls[1:] for prompt in call]
     whole = measure_baseline(made)
     assert np.array_equal(run.images, whole.images)
-    assert (run.scores, run.shuffled_score) == (whole.scores, whole.shuffled_score)
+    assert (run.scores, run.shuffled_scores) == (whole.scores, whole.shuffled_scores)
     assert run.seconds == record.seconds
 
 

@@ -194,9 +194,11 @@ def test_latencies_are_those_of_the_plain_pipeline_and_the_fastest_bound(tmp_pat
 def test_an_image_takes_its_share_of_a_call_of_few_prompts(tmp_path: Path) -> None:
     save(tmp_path, tgate=2.0)
     made = store.baseline(SETUP)
-    few = dataclasses.replace(made, prompts=made.prompts[:2])
+    count = len(made.prompts)
+    few = dataclasses.replace(made, spec=dataclasses.replace(made.spec, batch_size=4 * count))
     write_record(tmp_path / "My GPU" / "baseline" / f"{SETUP.slug}.json", few)
-    assert measured(experiment(tmp_path)) == [Latency(SETUP, "my-gpu", 2, 8 / 2, 4 / 2)]
+    found = measured(experiment(tmp_path))
+    assert found == [Latency(SETUP, "my-gpu", count, 8 / count, 4 / count)]
 
 
 def test_limits_are_shares_of_what_is_saved() -> None:

@@ -12,11 +12,13 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+    Floats = NDArray[np.float64]
 
 FEWEST = 8
 """Prompts before the first interim analysis."""
@@ -58,6 +60,8 @@ class SkewedMean:
 
     @classmethod
     def of(cls, values: Floats) -> SkewedMean:
+        import numpy as np  # not at the top: answers are read without it, in a moment
+
         mean, spread = float(values.mean()), float(values.std(ddof=1))
         if spread <= _EQUAL * float(np.abs(values).max()):
             return cls(len(values), mean, 0.0, 0.0)
@@ -81,6 +85,8 @@ class SkewedMean:
 
     def _above(self, statistic: float) -> float:
         """What the mean has this statistic above: the inverse of the cubic."""
+        import numpy as np
+
         scaled = statistic / math.sqrt(self.count) - self.skew / (6 * self.count)
         if abs(self.skew) < _EQUAL:
             return self.mean - self.spread * scaled
@@ -99,6 +105,8 @@ def clustered(values: Floats, clusters: Sequence[str]) -> Floats:
     Source: Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", Journal of
     Human Resources 50, 2015: the sums of the clusters are what is independent.
     """
+    import numpy as np
+
     _, which = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(which, weights=values).astype(np.float64)
     return sums * (len(sums) / len(values))
@@ -110,6 +118,7 @@ def trimmed(values: Sequence[float]) -> tuple[float, int]:
     Source: Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for
     location based on a single sample", Sankhya A 25, 1963.
     """
+    import numpy as np
     from scipy.stats import trim_mean
 
     count, cut = len(values), int(TRIM * len(values))
@@ -182,6 +191,8 @@ class Looks:
             baseline, accelerated: scores of the same prompts and seeds, in the same order; of the
                 baseline there may be more.
         """
+        import numpy as np
+
         count = len(accelerated)
         # Below the limit l is a mean accelerated score above (1 - l) times the mean baseline score.
         # The pairs are skewed, since most images hardly change and a few break.
