@@ -82,9 +82,10 @@ def _search(args: argparse.Namespace) -> None:
     options = parse(SearchOptions, job["search"], "search")
     asked = [parse(Task, task, "task") for task in job["tasks"]]
     every = cells if rival is None else [*cells, rival]
+    aside = None if rival in cells else rival
     with (
         writing(args.journals / baseline.setup.slug),
-        search.opened(every, baseline, args.images, args.journals, options, args.watch) as (
+        search.opened(every, baseline, args.images, args.journals, options, args.watch, aside) as (
             opened,
             measure,
         ),

@@ -22,16 +22,12 @@ from diffaccel.jobs import note
 
 log = logging.getLogger(__name__)
 
-CPU_WAITS = True
-"""Whether on a CPU, too, all other work of this program waits while something is timed. False: only
-what is timed waits for what is timed, and jobs generate meanwhile on the other cores."""
 PLACES = 240
 """Of them there are in `profiles/default` (``timed``), for jobs that measure; divisible by most
 numbers of devices."""
 PATIENCE = 60.0
 """Seconds to wait for a GPU that others use, where all are used by others."""
 _POLL_SECONDS = 0.05
-_CPU = "cpu.lock"
 _CORE = "cpu-core-{}.lock"
 _PLACE = "gpu-{}-{}.lock"
 
@@ -106,7 +102,6 @@ class Device:
     def __init__(self, name: str, lock: Path | None = None, gpu: Gpu | None = None) -> None:
         self.name, self.gpu = name, gpu
         self._lock = lock
-        self._waits = name != "cpu" or CPU_WAITS
         self._share: int | None = None
         self._exclusive = False
 
@@ -114,7 +109,7 @@ class Device:
     def shared(self) -> Iterator[None]:
         """Work that is not timed: it waits while another job times. Within another `shared` it
         gives way to who waits, so hold it for a call or so at a time."""
-        if self._lock is None or self._exclusive or not self._waits:
+        if self._lock is None or self._exclusive:
             yield
         elif self._share is not None:
             self._leave()
@@ -189,11 +184,15 @@ def hold_device(jobs: int = 1, wanted: int = 0) -> Iterator[Device]:
 
 @contextmanager
 def _on_cpu(count: int) -> Iterator[Device]:
+    """Cores that no other job of this program has. What is timed on them waits for nobody: a job on
+    the other cores changes neither speedups nor how far pairs are apart, as far as was seen
+    (docs/measuring.md).
+    """
     with contextlib.ExitStack() as stack:
         for handle in _take_cores(count):
             stack.callback(os.close, handle)
         note(device="cpu")
-        yield Device("cpu", locks.path(_CPU))
+        yield Device("cpu")
 
 
 def _take_cores(count: int) -> list[int]:

@@ -267,6 +267,8 @@ class CellSearch:
         clocked: what was timed of the whole setup; shared by its cells.
         beside: the searches of the setup's cells, this one's too, by accelerators.
         budget: how long may be measured; shared by the setup's cells.
+        aside: whether it is only what others are compared with: where time is limited, no more of
+            it is measured than that takes.
     """
 
     cell: Cell
@@ -276,6 +278,7 @@ class CellSearch:
     options: SearchOptions
     beside: Mapping[tuple[str, ...], CellSearch] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
+    aside: bool = False
     drawings: dict[str, Drawing] = field(default_factory=dict)
     problem: Problem | None = None
     """What is being decided."""

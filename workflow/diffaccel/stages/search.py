@@ -51,9 +51,10 @@ BOUND_MARGIN = 1.1
 is lost."""
 
 
-EXPLORED = 0.6
-"""Share of a search's time after which no new candidate is generated: what was found is timed."""
-ANSWERED = 0.9
+EXPLORED = (0.35, 0.55)
+"""Shares of a search's time after which no new candidate of a single accelerator, or of any, is
+generated: what was found is timed."""
+ANSWERED = 0.85
 """Share after which what is still open stays so; the rest is for the comparison."""
 PATIENCE = 10.0
 """How many times as long as the plain pipeline's a call may take at least."""
@@ -138,12 +139,14 @@ def opened(
     journals: Path,
     options: SearchOptions,
     watch: Watch | None = None,
+    aside: Cell | None = None,
 ) -> Iterator[tuple[list[CellSearch], Measurer]]:
     """The cells of a setup with what is known of them, and what measures more.
 
     Args:
         journals: folder of the cells' journals.
         watch: who is told of calls, if anybody.
+        aside: the one of them that the others are only compared with.
     """
     watch = (watch or Watch()).within(call_seconds(baseline, options))
     clocked = Clocked(baseline, keys.timed(journals, baseline))
@@ -152,7 +155,7 @@ def opened(
     for cell in cells:
         drawn = keys.drawn(journals, baseline, cell.slug)
         beside[cell.accelerators] = CellSearch(
-            cell, baseline, drawn, clocked, options, beside, budget
+            cell, baseline, drawn, clocked, options, beside, budget, cell == aside
         )
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)
@@ -204,29 +207,29 @@ def frontiers(
             log.warning("%s: %s", search.cell.slug, search.refused)
     if able:
         budget = able[0].budget
-        counts = sorted({len(search.cell.accelerators) for search in able})
-        for number, count in enumerate(counts, start=1):
-            same = [search for search in able if len(search.cell.accelerators) == count]
-            with budget.until(EXPLORED * number / len(counts)):
+        asked = [each for each in able if not (each.aside and budget.limited)]
+        counts = sorted({len(search.cell.accelerators) for search in asked})
+        for count in counts:
+            same = [search for search in asked if len(search.cell.accelerators) == count]
+            with budget.until(EXPLORED[count > 1]):
                 settle([(search, search.explore(targets, loss_limit)) for search in same], measurer)
-        _decide(able, measurer, targets, loss_limit)
+        _decide(asked, measurer, targets, loss_limit)
         answer_at_all(able, measurer, targets, loss_limit)
     return [_frontier(search, targets, loss_limit) for search in searches]
 
 
 def _decide(
-    able: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
+    asked: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
 ) -> None:
     """Until all is decided, or time is up: what is new is drawn as long as there is time for it."""
-    budget = able[0].budget
-    for share, explored in ((EXPLORED, False), (ANSWERED, True)):
-        with budget.until(share):
-            asked = [
+    for share, explored in ((EXPLORED[-1], False), (ANSWERED, True)):
+        with asked[0].budget.until(share):
+            wanting = [
                 (search, search.decide(targets, loss_limit, bound=True, explored=explored))
-                for search in able
+                for search in asked
             ]
-            settle(asked, measurer)
-        if not budget.limited:
+            settle(wanting, measurer)
+        if not asked[0].budget.limited:
             return
 
 
