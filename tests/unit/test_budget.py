@@ -11,9 +11,11 @@ import pytest
 
 from diffaccel.budget import Budget
 from diffaccel.config import ConfigError, load
-from diffaccel.records import Drawing, SpeedRow, Task
+from diffaccel.records import Drawing, SettingDict, SpeedRow, Task
 from diffaccel.stages import search
 from diffaccel.stages.cell import Sheet, Wanted
+from diffaccel.stages.rival import decide_beside
+from tests.unit.test_rival import RIVAL, TARGETS, TASKS, Steps, opened
 from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search
 
 
@@ -106,6 +108,25 @@ def test_what_was_not_tried_for_want_of_time_is_said_to_be_open(tmp_path: Path) 
     task = Task("t", "user", CELL, 50.0, None, 0.02, "a sentence")
     (found,) = search.answers([task], [known], [opened], measurer)
     assert found.status == "infeasible" and "time was up" in found.reason and not found.clear
+
+
+@pytest.mark.parametrize("seconds", [5, 30, 60, 100])
+def test_comparing_with_fewer_steps_ends_in_time_too(tmp_path: Path, seconds: float) -> None:
+    class Both(Slow):
+        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+            return Steps(1e-5).truth(setting, steps)
+
+    clock = Clock()
+    searches = opened(tmp_path, [CELL, RIVAL])
+    budget = Budget(seconds, clock)
+    for each in searches:
+        each.budget, each.aside = budget, each.cell == RIVAL
+    measurer, began = Both(clock), clock.seconds
+    found = decide_beside(RIVAL, [CELL], searches, measurer, TASKS, TARGETS, 0.02)
+    assert clock.seconds - began <= seconds + 2 * (8 + 3 * (1 + 1))
+    assert found.cells[0].bound is not None
+    rivals = [found.cells[0].rival, *(answer.rival for answer in found.answers)]
+    assert all(each.timed for each in rivals if each and each.beats)
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,8 @@ class CellSearch:
             return [Want("draw", setting) for setting in unfinished]
         history = self._history(problem)
         points = self._ask(problem, history)
+        if self.budget.limited:  # a timing of its own takes longer than a first evaluation
+            return [Want("draw", nest(point)) for point in points]
         unsure = [nest(point) for point in self.strategy.unsure(problem, history, points)]
         first = [each for each in unsure if digest(each) not in self.clocked.timings]
         if first:
@@ -531,9 +533,10 @@ class CellSearch:
 
     def _undecided(self, problem: Problem) -> list[SettingDict]:
         """Answers that are not clearly below the limit, and what would be the answer to a target
-        that none meets, if it were, as long as there are prompts left."""
+        that none meets, if it were, as long as there are prompts left. What is not faster than the
+        plain pipeline answers nothing."""
         found, limit = self.estimates(), problem.loss_limit
-        timed = [each for each in found if each.timed]
+        timed = [each for each in found if each.timed and each.speedup > 1]
         chosen = [pareto.bound(timed, limit)] if problem.bound else []
         promised = [each.promised() for each in timed]
         for target in problem.targets:

@@ -75,9 +75,9 @@ def _beside(found: Search, rival: CellSearch, measurer: Measurer) -> Search:
 
 
 def _wants(rival: CellSearch, chosen: Sequence[Measurement]) -> Wants:
-    """What must be done until each can be compared."""
+    """What must be done until each can be compared, or time is up."""
     others = [one for one in chosen if not rival.owns(one.setting)]
-    while True:
+    while not rival.budget.over:
         fitting = [_fitting(rival, one.speedup) for one in others]
         missing = {digest(s): s for s in fitting if s and digest(s) not in rival.drawings}
         best = [(one, _best(rival, one)) for one in others]
@@ -120,5 +120,5 @@ def _compared(rival: CellSearch, one: Measurement | None) -> Rival | None:
         timed=best.timed,
         loss=drawing.loss,
         loss_interval=drawing.loss_interval,
-        beats=_beats(rival, best, one),
+        beats=best.timed and _beats(rival, best, one),
     )
