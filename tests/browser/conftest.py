@@ -14,7 +14,7 @@ from diffaccel import page, pareto
 from diffaccel.accelerators import combination
 from diffaccel.gallery import KEPT, Gallery
 from diffaccel.grid import SCHEDULERS, Cell, Setup
-from diffaccel.jsonio import write_record
+from diffaccel.jsonio import read_record, write_record
 from diffaccel.records import Answer, HeldOut, Measurement, Proof, Search, Task, Timing, Verdict
 from diffaccel.stages.search import unparsed
 from tests import store
@@ -84,8 +84,12 @@ def write_setup(folder: Path, setup: Setup, kept: int) -> None:
     store.write(folder.parent, setup, cells, platform=folder.name, answers=answers)
     baseline = store.baseline(setup)
     prompts = [HOSTILE, *baseline.prompts[1:]]
-    path = folder / "baseline" / f"{setup.slug}.json"
-    write_record(path, dataclasses.replace(baseline, prompts=prompts))
+    hostile = dataclasses.replace(baseline, prompts=prompts)
+    write_record(folder / "baseline" / f"{setup.slug}.json", hostile)
+    path = folder / "search" / f"{setup.slug}.json"
+    found = read_record(Search, path)
+    beside = [dataclasses.replace(cell, baseline=hostile.whole) for cell in found.cells]
+    write_record(path, dataclasses.replace(found, cells=beside))
     images(folder, setup, [row for rows in cells.values() for row in rows], kept)
     met = next(each for each in answers if each.status == "met")
     script = folder / "code" / f"{met.task.id}.py"
