@@ -75,7 +75,9 @@ def get_at_once():
     setups = (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED).values()
     if CORES is None or not setups:
         return None
-    each = [(devices.PLACES // count_places(s), CORES // count_threads(s)) for s in setups]
+    each = [
+        (devices.PLACES // count_places(s), CORES // count_threads(s)) for s in setups
+    ]
     return max(1, min(min(pair) for pair in each))
 
 
