@@ -17,8 +17,7 @@ rule tasks:
     message:
         "tasks"
     run:
-        collect.keep_scripts(Path(R))
-        collect.tasks(EXPERIMENT.scripted, collect.load(input), output[0])
+        collect.ask(EXPERIMENT.scripted, input, output[0], R)
 
 
 rule misunderstood:

@@ -76,6 +76,12 @@ def tasks(made: Iterable[Task], found: Iterable[Search], out: PathLike) -> int:
     return len(kept)
 
 
+def ask(made: Iterable[Task], searches: Iterable[PathLike], out: PathLike, results: str) -> None:
+    """`tasks.json`, and no script of a task that is not met any more."""
+    keep_scripts(Path(results))
+    tasks(made, load(searches), out)
+
+
 def misunderstood(made: Iterable[Task], out: PathLike) -> None:
     """The answers to the sentences that were not understood."""
     write_record(Path(out), Search(None, [], [unparsed(task) for task in made]))
