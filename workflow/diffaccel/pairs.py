@@ -84,7 +84,6 @@ def drift(logs: Floats) -> float:
     from scipy.stats import kendalltau, theilslopes
 
     order = np.arange(len(logs))
-    # Ties are no steps at all: tau-a, which counts all couples.
     if abs(float(kendalltau(order, logs, variant="b").statistic)) < TREND:
         return 0.0
     return float(np.expm1(theilslopes(logs, order).slope * (len(logs) - 1)))
