@@ -222,7 +222,9 @@ class Unpredicted(Clocked):
 
     @property
     def model(self) -> SpeedModel:
-        return _Unknown()
+        if self._model is None:
+            self._model = _Unknown()
+        return self._model
 
     def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
         known = [digest(setting) for setting in settings]
@@ -256,15 +258,15 @@ class TableCell(CellSearch):
             return []
         return super()._ask(problem, history)
 
-    def estimates(self) -> list[Estimate]:
+    def _estimated(self) -> dict[str, Estimate]:
         """Notes on the way how good an answer the search has by now."""
-        found = super().estimates()
-        known = [each for each in found if each.timed] if self.strategy.times_all else found
+        known = super()._estimated()
+        found = [each for each in known.values() if each.timed or not self.strategy.times_all]
         assert self.truth is not None
-        regret = bound_regret(self.truth, self.cell, pareto.bound(known, LIMIT))
+        regret = bound_regret(self.truth, self.cell, pareto.bound(found, LIMIT))
         if not self.ledger.curve or self.ledger.curve[-1] != (self.ledger.seconds, regret):
             self.ledger.curve.append((self.ledger.seconds, regret))
-        return found
+        return known
 
 
 def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,18 @@ from diffaccel.models import known_models
 from tests.nvml import fake_gpus, used
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Holding a device sets what CUDA is told, for the whole process: no other test is to see it.
+
+    It ends after `monkeypatch`, which puts back what it found, even where that was set here.
+    """
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ accelerated = {
     "max_loss": st.none() | st.floats(1e-9, 1, exclude_max=True) | st.just(0.02),
 }
 speedups = st.floats(1, 1e6) | st.sampled_from([1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0, 9.0])
-# As hardware is called: a name of any letters may be a word of the sentence, or a number of it.
-platforms = st.sampled_from(
-    ["cpu", "nvidia-h100-80gb-hbm3", "nvidia-geforce-rtx-4090", "my-gpu", "nvidia-a100-mig-3g-20gb"]
+platforms = st.from_regex(r"[a-z0-9]+(-[a-z0-9]+)*", fullmatch=True) | st.sampled_from(
+    # Names that hold words of a sentence, or numbers of it.
+    ["cpu", "nvidia-h100-80gb-hbm3", "0x", "2-fold", "4x-gpu", "up-to-the-max", "a", "1-s", "loss"]
 )
 in_time = {
     **accelerated,

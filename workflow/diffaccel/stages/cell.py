@@ -284,6 +284,10 @@ class CellSearch:
     """What is being decided."""
     _losses: dict[float, LossModel] = field(default_factory=dict)
     """Of what is drawn now, by limit."""
+    _known: tuple[SpeedModel, dict[str, Estimate]] | None = None
+    """By digest, of what is drawn now; and the model of speeds that it is by."""
+    _below: dict[tuple[str, int, float], bool | None] = field(default_factory=dict)
+    """By digest, prompts and limit."""
 
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
@@ -369,15 +373,24 @@ class CellSearch:
 
     def estimates(self) -> list[Estimate]:
         """What was drawn and may be chosen, with what is known of its speed."""
+        return list(self._by_digest().values())
+
+    def _by_digest(self) -> dict[str, Estimate]:
+        model = self.clocked.model
+        if self._known is None or self._known[0] is not model:
+            self._known = model, self._estimated()
+        return self._known[1]
+
+    def _estimated(self) -> dict[str, Estimate]:
         good = {key: each for key, each in self.drawings.items() if each.failure is None}
         means, errors = self.clocked.believed([each.setting for each in good.values()])
-        found, timings = [], self.timings
+        found, timings = {}, self.timings
         for (key, drawing), mean, error in zip(good.items(), means, errors, strict=True):
             measured = self.clocked.measured(key).speedup if key in timings else None
             if key not in timings or measured is not None:
                 loss, count = self.options.decisive(drawing), len(timings.get(key, []))
                 speedup, error = math.exp(mean), max(float(error), EXACT)
-                found.append(Estimate(drawing.setting, speedup, loss, error, count, measured))
+                found[key] = Estimate(drawing.setting, speedup, loss, error, count, measured)
         return found
 
     def best(self, choose: Choose) -> Measurement | None:
@@ -494,13 +507,13 @@ class CellSearch:
 
     def _history(self, problem: Problem) -> list[Observation]:
         """Everything that was drawn in this space."""
-        known = {digest(each.setting): each.speedup for each in self.estimates()}
+        known = self._by_digest()
         seen = [
             Observation(
-                flatten(drawing.setting),
-                known.get(key, 0.0),
-                math.inf if key not in known else self.options.decisive(drawing),
+                flatten(drawing.setting), known[key].speedup, self.options.decisive(drawing)
             )
+            if key in known
+            else Observation(flatten(drawing.setting), 0.0, math.inf)
             for key, drawing in self.drawings.items()
         ]
         return [one for one in seen if problem.space.holds(one.point)]
@@ -509,8 +522,11 @@ class CellSearch:
         """Whether the loss of a setting is below a limit; None where that is not clear."""
         if not drawing.scores:
             return False
-        plain = self.baseline.scores[SCORE]
-        return self.baseline.looks.below(plain, drawing.scores[SCORE], loss_limit)
+        key = digest(drawing.setting), drawing.prompts, loss_limit
+        if key not in self._below:
+            plain = self.baseline.scores[SCORE]
+            self._below[key] = self.baseline.looks.below(plain, drawing.scores[SCORE], loss_limit)
+        return self._below[key]
 
     def sheet(self, setting: SettingDict) -> Sheet:
         """What drawing a setting up to the next look takes."""
@@ -636,6 +652,7 @@ class CellSearch:
         self.drawn.append(row)
         self.drawings[digest(row.setting)] = row
         self._losses.clear()
+        self._known = None
         what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
         log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.setting), row.loss, what)
 

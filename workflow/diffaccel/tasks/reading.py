@@ -58,39 +58,49 @@ STEP_KINDS = r"(?:(?:inference|sampling|denoising)\s+)?"
 LATENCY = r"\blatency\b(?:\s+limit\b)?"
 SECONDS = r"\s*(?P<unit>ms|milliseconds?|s|sec|seconds?)\b"
 PER_IMAGE = r"\s*(?:/|\b(?:per|for (?:an|each|every)|an|each|every)\b)[\s-]*image\b"
-CLAUSES: dict[str, tuple[str, ...]] = {
-    "model": (
+SLUG = r"(?P<value>[a-z0-9]+(?:-[a-z0-9]+)*)"
+CLAUSES: tuple[tuple[str, str], ...] = (
+    # As it is written exactly; a slug may hold any word of the others: ``2-fold``, ``to-the-max``.
+    ("platform", rf"\brunning on {SLUG}(?=\s+in at most\b)"),
+    (
+        "model",
         r"\b(?:generate|create|make|build|write)\s+(?:(?:an?|the)\s+)?(?P<value>\S.*?)\s+pipeline\b",
     ),
-    "latency_s": (
+    (
+        "latency_s",
         rf"(?:\bper[\s-]image\s+)?{LATENCY}(?:{PER_IMAGE})?\s*(?:{AT_MOST}\s*)*+"
         rf"{NUMBER}{SECONDS}(?:{PER_IMAGE})?",
+    ),
+    (
+        "latency_s",
         rf"(?:\b(?:taking|needing|(?:that\s+)?(?:takes|needs))\s+)?(?:{AT_MOST}\s*)?{NUMBER}{SECONDS}"
         rf"(?:{PER_IMAGE}(?:\s+{LATENCY})?|\s+{LATENCY})",
     ),
-    "max_loss": (
-        rf"{LOSS}\s*(?:{AT_MOST}\s*)*+{NUMBER}{PERCENT}",
-        rf"(?:{AT_MOST}\s*)?{NUMBER}{PERCENT}\s*{LOSS}",
-    ),
-    "speedup": (
-        rf"\b{SPEEDUP}\s*(?:{AT_LEAST}\s*)*+{NUMBER}{TIMES}?",
-        rf"(?:{AT_LEAST}\s*)?{NUMBER}{TIMES}(?:\s+(?:{SPEEDUP}|faster|as fast))?",
-    ),
-    "steps": (rf"{NUMBER}[\s-]*{STEP_KINDS}steps?\b",),
-    "platform": (
+    ("max_loss", rf"{LOSS}\s*(?:{AT_MOST}\s*)*+{NUMBER}{PERCENT}"),
+    ("max_loss", rf"(?:{AT_MOST}\s*)?{NUMBER}{PERCENT}\s*{LOSS}"),
+    ("speedup", rf"\b{SPEEDUP}\s*(?:{AT_LEAST}\s*)*+{NUMBER}{TIMES}?"),
+    ("speedup", rf"(?:{AT_LEAST}\s*)?{NUMBER}{TIMES}(?:\s+(?:{SPEEDUP}|faster|as fast))?"),
+    ("steps", rf"{NUMBER}[\s-]*{STEP_KINDS}steps?\b"),
+    (
+        "platform",
         r"(?:\b(?:running|(?:that\s+)?runs)\s+)?\bon\s+(?:(?:an?|the)\s+)?(?P<value>[^|,\s][^|,]*?)"
         r"(?=\s*(?:[|,]|$|\b(?:and|with|using|to|for|at|in|within|accelerated|sped)\b))",
     ),
-    "accelerators": (
+    (
+        "accelerators",
         rf"\b(?:accelerated|sped up)\s+(?:by|with|using|through)\s+(?P<value>[^|\s][^|]*?){END}",
     ),
-    "scheduler": (
+    (
+        "scheduler",
         r"\b(?:using|with|by)\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)\s+(?:sampler|scheduler)\b",
+    ),
+    (
+        "scheduler",
         rf"\busing\s+(?:the\s+)?(?P<value>[^|\s][^|]*?)(?:\s+and)?{END}",
     ),
-}
-"""Field of `Request` -> patterns of the words that give it, tried in this order on what the fields
-before it left over; ``|`` stands where something was taken out."""
+)
+"""Field of `Request` and a pattern of the words that give it, tried in this order on what those
+before it left over, until a field has its value; ``|`` stands where something was taken out."""
 
 LONGEST = 1000
 """Characters of a sentence; the patterns are tried at each of them."""
@@ -246,9 +256,8 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
     given: list[str] = []
     understood: dict[str, Any] = {}
     problems: list[str] = []
-    for name, patterns in CLAUSES.items():
-        found = (re.search(pattern, rest, re.IGNORECASE) for pattern in patterns)
-        match = next((match for match in found if match), None)
+    for name, pattern in CLAUSES:
+        match = None if name in given else re.search(pattern, rest, re.IGNORECASE)
         if match is None:
             continue
         given.append(name)
