@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -78,17 +80,17 @@ def test_a_compiled_network_is_recorded(pipe: Any) -> None:
         np.testing.assert_array_equal(images_of(pipe, setting), wanted)
 
 
-def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
+def written(folder: Path, setting: dict[str, dict[str, Any]]) -> str:
+    """A script with that setting, of a pipeline that is saved in the folder."""
     made = tiny.FAMILIES["SD1.5"](0)
-    made.save_pretrained(tmp_path)
-    setting = {"deepcache": CACHE, "graphs": {"decoder": True}}
+    made.save_pretrained(folder)
     joined = combination(tuple(setting))
     facts = PipelineFacts.of(made.to("cuda"), steps=STEPS, guidance_scale=5.0)
     assert joined.supports(facts) == (True, "")
-    source = render(
+    return render(
         Script(
             description="a test",
-            model=str(tmp_path),
+            model=str(folder),
             pipeline_class="StableDiffusionPipeline",
             scheduler_class="DDIMScheduler",
             steps=STEPS,
@@ -101,6 +103,10 @@ def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
             parts=joined.emit(setting, facts),
         )
     )
+
+
+def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
+    source = written(tmp_path, {"deepcache": CACHE, "graphs": {"decoder": True}})
     module = types.ModuleType("script")
     exec(compile(source, "script.py", "exec"), vars(module))
     pipe = module.load_pipeline(device="cuda")
@@ -110,3 +116,35 @@ def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
     for one, two, image in zip(first, second, wanted, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
         np.testing.assert_array_equal(np.asarray(one), (image * 255).round().astype(np.uint8))
+
+
+WITNESSED = """
+import sys
+from diffaccel.judge.inside import pixels, read
+from diffaccel.judge.witness import Witness
+
+wanted = {"pipeline": "StableDiffusionPipeline", "scheduler": "DDIMScheduler", "through": [],
+          "steps": int(sys.argv[2]), "guided": True, "bits": 32}
+witness = Witness(wanted)
+script = read("judged", sys.argv[1], known=True)
+pipe = script.load_pipeline(device="cuda")
+for prompts in (["a dot", "two dots"], ["three dots", "a line"], ["a dot", "two dots"]):
+    witness.begin()
+    images = script.generate(pipe, prompts, [0, 1])
+    print("witness:", witness.problem([pixels(each, [each.height, each.width]) for each in images]))
+"""
+
+
+@pytest.mark.parametrize("steps", [STEPS, STEPS + 1])
+def test_the_judge_sees_what_a_recorded_and_compiled_script_does(
+    tmp_path: Path, steps: int
+) -> None:
+    """In a process of its own, as the witness wraps the classes of diffusers."""
+    compiled = {"compile": {"channels_last": True}, "deepcache": CACHE, "graphs": {"decoder": True}}
+    (tmp_path / "script.py").write_text(written(tmp_path / "model", compiled))
+    command = [sys.executable, "-c", WITNESSED, str(tmp_path / "script.py"), str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [line for line in done.stdout.splitlines() if line.startswith("witness:")]
+    wrong = f" a call of the pipeline took {STEPS} steps of DDIMScheduler; asked for are {steps}"
+    assert found == 3 * ["witness:" + (" " if steps == STEPS else wrong)]
