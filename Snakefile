@@ -81,7 +81,7 @@ onsuccess:
 
 
 onerror:
-    collect.gather(EXPERIMENT.setups.values(), EXPERIMENT.scripted, Path(R))
+    collect.gather(EXPERIMENT.setups.values(), EXPERIMENT.listed, Path(R))
     if not FOLLOWED:
         show_failures(R, log[0])
     end_jobs(workflow.workdir_init)

@@ -180,7 +180,7 @@ def get_task_baseline(wildcards):
 
 
 def get_asked(wildcards):
-    return json.dumps([to_json(task) for task in EXPERIMENT.scripted])
+    return json.dumps([to_json(task) for task in EXPERIMENT.listed])
 
 
 def get_latencies(wildcards):

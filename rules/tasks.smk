@@ -17,7 +17,7 @@ rule tasks:
     message:
         "tasks"
     run:
-        collect.ask(EXPERIMENT.scripted, input, output[0], R)
+        collect.ask(EXPERIMENT.listed, input, output[0], R)
 
 
 rule misunderstood:

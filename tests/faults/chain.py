@@ -188,7 +188,7 @@ class Plan:
     @property
     def met(self) -> list[str]:
         names = {answer.task.id for answer in self.found.answers if answer.status == "met"}
-        return [task.id for task in self.experiment.scripted if task.id in names]
+        return [name for name in self.experiment.tasks if name in names]
 
     def jobs(self) -> Iterator[Job]:
         r = self.results
@@ -209,7 +209,7 @@ class Plan:
         yield self._command("search", [search], job=job, journals=r / "journal", **beside)
         yield Job([b := r / database.BOUNDS], lambda: database.bounds(r, b))
         yield Job([p := r / database.PARAMS], lambda: database.params(r, p))
-        asked = self.experiment.scripted
+        asked = self.experiment.listed
         t, f = r / "tasks/tasks.json", r / f"feasible/{SETUP}.txt"
         yield Job([t], lambda: collect.tasks(asked, collect.load([search]), t))
         yield Job([f], lambda: collect.feasible(search, f))

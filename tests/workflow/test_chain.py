@@ -99,19 +99,22 @@ def test_each_kind_of_answer(finished: Finished) -> None:
     assert answer(f"{CELL}_50.0x").status == "infeasible"
 
 
-def test_scripts_are_there_for_what_was_met_and_were_verified(finished: Finished) -> None:
+def test_each_task_that_is_met_has_its_script_and_its_verdict(finished: Finished) -> None:
+    """Targets, too: what was asked for is what comes out."""
     results = finished[0].results
-    scripts = {path.stem for path in results.glob("code/*.py")}
-    answers = searched(results).answers
-    met = {a.task.id for a in answers if a.status == "met" and a.task.origin != "target"}
-    verdicts = read_record(Proof, results / "verify" / f"{SETUP}.json").verdicts
-    assert scripts == met == {verdict.id for verdict in verdicts}
-    assert f"{CELL}_bound80" in scripts and "user-001" in scripts
+    met = {each.task.id: each for each in searched(results).answers if each.status == "met"}
+    assert {each.task.origin for each in met.values()} == {"target", "bound", "user"}
+    assert {path.stem for path in results.glob("code/*.py")} == met.keys()
+    verdicts = read_record(Proof, results / f"verify/{SETUP}.json").verdicts
+    assert {verdict.id for verdict in verdicts} == met.keys()
     for verdict in verdicts:
+        chosen = met[verdict.id].chosen
+        assert chosen is not None and verdict.promised_speedup == chosen.speedup
+        assert chosen.speedup >= verdict.required
         # The same images as in the search: the script does exactly what was measured.
         assert verdict.same_scores
         assert verdict.loss == verdict.promised_loss < verdict.max_loss
-        assert (verdict.outcome == "met") == (verdict.reason == "")
+        assert ({verdict.outcome, verdict.kept} == {"met"}) == (verdict.reason == "")
         assert verdict.timing is not None and len(verdict.timing.baseline) in (2, 4)
         if verdict.outcome == "undecided":
             assert len(verdict.timing.baseline) == 4 and "after 4 pairs" in verdict.reason
@@ -297,6 +300,22 @@ def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finishe
         assert timing == str(each.timing)
 
 
+def test_what_a_script_keeps_is_what_was_measured_of_it(finished: Finished) -> None:
+    """Not the lower speedup that was asked for."""
+    results = finished[0].results
+    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
+    path = next(results.glob(f"code/{CELL}_1.1x.py"))
+    script = verify.Script.read(path, found, plain, 4, [])
+    chosen, asked = script.chosen, script.answer.task.required
+    assert asked == 1.1 < 0.9 * chosen.speedup
+    between = (asked + 2 * chosen.speedup) / 3
+    timing = timing_of([(between, 1.0 + each / 1e4) for each in range(6)])
+    known = Proven(script.digest, replace(chosen, timing=timing, speedup=timing.speedup))
+    verdict = verify._verdict(script, known, plain, found.cells[0].search)
+    assert (verdict.outcome, verdict.kept) == ("met", "not met")
+    assert f"{chosen.speedup:.2f}x when it was found" in verdict.reason
+
+
 def test_the_summary_lists_every_task(finished: Finished) -> None:
     project, output = finished
     table = pd.read_csv(project.results / "summary.csv")
@@ -305,9 +324,9 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     verdicts = read_record(Proof, project.results / "verify" / f"{SETUP}.json").verdicts
     said = table.dropna(subset=["verified"]).set_index("id")["verified"].to_dict()
     assert said == {verdict.id: verdict.outcome for verdict in verdicts}
-    kept = sum(verdict.outcome == "met" for verdict in verdicts)
-    assert f"{len(verdicts)} scripts verified, {kept} keep what they promise" in output
-    words = {"undecided": "undecided", "not met": "not as promised"}
+    asked = sum(verdict.outcome == "met" for verdict in verdicts)
+    assert f"{len(verdicts)} scripts verified: {asked} as fast as was asked" in output
+    words = {"undecided": "undecided", "not met": "not as asked"}
     for verdict in verdicts:
         if verdict.outcome != "met":
             assert f"{words[verdict.outcome]} {verdict.id}: " in output
@@ -361,7 +380,7 @@ def test_the_benchmark_of_a_grid_counts_what_there_is(finished: Finished, tmp_pa
     spent = {stage.rule: stage for stage in record.stages}
     # The time of a job is that of its process, so it is more than what was measured in it.
     assert spent["search"].jobs == 1 and spent["search"].seconds > record.searching
-    assert spent["code"].jobs == met.count("bound") + met.count("user")
+    assert spent["code"].jobs == len(met)
     text = page(kept / "cpu")
     assert text is not None and f"| mini-SD1.5 | DeepCache | 1 | {row.bounds[0]:.2f}x" in text
 

@@ -306,7 +306,7 @@ def generate_tasks(args: argparse.Namespace) -> None:
     store, well = _searched(args)
     made = _write_tasks(store)
     print(f"{made} tasks are in {store.folder / 'tasks' / 'tasks.json'}")
-    _end(store, well, store.experiment.scripted)
+    _end(store, well, store.experiment.listed)
 
 
 def auto_code_gen(args: argparse.Namespace) -> None:
@@ -315,13 +315,13 @@ def auto_code_gen(args: argparse.Namespace) -> None:
 
     store, well = _searched(args)
     _write_tasks(store)
-    met = [answer for task in store.experiment.scripted if (answer := _met(store, task))]
+    met = [answer for task in store.experiment.tasks.values() if (answer := _met(store, task))]
     for answer in met:
         _write_script(store, answer)
     if well:
         collect.keep_scripts(store.folder)
     print(f"{len(met)} scripts are in {store.folder / 'code'}")
-    _end(store, well, store.experiment.scripted)
+    _end(store, well, store.experiment.listed)
 
 
 def _searched(args: argparse.Namespace) -> tuple[Store, bool]:
@@ -343,7 +343,7 @@ def _write_tasks(store: Store) -> int:
     from diffaccel.stages import collect
 
     path = store.folder / "tasks" / "tasks.json"
-    return collect.tasks(store.experiment.scripted, store.records.values(), path)
+    return collect.tasks(store.experiment.listed, store.records.values(), path)
 
 
 def _write_script(store: Store, answer: Answer) -> None:

@@ -177,8 +177,9 @@ class Experiment:
         return [task for task in self.user_tasks if task.cell is None]
 
     @property
-    def scripted(self) -> list[Task]:
-        """The tasks that a script is made for without being asked for by name."""
+    def listed(self) -> list[Task]:
+        """The tasks of `tasks.json`: those made from bounds, and the user's. Targets have scripts,
+        too."""
         return [*self.bound_tasks, *self.user_tasks]
 
     @cached_property

@@ -512,13 +512,14 @@ class Verdict:
         outcome: ``met`` where the script ran, and speed and loss are as required; ``undecided``
             where no more than the clock is too noisy to tell that, after all the pairs of
             ``timing``.
+        kept: the same of the speedup that was measured, which is more than was asked for.
         confidence: of what is said of the speed.
         required: the speedup that it must reach; where a latency was asked for, what that was then,
             and ``max_seconds_per_image`` is what counts.
         promised_speedup, promised_loss: from the search.
         speedup, seconds_per_image, loss, loss_interval: of the script itself.
         same_scores: whether every image scores exactly as it did in the search.
-        reason: what is wrong or not clear where it is not ``met``.
+        reason: what is wrong or not clear where either of the two is not ``met``.
         script: hash of what it does; scripts of the same were measured once.
         heldout: its loss on other prompts; None where there are none. It has no part in the
             outcome: nothing was promised of them.
@@ -545,6 +546,7 @@ class Verdict:
     date: str
     heldout: HeldOut | None = None
     passing: bool = False
+    kept: Outcome = "undecided"
 
 
 @dataclass(frozen=True)

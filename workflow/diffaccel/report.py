@@ -22,7 +22,7 @@ from diffaccel.jsonio import read_record
 from diffaccel.records import Frontier, SpeedRecord
 from diffaccel.space import in_words
 from diffaccel.stages import collect
-from diffaccel.view import named
+from diffaccel.view import named, proven
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,9 @@ def show_summary(results: str | Path) -> None:
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
         console.print("?: too few prompts to tell on which side of the limit the loss lies.")
     _show_time_up(console, table)
-    proven = table["verified"].dropna()
-    unclear = int((proven == "undecided").sum())
-    doubt = f", of {unclear} the clock does not tell" if unclear else ""
-    console.print(
-        f"[bold]{len(proven)} scripts verified, {int((proven == 'met').sum())} keep what they "
-        f"promise{doubt}.[/]"
-    )
+    asked = proven(table["verified"].dropna().tolist(), "as fast as was asked")
+    kept = proven(table["kept"].dropna().tolist(), "as fast as when they were found")
+    console.print(f"[bold]{table['verified'].count()} scripts verified: {asked}; {kept}.[/]")
     _show_held_out(console, table["heldout"].dropna().astype(bool))
     console.print(
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
@@ -227,7 +223,7 @@ def _doubt(clear: Any) -> str:
 
 
 def _scripts(rows: pd.DataFrame) -> str:
-    """How many scripts keep what they promise, do not, or may."""
+    """How many scripts are as fast as was asked, are not, or may be."""
     said = rows["verified"].value_counts()
     shown = (("met", "green", "ok"), ("not met", "red", "not"), ("undecided", "yellow", "unclear"))
     parts = [f"[{color}]{said[key]} {word}[/]" for key, color, word in shown if key in said]
@@ -255,12 +251,12 @@ def share_interval(hits: int, count: int) -> tuple[float, float]:
 
 def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     """The user's tasks without a script, each with its reason; of the made ones the number."""
-    unmet = table[(table["status"] != "met") & (table["origin"] != "target")]
-    for row in _records(unmet[unmet["origin"] == "user"]):
+    unmet = table[(table["status"] != "met") & (table["origin"] == "user")]
+    for row in _records(unmet):
         console.print(f"[yellow]no script[/] for {row['id']}: {row['reason']}", highlight=False)
-    for row in _records(table[table["verdict"].fillna("") != ""]):
+    for row in _records(table[table["verified"].isin(("not met", "undecided"))]):
         unclear = row["verified"] == "undecided"
-        said = "[yellow]undecided[/]" if unclear else "[red]not as promised[/]"
+        said = "[yellow]undecided[/]" if unclear else "[red]not as asked[/]"
         console.print(f"{said} {row['id']}: {row['verdict']}", highlight=False)
     made = table[table["origin"] == "bound"]
     missing = int((made["status"] != "met").sum())

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -344,12 +345,20 @@ def _done(progress: Progress, job: Job) -> str:
 def _proofs(progress: Progress, job: Job) -> str:
     try:
         path = Path(progress.store) / "verify" / f"{job.name}.json"
-        outcomes = [verdict["outcome"] for verdict in read_json(path)["verdicts"]]
+        verdicts = read_json(path)["verdicts"]
+        asked = proven([verdict["outcome"] for verdict in verdicts], "as fast as was asked")
+        found = proven([verdict["kept"] for verdict in verdicts], "as fast as when they were found")
     except (RecordError, KeyError, TypeError):
         return "its record cannot be read"
-    undecided = outcomes.count("undecided")
-    rest = f", of {undecided} the clock does not tell" if undecided else ""
-    return f"{len(outcomes)} scripts, {outcomes.count('met')} keep what they promise{rest}"
+    return f"{len(verdicts)} scripts, {asked}, {found}"
+
+
+def proven(outcomes: Sequence[str], what: str) -> str:
+    """How many of the scripts are so, in words, and of how many the timings do not tell it."""
+    counts = Counter(outcomes)
+    unclear = counts["undecided"]
+    doubt = f" (of {unclear} the timings do not tell)" if unclear else ""
+    return f"{counts['met']} {what}{doubt}"
 
 
 class Shown:

@@ -175,8 +175,9 @@ class Trust:
         error: median of the speedups' relative standard errors; None where nothing was timed.
         worst: the largest of them.
         clear: bounds of which the prompts tell that they keep the limit.
-        verified: scripts that keep what they promise.
-        undecided: how many others the clock does not tell that of.
+        asked: scripts that are as fast as was asked, and lose no more than they may.
+        found: the same of those that are as fast as when they were found.
+        undecided: of how many others the timings do not tell each of the two.
         heldout: of these scripts' losses on unseen prompts, those within the limit.
         scores: per setup, the baseline's mean score, and that with each other's prompts.
         prompts: the prompts, by model; the first setup's.
@@ -190,8 +191,9 @@ class Trust:
     drawn: tuple[int, int]
     confidence: float
     clear: Share
-    verified: Share
-    undecided: int
+    asked: Share
+    found: Share
+    undecided: tuple[int, int]
     heldout: Share
     scores: dict[str, tuple[float, float]]
     prompts: dict[str, list[str]]
@@ -461,8 +463,12 @@ def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
         drawn=(min(counts, default=0), max(counts, default=0)),
         confidence=max((each.options.confidence for each in baselines), default=0.95),
         clear=Share.of(cell.clear for cell in cells if cell.bound is not None),
-        verified=Share.of(verdict.outcome == "met" for verdict in verdicts),
-        undecided=sum(verdict.outcome == "undecided" for verdict in verdicts),
+        asked=Share.of(verdict.outcome == "met" for verdict in verdicts),
+        found=Share.of(verdict.kept == "met" for verdict in verdicts),
+        undecided=(
+            sum(verdict.outcome == "undecided" for verdict in verdicts),
+            sum(verdict.kept == "undecided" for verdict in verdicts),
+        ),
         heldout=Share.of(each.heldout.ok for each in verdicts if each.heldout is not None),
         scores={
             each.setup.slug: (statistics.mean(each.scores[SCORE]), each.shuffled_score)

@@ -88,9 +88,9 @@ def misunderstood(made: Iterable[Task], out: PathLike) -> None:
 
 
 def feasible(search: PathLike, out: PathLike) -> None:
-    """The ids of those tasks of a setup that were met and are to have a script, one a line."""
-    met = [each.task for each in answers(load([search])) if each.status == "met"]
-    write_output(Path(out), "".join(f"{task.id}\n" for task in met if task.origin != "target"))
+    """The ids of those tasks of a setup that were met, and have a script; one a line."""
+    met = [each.task.id for each in answers(load([search])) if each.status == "met"]
+    write_output(Path(out), "".join(f"{name}\n" for name in met))
 
 
 def keep_scripts(results: Path) -> None:
@@ -155,6 +155,7 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
         row[f"{prefix}rival_setting"] = in_words(rival.setting) if rival else ""
         row[f"{prefix}beaten"] = rival.beats if rival else None
     row["verified"] = verdict.outcome if verdict else None
+    row["kept"] = verdict.kept if verdict else None
     row["verified_speedup"] = verdict.speedup if verdict else None
     row["verified_loss"] = verdict.loss if verdict else None
     row["verdict"] = verdict.reason if verdict else None

@@ -1,9 +1,10 @@
 """Proving the generated scripts: each is loaded, run, and measured again.
 
 It is measured on the prompts that it was found with, to see that it is what was measured, and timed
-until it is clear whether it is as fast as was asked; and its loss once more on prompts and seeds
-that it was not chosen by, to see whether that was luck. Scripts of the same code, whose tasks were
-answered with the same parameters, are measured once: each has its own verdict on that.
+until it is clear whether it is as fast as was asked, and as it was measured; and its loss once more
+on prompts and seeds that it was not chosen by, to see whether that was luck. Scripts of the same
+code, whose tasks were answered with the same parameters, are measured once: each has its own
+verdict on that.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Script:
     """A script and what it was made from.
 
     Args:
+        asked: how fast its task asks it to be.
+        promised: how fast it was when it was found; at least as fast as asked.
         digest: of what it does, and of the prompts that it is proven on: scripts of the same
             parameters share what is measured, whatever was asked of them.
     """
@@ -77,7 +80,8 @@ class Script:
     path: Path
     answer: Answer
     chosen: Measurement
-    goal: Goal
+    asked: Goal
+    promised: Goal
     digest: str
 
     @classmethod
@@ -89,10 +93,15 @@ class Script:
             raise MeasureError(f"{path}: the task was not met, so there is nothing to verify")
         does = _meaning(path.read_text(encoding="utf-8"))
         prompts = baseline.prompts[: answer.chosen.prompts]
-        goal = goal_of(answer.task, baseline, max_pairs)
+        asked = goal_of(answer.task, baseline, max_pairs)
+        promised = replace(asked, speedup=answer.chosen.speedup, seconds_per_image=None)
         pairs = baseline.options.pairs
         found_by = digest([does, prompts, list(heldout), pairs])
-        return cls(path, answer, answer.chosen, goal, found_by)
+        return cls(path, answer, answer.chosen, asked, promised, found_by)
+
+    @property
+    def goals(self) -> tuple[Goal, Goal]:
+        return self.asked, self.promised
 
 
 def _meaning(source: str) -> str:
@@ -167,7 +176,9 @@ def _is_open(same: Sequence[Script], known: Proven | None) -> bool:
         return known is None
     pairs = known.row.timing.pairs
     return any(
-        script.goal.reached(pairs) is None and len(pairs) < script.goal.looks[-1] for script in same
+        goal.reached(pairs) is None and len(pairs) < goal.looks[-1]
+        for script in same
+        for goal in script.goals
     )
 
 
@@ -267,7 +278,7 @@ class Prover:
         def applied() -> Iterator[Generate]:
             yield lambda prompts, seeds: module.generate(pipe, prompts, seeds)
 
-        goals = tuple(each.goal for each in same)
+        goals = tuple(dict.fromkeys(goal for each in same for goal in each.goals))
         chosen = script.chosen
         return own, Candidate(chosen.setting, applied, prompts=chosen.prompts, goals=goals)
 
@@ -305,13 +316,14 @@ def _say(verdict: Verdict) -> None:
         seconds = f"{verdict.seconds_per_image:.3g} s an image"
         fast = f"{seconds} (required {verdict.max_seconds_per_image} s)"
     log.info(
-        "%s: %s, loss %+.4f%s: %s%s",
+        "%s: %s, loss %+.4f%s: as asked: %s, as found: %s%s",
         verdict.id,
         fast,
         verdict.loss,
         f", held out {other.loss:+.4f}" if other else "",
         verdict.outcome,
-        f", {reason}" if reason else "",
+        verdict.kept,
+        f" ({reason})" if reason else "",
     )
 
 
@@ -363,10 +375,10 @@ def _seconds(timing: Timing | None, baseline: Baseline) -> float | None:
 
 
 def _outcome(
-    script: Script, again: Measurement, baseline: Baseline, options: SearchOptions
+    script: Script, goal: Goal, again: Measurement, baseline: Baseline, options: SearchOptions
 ) -> tuple[Outcome, str]:
-    """What is to be said of a script, and why."""
-    goal, timing = script.goal, again.timing
+    """What is to be said of a script that must be so fast, and why."""
+    timing = again.timing
     if again.passing is not None:
         return "undecided", f"{again.passing}: the next run tries it again"
     if again.failure is not None or timing is None:
@@ -374,6 +386,8 @@ def _outcome(
     if goal.seconds_per_image is not None:
         seconds = _seconds(timing, baseline)
         speed = f"{seconds:.3g} s an image, required {goal.seconds_per_image} s"
+    elif goal is script.promised:
+        speed = f"speedup {again.speedup:.2f}x, {goal.speedup:.2f}x when it was found"
     else:
         speed = f"speedup {again.speedup:.2f}x, required {goal.speedup}x"
     reached = goal.reached(timing.pairs)
@@ -392,14 +406,16 @@ def _verdict(script: Script, known: Proven, baseline: Baseline, options: SearchO
     task, chosen = script.answer.task, script.chosen
     if task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
-    outcome, reason = _outcome(script, again, baseline, options)
+    outcome, reason = _outcome(script, script.asked, again, baseline, options)
+    kept, less = _outcome(script, script.promised, again, baseline, options)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return Verdict(
         id=task.id,
         script=script.digest,
         outcome=outcome,
-        confidence=script.goal.confidence,
-        reason=reason,
+        kept=kept,
+        confidence=script.asked.confidence,
+        reason=reason or less,
         required=task.required,
         max_seconds_per_image=task.latency_s,
         max_loss=task.max_loss,
