@@ -83,9 +83,45 @@
   }
 
   // ---- what to use -----------------------------------------------------------------------------
-  function fastest(view) {
-    const able = view.series.filter((s) => !s.is_rival && wanted(s.name) && best(s));
-    return able.reduce((a, b) => (!a || best(b).speedup > best(a).speedup ? b : a), null);
+  const use = (series) => (series.sure === null ? null : series.points[series.sure]);
+  const faster = (speed) => (a, b) => (!a || speed(b) > speed(a) ? b : a);
+
+  /** The series whose clear candidate is the fastest; fewer steps, where these are. */
+  const advised = (view, able = visible) =>
+    view.series.filter((s) => able(s) && use(s)).reduce(faster((s) => use(s).speedup), null);
+
+  /** The series whose bound is faster than that, and may keep the limit. */
+  function doubtful(view, series) {
+    const least = series ? use(series).speedup : 1;
+    return view.series
+      .filter((s) => !s.is_rival && wanted(s.name) && s.doubt && best(s).speedup > least)
+      .reduce(faster((s) => best(s).speedup), null);
+  }
+
+  const short = (series, point) => `${times(point.speedup)}, loss ${percent(point.loss)} (${range(point)})`;
+  const about = (view) => `${view.setup.model} with ${view.setup.scheduler} at ${view.setup.steps} steps`;
+
+  /** What holds for all that is shown. */
+  function headline(views) {
+    if (!$("headline")) return;
+    const pick = (of) => views.map((view) => [view, of(view)]).filter(([, series]) => series);
+    const [view, series] = pick((each) => advised(each)).reduce(faster(([, s]) => use(s).speedup), null) || [];
+    const [other, open] = pick((each) => doubtful(each, series)).reduce(faster(([, s]) => best(s).speedup), null) || [];
+    const limit = (each) => percent(each.limit, 2).replace(/\.?0+%/, "%");
+    let title = "Nothing faster keeps the limit";
+    const parts = [];
+    if (series) {
+      title = `${use(series).speedup.toFixed(2)} times as fast, with a loss clearly below ${limit(view)}`;
+      parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
+      if (series.is_rival) parts.push("No accelerator is clearly faster.");
+    } else if (open) title = "Nothing faster is clear yet";
+    if (open) {
+      parts.push(`Not clear yet: ${about(other)}, ${open.name}, ${short(open, best(open))}; ${open.doubt[0]}.`);
+    }
+    if (!series && !open) parts.push("The frontiers show how far off everything is.");
+    parts.push("Loss is of CLIP score, beside the plain pipeline with the same prompts and seeds.");
+    $("headline").textContent = title;
+    $("headline-about").textContent = parts.join(" ");
   }
 
   /** One of a setup's images, which takes its room before it is there. */
@@ -97,20 +133,28 @@
   function card(view) {
     const made = $("card").content.cloneNode(true).firstElementChild;
     const [title, figure, facts, pair, unmet, visits] = made.children;
-    const series = fastest(view);
-    const found = series && best(series);
-    const point = found && found.speedup > 1 ? found : null;
+    const series = advised(view);
+    const point = series && use(series);
+    const open = doubtful(view, series);
     title.append(make("strong", {}, view.setup.model), ` ${view.setup.scheduler}, ${view.setup.steps} steps`);
     if (point) {
       figure.append(times(point.speedup), make("span", {}, " ", sign(series.name), ` ${series.name}`));
-      fact(facts, "Loss", `${percent(point.loss)} (${range(point)})`);
-      if (series.time_up) fact(facts, "Searched to the end?", "no: the time was up (search.budget)");
-      if (!series.clear) fact(facts, "Sure?", "no: too few prompts to tell that it keeps the limit");
+      fact(facts, "Loss", `${percent(point.loss)} (${range(point)}), clearly below ${percent(view.limit)}`);
       fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       fact(facts, "Parameters", point.setting);
-      if (series.rival) fact(facts, `${RIVAL} alone`, series.rival + (series.beaten ? ", which is better" : ""));
+      const other = advised(view, (each) => visible(each) && each.is_rival !== series.is_rival);
+      const name = series.is_rival ? "Fastest accelerator that is clear" : `${RIVAL} alone`;
+      if (other) fact(facts, name, `${series.is_rival ? `${other.name}, ` : ""}${short(other, use(other))}`);
     } else {
-      figure.append(make("span", {}, "Nothing is faster within the limit"));
+      figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster keeps the limit"));
+    }
+    if (open) {
+      const command = make("code", { class: "command" }, open.doubt[1]);
+      fact(facts, "Not clear yet", `${open.name}, ${short(open, best(open))}; ${open.doubt[0]}: `);
+      facts.lastElementChild.append(command);
+    }
+    if (view.series.some((each) => wanted(each.name) && !each.is_rival && each.time_up)) {
+      fact(facts, "Searched to the end?", "no: the time was up (search.budget)");
     }
     const plain = point && picture(view, view.plain[0], "plain pipeline");
     const fast = point && picture(view, point.images[0], `with ${series.name}`);
@@ -125,7 +169,7 @@
         make("strong", {}, [one.accelerators, one.required].filter(Boolean).join(" at ")), `: ${one.reason}`,
         one.nearest ? make("span", { class: "quiet" }, ` Nearest: ${one.nearest}.`) : null)));
     } else unmet.remove();
-    const start = series || view.series.find((s) => s.points.length);
+    const start = series || open || view.series.find((s) => s.points.length);
     if (start) visits.addEventListener("click", () => visit(view, start));
     else visits.remove();
     visits.setAttribute("aria-label", `See the frontier of ${titled(view)}`);
@@ -185,9 +229,12 @@
     ].filter(Boolean);
   }
 
+  /** Where to begin: what to use, else the bound. */
+  const placeOf = (series) => series.sure ?? series.bound ?? 0;
+
   /** From elsewhere in the page to a point of a frontier. */
-  function visit(view, series) {
-    select(view, series, series.bound || 0);
+  function visit(view, series, place = placeOf(series)) {
+    select(view, series, place);
     $("frontier").scrollIntoView();
     $("place").focus({ preventScroll: true });
   }
@@ -220,7 +267,7 @@
     const series = view.series.filter(visible);
     $("legend").replaceChildren(...series.map((each) => button(
       [sign(each.name), ` ${each.name}${each.points.length ? "" : " (none)"}`],
-      () => select(view, each, each.bound || 0),
+      () => select(view, each, placeOf(each)),
       {
         "aria-pressed": "false", "data-series": each.name, disabled: !each.points.length,
         title: each.reason || `${each.drawn} settings drawn, ${each.timed} timed`,
@@ -315,7 +362,7 @@
     const kind = share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "";
     return make("td", { style: `--share:${strength.toFixed(0)}%`, class: kind }, button(
       [times(point.speedup) + (series.clear ? "" : "?"), note(percent(point.loss))],
-      () => visit(view, series),
+      () => visit(view, series, series.bound),
       { title: `${titled(view)}, ${series.name}` },
     ));
   }
@@ -449,15 +496,16 @@
     const views = data.setups.filter(shown);
     const cells = views.flatMap((view) => view.series).filter((each) => !each.is_rival && wanted(each.name));
     $("filter-count").textContent = `${views.length} of ${data.setups.length} setups, ${cells.length} cells`;
+    headline(views);
     $("cards").replaceChildren(...views.map(card));
     if (!views.length) $("cards").append(make("p", { class: "help" }, "Nothing to show."));
     $("setup").replaceChildren(...views.map((view) => make("option", { value: view.slug }, titled(view))));
     const view = views.includes(at.view) ? at.view : views[0];
     const able = view ? view.series.filter((series) => visible(series) && series.points.length) : [];
-    const series = able.includes(at.series) ? at.series : fastest(view || { series: [] }) || able[0];
+    const series = able.includes(at.series) ? at.series : advised(view || { series: [] }) || able[0];
     $("frontier").querySelector(".split").hidden = !series;
     if (series) {
-      const place = series === at.series ? at.place : series.bound || 0;
+      const place = series === at.series ? at.place : placeOf(series);
       at = { ...at, view: null };
       select(view, series, place);
     }
@@ -471,8 +519,8 @@
   show();
   $("setup").addEventListener("change", () => {
     const view = data.setups.find((each) => each.slug === $("setup").value);
-    const series = fastest(view) || view.series.find((each) => visible(each) && each.points.length);
-    if (series) select(view, series, series.bound || 0);
+    const series = advised(view) || view.series.find((each) => visible(each) && each.points.length);
+    if (series) select(view, series, placeOf(series));
   });
   $("place").addEventListener("input", () => select(at.view, at.series, Number($("place").value)));
   $("more").addEventListener("click", () => { whole = true; table(); });

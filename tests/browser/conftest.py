@@ -125,7 +125,33 @@ def write_part(folder: Path) -> None:
     write_record(folder / "search" / "misunderstood.json", Search(None, [], [unparsed(asked)]))
 
 
-SETS = {"empty": lambda folder: folder.mkdir(), "part": write_part, "full": write_full}
+def write_unclear(folder: Path) -> None:
+    """Two setups: of one the fastest is not clear, and fewer steps win; of the other all is."""
+    cache = ("deepcache",)
+    doubted = store.measurement(store.deepcache(6), 3.5, 0.015, high=0.04)
+    clear = store.measurement(store.deepcache(3), 1.8, 0.004)
+    setup = Setup("mini-SD1.5", "DDIM", 20)
+    task = Task("t", "target", Cell(setup, cache), 1.2, None, store.LIMIT, None)
+    answers = [Answer(task, "met", "", clear, None, None)]
+    store.write(
+        folder.parent, setup, {cache: [clear, doubted]}, platform="unclear", answers=answers
+    )
+    path = folder / "search" / f"{setup.slug}.json"
+    found = read_record(Search, path)
+    fewer = Cell(setup, ("fewer_steps",))
+    rival = store.frontier(fewer, [store.measurement({"fewer_steps": {"steps": 9}}, 2.1, 0.003)])
+    bound = dataclasses.replace(found.cells[0], clear=False)
+    write_record(path, dataclasses.replace(found, cells=[bound], rival=rival))
+    other = Setup("mini-SD2.1", "DDIM", 20)
+    store.write(folder.parent, other, {cache: [clear]}, platform="unclear", answers=[])
+
+
+SETS = {
+    "empty": lambda folder: folder.mkdir(),
+    "part": write_part,
+    "full": write_full,
+    "unclear": write_unclear,
+}
 
 
 @pytest.fixture(scope="session")

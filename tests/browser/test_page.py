@@ -30,10 +30,37 @@ def part(chromium: Any, pages: dict[str, Path]) -> Tab:
     return Tab(chromium, pages["part"], WIDTHS["desktop"])
 
 
+@pytest.fixture
+def unclear(chromium: Any, pages: dict[str, Path]) -> Tab:
+    return Tab(chromium, pages["unclear"], WIDTHS["desktop"])
+
+
+def test_what_to_use_is_what_is_clear(unclear: Tab) -> None:
+    """The headline and the cards say the same; what is faster and not clear is said to be that."""
+    title, about = unclear.one("h1").text, unclear.one("#headline-about").text
+    assert title == "2.10 times as fast, with a loss clearly below 2%"
+    assert "by fewer steps" in about and "No accelerator is clearly faster" in about
+    assert "Not clear yet: mini-SD1.5 with DDIM at 20 steps, DeepCache, 3.50x" in about
+    first, second = (card.text for card in unclear.all(".card"))
+    assert "2.10x" in first and "fewer steps" in first and "DeepCache, 1.80x" in first
+    assert "3.50x" in first and "diffaccel run --config" in first
+    assert "1.80x" in second and "clearly below 2.0%" in second and "Not clear" not in second
+
+
+def test_the_headline_follows_the_filters(unclear: Tab) -> None:
+    unclear.choose("#filter-model", "mini-SD2.1")
+    assert unclear.one("h1").text == "1.80 times as fast, with a loss clearly below 2%"
+    assert "mini-SD1.5" not in unclear.one("#headline-about").text
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     ("name", "says", "cards"),
-    [("empty", "Nothing was measured yet", 0), ("part", "Up to", 1), ("full", "Up to", 27)],
+    [
+        ("empty", "Nothing was measured yet", 0),
+        ("part", "times as fast, with a loss clearly below 2%", 1),
+        ("full", "times as fast, with a loss clearly below 2%", 27),
+    ],
 )
 def test_it_opens_without_errors_and_fetches_nothing(
     chromium: Any, pages: dict[str, Path], name: str, says: str, cards: int, width: str

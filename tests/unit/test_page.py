@@ -56,7 +56,7 @@ def test_a_setup_shows_what_was_found(results: Path) -> None:
     assert [point.within for point in cache.points] == [True, True, False]
     assert cache.points[1].setting == "cache_branch_id=0 cache_interval=3"
     assert cache.points[1].seconds == pytest.approx(view.seconds / 2)
-    assert view.fastest is cache and gate.best is not None
+    assert cache.use is cache.points[1] and cache.doubt is None and gate.use is gate.points[0]
     assert merge.points == [] and merge.reason == "nothing to merge"
     (unmet,) = view.unmet
     assert (unmet.required, unmet.nearest) == ("2.5x", "2.00x, loss 0.4%")

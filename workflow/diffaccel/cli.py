@@ -360,14 +360,14 @@ def _add_report(commands: Any) -> None:
 
 def _add_recommend(commands: Any) -> None:
     text = (
-        "what to use for a speedup, from what was measured. Exit status: 0 there is something; "
-        "3 nothing reaches it, the nearest is told; 4 nothing was measured"
+        "what to use for a speedup, or the fastest, from what was measured. Exit status: 0 there "
+        "is something; 3 nothing reaches it, the nearest is told; 4 nothing was measured"
     )
     command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
     command.add_argument("--model", required=True, help="e.g. SD1.5")
     command.add_argument("--scheduler", required=True, help="e.g. DDIM")
     command.add_argument("--steps", type=int, required=True)
-    command.add_argument("--speedup", type=float, required=True, help="at least")
+    command.add_argument("--speedup", type=float, help="at least; default: the fastest")
     command.add_argument("--max-loss", type=float, help="below; default: as it was searched")
     command.add_argument(
         "--accelerators", nargs="+", default=[], help='of these alone, e.g. ToMe "DeepCache, ToMe"'

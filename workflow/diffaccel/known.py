@@ -82,6 +82,20 @@ class Known:
         last = {digest(row.setting): row for row in rows}
         return [Option(row, cell.search.decisive(row)) for row in last.values()]
 
+    @property
+    def rival_names(self) -> Names:
+        """Of the cell that all are compared with; none where nothing is."""
+        return self.search.rival.cell.accelerators if self.search.rival else ()
+
+    @property
+    def rival_options(self) -> list[Option]:
+        """What was timed of it."""
+        rival = self.search.rival
+        if rival is None or not self.baseline.is_named(rival.baseline):
+            return []
+        rows = {digest(row.setting): row for row in (rival.bound, *rival.front) if row is not None}
+        return [Option(row, rival.search.decisive(row)) for row in rows.values()]
+
 
 def searched(results: Path) -> list[tuple[str, Setup]]:
     """Platform and setup of all that was searched, from the names of files alone."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from diffaccel import devices, pareto, tasks
+from diffaccel import advice, devices, pareto, tasks
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.known import Known, Names, Option, searched
 from diffaccel.models import known_models
 from diffaccel.recipes import recipe_of
-from diffaccel.records import Recipe
+from diffaccel.records import Baseline, Measurement, Recipe
 from diffaccel.space import in_words
 from diffaccel.tasks.request import problem
 
@@ -32,19 +32,23 @@ class Recommendation:
         status: ``met``; ``nearest`` where nothing that was measured reaches the speedup within the
             loss limit; ``unmeasured`` where there is nothing at all, and ``reason`` says what is
             there and what measures it.
+        required: the speedup; None where the fastest is asked for.
         max_loss: the limit that was asked for, else the one that was searched with.
-        recipes: the best of each accelerator or combination, the least loss first; where none
-            meets what was asked, the fastest of all within the limit, then the one with the least
-            loss at that speedup.
+        recipes: the best of each accelerator or combination, and of fewer steps: those that are
+            clearly within the limit first, then by their loss. Where none meets what was asked, the
+            fastest of all within the limit, then the one with the least loss at that speedup.
+        clear: of each of them, whether its loss is below the limit; None where the prompts do not
+            tell.
     """
 
     status: Literal["met", "nearest", "unmeasured"]
     setup: Setup
-    required: float
+    required: float | None
     max_loss: float | None
     platform: str | None
     recipes: list[Recipe]
     reason: str = ""
+    clear: list[bool | None] = field(default_factory=list)
 
 
 def setup_named(results: Path, model: str, scheduler: str, steps: int) -> Setup:
@@ -62,15 +66,17 @@ def setup_named(results: Path, model: str, scheduler: str, steps: int) -> Setup:
 def recommend(
     results: Path,
     setup: Setup,
-    speedup: float,
+    speedup: float | None = None,
     max_loss: float | None = None,
     accelerators: Sequence[Names] = (),
     platform: str | None = None,
 ) -> Recommendation:
-    """The least loss at a speedup, of all accelerators or of these.
+    """The least loss at a speedup, of all accelerators or of these; or the fastest that clearly
+    keeps the limit, as `advice` has it.
 
     Args:
         results: folder of all platforms.
+        speedup: at least; None: the fastest.
         max_loss: what the loss must be below; else the limit that was searched with.
         platform: the hardware; else the only one that the setup was measured on, or this machine.
 
@@ -101,19 +107,26 @@ def recommend(
         )
     cells = {names: known.cells[names] for names in accelerators or known.cells}
     limit = max_loss if max_loss is not None else known.loss_limit
-    status, chosen = _answer([known.options(names) for names in cells], speedup, limit)
-    recipes = [recipe_of(known.baseline, each.measured) for each in chosen]
+    if speedup is None:
+        status, found = _fastest(advice.advise(known, accelerators or None, limit))
+    else:
+        options = [known.options(names) for names in cells]
+        options += [known.rival_options] * (not accelerators)
+        status, found = _answer(options, speedup, limit, known.baseline)
+    clear = [advice.clear(known.baseline, row, limit) for row in found]
+    recipes = [recipe_of(known.baseline, row) for row in found]
     refused = "; ".join(
         f"{_title(names)}: {cell.reason}" for names, cell in cells.items() if cell.reason
     )
-    return Recommendation(status, setup, speedup, limit, folder, recipes, refused)
+    return Recommendation(status, setup, speedup, limit, folder, recipes, refused, clear)
 
 
 def _check(
-    setup: Setup, speedup: float, max_loss: float | None, accelerators: Sequence[Names]
+    setup: Setup, speedup: float | None, max_loss: float | None, accelerators: Sequence[Names]
 ) -> None:
     """Raises InputError where a value is out of the bounds that it has in tasks."""
-    given: list[tuple[str, Any]] = [("steps", setup.steps), ("speedup", speedup)]
+    given: list[tuple[str, Any]] = [("steps", setup.steps)]
+    given += [("speedup", speedup)] * (speedup is not None)
     given += [("max_loss", max_loss)] * (max_loss is not None)
     given += [("accelerators", names) for names in accelerators]
     for name, value in given:
@@ -122,16 +135,29 @@ def _check(
 
 
 def _answer(
-    cells: Sequence[list[Option]], speedup: float, limit: float
-) -> tuple[Literal["met", "nearest"], list[Option]]:
-    """What meets it best in each cell, the least loss first; else what comes nearest in all."""
+    cells: Sequence[list[Option]], speedup: float, limit: float, baseline: Baseline
+) -> tuple[Literal["met", "nearest"], list[Measurement]]:
+    """What meets it best in each cell, what is clearly within the limit first; else what comes
+    nearest in all."""
     best = (pareto.meet(options, speedup, limit) for options in cells)
     met = [each for each in best if each is not None]
     if met:
-        return "met", sorted(met, key=lambda each: (each.loss, -each.speedup))
+
+        def key(each: Option) -> tuple[bool, float, float]:
+            unclear = advice.clear(baseline, each.measured, limit) is not True
+            return unclear, each.loss, -each.speedup
+
+        return "met", [each.measured for each in sorted(met, key=key)]
     every = [each for options in cells for each in options]
     near = (pareto.bound(every, limit), pareto.meet(every, speedup, math.inf))
-    return "nearest", [each for each in near if each is not None]
+    return "nearest", [each.measured for each in near if each is not None]
+
+
+def _fastest(found: advice.Advice) -> tuple[Literal["met", "nearest"], list[Measurement]]:
+    """What is clearly within the limit, then what may be, and is faster."""
+    unclear = found.unclear.choice if found.unclear else None
+    rows = [each.measured for each in (found.best, found.other, unclear) if each is not None]
+    return ("met" if found.best else "nearest"), rows
 
 
 def _title(names: Names) -> str:
@@ -151,7 +177,11 @@ def _platform(there: Sequence[str], named: str | None) -> str | None:
 
 
 def _measuring(
-    results: Path, folder: str | None, setup: Setup, speedup: float, accelerators: Iterable[Names]
+    results: Path,
+    folder: str | None,
+    setup: Setup,
+    speedup: float | None,
+    accelerators: Iterable[Names],
 ) -> str:
     """The command that measures it."""
     target = results / (folder or devices.platform()) / "search" / f"{setup.slug}.json"
@@ -160,7 +190,7 @@ def _measuring(
         "schedulers": [setup.scheduler],
         "steps": [setup.steps],
         "accelerators": [_title(names) for names in accelerators],
-        "speedups": [speedup] if speedup > 1 else [],
+        "speedups": [speedup] if speedup is not None and speedup > 1 else [],
     }
     words = [f"'{key}={json.dumps(values)}'" for key, values in told.items() if values]
     return f"To measure it: diffaccel run {target} --config {' '.join(words)}"
@@ -168,10 +198,8 @@ def _measuring(
 
 def lines(found: Recommendation) -> Iterable[str]:
     """The recommendation in words, a line each."""
-    what = (
-        f"{found.setup.model}, {found.setup.scheduler}, {found.setup.steps} steps, "
-        f"{found.required:g}x"
-    )
+    speed = "the fastest" if found.required is None else f"{found.required:g}x"
+    what = f"{found.setup.model}, {found.setup.scheduler}, {found.setup.steps} steps, {speed}"
     if found.status == "unmeasured":
         yield f"{what}: {found.reason}"
         return
@@ -181,11 +209,12 @@ def lines(found: Recommendation) -> Iterable[str]:
     else:
         nearest = "nearest:" if found.recipes else "nothing is known that comes near"
         yield f"{what} {within}: nothing that was measured; {nearest}"
-    for recipe in found.recipes:
+    for recipe, clear in zip(found.recipes, found.clear, strict=True):
         low, high = recipe.loss_interval
+        doubt = "; its prompts do not tell that this is below the limit" if clear is None else ""
         yield (
             f"  {recipe.speedup:.2f}x, loss {recipe.loss:+.1%} ({recipe.confidence:.0%} interval "
-            f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts): "
+            f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts{doubt}): "
             f"{_title(tuple(recipe.setting))}: {in_words(recipe.setting)}"
         )
     if found.reason:

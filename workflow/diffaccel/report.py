@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -15,10 +16,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from diffaccel import advice
 from diffaccel.accelerators import combination
 from diffaccel.grid import Setup
 from diffaccel.jobs import last_line
-from diffaccel.jsonio import read_record
+from diffaccel.jsonio import RecordError, read_record
+from diffaccel.known import Known
 from diffaccel.records import Frontier, SpeedRecord
 from diffaccel.space import in_words
 from diffaccel.stages import collect
@@ -54,6 +57,7 @@ def show_summary(results: str | Path) -> None:
         for one in each.cells:
             if one.status == "refused":
                 console.print(f"  {one.cell.slug}: {one.reason}", markup=False, highlight=False)
+        _show_advice(console, folder, each.setup)
         console.print()
     _show_beaten(console, cells, [each.rival for each in found if each.rival])
     _show_unmet(console, table)
@@ -70,6 +74,15 @@ def show_summary(results: str | Path) -> None:
     )
     if (folder / "report.html").exists():
         console.print(f"To look at: {folder}/report.html", highlight=False)
+
+
+def _show_advice(console: Console, folder: Path, setup: Setup) -> None:
+    """What to use; nothing where the baseline's record cannot be read, or is another's."""
+    with contextlib.suppress(RecordError):
+        known = Known.read(folder, setup)
+        if known.cells:
+            for line in advice.lines(advice.advise(known)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_time_up(console: Console, table: pd.DataFrame) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FEWEST = 8
 """Prompts before the first interim analysis."""
+MANY = 4096
+"""Prompts above which nobody is told how many would do."""
 TRIM = 0.2
 """Share of the pairs at either end, the slowest and the fastest, that do not count for a speed."""
 _EQUAL = 1e-9
@@ -191,6 +193,40 @@ class Looks:
             baseline, accelerated: scores of the same prompts and seeds, in the same order; of the
                 baseline there may be more.
         """
+        count = len(accelerated)
+        kept = self._kept(baseline, accelerated, limit)
+        if kept is None:
+            return None
+        found = positive(kept.statistic, kept.count - 1, self._error)
+        return None if found and count < self.usual else found
+
+    def needed(
+        self, baseline: Sequence[float], accelerated: Sequence[float], limit: float
+    ) -> int | None:
+        """About how many prompts would tell it, were all of them like those that there are; None
+        where that is more than `MANY`.
+
+        Args: as of `below`.
+        """
+        kept = self._kept(baseline, accelerated, limit)
+        if kept is None or kept.spread == 0:
+            return max(self.usual, FEWEST)
+        one, count = abs(kept.statistic) / math.sqrt(kept.count), max(self.usual, len(accelerated))
+        while count <= MANY:
+            if one * math.sqrt(count) > critical(1 - self._error / 2, count - 1):
+                return count
+            count += self.batch
+        return None
+
+    @property
+    def _error(self) -> float:
+        """Of one interim analysis."""
+        return (1 - self.confidence) / len(self.at)
+
+    def _kept(
+        self, baseline: Sequence[float], accelerated: Sequence[float], limit: float
+    ) -> SkewedMean | None:
+        """By how much the scores are above what they must be; None of a single prompt."""
         import numpy as np
 
         count = len(accelerated)
@@ -199,8 +235,4 @@ class Looks:
         kept = np.asarray(accelerated) - (1 - limit) * np.asarray(baseline[:count])
         if self.prompts:
             kept = clustered(kept, self.prompts[:count])
-        if len(kept) < 2:
-            return None
-        error = (1 - self.confidence) / len(self.at)
-        found = positive(SkewedMean.of(kept).statistic, len(kept) - 1, error)
-        return None if found and count < self.usual else found
+        return SkewedMean.of(kept) if len(kept) > 1 else None

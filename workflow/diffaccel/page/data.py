@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffaccel import pareto
+from diffaccel import advice, pareto
 from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.gallery import KEPT, Gallery
@@ -31,7 +31,6 @@ from diffaccel.records import (
     Frontier,
     Measurement,
     Proof,
-    Rival,
     Search,
 )
 from diffaccel.report import failures, share_interval
@@ -77,11 +76,11 @@ class Series:
 
     Args:
         bound: which of the points is the fastest within the limit.
+        sure: which is the fastest that is clearly within it, and faster than the plain pipeline.
+        doubt: where the bound is not clear, how many prompts would tell, and by what command.
         stored: speedup up to which a request is tried.
         clear: whether the prompts tell that the bound keeps the limit.
         time_up: whether the search's time was up before it was done.
-        rival: what the rival loses at the speed of the bound, in words.
-        beaten: whether that is less.
         is_rival: whether this is the rival itself.
         reason: why there are no points, or no bound.
         drawn, timed: how many settings were.
@@ -90,11 +89,11 @@ class Series:
     name: str
     points: list[Point]
     bound: int | None
+    sure: int | None
+    doubt: tuple[str, str] | None
     stored: float | None
     clear: bool
     time_up: bool
-    rival: str
-    beaten: bool
     is_rival: bool
     reason: str
     drawn: int
@@ -104,6 +103,11 @@ class Series:
     def best(self) -> Point | None:
         """The fastest within the limit."""
         return None if self.bound is None else self.points[self.bound]
+
+    @property
+    def use(self) -> Point | None:
+        """The fastest that is clearly within it."""
+        return None if self.sure is None else self.points[self.sure]
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,6 @@ class SetupView:
     plain: list[int]
     series: list[Series]
     unmet: list[Unmet]
-
-    @property
-    def fastest(self) -> Series | None:
-        """The one with the fastest setting within the limit."""
-        able = [each for each in self.series if not each.is_rival and each.best is not None]
-        return max(able, key=_speed, default=None)
 
 
 @dataclass(frozen=True)
@@ -234,16 +232,6 @@ class Page:
         """Those of the names that are rivals'."""
         found = {s.name for view in self.setups for s in view.series if s.is_rival}
         return [name for name in self.names if name in found]
-
-    @property
-    def fastest(self) -> SetupView | None:
-        """The setup with the fastest setting of all."""
-        able = [view for view in self.setups if view.fastest is not None]
-        return max(able, key=lambda view: _speed(view.fastest), default=None)
-
-
-def _speed(series: Series | None) -> float:
-    return series.best.speedup if series is not None and series.best is not None else 0.0
 
 
 def gather(folder: Path) -> Page:
@@ -338,30 +326,34 @@ def _series(
 ) -> Series:
     names = frontier.cell.accelerators
     marks = _marks(frontier, known.search.answers)
-    timed = known.options(names) or [Option(row, row.loss) for row in frontier.front]
-    beyond = [_predicted(each, search) for each in _beyond(frontier, search)]
-    points = [
-        _point(one, known, frontier, marks, gallery, album)
-        for one in sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
-    ]
-    bound = frontier.bound
-    places = [n for n, one in enumerate(points) if "bound" in one.marks]
     is_rival = known.search.rival is not None and known.search.rival.cell == frontier.cell
+    timed = known.options(names) or (known.rival_options if is_rival else [])
+    beyond = [_predicted(each, search) for each in _beyond(frontier, search)]
+    options = sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
+    points = [_point(one, known, frontier, marks, gallery, album) for one in options]
+    bound, limit = frontier.bound, frontier.loss_limit
+    places = [n for n, one in enumerate(points) if "bound" in one.marks]
+    use = advice.fastest_clear(known.baseline, timed, limit)
     reason = frontier.reason or ("" if bound else "no setting keeps the loss limit")
     return Series(
         name=combination(names).title,
         points=points,
         bound=places[0] if places else None,
+        sure=next((n for n, one in enumerate(options) if one.measured is use), None),
+        doubt=None if bound is None or frontier.clear else _doubt(known.baseline, bound, limit),
         stored=stored_bound(frontier),
         clear=frontier.clear,
         time_up=frontier.time_up,
-        rival=_rival(frontier.rival),
-        beaten=frontier.rival is not None and frontier.rival.beats,
         is_rival=is_rival,
         reason=reason,
         drawn=frontier.measured,
         timed=frontier.timed,
     )
+
+
+def _doubt(baseline: Baseline, bound: Measurement, limit: float) -> tuple[str, str]:
+    more = advice.more_prompts(baseline, bound, limit)
+    return advice.telling(more), advice.command(baseline, bound, more)
 
 
 def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]]:
@@ -418,13 +410,6 @@ def _point(
 def _short(setting: Setting) -> str:
     """Parameters without their accelerators' names, which stand beside them already."""
     return " ".join(f"{name}={value}" for part in setting.values() for name, value in part.items())
-
-
-def _rival(rival: Rival | None) -> str:
-    if rival is None:
-        return ""
-    about = "" if rival.timed else "about "
-    return f"{_short(rival.setting)}: {about}{rival.speedup:.2f}x, loss {rival.loss:.1%}"
 
 
 def _unmet(answer: Answer) -> Unmet:

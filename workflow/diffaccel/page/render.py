@@ -78,7 +78,9 @@ def library() -> str:
 
 def _data(page: Page) -> dict[str, Any]:
     lines, scripts = highlighted(page.scripts)
+    environments = page.trust.environments
     return {
+        "device": environments[0].device if environments else "",
         "setups": [{**to_json(view), "chart": charts.data(view)} for view in page.setups],
         "table": _table(page.table),
         "pictures": page.album.encoded(),

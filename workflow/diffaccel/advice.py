@@ -1,0 +1,191 @@
+"""What to use of what was found: the fastest whose loss is clearly below the limit.
+
+The plain pipeline with fewer steps is among what may be used. Where something faster may keep the
+limit, and its prompts do not tell, that is said, with how many more would and the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from diffaccel.accelerators import combination
+from diffaccel.known import Known, Names, Option
+from diffaccel.records import Baseline, Drawing, Measurement
+from diffaccel.space import in_words
+
+ON = "'search={\"budget\": null}'"
+"""The configuration by which a search goes on until all is clear that its prompts can tell."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate that was timed.
+
+    Args:
+        fewer_steps: whether it is the plain pipeline with fewer steps.
+    """
+
+    names: Names
+    measured: Measurement
+    fewer_steps: bool
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """A candidate whose loss may be below the limit.
+
+    Args:
+        more: about how many more prompts would tell; None where that is thousands.
+        command: what evaluates it on more.
+    """
+
+    choice: Choice
+    more: int | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to use of one (model, scheduler, steps).
+
+    Args:
+        limit: that the loss must be below.
+        best: the fastest that is clearly below it, and faster than the plain pipeline; None where
+            none is.
+        other: where ``best`` is of fewer steps, the fastest of the accelerators that is clearly
+            below it; else the fastest of fewer steps.
+        unclear: what is the fastest of all, if that is not clear yet.
+    """
+
+    limit: float
+    best: Choice | None
+    other: Choice | None
+    unclear: Unclear | None
+
+
+def clear(baseline: Baseline, drawing: Drawing, limit: float) -> bool | None:
+    """Whether a loss is below a limit, with the confidence of the baseline; None where the prompts
+    do not tell. What has no scores is judged by its interval."""
+    if drawing.scores:
+        return baseline.looks.below(*_scores(baseline, drawing), limit)
+    low, high = drawing.loss_interval
+    return True if high < limit else False if low >= limit else None
+
+
+def more_prompts(baseline: Baseline, drawing: Drawing, limit: float) -> int | None:
+    """About how many prompts more would tell whether a loss is below a limit; None: thousands."""
+    if not drawing.scores:
+        return None
+    needed = baseline.looks.needed(*_scores(baseline, drawing), limit)
+    return None if needed is None else max(baseline.looks.batch, needed - drawing.prompts)
+
+
+def _scores(baseline: Baseline, drawing: Drawing) -> tuple[list[float], list[float]]:
+    from diffaccel.metrics import SCORE  # numpy comes with it: records are read without
+
+    return baseline.scores[SCORE], drawing.scores[SCORE]
+
+
+def command(baseline: Baseline, drawing: Drawing, more: int | None) -> str:
+    """What evaluates an answer on so many more prompts."""
+    there = baseline.looks.most
+    wanted = drawing.prompts + (more or there)
+    measure = f" 'measure={{\"max_prompts\": {wanted}}}'" if wanted > there else ""
+    return f"diffaccel run --config {ON}{measure}"
+
+
+def fastest_clear(
+    baseline: Baseline, options: Iterable[Option], limit: float
+) -> Measurement | None:
+    """The fastest that is clearly below a limit and faster than the plain pipeline."""
+    fast = (each for each in options if each.speedup > 1 and each.loss < limit)
+    for each in sorted(fast, key=lambda each: (-each.speedup, each.loss)):
+        if clear(baseline, each.measured, limit):
+            return each.measured
+    return None
+
+
+def advise(
+    known: Known, only: Collection[Names] | None = None, limit: float | None = None
+) -> Advice:
+    """What to use of a setup.
+
+    Args:
+        only: of these accelerators and combinations alone, and of fewer steps.
+        limit: of the loss; by default the one that was searched with.
+    """
+    limit = known.loss_limit if limit is None else limit
+    cells = [names for names in known.cells if only is None or names in only]
+    own = _choices(known, [(names, known.options(names), False) for names in cells], limit)
+    fewer = _choices(known, [(known.rival_names, known.rival_options, True)], limit)
+    every = [each for each in (own, fewer) if each is not None]
+    best = max(every, key=lambda each: each.measured.speedup, default=None)
+    other = next((each for each in every if each is not best), None)
+    return Advice(limit, best, other, _unclear(known, cells, limit, best))
+
+
+def _choices(
+    known: Known, cells: Sequence[tuple[Names, list[Option], bool]], limit: float
+) -> Choice | None:
+    """The fastest clear one of several cells."""
+    found = [
+        Choice(names, chosen, fewer)
+        for names, options, fewer in cells
+        if (chosen := fastest_clear(known.baseline, options, limit)) is not None
+    ]
+    return max(found, key=lambda each: each.measured.speedup, default=None)
+
+
+def _unclear(
+    known: Known, cells: Sequence[Names], limit: float, best: Choice | None
+) -> Unclear | None:
+    """The fastest that may keep the limit, if it is faster than what clearly does."""
+    least = best.measured.speedup if best else 1.0
+    open_ = [
+        (names, option.measured)
+        for names in cells
+        for option in known.options(names)
+        if option.speedup > least
+        and option.loss < limit
+        and clear(known.baseline, option.measured, limit) is None
+    ]
+    if not open_:
+        return None
+    names, row = max(open_, key=lambda each: (each[1].speedup, -each[1].loss))
+    more = more_prompts(known.baseline, row, limit)
+    return Unclear(Choice(names, row, False), more, command(known.baseline, row, more))
+
+
+def telling(more: int | None) -> str:
+    """How many prompts more it takes, in words."""
+    return (
+        "thousands of prompts would tell"
+        if more is None
+        else f"about {more} more prompts would tell"
+    )
+
+
+def lines(advice: Advice) -> Iterable[str]:
+    """The advice in words, a line each."""
+    limit = f"{100 * advice.limit:g}%"
+    if advice.best is None:
+        yield f"To use: the plain pipeline. Nothing faster is clearly below a loss of {limit}."
+    else:
+        yield f"To use: {_described(advice.best)}; clearly below {limit}."
+    if advice.best is not None and advice.other is not None:
+        what = "of the accelerators" if advice.best.fewer_steps else "of fewer steps alone"
+        yield f"  The fastest {what} that is clear, too: {_described(advice.other)}."
+    if (unclear := advice.unclear) is not None:
+        what = _described(unclear.choice)
+        yield f"  Not clear yet: {what}; {telling(unclear.more)}: {unclear.command}"
+
+
+def _described(choice: Choice) -> str:
+    row = choice.measured
+    low, high = row.loss_interval
+    title, setting = combination(choice.names).title, in_words(row.setting)
+    return (
+        f"{title}, {row.speedup:.2f}x, loss {row.loss:+.1%} ({low:+.1%} to {high:+.1%}, "
+        f"{row.prompts} prompts): {setting}"
+    )
