@@ -115,9 +115,8 @@
       parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
       if (series.is_rival) parts.push("No accelerator is clearly faster.");
     } else if (open) title = "Nothing faster is clear yet";
-    if (open) {
-      parts.push(`Not clear yet: ${about(other)}, ${open.name}, ${short(open, best(open))}; ${open.doubt[0]}.`);
-    }
+    const doubt = open && `${about(other)}, ${open.name}, ${short(open, best(open))}; ${open.doubt[0]}.`;
+    $("headline-doubt").textContent = doubt ? `Not clear yet: ${doubt}` : "";
     if (!series && !open) parts.push("The frontiers show how far off everything is.");
     parts.push("Loss is of CLIP score, beside the plain pipeline with the same prompts and seeds.");
     $("headline").textContent = title;
@@ -149,9 +148,9 @@
       figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster keeps the limit"));
     }
     if (open) {
-      const command = make("code", { class: "command" }, open.doubt[1]);
-      fact(facts, "Not clear yet", `${open.name}, ${short(open, best(open))}; ${open.doubt[0]}: `);
-      facts.lastElementChild.append(command);
+      const [telling, command] = open.doubt;
+      fact(facts, "Not clear yet", `${open.name}, ${short(open, best(open))}; ${telling}${command ? ": " : ""}`);
+      if (command) facts.lastElementChild.append(make("code", {}, command));
     }
     if (view.series.some((each) => wanted(each.name) && !each.is_rival && each.time_up)) {
       fact(facts, "Searched to the end?", "no: the time was up (search.budget)");

@@ -40,7 +40,9 @@ def test_what_to_use_is_what_is_clear(unclear: Tab) -> None:
     title, about = unclear.one("h1").text, unclear.one("#headline-about").text
     assert title == "2.10 times as fast, with a loss clearly below 2%"
     assert "by fewer steps" in about and "No accelerator is clearly faster" in about
-    assert "Not clear yet: mini-SD1.5 with DDIM at 20 steps, DeepCache, 3.50x" in about
+    doubt = unclear.one("#headline-doubt").text
+    assert doubt.startswith("Not clear yet: mini-SD1.5 with DDIM at 20 steps, DeepCache, 3.50x")
+    assert "more prompts would tell" in doubt
     first, second = (card.text for card in unclear.all(".card"))
     assert "2.10x" in first and "fewer steps" in first and "DeepCache, 1.80x" in first
     assert "3.50x" in first and "diffaccel run --config" in first
@@ -51,6 +53,7 @@ def test_the_headline_follows_the_filters(unclear: Tab) -> None:
     unclear.choose("#filter-model", "mini-SD2.1")
     assert unclear.one("h1").text == "1.80 times as fast, with a loss clearly below 2%"
     assert "mini-SD1.5" not in unclear.one("#headline-about").text
+    assert unclear.one("#headline-doubt").text == ""
 
 
 @pytest.mark.parametrize("width", WIDTHS)

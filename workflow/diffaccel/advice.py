@@ -37,7 +37,7 @@ class Unclear:
 
     Args:
         more: about how many more prompts would tell; None where that is thousands.
-        command: what evaluates it on more.
+        command: what evaluates it on so many; none where that is thousands.
     """
 
     choice: Choice
@@ -88,9 +88,10 @@ def _scores(baseline: Baseline, drawing: Drawing) -> tuple[list[float], list[flo
 
 
 def command(baseline: Baseline, drawing: Drawing, more: int | None) -> str:
-    """What evaluates an answer on so many more prompts."""
-    there = baseline.looks.most
-    wanted = drawing.prompts + (more or there)
+    """What evaluates an answer on so many more prompts; nothing where these are thousands."""
+    if more is None:
+        return ""
+    there, wanted = baseline.looks.most, drawing.prompts + more
     measure = f" 'measure={{\"max_prompts\": {wanted}}}'" if wanted > there else ""
     return f"diffaccel run --config {ON}{measure}"
 
@@ -159,11 +160,9 @@ def _unclear(
 
 def telling(more: int | None) -> str:
     """How many prompts more it takes, in words."""
-    return (
-        "thousands of prompts would tell"
-        if more is None
-        else f"about {more} more prompts would tell"
-    )
+    if more is None:
+        return "it would take thousands of prompts to tell"
+    return f"about {more} more prompts would tell"
 
 
 def lines(advice: Advice) -> Iterable[str]:
@@ -178,7 +177,8 @@ def lines(advice: Advice) -> Iterable[str]:
         yield f"  The fastest {what} that is clear, too: {_described(advice.other)}."
     if (unclear := advice.unclear) is not None:
         what = _described(unclear.choice)
-        yield f"  Not clear yet: {what}; {telling(unclear.more)}: {unclear.command}"
+        how = f": {unclear.command}" if unclear.command else "."
+        yield f"  Not clear yet: {what}; {telling(unclear.more)}{how}"
 
 
 def _described(choice: Choice) -> str:
