@@ -479,6 +479,9 @@ def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, 
         assert found.chosen is not None and found.chosen.speedup >= required
     else:
         assert found.chosen is None and found.nearest is not None
+    if says == "above the bound":  # as it was measured, and not as it is stored
+        assert known.bound is not None
+        assert found.reason == f"40.0x is above the bound of {known.bound.speedup:.2f}x"
 
 
 def test_no_speedup_is_said_without_a_bound(tmp_path: Path) -> None:
@@ -503,7 +506,7 @@ def test_a_share_of_a_small_bound_is_no_speedup(tmp_path: Path) -> None:
     opened, measurer = cell_search(tmp_path), Slow()
     task = Task("t", "bound", CELL, None, 0.8, 0.02, None)
     found = answer(task, frontier(opened, measurer), opened, measurer)
-    assert found.reason == "0.88x is no speedup: the bound of 1.1x leaves none"
+    assert found.reason == "0.88x is no speedup: the bound of 1.00x leaves none"
 
 
 def test_the_fastest_is_the_bound_at_its_own_limit(tmp_path: Path) -> None:

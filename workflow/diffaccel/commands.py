@@ -270,11 +270,9 @@ def _outcome(cell: Cell, args: argparse.Namespace, found: Search) -> str:
 
 
 def _bound(known: Frontier) -> str:
-    from diffaccel.stages.search import stored_bound
-
     title = combination(known.cell.accelerators).title
     if known.bound is not None:
-        return f"{title}: bound {_measured(known.bound)} (stored: {stored_bound(known)}x)"
+        return f"{title}: bound {_measured(known.bound)}"
     return f"{title}: no bound: {known.reason or f'no setting has a loss below {known.loss_limit}'}"
 
 

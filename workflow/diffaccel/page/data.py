@@ -37,7 +37,7 @@ from diffaccel.report import failures, share_interval
 from diffaccel.space import Setting
 from diffaccel.stages import collect
 from diffaccel.stages.cell import CellSearch, Estimate
-from diffaccel.stages.search import opened, stored_bound
+from diffaccel.stages.search import opened
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ class Series:
         bound: which of the points is the fastest within the limit.
         sure: which is the fastest that is clearly within it, and faster than the plain pipeline.
         doubt: where the bound is not clear, how many prompts would tell, and by what command.
-        stored: speedup up to which a request is tried.
         clear: whether the prompts tell that the bound keeps the limit.
         time_up: whether the search's time was up before it was done.
         is_rival: whether this is the rival itself.
@@ -91,7 +90,6 @@ class Series:
     bound: int | None
     sure: int | None
     doubt: tuple[str, str] | None
-    stored: float | None
     clear: bool
     time_up: bool
     is_rival: bool
@@ -341,7 +339,6 @@ def _series(
         bound=places[0] if places else None,
         sure=next((n for n, one in enumerate(options) if one.measured is use), None),
         doubt=None if bound is None or frontier.clear else _doubt(known.baseline, bound, limit),
-        stored=stored_bound(frontier),
         clear=frontier.clear,
         time_up=frontier.time_up,
         is_rival=is_rival,

@@ -347,11 +347,17 @@ def _hopeless(task: Task, known: Frontier) -> str | None:
         return f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
     if required <= 1 and task.latency_s is None:
         said = f"{required}x is no speedup"
-        return f"{said}: the bound of {stored_bound(known)}x leaves none" if task.fraction else said
+        return f"{said}: {_measured_bound(known)} leaves none" if task.fraction else said
     limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
     if limit is not None and required > limit:
-        return f"{required}x is above the bound of {limit}x"
+        return f"{required}x is above {_measured_bound(known)}"
     return None
+
+
+def _measured_bound(known: Frontier) -> str:
+    """The bound in words, as it was measured: the stored one, which is higher, decides what is
+    tried, and is nothing that can be had."""
+    return f"the bound of {known.bound.speedup:.2f}x" if known.bound else "the bound"
 
 
 def _required(task: Task, known: Frontier) -> float | None:
