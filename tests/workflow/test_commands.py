@@ -34,6 +34,8 @@ def start(project: Project, command: str, *arguments: str) -> subprocess.Complet
 def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     """An experiment of which one model cannot be loaded, and what `auto_code_gen` printed."""
     folder = tmp_path_factory.mktemp("commands")
+    (folder / "empty").mkdir()
+    broken = {"name": "broken", "family": "SD1.5", "source": str(folder / "empty")}
     (folder / "tasks.txt").write_text(
         f"{START} DeepCache with 1.01x speedup\n"
         f"{START} DeepCache with 60x speedup\n"
@@ -42,7 +44,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     )
     project = make_project(
         folder / "p",
-        models=["mini-SD1.5", {"name": "broken", "family": "SD1.5", "source": "no/such/folder"}],
+        models=["mini-SD1.5", broken],
         steps=[3],
         speedups=[],
         loss_limit=0.9,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffaccel.config import ConfigError, load, model_spec, parse_accelerators
+from diffaccel import advice
+from diffaccel.config import ConfigError, ModelEntry, load, model_spec, parse_accelerators
+from diffaccel.grid import Setup
 from diffaccel.plan import Experiment
+from tests import store
 from tests.workflow.conftest import Project
+
+SETUP = Setup("mini-SD1.5", "DDIM", 20)
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ["mini-SD15"]}, "models: unknown model 'mini-SD15'; did you mean 'mini-SD1.5'?"),
@@ -37,9 +45,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"models": ["mini-SD1.5", "mini-SD1.5"]}, "'mini-SD1.5' is there twice"),
     ({"schedulers": ["DIM"]}, "unknown scheduler 'DIM'; did you mean 'DDIM'?"),
-    ({"steps": [0]}, "steps.0: input should be greater than or equal to 1; got 0"),
-    ({"steps": 20}, "steps: input should be a valid list; got 20"),
-    ({"steps": ["few"]}, "steps.0: input should be a valid integer; got 'few'"),
+    ({"steps": [0]}, "steps: each must be a whole number from 1 to 1000; got 0"),
+    ({"steps": 20}, "steps: must be a list, e.g. [20]; got 20"),
+    ({"steps": ["few"]}, "steps: each must be a whole number from 1 to 1000; got 'few'"),
     ({"accelerators": ["DeepCash"]}, "unknown accelerator 'DeepCash'; did you mean 'DeepCache'?"),
     ({"accelerators": ["ToMe and ToMe"]}, "need different accelerators"),
     (
@@ -51,8 +59,25 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "rival: unknown accelerator 'less steps'; did you mean 'fewer steps'?",
     ),
     ({"rival": "DeepCache and ToMe"}, "rival: must be one accelerator, not several together"),
-    ({"speedups": [0.5]}, "speedups.0: input should be greater than 1; got 0.5"),
-    ({"loss_limit": 2}, "loss_limit: input should be less than 1; got 2"),
+    ({"speedups": [0.5]}, "speedups: each must be a number above 1; got 0.5"),
+    ({"loss_limit": 2}, "loss_limit: must be a share between 0 and 1, and 0.02 means 2%; got 2"),
+    ({"loss_limit": "2%"}, "loss_limit: must be a share between 0 and 1, and 0.02 means 2%; got"),
+    ({"speedups": [-2]}, "speedups: each must be a number above 1; got -2"),
+    ({"steps": "20"}, "steps: must be a list, e.g. [20]; got '20'"),
+    ({"models": [{"name": "a", "source": 3}]}, "models.0.source: must be a text; got 3"),
+    (
+        {"models": [3]},
+        "models.0: must be a model's name, or {name: ..., source: ...} with what is its own; got 3",
+    ),
+    (
+        {"models": [{"name": "a", "family": "SDXL", "source": "/no/such"}]},
+        "models: a: there is no folder or file '/no/such'",
+    ),
+    (
+        {"models": [{"name": "SDXL", "source": "./weights"}]},
+        "models: SDXL: there is no folder or file './weights'",
+    ),
+    ({"schedulers": ["EulerDiscreteScheduler"]}, "'EulerDiscreteScheduler'; Known: DDIM, "),
     ({"loss_limits": 0.1}, "loss_limits: there is no such key; did you mean 'loss_limit'?"),
     ({"measure": {"promts": 4}}, "measure.promts: there is no such key; did you mean 'prompts'?"),
     ({"measure": {"pairs": 9}}, "measure.max_pairs: 6 is below pairs 9"),
@@ -70,6 +95,31 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"verify": {"held": 1}}, "verify.held: there is no such key; did you mean 'heldout'?"),
     ({"measure": {"prompts": 500}}, "prompts resources/prompts/mini.txt: has 128, and 500 are"),
 ]
+
+
+def test_one_mistake_is_one_line() -> None:
+    """However many kinds of entry a list may have."""
+    with pytest.raises(ConfigError) as caught:
+        load({"models": [{"name": "a", "source": 3}]})
+    assert str(caught.value).count("\n") == 1
+
+
+def test_what_snakemakes_command_line_gives_is_text() -> None:
+    """Of all that is within a value: ``--config 'search={"budget": null}'``."""
+    read = load(
+        {
+            "measure": {"max_prompts": "48", "spread": "0.05"},
+            "search": {"budget": "null", "call_seconds": "90"},
+            "judge": {"sandbox": "false", "scripts": "12"},
+            "rival": "null",
+            "models": [{"name": "mini-SD1.5", "batch_size": "2"}],
+        }
+    )
+    assert (read.measure.max_prompts, read.measure.spread) == (48, 0.05)
+    assert (read.search.budget, read.search.call_seconds, read.rival) == (None, 90.0, None)
+    assert read.judge.sandbox is False and read.judge.scripts == "12"
+    (model,) = read.models
+    assert isinstance(model, ModelEntry) and model.batch_size == 2
 
 
 def test_numbers_in_lists_may_come_from_snakemakes_command_line() -> None:
@@ -90,11 +140,42 @@ def test_all_mistakes_are_said_at_once() -> None:
     assert str(caught.value).count("\n  - ") == 3
 
 
-def test_snakemake_shows_the_message_and_starts_nothing(project: Project) -> None:
-    project.configure(schedulers=["DIM"])
-    output = project.run(ok=False)
-    assert "unknown scheduler 'DIM'; did you mean 'DDIM'?" in output
+SAID: list[tuple[str | None, tuple[str, ...], str]] = [
+    (
+        "schedulers: [DIM]",
+        (),
+        "the configuration is wrong:\n  - schedulers: unknown scheduler 'DIM'; "
+        "did you mean 'DDIM'? Known: DDIM, DPM-Solver++, UniPCMultistepScheduler\n",
+    ),
+    (None, (), "there is no config.yaml in {here}: "),
+    ("steps: [20\nmodels: x", (), "config.yaml: this is not YAML, at line 2, column 7: "),
+    ("- a", (), "config.yaml: a configuration has keys, as in config.yaml; got ['a']\n"),
+    ("{}", ("--no-such-flag",), "unrecognized arguments: --no-such-flag. "),
+    ("{}", ("--config", "steps=20"), "  - steps: must be a list, e.g. [20]; got 20\n"),
+    ("{}", ("--configfile", "other.yaml"), "there is no file other.yaml"),
+]
+
+
+@pytest.mark.parametrize(("text", "arguments", "says"), SAID, ids=lambda value: str(value)[:30])
+def test_what_is_wrong_is_one_message_of_ours(
+    project: Project, text: str | None, arguments: tuple[str, ...], says: str
+) -> None:
+    """No rule, no usage of snakemake, no traceback; and nothing is started or written."""
+    path = project.folder / "config.yaml"
+    path.unlink() if text is None else path.write_text(text)
+    output = project.run(*arguments, ok=False)
+    assert output.startswith(says.format(here=project.folder)) or says in output
+    assert output.count("\n") <= 2 and len(output) < 500
+    assert not re.search(r"usage|Traceback|\.smk|Snakefile|workflow specific", output)
     assert not project.results.exists()
+
+
+def test_the_command_that_evaluates_more_is_understood(project: Project) -> None:
+    """The one that the advice names, by snakemake itself."""
+    measured = store.measurement(store.deepcache(2), 1.5, 0.01)
+    _, _, *change = shlex.split(advice.command(store.baseline(SETUP), measured, 60))
+    project.configure(measure={"prompts": 4, "max_prompts": 4, "pairs": 1, "max_pairs": 1})
+    assert "baseline" in project.run("--dry-run", *change)
 
 
 def test_the_shipped_file_holds_the_defaults() -> None:
@@ -116,10 +197,10 @@ def test_a_key_with_nothing_behind_it_says_nothing(section: str) -> None:
     assert load({section: None}) == load({})
 
 
-def test_own_models_take_the_rest_from_their_family() -> None:
-    config = load({"models": [{"name": "mine", "family": "SD1.5", "source": "/m", "height": 640}]})
-    spec = model_spec(config.models[0])
-    assert (spec.name, spec.source, spec.height, spec.width) == ("mine", "/m", 640, 512)
+def test_own_models_take_the_rest_from_their_family(tmp_path: Path) -> None:
+    own = {"name": "mine", "family": "SD1.5", "source": str(tmp_path), "height": 640}
+    spec = model_spec(load({"models": [own]}).models[0])
+    assert (spec.name, spec.source, spec.height, spec.width) == ("mine", str(tmp_path), 640, 512)
     changed = load({"models": [{"name": "mini-SD1.5", "batch_size": 2}]})
     spec = model_spec(changed.models[0])
     assert (spec.batch_size, spec.source) == (2, "resources/models/mini-SD1.5")

@@ -24,6 +24,7 @@ def test_the_others_go_on(tmp_path: Path) -> None:
         )
     )
     later = tmp_path / "later"
+    later.mkdir()
     broken = {"name": "broken", "family": "SD1.5", "source": str(later)}
     broken["scorer"] = "resources/models/mini-clip"
     project = make_project(
@@ -61,6 +62,7 @@ def test_the_others_go_on(tmp_path: Path) -> None:
     assert (results / "code/user-002.py").exists() and project.journal_lines() == rows
 
     # What is gathered over all is gathered anew when it is there.
+    later.rmdir()
     later.symlink_to(project.folder / "resources/models/mini-SD1.5")
     planned = project.run("--dry-run")
     assert "baseline, bounds, feasible, params, report, search, summary, tasks" in planned

@@ -8,13 +8,15 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from diffaccel import __version__, devices, jobs
 from diffaccel import commands as first_version
-from diffaccel import devices, jobs
 from diffaccel.errors import InputError
 from diffaccel.grid import Cell
 from diffaccel.journal import writing
@@ -183,7 +185,8 @@ def _judge(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     from diffaccel.run import run
 
-    status = run(args.arguments)
+    own = args.arguments
+    status = run(own[1:] if own[:1] == ["--"] else own)
     if status is None:
         log.info("Nothing to be done: all results are there and up to date.")
     else:
@@ -318,12 +321,71 @@ def _store_export(args: argparse.Namespace) -> None:
 
 
 def _results(args: argparse.Namespace) -> Path:
-    return args.results or Path("results") / devices.platform()
+    """A platform's folder of results.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    folder = args.results or Path("results") / devices.platform()
+    if not folder.is_dir():
+        raise InputError(
+            f"there is no folder {folder} in {Path.cwd()}: go to where your results are, or name "
+            "theirs, e.g. results/cpu; `diffaccel run` makes them"
+        )
+    return folder
+
+
+GROUPS = {
+    "daily": ("run", "status", "show", "report", "recommend"),
+    "results": ("store", "picture", "selftest"),
+    "benchmark and judge": ("prompts", "judge"),
+    "commands of the first version": (
+        *("traversal_search", "explore_upper_bounds", "generate_tasks", "auto_code_gen"),
+    ),
+}
+"""The commands that people call; the others are for the workflow's rules."""
+
+
+class _Grouped(argparse.ArgumentParser):
+    """Its help has the commands by groups, each with a line; its errors are one."""
+
+    def error(self, message: str) -> NoReturn:
+        if unknown := re.match(r"argument COMMAND: invalid choice: '(.*?)'", message):
+            every = [name for names in GROUPS.values() for name in names]
+            message = f"there is no command {unknown[1]!r}; {suggest(unknown[1], every)}"
+        self.exit(2, f"diffaccel: {message}. `diffaccel --help` says more\n")
+
+    def format_help(self) -> str:
+        (commands,) = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        texts = {each.dest: each.help or "" for each in commands._choices_actions}
+        width = max(map(len, texts)) + 2
+        found = [self.format_usage(), f"{self.description}\n"]
+        for group, names in GROUPS.items():
+            found.append(f"{group}:")
+            found += [
+                textwrap.fill(
+                    f"{name.ljust(width)}{texts[name]}",
+                    100,
+                    initial_indent="  ",
+                    subsequent_indent=" " * (width + 2),
+                )
+                for name in names
+            ]
+            found.append("")
+        found.append("`diffaccel COMMAND --help` has the flags of each.\n")
+        return "\n".join(found)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="diffaccel", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _Grouped(
+        prog="diffaccel",
+        description="Makes diffusion pipelines faster without visible loss, and proves it.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"diffaccel {__version__}")
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", dest="command", parser_class=argparse.ArgumentParser
+    )
     for add in (
         _add_show,
         _add_report,
@@ -380,8 +442,12 @@ def _add_recommend(commands: Any) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    text = "run the workflow, with snakemake's own arguments; a killed run just goes on"
-    command = commands.add_parser("run", help=text, description=text)
+    text = "run the workflow; a run that was stopped or killed just goes on"
+    more = (
+        f"{text}. All that is given goes to snakemake, also after `--`: -n shows what would be "
+        "done, --cores 4 limits it, --configfile FILE and --config key=value change the experiment"
+    )
+    command = commands.add_parser("run", help=text, description=more)
     command.set_defaults(function=_run, log=None, passes_on=True)
 
 
@@ -545,7 +611,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if rest and not getattr(args, "passes_on", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.exit(
+            2,
+            f"diffaccel {args.command}: unrecognized arguments: {' '.join(rest)}. "
+            f"`diffaccel {args.command} --help` lists what there is\n",
+        )
     args.arguments = rest
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if args.log is not None:

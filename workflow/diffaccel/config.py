@@ -8,10 +8,18 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from diffaccel.accelerators import ACCELERATORS, Combination, combination
@@ -22,7 +30,7 @@ from diffaccel.models import FAMILIES, family_of, known_models, layout_of
 from diffaccel.prompts import PromptError, read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
 from diffaccel.registry import suggest
-from diffaccel.sources import is_single_file
+from diffaccel.sources import is_local, is_single_file
 from diffaccel.space import Value
 from diffaccel.strategies import STRATEGIES
 
@@ -33,6 +41,40 @@ class ConfigError(InputError):
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        """``snakemake --config`` gives all that is within a value as text."""
+        if not isinstance(given, Mapping):
+            return given
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {key: _meant(value, kinds.get(key)) for key, value in given.items()}
+
+
+def _meant(value: Any, annotation: Any) -> Any:
+    """What a text stands for where a number, a flag or nothing may stand."""
+    if not isinstance(value, str):
+        return value
+    kinds = _kinds(annotation)
+    if value == "null" and type(None) in kinds:
+        return None
+    if str in kinds or not kinds & {int, float, bool}:
+        return value
+    with contextlib.suppress(yaml.YAMLError):
+        if isinstance(read := yaml.safe_load(value), int | float):
+            return read
+    return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types in an annotation, however deep."""
+    if get_origin(annotation) is Literal:
+        return {type(each) for each in get_args(annotation)}
+    if get_origin(annotation) in (list, dict):
+        return {get_origin(annotation)}
+    inner = get_args(annotation)
+    return set().union(*map(_kinds, inner)) if inner else {annotation}
 
 
 def _number(value: Any) -> Any:
@@ -195,7 +237,8 @@ def load(raw: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
-        lines = list(dict.fromkeys(_explain(part) for part in error.errors()))
+        found = dict.fromkeys(map(_explain, error.errors()))
+        lines = [line for line in found if line is not None]
         raise ConfigError(_message(lines)) from None
     # A model's prompts are known only where its name is.
     if problems := _unknown_names(config) or _unread_prompts(config):
@@ -219,9 +262,19 @@ def read_raw(path: Path) -> Mapping[str, Any]:
         ConfigError: there is no such file, or it is not YAML with keys.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        where = f", at line {at.line + 1}, column {at.column + 1}" if at else ""
+        raise ConfigError(f"{path}: this is not YAML{where}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: this is not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(raw, Mapping | None):
         raise ConfigError(f"{path}: a configuration has keys, as in config.yaml; got {raw!r:.80}")
     return raw or {}
@@ -231,14 +284,40 @@ def _message(lines: Sequence[str]) -> str:
     return "the configuration is wrong:\n" + "\n".join(f"  - {line}" for line in lines)
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails) -> str | None:
+    """A mistake in a line; None where another line says it."""
     # pydantic puts the names of a union's members into the path; a user wrote none of them.
-    members = {"str", "ModelEntry"}
-    path = [part for part in error["loc"] if part not in members]
-    where = ".".join(str(part) for part in path)
-    if error["type"] == "extra_forbidden":
+    path = [part for part in error["loc"] if part not in MEMBERS]
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        where = _where(path)
         return f"{where}: there is no such key; {suggest(str(path[-1]), _keys(path[:-1]))}"
-    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}; got {error['input']!r}"
+    if "str" in error["loc"] and isinstance(given, Mapping):
+        return None  # what is wrong in it has its own line
+    if path[0] == "models" and len(path) == 2:
+        what = "must be a model's name, or {name: ..., source: ...} with what is its own"
+        return f"{_where(path)}: {what}; got {given!r}"
+    if kind == "list_type":
+        return f"{_where(path)}: must be a list, e.g. [{given}]; got {given!r}"
+    rule = RULES.get(_where(named := [part for part in path if not isinstance(part, int)]))
+    if rule is not None:
+        return f"{_where(named)}: {rule}; got {given!r}"
+    if kind == "string_type":
+        return f"{_where(path)}: must be a text; got {given!r}"
+    return f"{_where(path)}: {error['msg'][0].lower()}{error['msg'][1:]}; got {given!r}"
+
+
+MEMBERS = {"str", "ModelEntry"}
+RULES = {
+    "loss_limit": "must be a share between 0 and 1, and 0.02 means 2%",
+    "speedups": "each must be a number above 1",
+    "steps": "each must be a whole number from 1 to 1000",
+}
+"""What a key must be, where pydantic's words say less."""
+
+
+def _where(path: Sequence[int | str]) -> str:
+    return ".".join(map(str, path))
 
 
 def _keys(path: Sequence[int | str]) -> list[str]:
@@ -332,7 +411,12 @@ def _source_problems(entry: ModelEntry) -> list[str]:
             ".safetensors file or a hub id"
         ]
     problems = []
-    if not known and entry.family is None and family_of(entry.source or "") is None:
+    if entry.source is not None and is_local(entry.source) and not Path(entry.source).exists():
+        problems.append(
+            f"models: {entry.name}: there is no folder or file {entry.source!r}; a hub id is "
+            "owner/name"
+        )
+    elif not known and entry.family is None and family_of(entry.source or "") is None:
         problems.append(
             f"models: {entry.name}: the source {entry.source!r} does not tell its family; name it: "
             f"{', '.join(FAMILIES)}"

@@ -33,10 +33,15 @@ class UnknownNameError(InputError):
 def suggest(given: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known name, then all of them."""
     names = list(known)
-    by_lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.5)
-    hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
+    by_stem = {_stem(name): name for name in names}
+    near = difflib.get_close_matches(_stem(given), by_stem, n=1, cutoff=0.5)
+    hint = f"did you mean {by_stem[near[0]]!r}? " if near else ""
     return f"{hint}Known: {', '.join(names)}"
+
+
+def _stem(name: str) -> str:
+    """Without what all classes of a kind end in, which makes none of them alike."""
+    return name.lower().removesuffix("scheduler").removesuffix("pipeline") or name.lower()
 
 
 T = TypeVar("T", bound=Named)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from diffaccel import stores
+from diffaccel import invocation, stores
 from diffaccel.errors import InputError
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
@@ -34,10 +34,10 @@ def run(arguments: Sequence[str]) -> int | None:
     there is nothing to be done. Where it only says something, this process becomes it.
 
     Raises:
-        InputError: another run is going on in this folder.
+        InputError: what is asked for is wrong, or another run is going on in this folder.
     """
+    command = _checked(arguments)
     lock = _hold_lock()
-    command = _snakemake(arguments)
     if sys.stderr.isatty():
         print("planning", file=sys.stderr)
     plan = _planned(command)
@@ -52,17 +52,24 @@ def make(arguments: Sequence[str]) -> bool:
     """Has snakemake do its work, shows it and comes back; whether all went well.
 
     Raises:
-        InputError: another run is going on in this folder.
+        InputError: what is asked for is wrong, or another run is going on in this folder.
     """
+    command = _checked(arguments)
     lock = _hold_lock()
     try:
-        command = _snakemake(arguments)
         plan = _planned(command)
         if plan == "work" and not is_dry(arguments):
             return _followed(command, lock) == 0
         return plan == "nothing" or subprocess.run(command, pass_fds=[lock]).returncode == 0
     finally:
         os.close(lock)
+
+
+def _checked(arguments: Sequence[str]) -> list[str]:
+    """The command of snakemake, which what is wrong with the input never comes to."""
+    command = _snakemake(arguments)
+    invocation.experiment(command[command.index("--snakefile") :])
+    return command
 
 
 def _snakemake(arguments: Sequence[str]) -> list[str]:
