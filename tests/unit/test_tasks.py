@@ -162,6 +162,8 @@ VARIANTS = {
         "Generate a Stable Diffusion v1.5 pipeline",
         "Generate a stable-diffusion-v1-5 pipeline",
         "Generate a stable-diffusion-v1-5/stable-diffusion-v1-5 pipeline",
+        "Please generate an SD1.5 pipeline",
+        "could you please make me a SD1.5 pipeline",
     ],
     "scheduler": [
         "using the DPM++ sampler",
@@ -170,8 +172,13 @@ VARIANTS = {
         "using the dpm solver++ scheduler",
         "using the DPMSolverMultistepScheduler",
         "with the DPM++ 2M sampler",
+        "w/ the DPM++ scheduler",
+        "w/DPM++ sampler",
     ],
-    "steps": ["in 20 steps,", "with 20 inference steps", "and 20 sampling steps,", "at 20-step"],
+    "steps": [
+        *("in 20 steps,", "with 20 inference steps", "and 20 sampling steps,", "at 20-step"),
+        *("(20 steps)", "w/ 20 steps"),
+    ],
     "accelerators": [
         "accelerated by ToMe & DeepCache",
         "accelerated by DeepCache + ToMe",
@@ -217,6 +224,33 @@ VARIANTS = {
         "taking no longer than 350ms an image",
     ],
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("sped up 3 times by ToMe and DeepCache", []),
+        ("sped up by ToMe and DeepCache 3 times", []),
+        ("sped up 3x with ToMe and DeepCache", []),
+    ],
+)
+def test_a_speedup_may_stand_before_what_speeds_up(text: str, missing: list[str]) -> None:
+    start = "Please generate a SD1.5 pipeline w/ the DPM++ scheduler (20 steps)"
+    assert parse(f"{start}, {text}, loss below 2%", MODELS) == MEANT
+
+
+def test_what_is_wrong_is_short_and_the_rest_follows() -> None:
+    text = "Generate a SD1.5 pipeline using the DDIM sampler quickly"
+    with pytest.raises(TaskError) as caught:
+        parse(text, MODELS)
+    first, *rest = str(caught.value).splitlines()
+    assert (
+        first == "cannot read the task: not understood: 'quickly'; no steps given (e.g. 50 steps)"
+    )
+    assert rest[0] == f"The task: {text!r}" and rest[1].startswith("Understood: model SD1.5, ")
+    assert rest[2].startswith("A task reads: Generate a {model} pipeline")
+
+
 SPEED_FIELDS = ("model", "scheduler", "steps", "accelerators", "speedup", "max_loss")
 TIMED_FIELDS = tuple(name for name in VARIANTS if name != "speedup")
 

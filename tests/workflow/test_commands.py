@@ -113,7 +113,7 @@ def test_one_cell_from_what_was_measured(generated: tuple[Project, str]) -> None
         (["--req_score_loss", "2"], "the loss must lie between 0 and 1"),
         (["--num_samples", "1"], "measure.prompts: input should be greater than or equal to 2"),
         (["--batch_size", "-1"], "batch_size: input should be greater than or equal to 1"),
-        (["--configfile", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["--configfile", "none.yaml"], "there is no file none.yaml"),
     ],
 )
 def test_wrong_flags(

@@ -176,7 +176,8 @@ def _judge(args: argparse.Namespace) -> None:
     given = experiment.given
     log.info("%d scripts to judge", sum(map(len, given.setups.values())))
     for each in given.unparsed:
-        log.warning("%s: its prompt is not understood: %s", each.id, each.reason)
+        why = each.reason.splitlines()[0]
+        log.warning("%s: its prompt is not understood: %s", each.id, why)
     if not run.make(["judge", "--config", f"judge={json.dumps(judge)}", *args.arguments]):
         raise SystemExit(1)
     print(table.as_text(Path(experiment.config.results) / experiment.platform / "judge"))

@@ -282,7 +282,7 @@ def _measured(row: Measurement) -> str:
 
 def _why(answer: Answer) -> str:
     near = f"; nearest: {_measured(answer.nearest)}" if answer.nearest else ""
-    return f"{answer.status}: {answer.reason}{near}"
+    return f"{answer.status}: {answer.reason.splitlines()[0]}{near}"
 
 
 # ---- the experiment ----------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def _end(store: Store, well: bool, made: Sequence[Task]) -> NoReturn:
 def _reason(store: Store, task: Task) -> str | None:
     """Why a task was not met, or None."""
     if task.problem is not None:
-        return f"unparsed: {task.problem}"
+        return f"unparsed: {task.problem.splitlines()[0]}"
     answer = store.answer(task)
     if answer is None and task.cell is not None:
         return f"not searched: {store.failure(task.cell.setup)}"

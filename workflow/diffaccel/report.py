@@ -266,7 +266,8 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     """The user's tasks without a script, each with its reason; of the made ones the number."""
     unmet = table[(table["status"] != "met") & (table["origin"] == "user")]
     for row in _records(unmet):
-        console.print(f"[yellow]no script[/] for {row['id']}: {row['reason']}", highlight=False)
+        reason = escape(str(row["reason"]).splitlines()[0])
+        console.print(f"[yellow]no script[/] for {row['id']}: {reason}", highlight=False)
     for row in _records(table[table["verified"].isin(("not met", "undecided"))]):
         unclear = row["verified"] == "undecided"
         said = "[yellow]undecided[/]" if unclear else "[red]not as asked[/]"

@@ -264,7 +264,7 @@ def gather(folder: Path) -> Page:
         },
         failed=failed,
         misunderstood=[
-            (answer.task.sentence or answer.task.id, answer.reason)
+            (answer.task.sentence or answer.task.id, answer.reason.splitlines()[0])
             for answer in collect.answers(searches)
             if answer.status == "unparsed"
         ],

@@ -24,7 +24,7 @@ class TaskError(InputError):
     """A task that cannot be read.
 
     Args:
-        message: what is wrong, and what would be right.
+        message: what is wrong, in the first line; what was read and how a task reads, in others.
         understood: field of `Request` -> what was read.
         missing: fields of `Request` that the sentence needs and says nothing about.
     """
@@ -64,7 +64,8 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("platform", rf"\brunning on {SLUG}(?=\s+in at most\b)"),
     (
         "model",
-        r"\b(?:generate|create|make|build|write)\s+(?:(?:an?|the)\s+)?(?P<value>\S.*?)\s+pipeline\b",
+        r"\b(?:generate|create|make|build|write)\s+(?:(?:me|us)\s+)?(?:(?:an?|the)\s+)?"
+        r"(?P<value>\S.*?)\s+pipeline\b",
     ),
     (
         "latency_s",
@@ -88,7 +89,8 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         "accelerators",
-        rf"\b(?:accelerated|sped up)\s+(?:by|with|using|through)\s+(?P<value>[^|\s][^|]*?){END}",
+        r"\b(?:accelerated|sped up)\s+(?:\|\s*)?(?:by|with|using|through)\s+"
+        rf"(?P<value>[^|\s][^|]*?){END}",
     ),
     (
         "scheduler",
@@ -106,7 +108,10 @@ LONGEST = 1000
 """Characters of a sentence; the patterns are tried at each of them."""
 
 FILLER = frozenset(
-    ("a", "an", "and", "at", "by", "for", "in", "of", "the", "to", "up", "with", "using")
+    (
+        *("a", "an", "and", "at", "by", "for", "in", "of", "the", "to", "up", "with", "using"),
+        *("please", "can", "could", "you"),
+    )
 )
 """Words that may be left over."""
 
@@ -252,7 +257,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
     """
     if len(sentence) > LONGEST:
         raise TaskError(f"a task has {LONGEST} characters at most, not {len(sentence)}: {FORM}")
-    rest = " ".join(sentence.split())
+    rest = " ".join(_plain(sentence).split())
     given: list[str] = []
     understood: dict[str, Any] = {}
     problems: list[str] = []
@@ -269,7 +274,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
             understood[name] = value
         except ValueError as error:
             problems.append(str(error))
-    for part in re.split(r"[|,;]|\.(?=\s|$)", rest):
+    for part in re.split(r"[|,;]|[.?!](?=\s|$)", rest):
         if not FILLER.issuperset(part.lower().split()):
             problems.append(f"not understood: {part.strip()!r}")
     if both := conflict(given):
@@ -279,6 +284,11 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
             _explanation(sentence, problems, understood, missing, models), understood, missing
         )
     return Request(**understood)
+
+
+def _plain(sentence: str) -> str:
+    """Without brackets, and with what is short written out."""
+    return re.sub(r"(?<!\S)w/\s*", "with ", re.sub(r"[()]", " , ", sentence), flags=re.I)
 
 
 def _explanation(
@@ -303,8 +313,10 @@ def _explanation(
         for name, value in understood.items()
     )
     return (
-        f"cannot read the task {sentence!r}: {'; '.join([*problems, *lacks])}. "
-        f"Understood: {', '.join(read) or 'nothing'}. A task reads: {FORM}"
+        f"cannot read the task: {'; '.join([*problems, *lacks])}\n"
+        f"The task: {sentence!r}\n"
+        f"Understood: {', '.join(read) or 'nothing'}\n"
+        f"A task reads: {FORM}"
     )
 
 
