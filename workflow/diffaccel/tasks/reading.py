@@ -64,7 +64,8 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("platform", rf"\brunning on {SLUG}(?=\s+in at most\b)"),
     (
         "model",
-        r"\b(?:generate|create|make|build|write)\s+(?:(?:me|us)\s+)?(?:(?:an?|the)\s+)?"
+        r"\b(?:(?:can|could) you\s+)?(?:please\s+)?(?:generate|create|make|build|write)\s+"
+        r"(?:(?:me|us)\s+)?(?:(?:an?|the)\s+)?"
         r"(?P<value>\S.*?)\s+pipeline\b",
     ),
     (
@@ -110,7 +111,7 @@ LONGEST = 1000
 FILLER = frozenset(
     (
         *("a", "an", "and", "at", "by", "for", "in", "of", "the", "to", "up", "with", "using"),
-        *("please", "can", "could", "you"),
+        "please",
     )
 )
 """Words that may be left over."""
