@@ -44,6 +44,7 @@ if CORES is None and EXPERIMENT.config.platform == "auto":
 R = f"{EXPERIMENT.config.results}/{EXPERIMENT.platform}"
 try:
     stores.mend_if_told(Path(R))
+    stores.age(Path(R), EXPERIMENT.requests())
 except (InputError, OSError) as error:
     raise WorkflowError(str(error))
 # Whoever started this run shows it, and its end.
@@ -162,17 +163,12 @@ def get_found(wildcards):
     return f"{R}/search/{TASKS[wildcards.task].cell.setup.slug}.json"
 
 
-def get_heldout(wildcards):
-    return EXPERIMENT.heldout(get_setup(wildcards))[0]
-
-
 def get_heldout_files(wildcards):
     return EXPERIMENT.heldout(get_setup(wildcards))[1]
 
 
-def get_verify_budget(wildcards):
-    seconds = EXPERIMENT.config.verify.budget
-    return "" if seconds is None else f"--budget {seconds}"
+def get_verify_job(wildcards):
+    return json.dumps(EXPERIMENT.verify_job(wildcards.setup))
 
 
 def get_task_baseline(wildcards):

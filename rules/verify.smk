@@ -18,13 +18,10 @@ rule verify:
         timed=get_places,
     params:
         journal=f"{R}/journal/verify/{{setup}}.jsonl",
-        heldout=get_heldout,
-        max_pairs=EXPERIMENT.config.verify.max_pairs,
-        budget=get_verify_budget,
+        job=get_verify_job,
     message:
         "verify the scripts of {wildcards.setup}"
     shell:
-        "python -m diffaccel verify --found {input.found:q} --baseline {input.baseline:q}"
+        "python -m diffaccel verify --job {params.job:q} --found {input.found:q} --baseline {input.baseline:q}"
         " --images {input.images:q} --scripts {input.scripts:q} --journal {params.journal:q}"
-        " --max-pairs {params.max_pairs} --heldout {params.heldout}"
-        " {params.budget} --out {output:q} --log {log:q}"
+        " --out {output:q} --log {log:q}"

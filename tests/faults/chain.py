@@ -222,8 +222,7 @@ class Plan:
             found=search,
             scripts=[r / f"code/{name}.py" for name in self.met],
             journal=r / f"journal/verify/{SETUP}.jsonl",
-            max_pairs=1,
-            heldout=0,
+            job=self.experiment.verify_job(SETUP),
             **beside,
         )
         s = r / "summary.csv"

@@ -7,10 +7,15 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffaccel.jsonio import read_record
+import yaml
+
+from diffaccel.config import read
+from diffaccel.jsonio import read_record, write_record
+from diffaccel.plan import Experiment
 from diffaccel.records import Baseline, Search
 from tests.workflow.conftest import ROOT, Finished, Project, again
 
@@ -159,3 +164,57 @@ def test_a_script_that_cannot_be_says_why(finished: Finished, tmp_path: Path) ->
     project, name = again(finished, tmp_path / "p"), f"{CELL}_50.0x"
     output = project.run(f"results/cpu/code/{name}.py", ok=False)
     assert f"task {name} has no script: infeasible: 50.0x is above the bound" in output
+
+
+def elsewhere(finished: Finished, folder: Path, **changes: Any) -> Project:
+    """The results alone, brought to another folder with another experiment: what snakemake noted of
+    them stays behind."""
+    shutil.copytree(finished[0].folder, folder, symlinks=True)
+    shutil.rmtree(folder / ".snakemake")
+    project = Project(folder)
+    shipped = yaml.safe_load((finished[0].folder / "config.yaml").read_text())
+    project.configure(**shipped | changes)
+    return project
+
+
+def test_results_of_another_limit_are_not_up_to_date(finished: Finished, tmp_path: Path) -> None:
+    """A record says what it was made for. Nothing is measured again that was."""
+    unchanged = elsewhere(finished, tmp_path / "same")
+    assert "Nothing to be done" in unchanged.run("results/cpu/" + SEARCH)
+    project = elsewhere(finished, tmp_path / "p", loss_limit=0.3)
+    drawn = set(project.journal_lines("drawn"))
+    project.run("results/cpu/speedup_bounds.json")
+    assert drawn <= set(project.journal_lines("drawn"))
+    assert read_record(Search, project.results / SEARCH).cells[0].loss_limit == 0.3
+    stored = json.loads((project.results / "speedup_bounds.json").read_text())
+    assert {key.split(", ")[4] for key in stored} == {"0.3", "0.5"}, "what was found stays"
+
+
+def test_results_of_other_accelerators_are_searched(finished: Finished, tmp_path: Path) -> None:
+    project = elsewhere(finished, tmp_path / "p", accelerators=["ToMe"], tasks_file=None)
+    project.run("results/cpu/tasks/tasks.json")
+    (cell,) = read_record(Search, project.results / SEARCH).cells
+    assert cell.cell.accelerators == ("tome",)
+
+
+def test_a_model_of_another_folder_is_loaded(finished: Finished, tmp_path: Path) -> None:
+    own = {"name": "mini-SD1.5", "source": str(tmp_path / "mine")}
+    (tmp_path / "mine").symlink_to(ROOT / "resources/models/mini-SD1.5")
+    project = elsewhere(finished, tmp_path / "p", models=[own])
+    project.run("results/cpu/models/mini-SD1.5.json")
+    made = json.loads((project.results / "models/mini-SD1.5.json").read_text())
+    assert made["source"] == own["source"]
+
+
+def test_what_may_have_passed_is_tried_again_by_the_next_run(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """A search that tells of a failure that may pass is made again, though nothing else changed."""
+    project = again(finished, tmp_path / "p")
+    path = project.results / SEARCH
+    found = read_record(Search, path)
+    failed = replace(found, cells=[replace(each, passing=1) for each in found.cells])
+    job = Experiment(read(project.folder / "config.yaml")).search_job("mini-SD1.5_DDIM_8")
+    write_record(path, failed, job)
+    project.run(f"results/cpu/{SEARCH}")
+    assert read_record(Search, path).passing == 0

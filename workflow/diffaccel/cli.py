@@ -57,7 +57,7 @@ def _model(args: argparse.Namespace) -> None:
     from diffaccel.models import FAMILIES
 
     spec = parse(ModelSpec, args.job["spec"], "spec")
-    write_record(args.out, FAMILIES[spec.family].fetch(spec).spec)
+    write_record(args.out, FAMILIES[spec.family].fetch(spec).spec, args.job)
 
 
 def _baseline(args: argparse.Namespace) -> None:
@@ -71,6 +71,7 @@ def _baseline(args: argparse.Namespace) -> None:
         args.out,
         args.images,
         args.kept,
+        args.job,
     )
 
 
@@ -97,7 +98,7 @@ def _search(args: argparse.Namespace) -> None:
             rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
     database.keep(args.journals, found, baseline)
-    write_record(args.out, found)
+    write_record(args.out, found, job)
 
 
 def _code(args: argparse.Namespace) -> None:
@@ -113,6 +114,7 @@ def _verify(args: argparse.Namespace) -> None:
     from diffaccel.budget import Budget
     from diffaccel.stages import verify
 
+    job = args.job
     with writing(args.journal):
         proof = verify.run(
             read_record(Search, args.found),
@@ -120,12 +122,12 @@ def _verify(args: argparse.Namespace) -> None:
             args.images,
             args.scripts,
             args.journal,
-            args.max_pairs,
-            args.heldout,
+            job["max_pairs"],
+            job["heldout"],
             args.watch,
-            Budget(args.budget),
+            Budget(job["budget"]),
         )
-    write_record(args.out, proof)
+    write_record(args.out, proof, job)
 
 
 def _speed(args: argparse.Namespace) -> None:
@@ -141,7 +143,7 @@ def _speed(args: argparse.Namespace) -> None:
             args.journal,
             args.watch,
         )
-    write_record(args.out, record)
+    write_record(args.out, record, args.job)
 
 
 def _verdicts(args: argparse.Namespace) -> None:
@@ -158,7 +160,8 @@ def _verdicts(args: argparse.Namespace) -> None:
         job["platform"],
     )
     asked = [parse(Asked, each, "asked") for each in job["asked"]]
-    write_record(args.out, judging.run(case, asked, Path(job["scripts"]), args.journal))
+    found = judging.run(case, asked, Path(job["scripts"]), args.journal)
+    write_record(args.out, found, job)
 
 
 def _judge(args: argparse.Namespace) -> None:
@@ -534,13 +537,6 @@ def _add_stages(commands: Any) -> None:
         "--task": {"help": "id of the task"},
         "--scripts": {"type": Path, "nargs": "*", "help": "the generated scripts"},
         "--journal": {"type": Path, "help": "the journal; it is appended to"},
-        "--max-pairs": {"type": int, "help": "timed pairs of a script at most"},
-        "--budget": {
-            "type": float,
-            "required": False,
-            "help": "seconds; none: as long as it takes",
-        },
-        "--heldout": {"type": int, "help": "how many prompts to prove scripts on besides"},
         "--journals": {"type": Path, "help": "folder of the cells' journals; they are appended to"},
     }
     stages = {
@@ -558,10 +554,7 @@ def _add_stages(commands: Any) -> None:
         "code": (_code, ("--found", "--task", "--baseline"), "render the script of a task"),
         "verify": (
             _verify,
-            (
-                *("--found", "--baseline", "--images", "--scripts", "--journal"),
-                *("--max-pairs", "--heldout", "--budget"),
-            ),
+            (*("--job", "--found", "--baseline", "--images", "--scripts", "--journal"),),
             "run scripts and measure them again",
         ),
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -23,6 +24,8 @@ READS = (1, 2)
 
 SEAL = "seal"
 """Key of a record's digest."""
+REQUEST = "request"
+"""Key of the digest of the job that a record was made by."""
 
 R = TypeVar("R")
 
@@ -132,9 +135,25 @@ def to_json(record: Any) -> Any:
     return _adapter(kind).dump_python(record, mode="json")
 
 
-def write_record(path: Path, record: Any) -> None:
-    """Writes a dataclass record with its schema version and its seal."""
-    write_json(path, sealed({"schema": SCHEMA, **to_json(record)}))
+def write_record(path: Path, record: Any, job: Any = None) -> None:
+    """Writes a dataclass record with its schema version and its seal.
+
+    Args:
+        job: a JSON value, what was asked for; `is_for` tells whether a record is of it.
+    """
+    request = {} if job is None else {REQUEST: digest(job)}
+    write_json(path, sealed({"schema": SCHEMA, **request, **to_json(record)}))
+
+
+def is_for(path: Path, job: Any) -> bool:
+    """Whether a record was made by this job; so is what does not say by which. It is not parsed:
+    whoever makes a plan asks this of hundreds."""
+    found = _REQUEST.search(path.read_text(encoding="utf-8", errors="replace"))
+    return found is None or found[1] == digest(job)
+
+
+# A key of the outermost level, as `dumps` indents it; no text has a newline in it.
+_REQUEST = re.compile(rf'^ "{REQUEST}": "(\w+)"', re.M)
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +216,7 @@ def read_record(kind: type[R], path: Path) -> R:
             f"{path}: schema {got!r}, this version reads {listed(READS)}; delete it to have it "
             "made again"
         )
-    fields = {key: item for key, item in value.items() if key not in ("schema", SEAL)}
+    fields = {key: item for key, item in value.items() if key not in ("schema", SEAL, REQUEST)}
     record = parse(kind, fields, str(path))
     if not is_sealed(value):
         raise RecordError(

@@ -7,6 +7,7 @@ Everything here is cheap and pure, so that Snakemake can ask for it while it bui
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -292,6 +293,26 @@ class Experiment:
             "loss_limit": self.config.loss_limit,
             "search": self.config.search.model_dump(),
         }
+
+    def verify_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel verify` is told."""
+        count, _ = self.heldout(self.setups[slug])
+        asked = self.config.verify
+        return {"heldout": count, "max_pairs": asked.max_pairs, "budget": asked.budget}
+
+    def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The job of each record, by its path in a platform's folder of results."""
+        setups = (self.setups | self.speeds).values()
+        for model in dict.fromkeys(setup.model for setup in setups):
+            yield f"models/{model}.json", self.model_job(model)
+        for slug in self.setups:
+            yield f"baseline/{slug}.json", self.baseline_job(slug)
+            yield f"search/{slug}.json", self.search_job(slug)
+            yield f"verify/{slug}.json", self.verify_job(slug)
+        for slug in self.speeds:
+            yield f"speed/{slug}.json", self.speed_job(slug)
+        for slug in self.judged:
+            yield f"judge/{slug}.json", self.judge_job(slug)
 
     def speed_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel speed` is told."""

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,15 @@ from diffaccel import keys
 from diffaccel.errors import InputError
 from diffaccel.jobs import LOCK
 from diffaccel.journal import Line, lines
-from diffaccel.jsonio import READS, RecordError, changed_outputs, listed, parse, read_record
+from diffaccel.jsonio import (
+    READS,
+    RecordError,
+    changed_outputs,
+    is_for,
+    listed,
+    parse,
+    read_record,
+)
 from diffaccel.judge.records import Judged
 from diffaccel.records import (
     Baseline,
@@ -52,6 +60,9 @@ MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
+OLD = 1.0
+"""When a file was written that is to be made again, in seconds since the epoch. Not 0: to snakemake
+that is no time."""
 LOOKS = 5
 """How often a lock is tried that may be taken."""
 
@@ -150,7 +161,32 @@ def try_again(store: Path) -> None:
                 if name == "speed":
                     path.unlink()
                 else:
-                    os.utime(path, (0, 0))
+                    os.utime(path, (OLD, OLD))
+
+
+def age(store: Path, requests: Iterable[tuple[str, Any]]) -> list[Path]:
+    """Has made again what was made for another request, whoever knows of that besides: a record
+    says itself what it was made for. It is made older than all that it is made from; what is made
+    from nothing is set aside. While another run goes on nothing is done.
+
+    Args:
+        requests: of each record its path in the store, and the job that makes it now.
+    """
+    there = [(store / name, job) for name, job in requests if (store / name).is_file()]
+    found = [path for path, job in there if not is_for(path, job)]
+    if not found:
+        return []
+    try:
+        held = hold(store)
+    except InputError:
+        return []
+    with held:
+        for path in found:
+            if path.parent.name in ("models", "speed", "judge"):
+                path.replace(path.with_name(path.name + ASIDE))
+            else:
+                os.utime(path, (OLD, OLD))
+    return found
 
 
 def platforms(results: Path) -> list[Path]:

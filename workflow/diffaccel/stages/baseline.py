@@ -31,12 +31,14 @@ def run(
     out: Path,
     images: Path,
     kept: Path,
+    job: object = None,
 ) -> None:
     """Writes the record and the images of a baseline, of smaller batches than asked for where the
     memory is not enough.
 
     Args:
         kept: folder of what was measured of the setup before, which is not measured again.
+        job: what was asked for, as JSON, which the record notes.
 
     Raises:
         InputError: this is other hardware than the results are for, the model is untrained, or its
@@ -64,7 +66,7 @@ def run(
             record.shuffled_score,
         )
     bench.save_images(images, made)
-    write_record(out, record)
+    write_record(out, record, job)
 
 
 def _measured(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
