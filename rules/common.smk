@@ -6,15 +6,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from diffaccel import (
-    devices,
     gpus,
     ground_truth,
     jobs,
+    outlook,
     prompt_files,
     prompt_set,
     stopping,
     stores,
-    threads,
 )
 from diffaccel.config import load
 from diffaccel.errors import InputError
@@ -30,7 +29,7 @@ calm_terminal()
 try:
     EXPERIMENT = Experiment(load(config))
     TASKS, JUDGED = EXPERIMENT.tasks, EXPERIMENT.judged
-    GPUS = len(gpus.visible())
+    gpus.visible()
 except InputError as error:
     raise WorkflowError(str(error))
 # None where jobs are submitted: each then has the cores of the machine that it gets.
@@ -49,8 +48,7 @@ except (InputError, OSError) as error:
     raise WorkflowError(str(error))
 # Whoever started this run shows it, and its end.
 FOLLOWED = jobs.FOLLOWED in os.environ
-ON_GPU = EXPERIMENT.platform != "cpu"
-TIMED_GPUS = 1 if ON_GPU else 0
+TIMED_GPUS = 1 if EXPERIMENT.on_gpu else 0
 SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
@@ -66,42 +64,21 @@ def note_run(log):
         [str(path) for job in workflow.dag.jobs for path in job.output],
         [str(path) for job in workflow.dag.needrun_jobs() for path in job.output],
         os.environ.get(jobs.FOLLOWED, log[0]),
-        at_once=get_at_once(),
+        at_once=outlook.at_once(EXPERIMENT, CORES),
         **EXPERIMENT.about(),
     )
-
-
-def get_at_once():
-    """How many jobs that measure may run side by side; None where others say that."""
-    setups = (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED).values()
-    if CORES is None or not setups:
-        return None
-    each = [
-        (devices.PLACES // count_places(s), CORES // count_threads(s)) for s in setups
-    ]
-    return max(1, min(min(pair) for pair in each))
 
 
 def get_setup(wildcards):
     return (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED)[wildcards.setup]
 
 
-def count_threads(setup):
-    return threads.reserved(EXPERIMENT.spec(setup).threads, CORES, gpu=ON_GPU)
-
-
-def count_places(setup):
-    """Small networks share a GPU, on the clock one at a time."""
-    jobs = EXPERIMENT.spec(setup).jobs_per_gpu if ON_GPU else 1
-    return devices.places(GPUS, jobs)
-
-
 def get_threads(wildcards):
-    return count_threads(get_setup(wildcards))
+    return outlook.threads_of(EXPERIMENT, get_setup(wildcards), CORES)
 
 
 def get_places(wildcards):
-    return count_places(get_setup(wildcards))
+    return outlook.places_of(EXPERIMENT, get_setup(wildcards))
 
 
 def get_model_files(wildcards):

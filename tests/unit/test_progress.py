@@ -425,7 +425,11 @@ def test_nothing_is_said_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (60, "1 min"), (3570, "1 h 00 min")]
+    ("seconds", "said"),
+    [
+        *((0.2, "under 1 s"), (59, "59 s"), (60, "1 min"), (150, "2 min 30 s"), (596, "10 min")),
+        (3570, "1 h 00 min"),
+    ],
 )
 def test_durations(seconds: float, said: str) -> None:
     assert view.duration(seconds) == said

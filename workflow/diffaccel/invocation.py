@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffaccel import config
+from diffaccel import config, threads
 from diffaccel.errors import InputError
+from diffaccel.outlook import Outlook, at_once
 from diffaccel.plan import Experiment
 
 DEFAULT = "config.yaml"
 """The file that the Snakefile names."""
 
 
-def experiment(arguments: Sequence[str]) -> Experiment | None:
-    """The experiment that is asked for; None where something else is, such as help.
+def asked(arguments: Sequence[str]) -> Outlook | None:
+    """What a run is going to do; None where something else is asked for, such as help.
 
     Args:
         arguments: of snakemake, with ``--snakefile``.
@@ -35,7 +36,8 @@ def experiment(arguments: Sequence[str]) -> Experiment | None:
     made = Experiment(config.load(_configuration(given)))
     # What cannot be read of these is known now, and not after minutes.
     _ = made.tasks, made.judged
-    return made
+    cores = threads.cores() if given.cores == "all" else given.cores
+    return Outlook(made, at_once(made, int(cores) if cores else None))
 
 
 def _parsed(arguments: Sequence[str]) -> Namespace | None:

@@ -38,6 +38,10 @@ class Experiment:
         named = self.config.platform
         return devices.platform() if named == "auto" else named
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.platform != "cpu"
+
     @cached_property
     def specs(self) -> dict[str, ModelSpec]:
         """Every model that can be named: the configured ones and those known by name."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from diffaccel import invocation, stores
+from diffaccel import invocation, outlook, stores
 from diffaccel.errors import InputError
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
@@ -36,13 +36,15 @@ def run(arguments: Sequence[str]) -> int | None:
     Raises:
         InputError: what is asked for is wrong, or another run is going on in this folder.
     """
-    command = _checked(arguments)
+    command, asked = _checked(arguments)
     lock = _hold_lock()
     if sys.stderr.isatty():
         print("planning", file=sys.stderr)
     plan = _planned(command)
     if plan == "nothing":
         return None
+    if plan == "work" and asked is not None:
+        print("\n".join(outlook.lines(asked)), flush=True)
     if plan != "work" or is_dry(arguments):
         os.execv(command[0], command)
     return _followed(command, lock)
@@ -54,7 +56,7 @@ def make(arguments: Sequence[str]) -> bool:
     Raises:
         InputError: what is asked for is wrong, or another run is going on in this folder.
     """
-    command = _checked(arguments)
+    command, _ = _checked(arguments)
     lock = _hold_lock()
     try:
         plan = _planned(command)
@@ -65,11 +67,11 @@ def make(arguments: Sequence[str]) -> bool:
         os.close(lock)
 
 
-def _checked(arguments: Sequence[str]) -> list[str]:
-    """The command of snakemake, which what is wrong with the input never comes to."""
+def _checked(arguments: Sequence[str]) -> tuple[list[str], outlook.Outlook | None]:
+    """The command of snakemake, which what is wrong with the input never comes to; and what it is
+    going to do, where that is to run the workflow."""
     command = _snakemake(arguments)
-    invocation.experiment(command[command.index("--snakefile") :])
-    return command
+    return command, invocation.asked(command[command.index("--snakefile") :])
 
 
 def _snakemake(arguments: Sequence[str]) -> list[str]:

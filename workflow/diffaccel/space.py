@@ -63,6 +63,12 @@ class Space:
         axes = tuple(Axis(axis.name, axis.grid, axis.grid) for axis in self.axes)
         return dataclasses.replace(self, axes=axes)
 
+    def searched(self, which: str, *, combined: bool) -> Space:
+        """What of it may be tried: ``full``, ``grid``, or ``coarse``, which thins combinations."""
+        if which == "coarse" and combined:
+            return self.coarse()
+        return self if which == "full" else self.on_grid()
+
     def coarse(self) -> Space:
         """The declared grid, of which few values an axis are left, so that even the product of
         several accelerators can be measured as a whole."""

@@ -74,9 +74,15 @@ def is_live(console: Console) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """In words, no more exact than one cares: ``45 s``, ``12 min``, ``2 h 05 min``."""
+    """In words, no more exact than one cares: ``45 s``, ``2 min 30 s``, ``12 min``,
+    ``2 h 05 min``."""
+    if seconds < 0.5:
+        return "under 1 s"
     if seconds < 59.5:
         return f"{seconds:.0f} s"
+    if seconds < 595:
+        whole, rest = divmod(10 * round(seconds / 10), 60)
+        return f"{whole} min {rest} s" if rest else f"{whole} min"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 

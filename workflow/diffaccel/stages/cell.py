@@ -326,10 +326,7 @@ class CellSearch:
     @functools.cached_property
     def space(self) -> Space:
         """The settings that may be tried."""
-        full = self.whole
-        if self.options.space == "coarse" and len(self.cell.accelerators) > 1:
-            return full.coarse()
-        return full if self.options.space == "full" else full.on_grid()
+        return self.whole.searched(self.options.space, combined=len(self.cell.accelerators) > 1)
 
     @property
     def most(self) -> int:

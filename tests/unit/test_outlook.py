@@ -1,0 +1,101 @@
+"""What is said of a run before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffaccel.accelerators import combination
+from diffaccel.config import load
+from diffaccel.grid import Setup
+from diffaccel.jsonio import write_record
+from diffaccel.outlook import Outlook, lines
+from diffaccel.plan import Experiment
+from diffaccel.strategies import STRATEGIES
+from tests import store
+
+SETUP = Setup("mini-SD1.5", "DDIM", 20)
+SMALL: dict[str, Any] = {"schedulers": ["DDIM"], "platform": "cpu"}
+
+
+def outlook(tmp_path: Path, at_once: int | None = 1, **changes: Any) -> Outlook:
+    return Outlook(Experiment(load(SMALL | {"results": str(tmp_path)} | changes)), at_once)
+
+
+def said(made: Outlook) -> str:
+    return "\n".join(lines(made))
+
+
+def measured(tmp_path: Path, setup: Setup, seconds: float) -> None:
+    record = store.baseline(setup, seconds=seconds)
+    write_record(tmp_path / "cpu" / "baseline" / f"{setup.slug}.json", record)
+
+
+def test_the_candidates_are_those_of_the_strategy(tmp_path: Path) -> None:
+    facts = store.baseline(SETUP).facts
+    frontier = STRATEGIES["frontier"]
+    names = [("deepcache",), ("tgate",), ("tome",), ("deepcache", "tgate"), ("fewer_steps",)]
+    spaces = [combination(each).space(facts).on_grid() for each in names]
+    made = outlook(tmp_path)
+    assert made.candidates(SETUP) == sum(map(frontier.at_most, spaces))
+    assert f"candidates: {made.candidates(SETUP)} at most" in said(made)
+    whole = outlook(tmp_path, search={"strategy": "exhaustive"}, rival=None)
+    assert whole.candidates(SETUP) == sum(space.size for space in spaces[:-1])
+
+
+def test_a_call_is_told_by_the_most_similar_that_was_timed(tmp_path: Path) -> None:
+    assert outlook(tmp_path).call(SETUP) is None
+    measured(tmp_path, Setup("mini-SD1.5", "DPM-Solver++", 50), 10.0)
+    assert outlook(tmp_path).call(SETUP) == pytest.approx(4.0)
+    measured(tmp_path, Setup("mini-SD1.5", "DDIM", 25), 5.5)
+    assert outlook(tmp_path).call(SETUP) == pytest.approx(4.4)
+    measured(tmp_path, SETUP, 3.0)
+    assert outlook(tmp_path).call(SETUP) == pytest.approx(3.0)
+    measured(tmp_path, Setup("mini-SD2.1", "DDIM", 20), 9.0)
+    assert outlook(tmp_path).call(SETUP) == pytest.approx(3.0)
+
+
+def test_the_time_rests_on_budgets_or_on_a_call(tmp_path: Path) -> None:
+    unknown = outlook(tmp_path)
+    assert unknown.seconds(SETUP) is None
+    assert "time: known once a baseline is timed" in said(unknown)
+    limited = outlook(tmp_path, search={"budget": 300}, verify={"budget": 150})
+    assert limited.seconds(SETUP) == 450
+    assert "at most about 7 min 30 s and the baselines, one after the other" in said(limited)
+    measured(tmp_path, SETUP, 3.0)
+    one, two = (outlook(tmp_path, measure={"prompts": n}).seconds(SETUP) for n in (8, 16))
+    assert one is not None and two is not None and 0 < one < two
+    assert "a call of the baseline took 3 s" in said(outlook(tmp_path))
+    budget = outlook(tmp_path, search={"budget": 30}, verify={"budget": 15}).seconds(SETUP)
+    assert budget is not None and 45 < budget < 45 + 3 * 20 < one
+
+
+def test_jobs_side_by_side_take_less_but_no_less_than_the_longest(tmp_path: Path) -> None:
+    both = {"schedulers": ["DDIM", "DPM-Solver++"]}
+    budgets = {"search": {"budget": 300}, "verify": {"budget": 300}}
+    assert "about 20 min" in said(outlook(tmp_path, 1, **both, **budgets))
+    assert "about 10 min" in said(outlook(tmp_path, 2, **both, **budgets))
+    assert "about 10 min" in said(outlook(tmp_path, 8, **both, **budgets))
+
+
+def test_a_sentence_that_is_not_understood_is_known_now(tmp_path: Path) -> None:
+    (tmp_path / "tasks.txt").write_text("make it fast\nmake it faster\n")
+    text = said(outlook(tmp_path, tasks_file=str(tmp_path / "tasks.txt")))
+    assert "2 tasks of yours; 2 of these not understood, first user-001: cannot read" in text
+
+
+def test_what_must_be_fetched_is_not_guessed(tmp_path: Path) -> None:
+    made = outlook(tmp_path, models=["SDXL"])
+    text = said(made)
+    assert "candidates: 0 at most" in text and "of 1 the model must be fetched first" in text
+    assert "weights of a size that is known once they are fetched" in text
+
+
+def test_the_weights_are_those_on_disk(tmp_path: Path) -> None:
+    made = outlook(tmp_path)
+    files = [
+        *Path("resources/models/mini-SD1.5").rglob("*.safetensors"),
+    ]
+    assert made.weights() == sum(path.stat().st_size for path in files)
