@@ -2,6 +2,8 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
+# A run starts this package in dozens of processes: they read it compiled, also where others are not to be.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead faults docs pictures quality lock clean
 
@@ -17,7 +19,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not timing and not gpu and not slurm"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
 
 # As root, with Slurm's programs installed (docs/slurm.md): starts a Slurm of its own.

@@ -1,7 +1,8 @@
 """Runs the workflow on a machine with a GPU, keeps what it measured, and shows it.
 
 speed: untrained models of full size, plain and accelerated. What was timed stays; a stopped run
-goes on. grid: the whole grid on the embedded models. report: the pages in docs/ from what is kept.
+goes on. grid: the whole grid on the embedded models. hours: how long an experiment takes, computed.
+report: the pages in docs/ from what is kept.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu import page
-from benchmarks.gpu.data import PROOF_USE, USE, add_speeds, collect_grid, read_speeds
+from benchmarks.gpu import hours, page
+from benchmarks.gpu.data import PROOF_USE, SPEED, USE, add_speeds, collect_grid, read_speeds
 from benchmarks.gpu.watch import watched
 from diffaccel import config
 from diffaccel.errors import InputError
@@ -85,6 +86,16 @@ def grid(args: argparse.Namespace) -> bool:
     return good
 
 
+def count_hours(args: argparse.Namespace) -> bool:
+    """Says how many GPU-hours an experiment of full-size models takes on each platform that has
+    data; nothing is measured."""
+    experiment, _ = opened(args.experiment or EXPERIMENTS / "real.yaml")
+    for folder in sorted(path for path in args.data.iterdir() if (path / SPEED).is_file()):
+        print(folder.name)
+        print("\n".join(f"  {line}" for line in hours.lines(hours.read(experiment, folder))))
+    return True
+
+
 def report(args: argparse.Namespace) -> bool:
     """Writes a page a platform that has data."""
     for folder in sorted(path for path in args.data.iterdir() if path.is_dir()):
@@ -99,7 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Exit status 1 where a job failed, 2 where the input is wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, function in (("speed", speed), ("grid", grid), ("report", report)):
+    for name, function in (
+        ("speed", speed),
+        ("grid", grid),
+        ("hours", count_hours),
+        ("report", report),
+    ):
         command = commands.add_parser(name, description=function.__doc__, help=function.__doc__)
         command.set_defaults(function=function)
         command.add_argument("--data", type=Path, default=DATA, help="what is kept (%(default)s)")
@@ -107,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             command.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages")
             continue
         command.add_argument("--experiment", type=Path, help="another than the shipped one")
+        if function is count_hours:
+            continue
         command.add_argument("--cores", default="all", help="CPU cores (%(default)s)")
         command.add_argument("--cpu", action="store_true", help="run without a GPU, too")
         if function is grid:

@@ -90,12 +90,19 @@
   const advised = (view, able = visible) =>
     view.series.filter((s) => able(s) && use(s)).reduce(faster((s) => use(s).speedup), null);
 
-  /** The series whose bound is faster than that, and may keep the limit. */
+  /** Of the series whose bounds are faster than that and may keep the limit, the one that the fewest prompts would
+   * make clear. */
+  const effort = (series) => [series.doubt[0] ?? Infinity, -best(series).speedup];
+  const easier = (a, b) => {
+    if (!a) return b;
+    const [[x, y], [u, v]] = [effort(a), effort(b)];
+    return u < x || (u === x && v < y) ? b : a;
+  };
   function doubtful(view, series) {
     const least = series ? use(series).speedup : 1;
     return view.series
       .filter((s) => !s.is_rival && wanted(s.name) && s.doubt && best(s).speedup > least)
-      .reduce(faster((s) => best(s).speedup), null);
+      .reduce(easier, null);
   }
 
   const short = (series, point) => `${times(point.speedup)}, loss ${percent(point.loss)} (${range(point)})`;
@@ -106,7 +113,8 @@
     if (!$("headline")) return;
     const pick = (of) => views.map((view) => [view, of(view)]).filter(([, series]) => series);
     const [view, series] = pick((each) => advised(each)).reduce(faster(([, s]) => use(s).speedup), null) || [];
-    const [other, open] = pick((each) => doubtful(each, series)).reduce(faster(([, s]) => best(s).speedup), null) || [];
+    const [other, open] = pick((each) => doubtful(each, series))
+      .reduce((a, b) => (a && easier(a[1], b[1]) === a[1] ? a : b), null) || [];
     const limit = (each) => percent(each.limit, 2).replace(/\.?0+%/, "%");
     let title = "Nothing faster keeps the limit";
     const parts = [];
@@ -115,7 +123,7 @@
       parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
       if (series.is_rival) parts.push("No accelerator is clearly faster.");
     } else if (open) title = "Nothing faster is clear yet";
-    const doubt = open && `${about(other)}, ${open.name}, ${short(open, best(open))}; ${open.doubt[0]}.`;
+    const doubt = open && `${about(other)}, ${open.name}, ${short(open, best(open))}; ${open.doubt[1]}.`;
     $("headline-doubt").textContent = doubt ? `Not clear yet: ${doubt}` : "";
     if (!series && !open) parts.push("The frontiers show how far off everything is.");
     parts.push("Loss is of CLIP score, beside the plain pipeline with the same prompts and seeds.");
@@ -148,7 +156,7 @@
       figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster keeps the limit"));
     }
     if (open) {
-      const [telling, command] = open.doubt;
+      const [, telling, command] = open.doubt;
       fact(facts, "Not clear yet", `${open.name}, ${short(open, best(open))}; ${telling}${command ? ": " : ""}`);
       if (command) facts.lastElementChild.append(make("code", {}, command));
     }

@@ -121,9 +121,16 @@ def test_the_prompts_that_would_tell_do_tell() -> None:
     assert looks.below(plain.scores[SCORE], less, 0.02) is None
 
 
+def test_of_what_is_not_clear_the_one_that_is_told_soonest() -> None:
+    """Not the fastest, which thousands of prompts could not tell."""
+    hopeless = row(store.tgate(5), 5.0, 0.01999, noise=0.05)
+    found = advise(known([OPEN], [hopeless])).unclear
+    assert found is not None and found.choice.measured == OPEN
+
+
 @pytest.mark.parametrize("most", [PROMPTS, 64 * PROMPTS])
 def test_the_command_evaluates_it_on_as_many(most: int) -> None:
-    """Of the prompts that there are by more time, of more by more prompts."""
+    """Of the prompts that there are by more time, of more by more prompts, if its file has them."""
     plain = baseline(most)
     found = advise(known([OPEN], plain=plain)).unclear
     assert found is not None and found.more is not None

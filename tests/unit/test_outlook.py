@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu import hours
 from diffaccel.accelerators import combination
-from diffaccel.config import load
+from diffaccel.config import load, read
+from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
 from diffaccel.outlook import Outlook, lines
@@ -99,3 +101,22 @@ def test_the_weights_are_those_on_disk(tmp_path: Path) -> None:
         *Path("resources/models/mini-SD1.5").rglob("*.safetensors"),
     ]
     assert made.weights() == sum(path.stat().st_size for path in files)
+
+
+def test_the_hours_of_the_real_grid_are_computed_from_what_is_kept() -> None:
+    root = Path("benchmarks/gpu/nvidia-h100-80gb-hbm3")
+    experiment = Experiment(read(Path("resources/experiments/real.yaml")))
+    known = hours.read(experiment, root)
+    *models, whole = hours.lines(known)
+    named = {line.split(":")[0] for line in models}
+    assert named == {"SD1.5_DDIM_50", "SD2.1_DDIM_50", "SDXL_DDIM_50"}
+    assert whole.startswith("all 27: about ")
+    usual = [known.usual(setup) for setup in experiment.setups.values()]
+    most = [known.seconds(setup) for setup in experiment.setups.values()]
+    assert all(0 < one < (other or 0) for one, other in zip(usual, most, strict=True))
+
+
+def test_hours_of_what_was_never_timed_are_refused(tmp_path: Path) -> None:
+    experiment = Experiment(read(Path("resources/experiments/real.yaml")))
+    with pytest.raises(InputError, match="nothing is kept of other"):
+        hours.read(experiment, tmp_path / "other")

@@ -6,11 +6,15 @@ limit, and its prompts do not tell, that is said, with how many more would and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from diffaccel import pareto
 from diffaccel.accelerators import combination
 from diffaccel.known import Known, Names, Option
+from diffaccel.prompts import PromptError, read_prompts
 from diffaccel.records import Baseline, Drawing, Measurement
 from diffaccel.space import in_words
 
@@ -37,7 +41,7 @@ class Unclear:
 
     Args:
         more: about how many more prompts would tell; None where that is thousands.
-        command: what evaluates it on so many; none where that is thousands.
+        command: what evaluates it on so many; none where there are not so many.
     """
 
     choice: Choice
@@ -55,7 +59,7 @@ class Advice:
             none is.
         other: where ``best`` is of fewer steps, the fastest of the accelerators that is clearly
             below it; else the fastest of fewer steps.
-        unclear: what is the fastest of all, if that is not clear yet.
+        unclear: of what is faster and not clear yet, what the fewest prompts would make clear.
     """
 
     limit: float
@@ -88,12 +92,18 @@ def _scores(baseline: Baseline, drawing: Drawing) -> tuple[list[float], list[flo
 
 
 def command(baseline: Baseline, drawing: Drawing, more: int | None) -> str:
-    """What evaluates an answer on so many more prompts; nothing where these are thousands."""
+    """What evaluates an answer on so many more prompts; nothing where these are thousands, or more
+    than the model's file has."""
     if more is None:
         return ""
     there, wanted = baseline.looks.most, drawing.prompts + more
-    measure = f" 'measure={{\"max_prompts\": {wanted}}}'" if wanted > there else ""
-    return f"diffaccel run --config {ON}{measure}"
+    if wanted <= there:
+        return f"diffaccel run --config {ON}"
+    try:
+        read_prompts(Path(baseline.spec.prompts), wanted)
+    except PromptError:
+        return ""
+    return f"diffaccel run --config {ON} 'measure={{\"max_prompts\": {wanted}}}'"
 
 
 def fastest_clear(
@@ -141,28 +151,32 @@ def _choices(
 def _unclear(
     known: Known, cells: Sequence[Names], limit: float, best: Choice | None
 ) -> Unclear | None:
-    """The fastest that may keep the limit, if it is faster than what clearly does."""
-    least = best.measured.speedup if best else 1.0
-    open_ = [
-        (names, option.measured)
-        for names in cells
-        for option in known.options(names)
-        if option.speedup > least
-        and option.loss < limit
-        and clear(known.baseline, option.measured, limit) is None
-    ]
-    if not open_:
-        return None
-    names, row = max(open_, key=lambda each: (each[1].speedup, -each[1].loss))
-    more = more_prompts(known.baseline, row, limit)
-    return Unclear(Choice(names, row, False), more, command(known.baseline, row, more))
+    """Of the bounds that are faster than what is clear, the one that the fewest prompts would make
+    clear."""
+    least, found = best.measured.speedup if best else 1.0, []
+    for names in cells:
+        bound = pareto.bound(known.options(names), limit)
+        if bound is None or bound.speedup <= least:
+            continue
+        row = bound.measured
+        if clear(known.baseline, row, limit) is None:
+            more = more_prompts(known.baseline, row, limit)
+            command_ = command(known.baseline, row, more)
+            found.append(Unclear(Choice(names, row, False), more, command_))
+    return min(found, key=_effort, default=None)
 
 
-def telling(more: int | None) -> str:
+def _effort(each: Unclear) -> tuple[float, float]:
+    more = math.inf if each.more is None else each.more
+    return more, -each.choice.measured.speedup
+
+
+def telling(more: int | None, command: str) -> str:
     """How many prompts more it takes, in words."""
     if more is None:
         return "it would take thousands of prompts to tell"
-    return f"about {more} more prompts would tell"
+    lacking = "" if command else ", which its file of prompts does not have"
+    return f"about {more} more prompts would tell{lacking}"
 
 
 def lines(advice: Advice) -> Iterable[str]:
@@ -178,7 +192,7 @@ def lines(advice: Advice) -> Iterable[str]:
     if (unclear := advice.unclear) is not None:
         what = _described(unclear.choice)
         how = f": {unclear.command}" if unclear.command else "."
-        yield f"  Not clear yet: {what}; {telling(unclear.more)}{how}"
+        yield f"  Not clear yet: {what}; {telling(unclear.more, unclear.command)}{how}"
 
 
 def _described(choice: Choice) -> str:

@@ -268,10 +268,8 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     for row in _records(unmet):
         reason = escape(str(row["reason"]).splitlines()[0])
         console.print(f"[yellow]no script[/] for {row['id']}: {reason}", highlight=False)
-    for row in _records(table[table["verified"].isin(("not met", "undecided"))]):
-        unclear = row["verified"] == "undecided"
-        said = "[yellow]undecided[/]" if unclear else "[red]not as asked[/]"
-        console.print(f"{said} {row['id']}: {row['verdict']}", highlight=False)
+    for row in _records(table[table["verified"] == "not met"]):
+        console.print(f"[red]not as asked[/] {row['id']}: {row['verdict']}", highlight=False)
     made = table[table["origin"] == "bound"]
     missing = int((made["status"] != "met").sum())
     if missing:

@@ -77,7 +77,8 @@ class Series:
     Args:
         bound: which of the points is the fastest within the limit.
         sure: which is the fastest that is clearly within it, and faster than the plain pipeline.
-        doubt: where the bound is not clear, how many prompts would tell, and by what command.
+        doubt: where the bound is not clear, about how many more prompts would tell (None:
+            thousands), the same in words, and by what command.
         clear: whether the prompts tell that the bound keeps the limit.
         time_up: whether the search's time was up before it was done.
         is_rival: whether this is the rival itself.
@@ -89,7 +90,7 @@ class Series:
     points: list[Point]
     bound: int | None
     sure: int | None
-    doubt: tuple[str, str] | None
+    doubt: tuple[int | None, str, str] | None
     clear: bool
     time_up: bool
     is_rival: bool
@@ -348,9 +349,10 @@ def _series(
     )
 
 
-def _doubt(baseline: Baseline, bound: Measurement, limit: float) -> tuple[str, str]:
+def _doubt(baseline: Baseline, bound: Measurement, limit: float) -> tuple[int | None, str, str]:
     more = advice.more_prompts(baseline, bound, limit)
-    return advice.telling(more), advice.command(baseline, bound, more)
+    command = advice.command(baseline, bound, more)
+    return more, advice.telling(more, command), command
 
 
 def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]]:

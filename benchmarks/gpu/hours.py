@@ -1,0 +1,110 @@
+"""How many GPU-hours an experiment takes on models of full size: from how long a call of each was
+timed to take, and from how much of a cell the search measures on tables that were recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.gpu.data import read_speeds
+from benchmarks.search.results import REFERENCE, Summary
+from diffaccel.accelerators import PipelineFacts
+from diffaccel.errors import InputError
+from diffaccel.grid import Setup
+from diffaccel.jsonio import parse, read_json
+from diffaccel.models import FAMILIES
+from diffaccel.outlook import Outlook
+from diffaccel.plan import Experiment
+
+REPLAY = Path(__file__).parents[1] / "search"
+
+
+@dataclass(frozen=True)
+class Hours(Outlook):
+    """An outlook by the calls that are kept.
+
+    Args:
+        steps: seconds of one step of a call, by model.
+        full: how many candidates' full measurements a search takes, on average, of a single
+            accelerator and of a combination.
+    """
+
+    steps: Mapping[str, float] = field(default_factory=dict)
+    full: tuple[float, float] = (math.nan, math.nan)
+
+    def call(self, setup: Setup) -> float | None:
+        per_step = self.steps.get(setup.model)
+        return None if per_step is None else per_step * setup.steps
+
+    @cached_property
+    def _pipes(self) -> dict[str, PipelineFacts]:
+        """By model, of the published sizes, without weights."""
+        found = {}
+        for name in self.steps:
+            spec = replace(self.experiment.specs[name], source="", untrained=True)
+            pipe = FAMILIES[spec.family].load(spec, "float16", "meta")
+            found[name] = PipelineFacts.of(pipe, steps=1, guidance_scale=spec.guidance_scale)
+        return found
+
+    def _facts(self, setup: Setup) -> PipelineFacts | None:
+        known = self._pipes.get(setup.model)
+        return None if known is None else replace(known, steps=setup.steps)
+
+    def usual(self, setup: Setup) -> float:
+        """Seconds that the search of a setup takes where it measures as much of a cell as it does
+        on the tables; a candidate's calls are as long as the baseline's."""
+        measure, batch = self.experiment.config.measure, self.experiment.spec(setup).batch_size
+        calls = math.ceil(measure.prompts / batch) + 2 * measure.pairs
+        cells = [cell for cell in self.experiment.cells.values() if cell.setup == setup]
+        full = sum(self.full[len(cell.accelerators) > 1] for cell in cells)
+        return (self.call(setup) or math.nan) * calls * full
+
+
+def read(experiment: Experiment, data: Path) -> Hours:
+    """By what is kept of a platform.
+
+    Raises:
+        InputError: nothing is kept of it.
+    """
+    steps = {
+        record.setup.model: record.seconds / record.setup.steps for record in read_speeds(data)
+    }
+    replay = REPLAY / data.name / "replay.json"
+    if not steps or not replay.is_file():
+        raise InputError(f"nothing is kept of {data.name}: there is no {data} or no {replay}")
+    known = [parse(Summary, each, str(replay)) for each in read_json(replay)["summaries"]]
+    return Hours(experiment, 1, steps, _full([k for k in known if k.strategy == REFERENCE]))
+
+
+def _full(known: Sequence[Summary]) -> tuple[float, float]:
+    """Mean full measurements of a cell, of singles and of combinations."""
+    single, combined = (
+        float(np.mean([np.mean(each.seconds) / each.full for each in known if each.combined is c]))
+        for c in (False, True)
+    )
+    return single, combined
+
+
+def lines(hours: Hours) -> Iterator[str]:
+    """Of each model at its most steps, and of the whole experiment."""
+    setups = [*hours.experiment.setups.values()]
+    for model in hours.steps:
+        own = [setup for setup in setups if setup.model == model]
+        if own:
+            longest = max(own, key=lambda setup: setup.steps)
+            yield f"{longest.slug}: {_hours([longest], hours)}"
+    yield f"all {len(setups)}: {_hours(setups, hours)}"
+
+
+def _hours(setups: Sequence[Setup], hours: Hours) -> str:
+    usual = sum(hours.usual(setup) for setup in setups) / 3600
+    most = sum(hours.seconds(setup) or math.nan for setup in setups) / 3600
+    return (
+        f"about {usual:.1f} GPU-hours to search; {most:.0f} at most, with every script verified "
+        "on its own and no call shorter than the baseline's"
+    )
