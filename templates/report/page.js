@@ -92,7 +92,8 @@
 
   /** Of the series whose bounds are faster than that and may keep the limit, the one that the fewest prompts would
    * make clear. */
-  const effort = (series) => [series.doubt[0] ?? Infinity, -best(series).speedup];
+  const may = (series) => series.points[series.doubt.place];
+  const effort = (series) => [series.doubt.more ?? Infinity, -may(series).speedup];
   const easier = (a, b) => {
     if (!a) return b;
     const [[x, y], [u, v]] = [effort(a), effort(b)];
@@ -101,7 +102,7 @@
   function doubtful(view, series) {
     const least = series ? use(series).speedup : 1;
     return view.series
-      .filter((s) => !s.is_rival && wanted(s.name) && s.doubt && best(s).speedup > least)
+      .filter((s) => !s.is_rival && wanted(s.name) && s.doubt && may(s).speedup > least)
       .reduce(easier, null);
   }
 
@@ -116,14 +117,14 @@
     const [other, open] = pick((each) => doubtful(each, series))
       .reduce((a, b) => (a && easier(a[1], b[1]) === a[1] ? a : b), null) || [];
     const limit = (each) => percent(each.limit, 2).replace(/\.?0+%/, "%");
-    let title = "Nothing faster keeps the limit";
+    let title = "Nothing faster is clearly below the limit";
     const parts = [];
     if (series) {
       title = `${use(series).speedup.toFixed(2)} times as fast, with a loss clearly below ${limit(view)}`;
       parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
       if (series.is_rival) parts.push("No accelerator is clearly faster.");
     } else if (open) title = "Nothing faster is clear yet";
-    const doubt = open && `${about(other)}, ${open.name}, ${short(open, best(open))}; ${open.doubt[1]}.`;
+    const doubt = open && `${about(other)}, ${open.name}, ${short(open, may(open))}; ${open.doubt.telling}.`;
     $("headline-doubt").textContent = doubt ? `Not clear yet: ${doubt}` : "";
     if (!series && !open) parts.push("The frontiers show how far off everything is.");
     parts.push("Loss is of CLIP score, beside the plain pipeline with the same prompts and seeds.");
@@ -153,11 +154,11 @@
       const name = series.is_rival ? "Fastest accelerator that is clear" : `${RIVAL} alone`;
       if (other) fact(facts, name, `${series.is_rival ? `${other.name}, ` : ""}${short(other, use(other))}`);
     } else {
-      figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster keeps the limit"));
+      figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster is clearly below the limit"));
     }
     if (open) {
-      const [, telling, command] = open.doubt;
-      fact(facts, "Not clear yet", `${open.name}, ${short(open, best(open))}; ${telling}${command ? ": " : ""}`);
+      const { telling, command } = open.doubt;
+      fact(facts, "Not clear yet", `${open.name}, ${short(open, may(open))}; ${telling}${command ? ": " : ""}`);
       if (command) facts.lastElementChild.append(make("code", {}, command));
     }
     if (view.series.some((each) => wanted(each.name) && !each.is_rival && each.time_up)) {

@@ -146,7 +146,7 @@ def test_thousands_are_not_counted() -> None:
     close = row(store.deepcache(6), 3.5, 0.01999, noise=0.05)
     found = advise(known([close])).unclear
     assert found is not None and found.more is None and found.command == ""
-    assert "it would take thousands of prompts to tell." in "\n".join(
+    assert "that thousands of prompts would be needed to tell." in "\n".join(
         advice.lines(advise(known([close])))
     )
 

@@ -74,5 +74,5 @@ def test_outside_of_results_nothing_is_made(
         cli.main(arguments)
     folder = "nowhere" if "nowhere" in arguments else "results/cpu"
     assert end.value.code == 2
-    assert f"there is no folder {folder} in {tmp_path}: go to where" in caplog.text
+    assert f"there is no folder {folder} in {tmp_path}: change to the folder" in caplog.text
     assert not list(tmp_path.iterdir())

@@ -33,7 +33,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"models": [{"name": "x", "source": "a/b"}]},
-        "'a/b' does not tell its family; name it: SD1.5",
+        "'a/b' does not tell its family; add `family:` to the model, one of SD1.5",
     ),
     (
         {"models": [{"name": "SDXL", "config": "a/b"}]},
@@ -67,7 +67,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": [{"name": "a", "source": 3}]}, "models.0.source: must be a text; got 3"),
     (
         {"models": [3]},
-        "models.0: must be a model's name, or {name: ..., source: ...} with what is its own; got 3",
+        "models.0: must be a model's name, or an entry such as {name: my-model, source: /path}; ",
     ),
     (
         {"models": [{"name": "a", "family": "SDXL", "source": "/no/such"}]},

@@ -20,6 +20,7 @@ from diffaccel.space import in_words
 
 ON = "'search={\"budget\": null}'"
 """The configuration by which a search goes on until all is clear that its prompts can tell."""
+BESIDES = "(and your --configfile, if you named one; the search then goes on without a time limit)"
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _effort(each: Unclear) -> tuple[float, float]:
 def telling(more: int | None, command: str) -> str:
     """How many prompts more it takes, in words."""
     if more is None:
-        return "it would take thousands of prompts to tell"
+        return "its loss is so close to the limit that thousands of prompts would be needed to tell"
     lacking = "" if command else ", which its file of prompts does not have"
     return f"about {more} more prompts would tell{lacking}"
 
@@ -187,11 +188,11 @@ def lines(advice: Advice) -> Iterable[str]:
     else:
         yield f"To use: {_described(advice.best)}; clearly below {limit}."
     if advice.best is not None and advice.other is not None:
-        what = "of the accelerators" if advice.best.fewer_steps else "of fewer steps alone"
-        yield f"  The fastest {what} that is clear, too: {_described(advice.other)}."
+        what = "The fastest accelerator" if advice.best.fewer_steps else "Fewer steps alone"
+        yield f"  {what}: {_described(advice.other)}; clearly below {limit}, too."
     if (unclear := advice.unclear) is not None:
         what = _described(unclear.choice)
-        how = f": {unclear.command}" if unclear.command else "."
+        how = f": {unclear.command} {BESIDES}" if unclear.command else "."
         yield f"  Not clear yet: {what}; {telling(unclear.more, unclear.command)}{how}"
 
 

@@ -333,8 +333,8 @@ def _results(args: argparse.Namespace) -> Path:
     folder = args.results or Path("results") / devices.platform()
     if not folder.is_dir():
         raise InputError(
-            f"there is no folder {folder} in {Path.cwd()}: go to where your results are, or name "
-            "theirs, e.g. results/cpu; `diffaccel run` makes them"
+            f"there is no folder {folder} in {Path.cwd()}: change to the folder that has your "
+            "results, or name them, e.g. results/cpu; `diffaccel run` makes them"
         )
     return folder
 
@@ -343,7 +343,7 @@ GROUPS = {
     "daily": ("run", "status", "show", "report", "recommend"),
     "results": ("store", "picture", "selftest"),
     "benchmark and judge": ("prompts", "judge"),
-    "commands of the first version": (
+    "older commands, kept for compatibility": (
         *("traversal_search", "explore_upper_bounds", "generate_tasks", "auto_code_gen"),
     ),
 }
@@ -383,7 +383,8 @@ class _Grouped(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Grouped(
         prog="diffaccel",
-        description="Makes diffusion pipelines faster without visible loss, and proves it.",
+        description="Makes diffusion pipelines faster within a limit of the loss of CLIP score, "
+        "and measures every script again.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"diffaccel {__version__}")
@@ -427,16 +428,18 @@ def _add_report(commands: Any) -> None:
 def _add_recommend(commands: Any) -> None:
     text = (
         "what to use for a speedup, or the fastest, from what was measured. Exit status: 0 there "
-        "is something; 3 nothing reaches it, the nearest is told; 4 nothing was measured"
+        "is something; 3 nothing reaches it, the closest is printed; 4 nothing was measured"
     )
     command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
     command.add_argument("--model", required=True, help="e.g. SD1.5")
     command.add_argument("--scheduler", required=True, help="e.g. DDIM")
     command.add_argument("--steps", type=int, required=True)
     command.add_argument("--speedup", type=float, help="at least; default: the fastest")
-    command.add_argument("--max-loss", type=float, help="below; default: as it was searched")
     command.add_argument(
-        "--accelerators", nargs="+", default=[], help='of these alone, e.g. ToMe "DeepCache, ToMe"'
+        "--max-loss", type=float, help="0.02 is 2 percent; default: the limit of the run"
+    )
+    command.add_argument(
+        "--accelerators", nargs="+", default=[], help='only these, e.g. ToMe "DeepCache, ToMe"'
     )
     command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     command.add_argument("--platform", help="default: the only one there, or this machine's")

@@ -295,7 +295,7 @@ def _explain(error: ErrorDetails) -> str | None:
     if "str" in error["loc"] and isinstance(given, Mapping):
         return None  # what is wrong in it has its own line
     if path[0] == "models" and len(path) == 2:
-        what = "must be a model's name, or {name: ..., source: ...} with what is its own"
+        what = "must be a model's name, or an entry such as {name: my-model, source: /path}"
         return f"{_where(path)}: {what}; got {given!r}"
     if kind == "list_type":
         return f"{_where(path)}: must be a list, e.g. [{given}]; got {given!r}"
@@ -304,7 +304,8 @@ def _explain(error: ErrorDetails) -> str | None:
         return f"{_where(named)}: {rule}; got {given!r}"
     if kind == "string_type":
         return f"{_where(path)}: must be a text; got {given!r}"
-    return f"{_where(path)}: {error['msg'][0].lower()}{error['msg'][1:]}; got {given!r}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{_where(path)}: {said[0].lower()}{said[1:]}; got {given!r}"
 
 
 MEMBERS = {"str", "ModelEntry"}
@@ -418,8 +419,8 @@ def _source_problems(entry: ModelEntry) -> list[str]:
         )
     elif not known and entry.family is None and family_of(entry.source or "") is None:
         problems.append(
-            f"models: {entry.name}: the source {entry.source!r} does not tell its family; name it: "
-            f"{', '.join(FAMILIES)}"
+            f"models: {entry.name}: the source {entry.source!r} does not tell its family; add "
+            f"`family:` to the model, one of {', '.join(FAMILIES)}"
         )
     if entry.config is not None and not is_single_file(entry.source or ""):
         problems.append(f"models: {entry.name}: config is for a source that is a single file")

@@ -52,8 +52,8 @@ def _parsed(arguments: Sequence[str]) -> Namespace | None:
             return None
         _, _, problem = said.getvalue().rstrip().rpartition("error: ")
         raise InputError(
-            f"{problem}. What `diffaccel run` takes are snakemake's arguments: "
-            "`snakemake --help` lists them"
+            f"{problem}. `diffaccel run` accepts snakemake's arguments: `snakemake --help` lists "
+            "them"
         ) from None
     return given if isinstance(given, Namespace) else None
 
@@ -71,8 +71,8 @@ def _configuration(given: Namespace) -> Mapping[str, Any]:
         files.insert(0, Path(DEFAULT) if folder == Path(".") else default)
     elif not files:
         raise InputError(
-            f"there is no {DEFAULT} in {folder.resolve()}: go to the folder of your experiment, or "
-            "name its file: --configfile FILE. README has the first steps"
+            f"there is no {DEFAULT} in {folder.resolve()}: run this in the folder that has yours, "
+            "or add --configfile FILE. README has the first steps"
         )
     for path in files:
         update_config(found, dict(config.read_raw(path)))

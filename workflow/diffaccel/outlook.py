@@ -190,14 +190,15 @@ def lines(outlook: Outlook) -> Iterator[str]:
         f"{_count(cells, 'cell')} with their accelerators, on {experiment.platform}"
     )
     yield (
-        f"  measured: a baseline of {most} prompts each, then candidates with {measure.prompts} "
-        f"prompts (answers that are not clear with up to {most})"
+        f"  measured: a baseline of {most} prompts each; of a candidate {measure.prompts}, and up "
+        f"to {most} where it may be an answer and that is not clear"
     )
     counts = [outlook.candidates(setup) for setup in setups]
     known = [count for count in counts if count is not None]
     unknown = len(counts) - len(known)
     fetched = f"; of {unknown} the model must be fetched first" if unknown else ""
-    yield f"  candidates: {sum(known)} at most for the bounds; more may be for your tasks{fetched}"
+    own = "; your tasks may add some" if experiment.user_tasks else ""
+    yield f"  candidates: {sum(known)} at most{own}{fetched}"
     yield f"  asked for: {_asked(experiment)}"
     yield f"  time: {_time(outlook)}"
     yield f"  needed: {_needed(outlook)}"

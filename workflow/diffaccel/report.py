@@ -67,6 +67,8 @@ def show_summary(results: str | Path) -> None:
     asked = proven(table["verified"].dropna().tolist(), "as fast as was asked")
     kept = proven(table["kept"].dropna().tolist(), "as fast as when they were found")
     console.print(f"[bold]{table['verified'].count()} scripts verified: {asked}; {kept}.[/]")
+    if "undecided" in {*table["verified"].dropna(), *table["kept"].dropna()}:
+        console.print("To decide the rest: verify.budget: null in config.yaml, and run again.")
     _show_held_out(console, table["heldout"].dropna().astype(bool))
     console.print(
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
@@ -81,7 +83,12 @@ def _show_advice(console: Console, folder: Path, setup: Setup) -> None:
     with contextlib.suppress(RecordError):
         known = Known.read(folder, setup)
         if known.cells:
-            for line in advice.lines(advice.advise(known)):
+            found = advice.advise(known)
+            told = [*advice.lines(found)]
+            if found.best is not None:
+                named = f"--model {setup.model} --scheduler {setup.scheduler} --steps {setup.steps}"
+                told.insert(1, f"  As a recipe: diffaccel recommend {named} --out recipe.json")
+            for line in told:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -206,8 +213,8 @@ def _show_beaten(console: Console, cells: pd.DataFrame, rivals: Sequence[Frontie
     known = pd.concat([bounds, cells["beaten"]]).dropna().astype(bool)
     title = _title(rivals[0])
     console.print(
-        f"rival: what {title} alone lose at the speed of the bound. {int(known.sum())} of "
-        f"{len(known)} chosen settings lose more than {title} that are as fast (*)."
+        f"rival: what {title} alone lose at the speed of the bound. They were compared with "
+        f"{len(known)} of the chosen settings, and lose less than {int(known.sum())} of them (*)."
     )
 
 
@@ -274,9 +281,9 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     missing = int((made["status"] != "met").sum())
     if missing:
         console.print(
-            f"{missing} of {len(made)} tasks made from the bounds have no script: the stored bound "
-            "is 1.1 times what was measured, and 95% of that was not reached; or there is no "
-            "speedup to ask for. summary.csv says which and why."
+            f"{missing} of {len(made)} tasks made from the bounds have no script. That is "
+            "expected: they ask for up to 1.05 times the fastest that was found, or their "
+            "accelerator is no faster than the baseline. summary.csv says which and why."
         )
 
 

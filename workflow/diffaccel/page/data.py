@@ -71,14 +71,30 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """A point whose loss may be below the limit.
+
+    Args:
+        place: which of the series' points.
+        more: about how many more prompts would tell; None: thousands.
+        telling: the same in words.
+        command: what evaluates it on so many, if there are.
+    """
+
+    place: int
+    more: int | None
+    telling: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Series:
     """The frontier of a cell, mildest setting first.
 
     Args:
         bound: which of the points is the fastest within the limit.
         sure: which is the fastest that is clearly within it, and faster than the plain pipeline.
-        doubt: where the bound is not clear, about how many more prompts would tell (None:
-            thousands), the same in words, and by what command.
+        doubt: what is the fastest within the limit, where that is not clear.
         clear: whether the prompts tell that the bound keeps the limit.
         time_up: whether the search's time was up before it was done.
         is_rival: whether this is the rival itself.
@@ -90,7 +106,7 @@ class Series:
     points: list[Point]
     bound: int | None
     sure: int | None
-    doubt: tuple[int | None, str, str] | None
+    doubt: Doubt | None
     clear: bool
     time_up: bool
     is_rival: bool
@@ -339,7 +355,7 @@ def _series(
         points=points,
         bound=places[0] if places else None,
         sure=next((n for n, one in enumerate(options) if one.measured is use), None),
-        doubt=None if bound is None or frontier.clear else _doubt(known.baseline, bound, limit),
+        doubt=_doubt(known.baseline, options, timed, limit),
         clear=frontier.clear,
         time_up=frontier.time_up,
         is_rival=is_rival,
@@ -349,10 +365,16 @@ def _series(
     )
 
 
-def _doubt(baseline: Baseline, bound: Measurement, limit: float) -> tuple[int | None, str, str]:
-    more = advice.more_prompts(baseline, bound, limit)
-    command = advice.command(baseline, bound, more)
-    return more, advice.telling(more, command), command
+def _doubt(
+    baseline: Baseline, options: Sequence[Option], timed: Sequence[Option], limit: float
+) -> Doubt | None:
+    fastest = pareto.bound(timed, limit)
+    if fastest is None or advice.clear(baseline, fastest.measured, limit) is not None:
+        return None
+    more = advice.more_prompts(baseline, fastest.measured, limit)
+    command = advice.command(baseline, fastest.measured, more)
+    place = next(n for n, one in enumerate(options) if one is fastest)
+    return Doubt(place, more, advice.telling(more, command), command)
 
 
 def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]]:
