@@ -281,6 +281,15 @@ what is faster than its best. Regret: what the bound lacks of the faster of the 
 {compared}"""
 
 
+def dates_part(known: Sequence[Summary]) -> str:
+    """When the strategies were replayed; those that were replayed before the others by name."""
+    dates = {each.strategy: each.date for each in known}
+    newest = max(dates.values())
+    older = [f"{name} on {date}" for name, date in sorted(dates.items()) if date != newest]
+    but = f"; but {', '.join(older)}, with the statistics of then" if older else ""
+    return f"Replayed on {newest}{but}."
+
+
 def page(
     known: Sequence[Summary],
     measured: Sequence[Table],
@@ -303,6 +312,7 @@ def page(
         f"each cell is its bound (loss below {LIMIT:.0%}) and the least loss at "
         f"{', '.join(f'{target}x' for target in TARGETS)}. `make bench-search` does it all again "
         "without a GPU, with the same figures.",
+        dates_part(known),
         "## Goals",
         goals_part(single, joint),
         least_part(known, least),

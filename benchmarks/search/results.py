@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.search.replay import TARGETS, Outcome, replay
 from benchmarks.search.tables import Table, read
+from diffaccel.measure import today
 
 REFERENCE = "frontier"
 SMALLEST = 0.005
@@ -77,6 +78,7 @@ class Summary:
         wrong: of each target, in how many of the seeds its verdict is wrong.
         excess: of each target, the losses beyond the least there is, where it is rightly met.
         curve: GPU-seconds, and the mean regret of the bound after them.
+        date: of the replay, a day in UTC.
     """
 
     cell: str
@@ -90,6 +92,7 @@ class Summary:
     wrong: list[int]
     excess: list[list[float]]
     curve: list[tuple[float, float]]
+    date: str
 
     @property
     def share(self) -> float:
@@ -130,6 +133,7 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
                     for verdicts in by_target
                 ],
                 curve=mean_curve([each.curve for each in group]),
+                date=today()[:10],
             )
         )
     return found
