@@ -13,9 +13,11 @@ from diffaccel import locks
 # this process and in those that it starts.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# What a shell starts in the background ignores it, and so does all that is started from there.
+# What a shell starts in the background ignores these, and so does all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

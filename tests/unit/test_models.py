@@ -191,6 +191,7 @@ def broken(folder: Path, how: str) -> dict[str, str]:
     match how:
         case "gone":
             shutil.rmtree(folder)
+            folder.mkdir()
         case "pickled":
             weights.rename(weights.with_suffix(".bin"))
         case "pointer":
@@ -210,8 +211,10 @@ def broken(folder: Path, how: str) -> dict[str, str]:
         case "vae":
             return {"vae": str(folder)}
         case "checkpoint":
+            (folder / "model.ckpt").touch()
             return {"source": str(folder / "model.ckpt")}
         case "file":
+            (folder / "model.safetensors").touch()
             return {"source": str(folder / "model.safetensors")}
         case "scorer":
             return {"scorer": str(folder / "clip")}
@@ -245,6 +248,8 @@ def test_a_broken_model_is_one_clear_message(
     folder = shutil.copytree(folders["SD1.5"], tmp_path / "model")
     entry = {"family": "SD1.5", "source": str(folder), "scorer": SCORER} | broken(folder, how)
     spec = spec_of(name="mine", **entry)
+    if how == "file":  # it was there when the configuration was read
+        Path(spec.source).unlink()
     with pytest.raises(ModelError) as caught:
         FAMILIES[spec.family].fetch(spec)
     message = str(caught.value)

@@ -114,7 +114,7 @@ def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path
     project = again(finished, tmp_path / "p", f"search/{SETUP}.json", "report.html")
     shutil.rmtree(project.results / "journal")  # so that it takes a while
     shown = terminal(project)
-    shown.wait(lambda: "candidates" in shown.said)
+    shown.wait(lambda: "searching mini-SD1.5" in shown.said)
     other = json.loads(status(project, "--json"))
     assert shown.end() == 0, shown.text
     assert other["state"] == "going" and other["cells"] == 1

@@ -12,10 +12,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from diffaccel import invocation, outlook, stores
+from diffaccel import stores
 from diffaccel.errors import InputError
+
+if TYPE_CHECKING:
+    from diffaccel.outlook import Outlook
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 LOCK = Path(".snakemake") / "diffaccel.lock"
@@ -44,7 +47,9 @@ def run(arguments: Sequence[str]) -> int | None:
     if plan == "nothing":
         return None
     if plan == "work" and asked is not None:
-        print("\n".join(outlook.lines(asked)), flush=True)
+        from diffaccel.outlook import lines
+
+        print("\n".join(lines(asked)), flush=True)
     if plan != "work" or is_dry(arguments):
         os.execv(command[0], command)
     return _followed(command, lock)
@@ -67,9 +72,11 @@ def make(arguments: Sequence[str]) -> bool:
         os.close(lock)
 
 
-def _checked(arguments: Sequence[str]) -> tuple[list[str], outlook.Outlook | None]:
+def _checked(arguments: Sequence[str]) -> tuple[list[str], Outlook | None]:
     """The command of snakemake, which what is wrong with the input never comes to; and what it is
     going to do, where that is to run the workflow."""
+    from diffaccel import invocation  # numpy comes with it, which other commands do without
+
     command = _snakemake(arguments)
     return command, invocation.asked(command[command.index("--snakefile") :])
 
