@@ -75,6 +75,7 @@ def test_the_fastest_that_is_clear_is_to_be_used_and_not_the_fastest() -> None:
     said = "\n".join(advice.lines(found))
     assert said.startswith("To use: DeepCache, 2.50x, loss +1.2%") and "4.50x" not in said
     assert "Not clear yet: DeepCache, 3.50x" in said and "more prompts would tell" in said
+    assert said.splitlines()[-1].strip() == found.unclear.command
 
 
 def test_fewer_steps_are_to_be_used_where_they_win() -> None:

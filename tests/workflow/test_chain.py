@@ -195,7 +195,8 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     rival = searched(results).rival
     assert rival is not None
     assert len(set(drawn)) == len(drawn) == known.measured + rival.measured
-    assert set(timed) <= set(drawn) and len(set(timed)) == known.timed + rival.timed
+    # Some are timed first, and not worth evaluating then.
+    assert len(set(timed)) == known.timed + rival.timed
     # How often an answer is timed again hangs on the clock, but the bound is.
     assert timed.count(json.dumps(known.bound.setting, sort_keys=True)) >= 2
     assert max(Counter(timed).values()) <= MOST

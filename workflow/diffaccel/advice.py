@@ -192,8 +192,10 @@ def lines(advice: Advice) -> Iterable[str]:
         yield f"  {what}: {_described(advice.other)}; clearly below {limit}, too."
     if (unclear := advice.unclear) is not None:
         what = _described(unclear.choice)
-        how = f": {unclear.command} {BESIDES}" if unclear.command else "."
+        how = f", by this command {BESIDES}:" if unclear.command else "."
         yield f"  Not clear yet: {what}; {telling(unclear.more, unclear.command)}{how}"
+        if unclear.command:
+            yield f"    {unclear.command}"
 
 
 def _described(choice: Choice) -> str:

@@ -363,7 +363,7 @@ class _Grouped(argparse.ArgumentParser):
         (commands,) = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
         texts = {each.dest: each.help or "" for each in commands._choices_actions}
         width = max(map(len, texts)) + 2
-        found = [self.format_usage(), f"{self.description}\n"]
+        found = [self.format_usage(), f"{textwrap.fill(self.description or '', 100)}\n"]
         for group, names in GROUPS.items():
             found.append(f"{group}:")
             found += [

@@ -87,9 +87,10 @@ def _show_advice(console: Console, folder: Path, setup: Setup) -> None:
             told = [*advice.lines(found)]
             if found.best is not None:
                 named = f"--model {setup.model} --scheduler {setup.scheduler} --steps {setup.steps}"
-                told.insert(1, f"  As a recipe: diffaccel recommend {named} --out recipe.json")
-            for line in told:
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                told.insert(1, f"    diffaccel recommend {named} --out recipe.json")
+            for line in told:  # a command must stay in one line, to be copied
+                is_command = line.lstrip().startswith("diffaccel ")
+                console.print(line, markup=False, highlight=False, soft_wrap=is_command)
 
 
 def _show_time_up(console: Console, table: pd.DataFrame) -> None:
