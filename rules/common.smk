@@ -29,7 +29,7 @@ calm_terminal()
 try:
     EXPERIMENT = Experiment(load(config))
     TASKS, JUDGED = EXPERIMENT.tasks, EXPERIMENT.judged
-    gpus.visible()
+    GPUS = len(gpus.visible())
 except InputError as error:
     raise WorkflowError(str(error))
 # None where jobs are submitted: each then has the cores of the machine that it gets.
@@ -64,7 +64,7 @@ def note_run(log):
         [str(path) for job in workflow.dag.jobs for path in job.output],
         [str(path) for job in workflow.dag.needrun_jobs() for path in job.output],
         os.environ.get(jobs.FOLLOWED, log[0]),
-        at_once=outlook.at_once(EXPERIMENT, CORES),
+        at_once=outlook.at_once(EXPERIMENT, CORES, GPUS),
         **EXPERIMENT.about(),
     )
 
@@ -78,7 +78,7 @@ def get_threads(wildcards):
 
 
 def get_places(wildcards):
-    return outlook.places_of(EXPERIMENT, get_setup(wildcards))
+    return outlook.places_of(EXPERIMENT, get_setup(wildcards), GPUS)
 
 
 def get_model_files(wildcards):

@@ -156,15 +156,23 @@ def _unclear(
     clear."""
     least, found = best.measured.speedup if best else 1.0, []
     for names in cells:
-        bound = pareto.bound(known.options(names), limit)
-        if bound is None or bound.speedup <= least:
-            continue
-        row = bound.measured
-        if clear(known.baseline, row, limit) is None:
-            more = more_prompts(known.baseline, row, limit)
-            command_ = command(known.baseline, row, more)
-            found.append(Unclear(Choice(names, row, False), more, command_))
+        doubted = unclear_bound(known.baseline, known.options(names), limit)
+        if doubted is not None and doubted[0].speedup > least:
+            bound, more, how = doubted
+            found.append(Unclear(Choice(names, bound.measured, False), more, how))
     return min(found, key=_effort, default=None)
+
+
+def unclear_bound(
+    baseline: Baseline, options: Iterable[Option], limit: float
+) -> tuple[Option, int | None, str] | None:
+    """The fastest within a limit, how many more prompts would tell whether it is, and the command;
+    None where that is clear."""
+    bound = pareto.bound(options, limit)
+    if bound is None or clear(baseline, bound.measured, limit) is not None:
+        return None
+    more = more_prompts(baseline, bound.measured, limit)
+    return bound, more, command(baseline, bound.measured, more)
 
 
 def _effort(each: Unclear) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffaccel import config, threads
+from diffaccel import config, gpus, threads
 from diffaccel.errors import InputError
 from diffaccel.outlook import Outlook, at_once
 from diffaccel.plan import Experiment
@@ -37,7 +37,7 @@ def asked(arguments: Sequence[str]) -> Outlook | None:
     # What cannot be read of these is known now, and not after minutes.
     _ = made.tasks, made.judged
     cores = threads.cores() if given.cores == "all" else given.cores
-    return Outlook(made, at_once(made, int(cores) if cores else None))
+    return Outlook(made, at_once(made, int(cores) if cores else None, len(gpus.visible())))
 
 
 def _parsed(arguments: Sequence[str]) -> Namespace | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from diffaccel import devices, gpus, threads
+from diffaccel import devices, threads
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.gallery import KEPT
 from diffaccel.grid import Setup
@@ -33,20 +33,25 @@ def threads_of(experiment: Experiment, setup: Setup, cores: int | None) -> int:
     return threads.reserved(experiment.spec(setup).threads, cores, gpu=experiment.on_gpu)
 
 
-def places_of(experiment: Experiment, setup: Setup) -> int:
-    """Of `devices.PLACES`. Small networks share a GPU, one of them at a time being timed."""
+def places_of(experiment: Experiment, setup: Setup, count: int) -> int:
+    """Of `devices.PLACES`. Small networks share a GPU, one of them at a time being timed.
+
+    Args:
+        count: of the GPUs that are visible.
+    """
     jobs = experiment.spec(setup).jobs_per_gpu if experiment.on_gpu else 1
-    return devices.places(len(gpus.visible()), jobs)
+    return devices.places(count, jobs)
 
 
-def at_once(experiment: Experiment, cores: int | None) -> int | None:
-    """How many jobs that measure may run side by side; None where others say that."""
+def at_once(experiment: Experiment, cores: int | None, count: int) -> int | None:
+    """How many jobs that measure may run side by side on so many GPUs; None where others say
+    that."""
     setups = (experiment.setups | experiment.speeds | experiment.judged).values()
     if cores is None or not setups:
         return None
     each = (
         min(
-            devices.PLACES // places_of(experiment, setup),
+            devices.PLACES // places_of(experiment, setup, count),
             cores // threads_of(experiment, setup, cores),
         )
         for setup in setups

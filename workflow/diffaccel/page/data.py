@@ -368,11 +368,10 @@ def _series(
 def _doubt(
     baseline: Baseline, options: Sequence[Option], timed: Sequence[Option], limit: float
 ) -> Doubt | None:
-    fastest = pareto.bound(timed, limit)
-    if fastest is None or advice.clear(baseline, fastest.measured, limit) is not None:
+    found = advice.unclear_bound(baseline, timed, limit)
+    if found is None:
         return None
-    more = advice.more_prompts(baseline, fastest.measured, limit)
-    command = advice.command(baseline, fastest.measured, more)
+    fastest, more, command = found
     place = next(n for n, one in enumerate(options) if one is fastest)
     return Doubt(place, more, advice.telling(more, command), command)
 
