@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -135,15 +136,42 @@ def test_the_sampler_is_named_where_it_changes(caplog: pytest.LogCaptureFixture)
     with apply(pipe, recipe("SD1.5")):
         assert pipe.scheduler is own
     assert not caplog.records
+    pipe = fresh("SD1.5")
+    own = pipe.scheduler
+    with apply(pipe, recipe("SD1.5"), keep_sampler=True) as fast:
+        assert pipe.scheduler is own
+        fast("a dot")
+    assert "was measured with DDIMScheduler: with EulerDiscreteScheduler, its" in caplog.text
+
+
+def test_other_steps_than_were_measured(
+    subjects: Subjects, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They draw what a script of so many steps draws, and are warned of once."""
+    pipe, made = fresh("SD1.5"), recipe("SD1.5")
+    subject = subjects("SD1.5", SCHEDULERS[SAMPLERS["SD1.5"]])
+    script = scripted(subject, combination(("deepcache", "tgate")), made.setting)
+    own = script.load_pipeline(device="cpu")
+    script.STEPS = STEPS + 2
+    expected = decoded(own, lambda: script.generate(own, list(PROMPTS), [0, 1]))
+    with apply(pipe, made) as fast:
+        more = functools.partial(fast, num_inference_steps=STEPS + 2)
+        caplog.clear()
+        np.testing.assert_equal(images(pipe, more), expected)
+        np.testing.assert_equal(images(pipe, more), expected)
+        (said,) = caplog.messages
+        assert "measured at 5 steps: at 7" in said
+        with pytest.raises(RecipeError, match=r"cannot be used in 2 steps: .*gate_step 3 is above"):
+            fast("a dot", num_inference_steps=2)
 
 
 def test_calls(subjects: Subjects) -> None:
-    """Guidance and size can be another, the steps cannot; anything else goes to the pipeline."""
+    """Guidance and size can be another; anything else goes to the pipeline."""
     pipe = fresh("SD1.5")
     with apply(pipe, recipe("SD1.5", ("deepcache",))) as fast:
-        for wrong in ({"num_inference_steps": 9}, {"timesteps": [3, 2, 1]}, {"sigmas": [0.1]}):
-            with pytest.raises(RecipeError, match="is for its own 5 steps"):
-                fast("a dot", **wrong)
+        for name in ("timesteps", "sigmas"):
+            with pytest.raises(RecipeError, match=f"counts steps, and is not for {name} of one's"):
+                fast("a dot", **{name: [3, 2, 1]})
         made = fast(prompt="a dot", height=40, width=56, guidance_scale=1, num_inference_steps=5)
         assert made.images[0].size == (56, 40)
         embeds = pipe.encode_prompt("a dot", "cpu", 1, True)

@@ -83,10 +83,11 @@ def _same(shown: str, printed: str) -> bool:
 
 
 def _same_line(shown: str, printed: str, measured: bool) -> bool:
-    words, others = shown.split(), printed.split()
-    if words[-1] == "...":
-        words.pop()
+    words, others = shown.removesuffix("...").split(), printed.split()
+    if shown.endswith("..."):
         others = others[: len(words)]
+        if not shown.endswith(" ...") and len(words) == len(others):
+            others[-1] = others[-1][: len(words[-1])]
     same = _same if measured else operator.eq
     return len(words) == len(others) and all(map(same, words, others))
 
@@ -97,7 +98,8 @@ def as_shown(shown: str, printed: str, measured: bool = False) -> bool:
     Args:
         measured: its numbers may be others.
 
-    ``...`` in a page stands for any lines, none, too; at the end of a line, for any words.
+    ``...`` in a page stands for any lines, none, too; at the end of a line, for any words,
+    and at the end of a word for its rest.
     """
     starts = functools.partial(_starts, measured)
     groups: list[list[str]] = [[]]

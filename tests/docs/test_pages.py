@@ -90,6 +90,9 @@ def test_blocks_and_what_is_shown_below_them() -> None:
         ("loss +1.4%, b", "loss -2%, b", True),
         ("a 3 ...", "a 4 b c", True),
         ("a b ...", "a", False),
+        ("a b...", "a bc) d", True),
+        ("a b...", "a cb", False),
+        ("a b...", "a", False),
     ],
 )
 def test_what_counts_as_shown(shown: str, printed: str, same: bool) -> None:

@@ -219,7 +219,7 @@ def differences(
     if (cell.status, cell.measured, len(found.answers)) != ("measured", len(drawn), 4):
         yield f"search: {cell.status}, {cell.measured} measured, {len(found.answers)} answers"
     proof = read_record(Proof, project.results / f"verify/{SETUP}.json")
-    met = {a.task.id for a in found.answers if a.status == "met" and a.task.origin != "target"}
+    met = {answer.task.id for answer in found.answers if answer.status == "met"}
     if {verdict.id for verdict in proof.verdicts} != met:
         yield "verify: other scripts than were met"
     for v in proof.verdicts:

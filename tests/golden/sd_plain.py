@@ -6,6 +6,7 @@ Run: python THIS_FILE --prompt "..." --seed 0 --out image.png
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import torch
@@ -54,6 +55,14 @@ def generate(
     return images
 
 
+def find_model() -> str:
+    """The model's place, from the current folder or from one that this file lies in."""
+    for folder in (Path(), *Path(__file__).resolve().parents):
+        if (folder / MODEL).exists():
+            return str(folder / MODEL)
+    return MODEL
+
+
 def main() -> None:
     """Reads the command line, draws the images and writes them."""
     parser = argparse.ArgumentParser(description="Draws images from prompts.")
@@ -61,8 +70,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first image; the next has +1")
     parser.add_argument("--out", type=Path, default=Path("image.png"), help="file to write")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--model", default=MODEL, help="folder or hub id")
+    model = os.environ.get("DIFFACCEL_MODEL", find_model())
+    parser.add_argument("--model", default=model, help="folder or hub id; or in DIFFACCEL_MODEL")
     args = parser.parse_args()
+    if args.model == MODEL and not Path(MODEL).exists():
+        parser.error(f"no {MODEL} here: say where it is with --model or DIFFACCEL_MODEL")
 
     pipe = load_pipeline(args.model, args.device)
     seeds = [args.seed + number for number in range(len(args.prompt))]

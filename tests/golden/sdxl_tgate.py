@@ -13,6 +13,7 @@ Run: python THIS_FILE --prompt "..." --seed 0 --out image.png
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first image; the next has +1")
     parser.add_argument("--out", type=Path, default=Path("image.png"), help="file to write")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--model", default=MODEL, help="folder or hub id")
+    model = os.environ.get("DIFFACCEL_MODEL", MODEL)
+    parser.add_argument("--model", default=model, help="folder or hub id; or in DIFFACCEL_MODEL")
     args = parser.parse_args()
 
     pipe = load_pipeline(args.model, args.device)

@@ -12,6 +12,7 @@ import math
 import os
 import random
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -270,25 +271,65 @@ def test_the_pipeline_is_left_as_it_was_after_an_error(
 
 
 def test_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
-    """Prompts one after the other; a model's folder is looked for from the current one."""
+    """Prompts one after the other, from any folder: a model of the project is looked for in those
+    that the script lies in."""
     script = tiny_script("SD1.5", models["SD1.5"], {"deepcache": GOLDEN.DEEPCACHE})
-    path = tmp_path / "script.py"
-    module = load(render(dataclasses.replace(script, model=models["SD1.5"].name)), path)
+    (tmp_path / "models" / "of" / "mine").parent.mkdir(parents=True)
+    (tmp_path / "models" / "of" / "mine").symlink_to(models["SD1.5"])
+    (tmp_path / "code").mkdir()
+    path = tmp_path / "code" / "script.py"
+    source = render(dataclasses.replace(script, model="models/of/mine"))
+    module = load(source, path)
     words = ["--prompt", "a", "--prompt", "b", "--seed", "5", "--out", str(tmp_path / "it.png")]
-    done = subprocess.run(
-        [sys.executable, str(path), *words, "--device", "cpu"],
-        cwd=models["SD1.5"].parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_script(path, *words)
+    assert done.returncode == 0, done.stderr
     paths = [tmp_path / "it.png", tmp_path / "it-1.png"]
     assert done.stdout.splitlines() == [f"wrote {path}" for path in paths]
     assert "deprecat" not in done.stderr.lower()
     pipe = module.load_pipeline(str(models["SD1.5"]), "cpu")
     expected = pixels(module.generate(pipe, ["a", "b"], [5, 6]))
     assert pixels([Image.open(path) for path in paths]) == expected
+
+
+def run_script(path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A script as a user runs it, from a folder that has nothing to do with it."""
+    return subprocess.run(
+        [sys.executable, str(path), *words, "--device", "cpu"],
+        cwd="/",
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_script_that_was_taken_away_is_told_where_the_model_is(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    script = dataclasses.replace(tiny_script("SD1.5", models["SD1.5"], {}), model="models/of/mine")
+    path = tmp_path / "script.py"
+    path.write_text(render(script), encoding="utf-8")
+    words = ["--prompt", "a", "--out", str(tmp_path / "it.png")]
+    done = run_script(path, *words)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "no models/of/mine here: say where it is with --model or DIFFACCEL_MODEL"
+    )
+    done = run_script(path, *words, DIFFACCEL_MODEL=str(models["SD1.5"]))
+    assert done.stdout == f"wrote {tmp_path / 'it.png'}\n", done.stderr
+
+
+def test_a_model_of_the_project_has_its_variant_from_any_folder(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models" / "of" / "mine"
+    shutil.copytree(models["SD1.5"], folder)
+    for weights in folder.glob("*/*.safetensors"):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    script = tiny_script("SD1.5", models["SD1.5"], {})
+    source = render(dataclasses.replace(script, model="models/of/mine", variant="fp16"))
+    module = load(source, tmp_path / "script.py")
+    monkeypatch.chdir("/")
+    assert module.load_pipeline(module.find_model(), "cpu").unet is not None
 
 
 @pytest.mark.parametrize(

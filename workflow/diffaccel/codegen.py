@@ -20,7 +20,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from diffaccel.accelerators.base import Emitted
-from diffaccel.sources import split
+from diffaccel.sources import is_local, split
 from diffaccel.space import Setting, flatten
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -32,6 +32,7 @@ DTYPES = ("auto", "float16", "bfloat16", "float32")
 """What a script may compute in; ``auto`` is float16 on CUDA devices and float32 elsewhere."""
 OWN_IMPORTS = (
     "import argparse",
+    "import os",
     "from pathlib import Path",
     "import torch",
     "from PIL import Image",
@@ -265,6 +266,11 @@ def _load(script: Script) -> list[str]:
     return [_load_vae(script.vae), _load_pipeline(script, more | {"vae": "vae"})]
 
 
+def _lies_beside(script: Script) -> bool:
+    """Whether the model's path begins in the folder of the project."""
+    return is_local(script.model) and not Path(script.model).is_absolute()
+
+
 def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
     if script.config is not None:
         revision = split(script.config)[1]
@@ -275,9 +281,10 @@ def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
     else:
         arguments = {"dtype": "dtype", "use_safetensors": "True"}
         own = {"revision": split(script.model)[1], "variant": script.variant}
+        given = "in (MODEL, find_model())" if _lies_beside(script) else "== MODEL"
         for name, value in own.items():
             if value is not None:  # and so only of this model, not of one given in its place
-                arguments[name] = f"{literal(value)} if model == MODEL else None"
+                arguments[name] = f"{literal(value)} if model {given} else None"
         how = "from_pretrained"
     return _call(f"pipe = {script.pipeline_class}.{how}", "model", arguments | dict(more))
 
@@ -373,6 +380,7 @@ def render(script: Script) -> str:
             parts=entered,
             call=script.call,
             arguments=arguments,
+            lies_beside=_lies_beside(script),
             model_is="folder or hub id" if script.config is None else "single file",
         )
     )

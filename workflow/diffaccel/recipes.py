@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -83,11 +84,17 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def apply(pipe: DiffusionPipeline, recipe: Recipe | str | PathLike[str]) -> Accelerated:
+def apply(
+    pipe: DiffusionPipeline,
+    recipe: Recipe | str | PathLike[str],
+    *,
+    keep_sampler: bool = False,
+) -> Accelerated:
     """Puts a recipe on a loaded pipeline until it is removed.
 
     The pipeline gets the recipe's sampler, too, made from its own sampler's configuration as in the
-    generated scripts; that it was changed is logged as a warning.
+    generated scripts. Whatever is otherwise than it was measured, sampler or steps, is logged as a
+    warning.
 
     ::
 
@@ -101,6 +108,7 @@ def apply(pipe: DiffusionPipeline, recipe: Recipe | str | PathLike[str]) -> Acce
     Args:
         pipe: of the recipe's family, on any device.
         recipe: the record, or its file.
+        keep_sampler: the pipeline's own is used, whatever the recipe was measured with.
 
     Raises:
         RecipeError: the pipeline is of another family or has a recipe on it, or the parameters are
@@ -109,7 +117,7 @@ def apply(pipe: DiffusionPipeline, recipe: Recipe | str | PathLike[str]) -> Acce
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(Path(recipe))
-    return Accelerated(pipe, recipe)
+    return Accelerated(pipe, recipe, keep_sampler=keep_sampler)
 
 
 class Accelerated:
@@ -119,11 +127,14 @@ class Accelerated:
     bit what it was. Not for several threads on one pipeline.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, recipe: Recipe) -> None:
+    def __init__(
+        self, pipe: DiffusionPipeline, recipe: Recipe, *, keep_sampler: bool = False
+    ) -> None:
         combined = _checked(pipe, recipe)
         self.recipe = recipe
+        self._pipe, self._fitting = pipe, {recipe.steps}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_sampled(pipe, recipe.scheduler))
+            stack.enter_context(_sampled(pipe, recipe.scheduler, keep_sampler))
             try:
                 self._call = stack.enter_context(combined.applied(pipe, recipe.setting))
             except UnsupportedError as error:
@@ -138,24 +149,39 @@ class Accelerated:
 
         Args:
             prompt: one, or a list; or None where ``arguments`` have its embeddings.
-            arguments: as the pipeline takes them, all by name. The number of steps is the
-                recipe's; guidance scale and image size are where they are not given.
+            arguments: as the pipeline takes them, all by name. Steps, guidance scale and image
+                size are the recipe's where they are not given.
 
         Raises:
-            RecipeError: another number of steps is asked for, or the recipe was removed.
+            RecipeError: the parameters mean nothing in so many steps, or the times of the steps are
+                given; or the recipe was removed.
         """
         if self.removed:
             raise RecipeError(f"{_named(self.recipe)} was removed: put it on again with apply")
         steps = arguments.setdefault("num_inference_steps", self.recipe.steps)
         others = [name for name in ("timesteps", "sigmas") if arguments.get(name) is not None]
-        if steps != self.recipe.steps or others:
+        if others:
             raise RecipeError(
-                f"{_named(self.recipe)} is for its own {self.recipe.steps} steps, not for "
-                f"{' and '.join(others) or f'{steps} steps'}: have one found for those"
+                f"{_named(self.recipe)} counts steps, and is not for {' and '.join(others)} of "
+                "one's own: give num_inference_steps"
             )
+        self._check_steps(steps)
         for name in ("guidance_scale", "height", "width"):
             arguments.setdefault(name, getattr(self.recipe, name))
         return self._call(prompt, **arguments)
+
+    def _check_steps(self, steps: int) -> None:
+        """Says once of each number of steps that it is not the one that was measured."""
+        if steps in self._fitting:
+            return
+        if (reason := _misfit(self._pipe, replace(self.recipe, steps=steps))) is not None:
+            raise RecipeError(f"{_named(self.recipe)} cannot be used in {steps} steps: {reason}")
+        self._fitting.add(steps)
+        log.warning(
+            "the recipe was measured at %d steps: at %d, speedup and loss are others",
+            self.recipe.steps,
+            steps,
+        )
 
     def remove(self) -> None:
         """Takes the recipe off; done again, nothing happens."""
@@ -238,13 +264,15 @@ def _family(pipe: DiffusionPipeline) -> str | None:
 
 
 @contextlib.contextmanager
-def _sampled(pipe: DiffusionPipeline, scheduler: str) -> Iterator[None]:
-    """A block in which the pipeline has this sampler; it keeps its own of that class."""
+def _sampled(pipe: DiffusionPipeline, scheduler: str, keep: bool) -> Iterator[None]:
+    """A block in which the pipeline has this sampler; it keeps its own of that class, or any."""
     import diffusers
 
     wanted, own = scheduler_class(scheduler), type(pipe.scheduler).__name__
     before = dict(vars(pipe))
-    if own != wanted:
+    if own != wanted and keep:
+        log.warning("the recipe was measured with %s: with %s, its loss is another", wanted, own)
+    elif own != wanted:
         log.warning("the recipe is for %s: used in place of %s until it is removed", wanted, own)
         pipe.scheduler = getattr(diffusers, wanted).from_config(pipe.scheduler.config)
     try:
