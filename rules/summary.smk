@@ -1,4 +1,4 @@
-# The table over everything.
+# The tables over everything: what became of each task, and how each script serves.
 localrules:
     summary,
 
@@ -9,9 +9,11 @@ rule summary:
         proofs=get_proofs,
     output:
         report(f"{R}/summary.csv", caption="../report/summary.rst", category="Tasks"),
+        f"{R}/serving.csv",
     log:
         f"{R}/logs/summary.log",
     message:
         "summary"
     run:
         collect.write_summary(collect.load(input.searches), input.proofs, output[0])
+        collect.write_serving(input.proofs, output[1])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +21,10 @@ from diffaccel.errors import InputError
 from diffaccel.grid import Cell, Setup
 from diffaccel.jsonio import SCHEMA, sealed, write_record
 from diffaccel.known import searched
+from diffaccel.pairs import timing_of
 from diffaccel.recipes import read_recipe, recipe_of
-from diffaccel.recommend import Recommendation, lines, recommend, setup_named
-from diffaccel.records import Answer, Measurement, SearchOptions, Task
+from diffaccel.recommend import GIB, Limits, Recommendation, lines, recommend, setup_named
+from diffaccel.records import Answer, Measurement, SearchOptions, Task, Usage
 from tests import store
 from tests.store import deepcache, measurement, tgate
 
@@ -128,6 +131,43 @@ def test_where_the_interval_must_keep_the_limit_it_does_here(tmp_path: Path) -> 
     assert speeds(recommend(tmp_path, SETUP, 2.0)) == [2.2]
 
 
+def taking(measured: Measurement, seconds: float, gib: float | None) -> Measurement:
+    """The same, with the time and memory of a call."""
+    usage = None if gib is None else Usage(device_bytes=int(gib * GIB))
+    timing = timing_of([(8.0, seconds)] * 3)
+    return dataclasses.replace(measured, timing=timing, usage=usage)
+
+
+def test_what_a_call_may_take(tmp_path: Path) -> None:
+    cells = {
+        ("deepcache",): [
+            taking(CACHED[0], 4.4, 3.0),
+            taking(CACHED[1], 3.5, 3.5),
+            taking(CACHED[2], 2.6, 6.0),
+        ],
+        ("tgate",): [taking(GATED[1], 3.9, 2.0), taking(GATED[0], 7.0, None)],
+    }
+    store.write(tmp_path, SETUP, cells)
+
+    def asked(latency: float | None = None, gib: float | None = None, **more: Any) -> list[float]:
+        limits = Limits(latency, None if gib is None else gib * GIB)
+        return speeds(recommend(tmp_path, SETUP, limits=limits, **more))
+
+    assert asked() == [3.1] and asked(gib=5) == [2.3] and asked(gib=2.5) == [2.05]
+    assert asked(latency=4.0) == [2.05, 2.3], "the least loss that is fast enough"
+    assert asked(latency=4.0, gib=3.6) == [2.05, 2.3]
+    assert asked(latency=3.0) == [3.1] and asked(latency=3.0, gib=5) == []
+    assert asked(latency=4.0, speedup=2.2) == [2.3]
+    found = recommend(tmp_path, SETUP, limits=Limits(4.0, 5 * GIB))
+    first, second, *_ = lines(found)
+    assert "50 steps, at most 4 s a call and at most 5 GiB within a loss of 0.02" in first
+    images = store.baseline(SETUP).images_per_call
+    assert f"3.9 s a call of {images} images, 2 GiB: T-Gate" in second
+    for wrong in (Limits(latency=0.0), Limits(memory=math.nan)):
+        with pytest.raises(InputError, match=r"--max-\w+ must be a number above 0"):
+            recommend(tmp_path, SETUP, limits=wrong)
+
+
 def test_only_these_accelerators(results: Path) -> None:
     assert speeds(recommend(results, SETUP, 2.0, accelerators=[("deepcache",)])) == [2.3]
     found = recommend(results, SETUP, 2.0, accelerators=[("tome",), ("tgate",)])
@@ -214,6 +254,8 @@ def ask(results: Path, *more: str) -> list[str]:
         (["--speedup", "2"], 0),
         (["--speedup", "2", "--accelerators", "deep cache"], 0),
         (["--speedup", "50"], 3),
+        (["--max-latency", "4"], 0),
+        (["--max-memory", "5"], 3),
         (["--speedup", "2", "--accelerators", "tome + deepcache"], 4),
         (["--speedup", "2", "--platform", "nvidia-x"], 4),
         (["--speedup", "2", "--accelerators", "magic"], 2),

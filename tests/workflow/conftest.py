@@ -135,7 +135,7 @@ def _finish(folder: Path) -> str:
         f"{start} DeepCache\n"
         f"{start} DeepCache, running on cpu in at most 100 seconds per image\n"
     )
-    verify = {"heldout": 3, "max_pairs": 4}
+    verify = {"heldout": 3, "max_pairs": 4, "batch_sizes": [3], "calls": 2}
     project = make_project(folder / "p", tasks_file=str(tasks), rival="fewer steps", verify=verify)
     return project.run()
 

@@ -23,9 +23,10 @@ from diffaccel.journal import Journal
 from diffaccel.jsonio import digest, read_record
 from diffaccel.metrics import METRICS
 from diffaccel.pairs import timing_of
-from diffaccel.records import Answer, Baseline, Frontier, Proof, Proven, Search, Verdict
+from diffaccel.records import Answer, Baseline, Frontier, Proof, Proven, Search, Served, Verdict
 from diffaccel.stages import verify
 from diffaccel.stages.cell import MOST
+from diffaccel.stages.serving import Serving
 from tests.workflow.conftest import ROOT, Finished, Project
 from tests.workflow.test_speed import bench
 
@@ -281,6 +282,50 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     assert again.timing is not None
     assert again.timing.pairs[:2] == timing.pairs and len(again.timing.pairs) > 2
     assert len(rows.rows()) == 2
+
+
+def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
+    finished: Finished, tmp_path: Path
+) -> None:
+    project, _ = finished
+    plain = read_record(Baseline, project.results / f"baseline/{SETUP}.json")
+    proof = read_record(Proof, project.results / f"verify/{SETUP}.json")
+    own = plain.images_per_call
+    scripts = {verdict.script for verdict in proof.verdicts}
+    assert {(each.script, each.batch_size) for each in proof.served} == {
+        (script, size) for script in scripts for size in (3, own)
+    }
+    for each in proof.served:
+        timing, usage = each.row.timing, each.row.usage
+        assert timing is not None and len(timing.pairs) >= 2 and usage is not None
+        assert usage.host_bytes is not None and usage.host_bytes > 2**27
+        assert usage.device_bytes is None and usage.joules is None
+    table = pd.read_csv(project.results / "serving.csv")
+    assert len(table) == 2 * (len(scripts) + 1)
+    listed = [name for ids in table["ids"].dropna() for name in ids.split()]
+    assert sorted(listed) == sorted(2 * [verdict.id for verdict in proof.verdicts])
+    summary = pd.read_csv(project.results / "summary.csv").set_index("id")
+    for verdict in proof.verdicts:
+        assert summary.loc[verdict.id, "latency_p50"] > 0
+    assert (summary["latency_p50"].isna() == (summary["status"] != "met")).all()
+
+    # What is known with so many calls is not measured again, and more calls are.
+    results, journal = project.results, tmp_path / "journal" / "verify" / f"{SETUP}.jsonl"
+    shutil.copytree(results / "journal", tmp_path / "journal")
+    path = next(results.glob(f"code/{CELL}_1.1x.py"))
+    images = (results / "baseline" / SETUP).absolute()
+
+    def served(*sizes: int, calls: int) -> list[int]:
+        rows = Journal(tmp_path / f"journal/served/{SETUP}.jsonl", plain.digest, Served)
+        before = len(rows.rows())
+        unseen = read_record(Proof, results / f"verify/{SETUP}.json").heldout
+        asked = Serving(sizes, calls)
+        verify.run(searched(results), plain, images, [path], journal, 4, len(unseen), asked=asked)
+        return [each.batch_size for each in rows.rows()[before:]]
+
+    assert served(3, calls=2) == []
+    assert served(3, 5, calls=2) == [5], "more than there are prompts"
+    assert served(3, calls=3) == [3]
 
 
 def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finished) -> None:

@@ -164,6 +164,7 @@ def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, 
         image_digests=image_digests(run.images),
         date=today(),
         warnings=run.warnings,
+        usage=run.usage,
     )
     return record, run.images
 

@@ -126,6 +126,7 @@ def _verify(args: argparse.Namespace) -> None:
             job["heldout"],
             args.watch,
             Budget(job["budget"]),
+            verify.Serving(job.get("batch_sizes", []), job.get("calls", 0)),
         )
     write_record(args.out, proof, job)
 
@@ -235,6 +236,9 @@ def _recommend(args: argparse.Namespace) -> None:
         args.max_loss,
         [tasks.accelerators_named(each) for each in args.accelerators],
         args.platform,
+        recommend.Limits(
+            args.max_latency, None if args.max_memory is None else args.max_memory * recommend.GIB
+        ),
     )
     if args.json:
         print(dumps(to_json(found)), end="")
@@ -439,6 +443,15 @@ def _add_recommend(commands: Any) -> None:
         "--max-loss", type=float, help="0.02 is 2 percent; default: the limit of the run"
     )
     command.add_argument(
+        "--max-latency", type=float, metavar="S", help="seconds of a call at most, in the median"
+    )
+    command.add_argument(
+        "--max-memory",
+        type=float,
+        metavar="GIB",
+        help="of the GPU at most, or of the machine where there is none",
+    )
+    command.add_argument(
         "--accelerators", nargs="+", default=[], help='only these, e.g. ToMe "DeepCache, ToMe"'
     )
     command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
@@ -598,7 +611,7 @@ def _add_store(commands: Any) -> None:
     merge, export = made["merge"].add_argument, made["export"].add_argument
     merge("sources", nargs="+", type=Path, help="folders of results of other machines")
     merge("--into", help="folder that they are added to; default: results", **results)
-    kinds = ("drawn", "timed", "verify", "speed", "judge")
+    kinds = ("drawn", "timed", "verify", "served", "speed", "judge")
     export("--kind", nargs="+", choices=kinds, default=[], help="of these alone")
     export("--out", type=Path, required=True, help="the file to write, .csv or .jsonl")
 

@@ -160,11 +160,16 @@ class VerifyEntry(_Strict):
         max_pairs: timed pairs at most, while they do not tell whether a script is as fast as it
             must be; for scripts that are judged, too.
         budget: seconds after which no more pairs are timed than must be; None: there is no such.
+        batch_sizes: images of a call at which latency, throughput, memory and energy of scripts are
+            measured besides, whatever the budget.
+        calls: of each script at each of these, and as many of the plain pipeline.
     """
 
     heldout: Annotated[int, Field(ge=0)] | None = None
     max_pairs: Annotated[int, Field(ge=1)] = 48
     budget: Duration | None = None
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = []
+    calls: Annotated[int, Field(ge=2)] = 20
 
 
 class SpeedEntry(_Strict):

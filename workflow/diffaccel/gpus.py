@@ -86,6 +86,19 @@ def driver() -> str:
         return str(pynvml.nvmlSystemGetDriverVersion()) if there else ""
 
 
+def energy(gpu: Gpu) -> int | None:
+    """Millijoules that a GPU has taken since its driver was loaded; None where the driver does not
+    tell, as of a part of a GPU."""
+    with _library() as there:
+        if not there:
+            return None
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        except pynvml.NVMLError:
+            return None
+
+
 def computing(gpu: Gpu) -> dict[int, str]:
     """Processes that compute on a GPU, and their names, as far as the driver tells: in a container
     it may not."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +38,8 @@ class Known:
     search: Search
     before: Mapping[Names, Found] = field(default_factory=dict)
     """What was found of cells that the last search did not ask for."""
+    fits: Callable[[Measurement], bool] = field(default=lambda measured: True)
+    """Whether a measurement may be an option, e.g. for the memory that it takes."""
 
     @classmethod
     def read(cls, folder: Path, setup: Setup) -> Known:
@@ -80,7 +84,7 @@ class Known:
         rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
         # What was timed again since it was an answer is in the front as it is known now.
         last = {digest(row.setting): row for row in rows}
-        return [Option(row, cell.search.decisive(row)) for row in last.values()]
+        return self._options(last.values(), cell)
 
     @property
     def rival_names(self) -> Names:
@@ -94,7 +98,18 @@ class Known:
         if rival is None or not self.baseline.is_named(rival.baseline):
             return []
         rows = {digest(row.setting): row for row in (rival.bound, *rival.front) if row is not None}
-        return [Option(row, rival.search.decisive(row)) for row in rows.values()]
+        return self._options(rows.values(), rival)
+
+    def _options(self, rows: Iterable[Measurement], cell: Frontier) -> list[Option]:
+        return [Option(row, cell.search.decisive(row)) for row in rows if self.fits(row)]
+
+    def latency(self, measured: Measurement) -> float:
+        """Seconds of a call with the baseline's batch size, the median; of what has no timing of
+        its own, by its speedup."""
+        timing, plain = measured.timing, self.baseline.seconds
+        if timing is not None:
+            return statistics.median(timing.accelerated)
+        return statistics.median(plain) / measured.speedup if measured.speedup else math.inf
 
 
 def searched(results: Path) -> list[tuple[str, Setup]]:

@@ -42,8 +42,10 @@ from diffaccel.records import (
     SettingDict,
     Setup,
     SpeedRow,
+    Usage,
 )
 from diffaccel.sequential import SkewedMean, clustered
+from diffaccel.usage import Meter, Total
 from diffaccel.watch import PLAIN, Failure, Watch
 
 if TYPE_CHECKING:
@@ -74,12 +76,14 @@ class Called:
         whole: with the putting on and taking off of accelerators.
         size: how many images it drew at once: fewer than it was asked for where there was not
             enough memory, so that it is several calls, one after the other.
+        usage: what else it took, its energy that of all images.
     """
 
     images: Images
     seconds: float
     whole: float
     size: int
+    usage: Usage
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ class Bench:
             first.seconds + second.seconds,
             first.whole + second.whole,
             min(first.size, second.size),
+            Usage.of([first.usage, second.usage]) or Usage(),
         )
 
     def failure(self, candidate: Candidate, error: Exception) -> Failure:
@@ -184,13 +189,14 @@ class Bench:
         """
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
-        with self.device.shared(), self.watch.calling(name):
+        meter = Meter(self.device, self.pipe)
+        with self.device.shared(), self.watch.calling(name), meter.running():
             start = time.perf_counter()
             with applied() as generate:
                 images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
             whole = time.perf_counter() - start
         arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
-        return Called(arrays, seconds, whole, len(arrays))
+        return Called(arrays, seconds, whole, len(arrays), meter.usage)
 
     def score(
         self, images: Images, references: Images | None, first: int = 0
@@ -243,6 +249,7 @@ class BaselineRun:
     shuffled_scores: list[float]
     seconds: list[float]
     warnings: list[str]
+    usage: Usage | None = None
 
 
 def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> BaselineRun:
@@ -272,7 +279,9 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
         )
     full = min(bench.spec.batch_size, len(bench.prompts))
     seconds = [each.seconds for each in made if len(each.images) == full]
-    return BaselineRun(images, scores, shuffled, before.seconds if before else seconds, warnings)
+    usage = Usage.of([*(each.usage for each in made), before.usage if before else None])
+    known = before.seconds if before else seconds
+    return BaselineRun(images, scores, shuffled, known, warnings, _memory(usage))
 
 
 def _drawn_plain(bench: Bench, first: int) -> list[Called]:
@@ -449,6 +458,7 @@ def draw(
     plain = baseline.scores[SCORE][: first + len(images)]
     new_blank = count_blank(images, same)
     warnings = _in_parts("drawn", made, bench.batches(first, candidate.prompts))
+    usage = Usage.of([*(each.usage for each in made), before.usage if before else None])
     return Drawing(
         setting=candidate.setting,
         loss=loss_of(plain, scores[SCORE]),
@@ -463,7 +473,13 @@ def draw(
         failure=f"{new_blank} of {len(images)} images are blank" if new_blank else None,
         warnings=list(dict.fromkeys([*(before.warnings if before else []), *warnings])),
         confidence=bench.options.confidence,
+        usage=_memory(usage),
     )
+
+
+def _memory(usage: Usage | None) -> Usage | None:
+    """Without energy: others may compute on the device as well."""
+    return usage and replace(usage, joules=None)
 
 
 def _in_parts(what: str, made: Sequence[Called], batches: Sequence[slice]) -> list[str]:
@@ -512,6 +528,7 @@ class _Trial:
             once (compiles, say).
         pairs: seconds of the baseline and of the candidate, a round each.
         images, batch: of the last call.
+        total: what the timed calls took.
     """
 
     candidate: Candidate
@@ -521,6 +538,7 @@ class _Trial:
     batch: slice = field(default_factory=lambda: slice(None))
     failure: Failure | None = None
     warnings: list[str] = field(default_factory=list)
+    total: Total = field(default_factory=Total)
 
     def prepare(self, bench: Bench, batch: slice) -> None:
         """Calls it once, untimed, unless it was called before."""
@@ -579,8 +597,9 @@ def clock(
     for trial in trials:
         trial.prepare(bench, paired[0])
     with bench.device.exclusive():
+        plain = Total()
         again, spent = timed(
-            lambda: _rounds(bench, trials, paired, budget or Budget()), bench.device.name
+            lambda: _rounds(bench, trials, paired, budget or Budget(), plain), bench.device.name
         )
         others = bench.device.others()
     changed = references is not None and any(
@@ -588,15 +607,23 @@ def clock(
     )
     noted = ["the baseline's images were not the same when made again"] if changed else []
     noted += [f"the GPU was shared with {each}" for each in others]
-    return [_speed_row(bench, trial, spent / len(trials), noted, references) for trial in trials]
+    rows = [_speed_row(bench, trial, spent / len(trials), noted, references) for trial in trials]
+    return [replace(row, plain_usage=plain.usage()) for row in rows]
 
 
 def _rounds(
-    bench: Bench, trials: Sequence[_Trial], batches: Sequence[slice], budget: Budget
+    bench: Bench,
+    trials: Sequence[_Trial],
+    batches: Sequence[slice],
+    budget: Budget,
+    plain_total: Total,
 ) -> list[tuple[slice, Images]]:
     """Times rounds until every trial has enough pairs that agree.
 
     Every other round goes backwards. Gives the first images of the baseline of each batch.
+
+    Args:
+        plain_total: gets what the calls of the plain pipeline take.
     """
     plain: dict[int, tuple[slice, Images]] = {}
     number = 0
@@ -606,9 +633,12 @@ def _rounds(
         # The first place is the baseline's.
         for place in range(len(active) + 1)[:: -1 if number % 2 else 1]:
             made = active[place - 1].call(bench, batch) if place else bench.call(bench.plain, batch)
-            if made is not None:
-                seconds[place] = made.seconds
-            if made is not None and not place:
+            if made is None:
+                continue
+            seconds[place] = made.seconds
+            total = active[place - 1].total if place else plain_total
+            total.add(made.usage, made.seconds, len(made.images))
+            if not place:
                 plain.setdefault(batch.start, (batch, made.images))
         for place in seconds:
             if place:
@@ -637,7 +667,9 @@ def _speed_row(
     if new_blank := count_blank(trial.images, beside):
         count = len(trial.images)
         warnings.append(f"{new_blank} of {count} images are blank: the numbers overflowed")
-    return SpeedRow(setting, timing, first, spent, today(), warnings=warnings)
+    return SpeedRow(
+        setting, timing, first, spent, today(), warnings=warnings, usage=trial.total.usage()
+    )
 
 
 def measure(

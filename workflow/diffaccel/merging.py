@@ -191,6 +191,7 @@ def _key(line: Line) -> str:
     beside = line.measurement.get("baseline", "")
     what = [row.get(name) for name in ("setting", "id")]
     what.append(line.measurement.get("script") or row.get("script"))
+    what.append(line.measurement.get("batch_size"))
     return json.dumps([line.digest, beside, what], sort_keys=True)
 
 

@@ -49,6 +49,12 @@ def timing_of(pairs: Sequence[tuple[float, float]]) -> Timing:
     )
 
 
+def latencies(seconds: Sequence[float]) -> tuple[float, float]:
+    """The median of calls (p50), and what 99 of 100 do not exceed (p99): of fewer than 100, the
+    slowest."""
+    return float(np.median(seconds)), float(np.quantile(seconds, 0.99, method="higher"))
+
+
 def spread_of(pairs: Sequence[tuple[float, float]]) -> float:
     """How far the pairs that count differ; see `Timing`."""
     first, second = np.array(pairs).T

@@ -302,7 +302,13 @@ class Experiment:
         """What `diffaccel verify` is told."""
         count, _ = self.heldout(self.setups[slug])
         asked = self.config.verify
-        return {"heldout": count, "max_pairs": asked.max_pairs, "budget": asked.budget}
+        serving = {"batch_sizes": asked.batch_sizes, "calls": asked.calls}
+        return {
+            "heldout": count,
+            "max_pairs": asked.max_pairs,
+            "budget": asked.budget,
+            **(serving if asked.batch_sizes else {}),
+        }
 
     def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The job of each record, by its path in a platform's folder of results."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,58 @@ from diffaccel.records import Baseline, Measurement, Recipe
 from diffaccel.space import in_words
 from diffaccel.tasks.request import problem
 
+GIB = 1 << 30
 EXITS = {"met": 0, "nearest": 3, "unmeasured": 4}
 """Exit status of the command by `Recommendation.status`; 1 is a crash, and 2 is wrong input."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a call may take, with the batch size that was measured.
+
+    Args:
+        latency: seconds, in the median; None: however long.
+        memory: bytes of a GPU's memory, or of the machine's where there is none; None: whatever.
+            What does not say how much it takes is above any limit.
+    """
+
+    latency: float | None = None
+    memory: float | None = None
+
+    def keep(self, known: Known, measured: Measurement) -> bool:
+        """Whether a measurement does not exceed them."""
+        if self.latency is not None and known.latency(measured) > self.latency:
+            return False
+        taken = measured.usage.memory if measured.usage else None
+        return self.memory is None or (taken is not None and taken <= self.memory)
+
+    def __str__(self) -> str:
+        given = []
+        if self.latency is not None:
+            given.append(f"at most {self.latency:g} s a call")
+        if self.memory is not None:
+            given.append(f"at most {self.memory / GIB:g} GiB")
+        return " and ".join(given)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call takes.
+
+    Args:
+        images: that it makes.
+        seconds: in the median.
+        memory: bytes, as in `Limits`; None where it was not measured.
+    """
+
+    images: int
+    seconds: float
+    memory: int | None
+
+    def __str__(self) -> str:
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        memory = "" if self.memory is None else f", {self.memory / GIB:.3g} GiB"
+        return f"{self.seconds:.3g} s a call of {images}{memory}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +90,8 @@ class Recommendation:
             fastest of all within the limit, then the one with the least loss at that speedup.
         clear: of each of them, whether its loss is below the limit; None where the prompts do not
             tell.
+        calls: what a call of each of them takes.
+        limits: of that, in words.
     """
 
     status: Literal["met", "nearest", "unmeasured"]
@@ -49,6 +102,8 @@ class Recommendation:
     recipes: list[Recipe]
     reason: str = ""
     clear: list[bool | None] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    limits: str = ""
 
 
 def setup_named(results: Path, model: str, scheduler: str, steps: int) -> Setup:
@@ -70,6 +125,7 @@ def recommend(
     max_loss: float | None = None,
     accelerators: Sequence[Names] = (),
     platform: str | None = None,
+    limits: Limits | None = None,
 ) -> Recommendation:
     """The least loss at a speedup, of all accelerators or of these; or the fastest that clearly
     keeps the limit, as `advice` has it.
@@ -79,12 +135,14 @@ def recommend(
         speedup: at least; None: the fastest.
         max_loss: what the loss must be below; else the limit that was searched with.
         platform: the hardware; else the only one that the setup was measured on, or this machine.
+        limits: of what a call may take. With one of its latency, the least loss that keeps it.
 
     Raises:
         InputError: a number is out of bounds; or the setup was measured on several platforms, none
             of them this machine.
     """
-    _check(setup, speedup, max_loss, accelerators)
+    limits = limits or Limits()
+    _check(setup, speedup, max_loss, accelerators, limits)
     there = searched(results)
     folder = _platform([name for name, each in there if each == setup], platform)
 
@@ -97,7 +155,8 @@ def recommend(
         listed = ", ".join(f"{each.slug} on {name}" for name, each in there) or "nothing"
         where = f" on {platform}" if platform else ""
         return unmeasured(f"{setup.slug} was not searched{where}; in {results} there is {listed}")
-    known = Known.read(results / folder, setup)
+    every = Known.read(results / folder, setup)
+    known = replace(every, fits=functools.partial(limits.keep, every))
     if not known.cells:
         return unmeasured(f"the baseline of {setup.slug} was measured again since it was searched")
     if missing := [names for names in accelerators if names not in known.cells]:
@@ -107,22 +166,35 @@ def recommend(
         )
     cells = {names: known.cells[names] for names in accelerators or known.cells}
     limit = max_loss if max_loss is not None else known.loss_limit
-    if speedup is None:
+    if speedup is None and limits.latency is None:
         status, found = _fastest(advice.advise(known, accelerators or None, limit))
     else:
         options = [known.options(names) for names in cells]
         options += [known.rival_options] * (not accelerators)
-        status, found = _answer(options, speedup, limit, known.baseline)
+        status, found = _answer(options, speedup or 0.0, limit, known.baseline)
     clear = [advice.clear(known.baseline, row, limit) for row in found]
     recipes = [recipe_of(known.baseline, row) for row in found]
     refused = "; ".join(
         f"{_title(names)}: {cell.reason}" for names, cell in cells.items() if cell.reason
     )
-    return Recommendation(status, setup, speedup, limit, folder, recipes, refused, clear)
+    calls = [_call(known, row) for row in found]
+    asked = str(limits)
+    return Recommendation(
+        status, setup, speedup, limit, folder, recipes, refused, clear, calls, asked
+    )
+
+
+def _call(known: Known, measured: Measurement) -> Call:
+    memory = measured.usage.memory if measured.usage else None
+    return Call(known.baseline.images_per_call, known.latency(measured), memory)
 
 
 def _check(
-    setup: Setup, speedup: float | None, max_loss: float | None, accelerators: Sequence[Names]
+    setup: Setup,
+    speedup: float | None,
+    max_loss: float | None,
+    accelerators: Sequence[Names],
+    limits: Limits,
 ) -> None:
     """Raises InputError where a value is out of the bounds that it has in tasks."""
     given: list[tuple[str, Any]] = [("steps", setup.steps)]
@@ -132,6 +204,9 @@ def _check(
     for name, value in given:
         if wrong := problem(name, value):
             raise InputError(wrong)
+    for name, limit in (("max-latency", limits.latency), ("max-memory", limits.memory)):
+        if limit is not None and not 0 < limit < math.inf:
+            raise InputError(f"--{name} must be a number above 0; got {limit:g}")
 
 
 def _answer(
@@ -199,6 +274,10 @@ def _measuring(
 def lines(found: Recommendation) -> Iterable[str]:
     """The recommendation in words, a line each."""
     speed = "the fastest" if found.required is None else f"{found.required:g}x"
+    if found.required is None and found.limits:
+        speed = found.limits
+    elif found.limits:
+        speed += f", {found.limits}"
     what = f"{found.setup.model}, {found.setup.scheduler}, {found.setup.steps} steps, {speed}"
     if found.status == "unmeasured":
         yield f"{what}: {found.reason}"
@@ -209,12 +288,12 @@ def lines(found: Recommendation) -> Iterable[str]:
     else:
         nearest = "nearest:" if found.recipes else "nothing is known that comes near"
         yield f"{what} {within}: nothing that was measured; {nearest}"
-    for recipe, clear in zip(found.recipes, found.clear, strict=True):
+    for recipe, clear, call in zip(found.recipes, found.clear, found.calls, strict=True):
         low, high = recipe.loss_interval
         doubt = "; its prompts do not tell that this is below the limit" if clear is None else ""
         yield (
             f"  {recipe.speedup:.2f}x, loss {recipe.loss:+.1%} ({recipe.confidence:.0%} interval "
-            f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts{doubt}): "
+            f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts{doubt}), {call}: "
             f"{_title(tuple(recipe.setting))}: {in_words(recipe.setting)}"
         )
     if found.reason:

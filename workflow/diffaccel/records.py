@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -138,6 +139,44 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What calls of a pipeline take beside time.
+
+    Args:
+        device_bytes: of a GPU's memory at most: the weights of the pipeline, and what calls take on
+            top, as torch allocates it; CUDA itself takes some more. None on a CPU.
+        host_bytes: of the machine's memory at most, of the whole process that measures: libraries
+            and the scorer are part of it. None where Linux does not tell.
+        joules: of a GPU, for an image; None where the driver does not tell, or the calls were too
+            short to.
+    """
+
+    device_bytes: int | None = None
+    host_bytes: int | None = None
+    joules: float | None = None
+
+    @classmethod
+    def of(cls, each: Iterable[Usage | None]) -> Usage | None:
+        """Of calls that were made one after the other: the most memory, the mean of the energy."""
+        some = [usage for usage in each if usage is not None]
+        if not some:
+            return None
+        device = [usage.device_bytes for usage in some if usage.device_bytes is not None]
+        host = [usage.host_bytes for usage in some if usage.host_bytes is not None]
+        joules = [usage.joules for usage in some if usage.joules is not None]
+        return cls(
+            max(device, default=None),
+            max(host, default=None),
+            statistics.mean(joules) if joules else None,
+        )
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of the memory that is short: a GPU's, or the machine's where there is none."""
+        return self.host_bytes if self.device_bytes is None else self.device_bytes
+
+
+@dataclass(frozen=True)
 class Baseline:
     """The unaccelerated pipeline of one setup.
 
@@ -151,6 +190,7 @@ class Baseline:
         shuffled_scores: of each image; none in records of before.
         seconds: times of whole calls, each of ``images_per_call`` prompts.
         image_digests: hash of each image's pixels.
+        usage: what its calls took; None in records of before.
         warnings: what a reader should know, e.g. a smaller batch than was asked for.
     """
 
@@ -169,6 +209,7 @@ class Baseline:
     date: str
     warnings: list[str] = field(default_factory=list)
     shuffled_scores: list[float] = field(default_factory=list)
+    usage: Usage | None = None
 
     @functools.cached_property
     def whole(self) -> str:
@@ -277,6 +318,7 @@ class Drawing:
             clock was noisy.
         passing: why it could not be drawn, or not with more prompts, where that may pass (no time
             or no memory, a lost device). It is tried again by the next run.
+        usage: what its calls took; None in records of before.
     """
 
     setting: SettingDict
@@ -291,6 +333,7 @@ class Drawing:
     warnings: list[str] = field(default_factory=list)
     passing: str | None = None
     confidence: float | None = None
+    usage: Usage | None = None
 
     @property
     def prompts(self) -> int:
@@ -312,6 +355,8 @@ class SpeedRow:
         failure: why there is no timing, e.g. too little memory.
         warnings: what a reader should know, e.g. a noisy clock.
         passing: the failure, where it may pass; it is tried again by the next run.
+        usage, plain_usage: what its calls took, and those of the plain pipeline beside it; None in
+            records of before.
     """
 
     setting: SettingDict
@@ -322,6 +367,8 @@ class SpeedRow:
     failure: str | None = None
     warnings: list[str] = field(default_factory=list)
     passing: str | None = None
+    usage: Usage | None = None
+    plain_usage: Usage | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -354,6 +401,7 @@ class Measurement(Drawing):
 
     speedup: float
     timing: Timing | None
+    plain_usage: Usage | None = None
 
     @classmethod
     def of(cls, drawing: Drawing, timed: SpeedRow) -> Measurement:
@@ -364,6 +412,8 @@ class Measurement(Drawing):
             "failure": drawing.failure or timed.failure,
             "passing": drawing.passing or timed.passing,
             "warnings": [*drawing.warnings, *timed.warnings],
+            "usage": Usage.of([drawing.usage, timed.usage]),
+            "plain_usage": timed.plain_usage,
         }
         return cls(**both, speedup=timed.speedup or 0.0, timing=timed.timing)
 
@@ -565,6 +615,21 @@ class Proven:
 
 
 @dataclass(frozen=True)
+class Served:
+    """How fast a script serves at a batch size, beside the plain pipeline at the same.
+
+    Args:
+        script: hash of what it does, and of the prompts.
+        batch_size: images of a call.
+        row: its calls, in pairs with those of the plain pipeline.
+    """
+
+    script: str
+    batch_size: int
+    row: SpeedRow
+
+
+@dataclass(frozen=True)
 class Search:
     """Everything that was found of one setup: a file of its own.
 
@@ -617,11 +682,20 @@ class Proof:
 
     Args:
         heldout: the prompts that nothing was chosen by; their seeds follow those of the search.
+        served: each script that runs at the baseline's batch size, and at those asked for.
+        images_per_call: the baseline's batch size; 0 in records of before.
     """
 
     setup: Setup
     verdicts: list[Verdict]
     heldout: list[str] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+    images_per_call: int = 0
+
+    def own(self, script: str) -> Served | None:
+        """A script at the baseline's batch size."""
+        same = (each for each in self.served if each.script == script)
+        return next((each for each in same if each.batch_size == self.images_per_call), None)
 
     @property
     def passing(self) -> int:

@@ -337,7 +337,7 @@ def overview(results: Path) -> list[dict[str, Any]]:
     ]
 
 
-ROW_KINDS = ("drawn", "timed", "verify", "speed", "judge")
+ROW_KINDS = ("drawn", "timed", "verify", "served", "speed", "judge")
 
 
 def scores_of(measured: Mapping[str, Any]) -> dict[str, list[float]]:

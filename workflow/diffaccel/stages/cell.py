@@ -36,6 +36,7 @@ from diffaccel.records import (
     SearchOptions,
     SettingDict,
     SpeedRow,
+    Usage,
 )
 from diffaccel.space import Point, Space, flatten, in_words, nest
 from diffaccel.speeds import Floats, SpeedModel
@@ -255,6 +256,8 @@ def _as_one(timings: Sequence[SpeedRow]) -> SpeedRow:
         first_call=timings[0].first_call,
         spent=sum(row.spent for row in timings),
         warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
+        usage=Usage.of(row.usage for row in rows),
+        plain_usage=Usage.of(row.plain_usage for row in rows),
     )
 
 

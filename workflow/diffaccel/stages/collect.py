@@ -21,9 +21,9 @@ from diffaccel.jsonio import (
     write_output,
     write_record,
 )
-from diffaccel.records import Answer, Frontier, Proof, Search, Task, Verdict
+from diffaccel.records import Answer, Frontier, Proof, Search, Served, Task, Verdict
 from diffaccel.space import in_words
-from diffaccel.stages import code, database
+from diffaccel.stages import code, database, serving
 from diffaccel.stages.search import resolved, unparsed
 
 log = logging.getLogger(__name__)
@@ -108,16 +108,24 @@ def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame
     """One row a task, with its cell's bound; what is missing is empty."""
     known = {record.cell: record for record in cells(found)}
     proven = {
-        verdict.id: verdict
-        for path in proofs
-        for verdict in read_record(Proof, Path(path)).verdicts
+        verdict.id: (verdict, proof.own(verdict.script))
+        for proof in (read_record(Proof, Path(path)) for path in proofs)
+        for verdict in proof.verdicts
     }
     return pd.DataFrame(
-        [_row(answer, known, proven.get(answer.task.id)) for answer in answers(found)]
+        [
+            _row(answer, known, *proven.get(answer.task.id, (None, None)))
+            for answer in answers(found)
+        ]
     )
 
 
-def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) -> dict[str, Any]:
+def _row(
+    found: Answer,
+    known: dict[Cell, Frontier],
+    verdict: Verdict | None,
+    served: Served | None,
+) -> dict[str, Any]:
     task, cell = found.task, found.task.cell
     row: dict[str, Any] = {
         "id": task.id,
@@ -164,13 +172,19 @@ def _row(found: Answer, known: dict[Cell, Frontier], verdict: Verdict | None) ->
     row["heldout_loss"] = other.loss if other else None
     row["heldout_loss_low"] = other.loss_interval[0] if other else None
     row["heldout_loss_high"] = other.loss_interval[1] if other else None
-    return row
+    return row | serving.columns(served)
 
 
 def write_summary(found: Sequence[Search], proofs: Iterable[PathLike], out: PathLike) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
     table = summary(found, proofs)
     write_output(Path(out), table.to_csv(index=False, float_format="%.4f"))
+
+
+def write_serving(proofs: Iterable[PathLike], out: PathLike) -> None:
+    """`serving.csv`: the table of `serving.table`, numbers to four digits."""
+    table = serving.table(read_record(Proof, Path(path)) for path in proofs)
+    write_output(Path(out), table.to_csv(index=False, float_format="%.4g"))
 
 
 def gather(setups: Collection[Setup], made: Iterable[Task], results: Path) -> None:
@@ -182,5 +196,7 @@ def gather(setups: Collection[Setup], made: Iterable[Task], results: Path) -> No
         return
     database.write(results)
     tasks(made, own, results / "tasks" / "tasks.json")
-    proofs = (results / "verify" / f"{each.setup.slug}.json" for each in own if each.setup)
-    write_summary(own, [path for path in proofs if path.exists()], results / "summary.csv")
+    every = (results / "verify" / f"{each.setup.slug}.json" for each in own if each.setup)
+    proofs = [path for path in every if path.exists()]
+    write_summary(own, proofs, results / "summary.csv")
+    write_serving(proofs, results / "serving.csv")

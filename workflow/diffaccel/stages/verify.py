@@ -57,7 +57,9 @@ from diffaccel.records import (
     Verdict,
 )
 from diffaccel.sequential import doubling
+from diffaccel.stages import serving
 from diffaccel.stages.search import call_seconds
+from diffaccel.stages.serving import Serving
 from diffaccel.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -121,6 +123,7 @@ def run(
     heldout: int = 0,
     watch: Watch | None = None,
     budget: Budget | None = None,
+    asked: Serving | None = None,
 ) -> Proof:
     """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
     did. What the journal has of a script that does the same is not measured again, unless that
@@ -132,6 +135,7 @@ def run(
         heldout: how many prompts they are proven on besides, fewer where there are no more.
         watch: who is told of calls, if anybody.
         budget: how long; what is not clear then stays undecided.
+        asked: what is measured besides of those that are not wrong.
 
     Raises:
         InputError: a script's task was not met, the baseline was measured otherwise than now, or
@@ -166,8 +170,11 @@ def run(
                 known[proven.script] = _together(known.get(proven.script), proven)
                 for script in groups[proven.script]:
                     _say(_verdict(script, known[proven.script], baseline, options))
+        runs = {name: each.row for name, each in known.items() if each.row.failure is None}
+        good = [same for name, same in groups.items() if name in runs]
+        served = serving.serve(prover, good, runs, asked or Serving(), journal)
     verdicts = [_verdict(script, known[script.digest], baseline, options) for script in read]
-    return Proof(baseline.setup, verdicts, unseen)
+    return Proof(baseline.setup, verdicts, unseen, served, baseline.images_per_call)
 
 
 def _is_open(same: Sequence[Script], known: Proven | None) -> bool:
@@ -209,18 +216,18 @@ class Prover:
         unseen: Sequence[str] = (),
         watch: Watch | None = None,
     ) -> None:
-        self._stack, self._baseline, self._folder = stack, baseline, images
+        self._stack, self.baseline, self._folder = stack, baseline, images
         self._unseen_prompts, self._watch = list(unseen), watch or Watch()
         self._bench: Bench | None = None
 
     @functools.cached_property
     def _device(self) -> devices.Device:
-        platform = self._baseline.environment.platform
-        return benches.take_device(self._stack, self._baseline.spec, platform)
+        platform = self.baseline.environment.platform
+        return benches.take_device(self._stack, self.baseline.spec, platform)
 
     @functools.cached_property
     def _references(self) -> Images:
-        return benches.load_images(self._folder, self._baseline)
+        return benches.load_images(self._folder, self.baseline)
 
     @functools.cached_property
     def _unseen(self) -> tuple[Bench, Baseline, Images] | None:
@@ -228,7 +235,7 @@ class Prover:
         those of the search; None where that cannot carry a loss."""
         if self._bench is None or not self._unseen_prompts:
             return None
-        known, seed = self._baseline, self._bench.options.seed + len(self._baseline.prompts)
+        known, seed = self.baseline, self._bench.options.seed + len(self.baseline.prompts)
         options = replace(self._bench.options, seed=seed)
         bench = replace(self._bench, prompts=self._unseen_prompts, options=options)
         record, images = benches.run_baseline(bench)
@@ -244,7 +251,7 @@ class Prover:
         for same in groups:
             script = same[0]
             try:
-                loaded.append((script, *self._load(same)))
+                loaded.append((script, *self.load(same)))
             except InputError:
                 raise
             except Exception as error:
@@ -255,9 +262,9 @@ class Prover:
         rows = {row.script: row for row in self._measured(loaded, budget)} | failed
         return [rows[same[0].digest] for same in groups]
 
-    def _load(self, same: Sequence[Script]) -> tuple[Bench, Candidate]:
+    def load(self, same: Sequence[Script]) -> tuple[Bench, Candidate]:
         """A script's own pipeline, and the script as it is called."""
-        baseline, device, script = self._baseline, self._device, same[0]
+        baseline, device, script = self.baseline, self._device, same[0]
         module = load_script(script.path)
         with device.shared():
             pipe = module.load_pipeline(device=device.name)
@@ -291,7 +298,7 @@ class Prover:
             return []
         own, candidates = loaded[0][1], [candidate for _, _, candidate in loaded]
         references = self._references
-        drawn = [draw(own, self._baseline, references, each) for each in candidates]
+        drawn = [draw(own, self.baseline, references, each) for each in candidates]
         others = [
             None if made.failure else self._drawn_unseen(each)
             for each, made in zip(candidates, drawn, strict=True)
