@@ -222,5 +222,6 @@ def get_folder(wildcards):
 
 
 def get_summary():
-    """What shows everything: the table, and the page."""
-    return [f"{R}/summary.csv", f"{R}/report.html"] if TASKS else []
+    """What shows everything: the tables, and the page."""
+    names = ("summary.csv", "serving.csv", "report.html")
+    return [f"{R}/{name}" for name in names] if TASKS else []

@@ -19,6 +19,8 @@
     return `${value < 0 && Number(shown) ? "−" : ""}${shown}%`;
   };
   const times = (value) => (missing(value) ? "" : `${value.toFixed(2)}x`);
+  const plusMinus = (error) => (missing(error) ? "" : `±${percent(error)}`);
+  const gib = (bytes) => (missing(bytes) ? "" : `${(bytes / 2 ** 30).toPrecision(3)} GiB`);
   const seconds = (value) =>
     missing(value) ? "" : value < 0.1 ? `${(1000 * value).toPrecision(2)} ms` : `${value.toPrecision(2)} s`;
   const titled = (view) => `${view.setup.model}, ${view.setup.scheduler}, ${view.setup.steps} steps`;
@@ -64,22 +66,42 @@
   const shown = (view) => passes(view.setup.model, view.setup.scheduler, view.setup.steps);
   const wanted = (name) => !chosen.accelerators || name === chosen.accelerators;
   const visible = (series) => series.is_rival || wanted(series.name);
+  const isOfRival = () => rivals.some((series) => series.name === chosen.accelerators);
 
   function fillFilters() {
     const values = {
       model: data.setups.map((view) => view.setup.model),
       scheduler: data.setups.map((view) => view.setup.scheduler),
       steps: data.setups.map((view) => view.setup.steps).sort((a, b) => a - b),
-      accelerators: data.setups.flatMap((view) => view.series.filter((s) => !s.is_rival).map((s) => s.name)),
+      accelerators: [...styles.keys()],
     };
     for (const axis of AXES) {
       const select = $(`filter-${axis}`);
       select.append(make("option", { value: "" }, "all"));
       new Set(values[axis]).forEach((value) => select.append(make("option", { value }, String(value))));
-      select.addEventListener("change", () => { chosen[axis] = select.value; show(); });
+      select.addEventListener("change", () => { chosen[axis] = select.value; keep(); show(); });
     }
-    $("filters").addEventListener("reset", () => { AXES.forEach((axis) => { chosen[axis] = ""; }); show(); });
+    $("filters").addEventListener("reset", () => { AXES.forEach((axis) => { chosen[axis] = ""; }); keep(); show(); });
+    window.addEventListener("hashchange", () => { recall(); show(); });
+    recall();
     $("filters").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // The link to this page keeps what was chosen: #?model=SD1.5&steps=20
+  function keep() {
+    const given = AXES.filter((axis) => chosen[axis]).map((axis) => [axis, chosen[axis]]);
+    history.replaceState(null, "", `#?${new URLSearchParams(given)}`);
+  }
+
+  function recall() {
+    if (!location.hash.startsWith("#?")) return; // the name of a part of the page
+    const given = new URLSearchParams(location.hash.slice(2));
+    for (const axis of AXES) {
+      const select = $(`filter-${axis}`);
+      const value = given.get(axis) || "";
+      chosen[axis] = [...select.options].some((option) => option.value === value) ? value : "";
+      select.value = chosen[axis];
+    }
   }
 
   // ---- what to use -----------------------------------------------------------------------------
@@ -122,12 +144,13 @@
     if (series) {
       title = `${use(series).speedup.toFixed(2)} times as fast, with a loss clearly below ${limit(view)}`;
       parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
-      if (series.is_rival) parts.push("No accelerator is clearly faster.");
+      if (series.is_rival && !isOfRival()) parts.push("No accelerator is clearly faster.");
     } else if (open) title = "Nothing faster is clear yet";
     const doubt = open && `${about(other)}, ${open.name}, ${short(open, may(open))}; ${open.doubt.telling}.`;
     $("headline-doubt").textContent = doubt ? `Not clear yet: ${doubt}` : "";
     if (!series && !open) parts.push("The frontiers show how far off everything is.");
     parts.push("Loss is of CLIP score, beside the plain pipeline with the same prompts and seeds.");
+    if (!missing(data.clock)) parts.push(`Speedups are ${plusMinus(data.clock)} in the median (standard error).`);
     $("headline").textContent = title;
     $("headline-about").textContent = parts.join(" ");
   }
@@ -140,16 +163,21 @@
 
   function card(view) {
     const made = $("card").content.cloneNode(true).firstElementChild;
-    const [title, figure, facts, pair, unmet, visits] = made.children;
+    const [title, figure, facts, pair, asked, unmet, does] = made.children;
+    const visits = does.firstElementChild;
     const series = advised(view);
     const point = series && use(series);
     const open = doubtful(view, series);
     title.append(make("strong", {}, view.setup.model), ` ${view.setup.scheduler}, ${view.setup.steps} steps`);
     if (point) {
-      figure.append(times(point.speedup), make("span", {}, " ", sign(series.name), ` ${series.name}`));
+      figure.append(times(point.speedup), make("span", {}, ` ${plusMinus(point.error)} `, sign(series.name), ` ${series.name}`));
       fact(facts, "Loss", `${percent(point.loss)} (${range(point)}), clearly below ${percent(view.limit)}`);
       fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
+      if (!missing(point.memory)) fact(facts, "Memory", gib(point.memory));
       fact(facts, "Parameters", point.setting);
+      const script = series.script && data.scripts[series.script];
+      if (script) does.append(button("Script", () => showScript({ id: series.script })));
+      does.append(button("Recipe", () => showRecipe(view, series)));
       const other = advised(view, (each) => visible(each) && each.is_rival !== series.is_rival);
       const name = series.is_rival ? "Fastest accelerator that is clear" : `${RIVAL} alone`;
       if (other) fact(facts, name, `${series.is_rival ? `${other.name}, ` : ""}${short(other, use(other))}`);
@@ -170,6 +198,12 @@
       pair.firstElementChild.append(plain, fast);
       pair.lastElementChild.append(`Plain, and accelerated: “${view.prompts[0]}”`);
     } else pair.remove();
+    const answers = view.targets.map((target) => [target, answerAt(view, target)]).filter(([, row]) => row);
+    answers.forEach(([target, row]) => asked.lastElementChild.append(make("li", {},
+      make("strong", {}, `${target}x`), `: ${row.accelerators}, ${times(row.speedup)}, loss ${percent(row.loss)}` +
+      `${row.clear === false ? "?" : ""} `,
+      data.scripts[row.id] ? link("script", script(row), () => showScript(row)) : null)));
+    if (!answers.length) asked.remove();
     const failing = view.unmet.filter((one) => !one.accelerators || wanted(one.accelerators));
     if (failing.length) {
       unmet.firstElementChild.append(`Of the speedups asked for, ${failing.length} cannot be had`);
@@ -184,12 +218,20 @@
     return made;
   }
 
+  /** Of a setup's answers at a speedup, the one with the least loss, what is clear first. */
+  function answerAt(view, target) {
+    const found = rows.filter((row) => row.origin === "target" && row.status === "met" && row.required === target &&
+      slug(row) === view.slug && wanted(row.accelerators));
+    return found.sort((a, b) => (a.clear === false) - (b.clear === false) || a.loss - b.loss)[0];
+  }
+
   const fact = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));
 
   // ---- the frontier ----------------------------------------------------------------------------
   let chart = null; // Vega's view
   let at = { view: null, series: null, place: 0, prompt: 0 };
 
+  const TOP = data.ceiling; // the loss, in limits, up to which the axis is to scale
   const locate = (id) => id.split("/").map(Number);
 
   async function drawChart() {
@@ -222,7 +264,8 @@
     box.style.top = `${below + height > innerHeight ? event.clientY - height - 14 : below}px`;
   }
 
-  const speed = (point) => times(point.speedup) + (point.timed ? "" : " (predicted)");
+  const speed = (point) => times(point.speedup) +
+    (point.timed ? (missing(point.error) ? "" : ` ${plusMinus(point.error)}`) : " (predicted)");
 
   function describe(series, point) {
     const metrics = Object.entries(point.means).filter(([name]) => name !== "clip_score")
@@ -230,7 +273,7 @@
     return [
       make("strong", {}, sign(series.name), ` ${series.name}: ${speed(point)}`),
       make("span", {}, `loss ${percent(point.loss)} (${range(point)}), ${point.prompts} prompts`),
-      make("span", {}, [`${seconds(point.seconds)} an image`, ...metrics].join(", ")),
+      make("span", {}, [`${seconds(point.seconds)} an image`, gib(point.memory), ...metrics].filter(Boolean).join(", ")),
       make("code", {}, point.setting),
       point.marks.length ? make("span", {}, `chosen for ${point.marks.join(", ")}`) : null,
       ...point.warnings.map((warning) => make("span", { class: "warn" }, warning)),
@@ -269,6 +312,7 @@
     const view = at.view;
     if (chart) {
       Object.entries(chartData(view)).forEach(([name, values]) => chart.data(name, values));
+      chart.signal("top", TOP * view.limit);
       chart.run();
       $("chart").setAttribute("aria-label", `Speedup against loss of ${titled(view)}`);
     }
@@ -344,6 +388,44 @@
     )));
   }
 
+  // ---- step counts -----------------------------------------------------------------------------
+  let stepsChart = null;
+
+  function shownSteps() {
+    return data.steps.filter((each) => (!chosen.model || each.model === chosen.model) &&
+      (!chosen.scheduler || each.scheduler === chosen.scheduler));
+  }
+
+  function steps() {
+    const found = shownSteps();
+    $("steps").hidden = !found.length;
+    if (!found.length) return;
+    const select = $("steps-of");
+    const before = select.value;
+    const names = found.map((each) => `${each.model}, ${each.scheduler}`);
+    select.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+    select.value = names.includes(before) ? before : names[0];
+    showSteps();
+  }
+
+  function showSteps() {
+    const each = shownSteps().find((one) => `${one.model}, ${one.scheduler}` === $("steps-of").value);
+    $("steps-help").textContent = "All configurations in seconds an image, with their loss beside the plain pipeline " +
+      `with ${each.reference} steps. Numbers: steps of the plain pipeline. Further left is faster, further down loses less.`;
+    const points = each.points.filter((row) => !styles.has(row.series) || wanted(row.series) ||
+      rivals.some((series) => series.name === row.series));
+    if (stepsChart) stepsChart.data("steps", points).run();
+  }
+
+  async function drawSteps() {
+    if (!shownSteps().length) return;
+    const options = { mode: "vega", renderer: "svg", actions: false };
+    const spec = read("steps-spec");
+    spec.data.forEach((each) => { if (each.name === "steps") each.values = shownSteps()[0].points; });
+    stepsChart = (await vegaEmbed($("steps-chart"), spec, options)).view;
+    steps();
+  }
+
   // ---- bounds ----------------------------------------------------------------------------------
   function matrix(views) {
     const names = [...styles.keys()].filter((name) =>
@@ -367,7 +449,8 @@
     const share = Math.max(0, (point.speedup - 1) / (most - 1));
     // The middle of the scale, on which neither dark nor light text can be read, is left out.
     const strength = share < 0.5 ? 80 * share : 70 + 60 * (share - 0.5);
-    const kind = share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "";
+    // What is not clear has no colour: it may be above the limit.
+    const kind = !series.clear ? "unsure" : share >= 0.5 ? "strong" : point.speedup < 1 ? "slow" : "";
     return make("td", { style: `--share:${strength.toFixed(0)}%`, class: kind }, button(
       [times(point.speedup) + (series.clear ? "" : "?"), note(percent(point.loss))],
       () => visit(view, series, series.bound),
@@ -383,12 +466,19 @@
   const href = (path) => path.split("/").map(encodeURIComponent).join("/");
   const link = (text, path, does) => make("a", { href: href(path), on: { click: (event) => opened(event, does) } }, text);
 
+  const asked = (row) => {
+    if (!missing(row.max_seconds_per_image)) return `${row.max_seconds_per_image} s an image`;
+    return missing(row.required) ? "" : `${row.required}x`;
+  };
+
   const COLUMNS = [
     ["Model", (row) => row.model], ["Scheduler", (row) => row.scheduler], ["Steps", (row) => row.steps],
-    ["Accelerators", (row) => row.accelerators || row.sentence],
-    ["Asked for", (row) => row.required, (row) => (missing(row.required) ? "" : `${row.required}x`)],
-    ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), note(row.reason)]],
-    ["Speedup", (row) => row.speedup, (row) => times(row.speedup)],
+    ["Accelerators", (row) => row.accelerators || row.sentence,
+      (row) => row.accelerators || make("span", { class: "long" }, row.sentence)],
+    ["Asked for", (row) => row.required, (row) => (row.same || [row])
+      .map(asked).filter(Boolean).join(", ")],
+    ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), note(row.reason && row.reason.split("\n")[0], { class: "long" })]],
+    ["Speedup", (row) => row.speedup, (row) => [times(row.speedup), note(plusMinus(row.speedup_error))]],
     ["Loss", (row) => row.loss, (row) => (missing(row.loss) ? "" : [
       percent(row.loss) + (row.clear === false ? "?" : ""),
       note(range({ low: row.loss_low, high: row.loss_high }))])],
@@ -403,6 +493,17 @@
   ];
   let order = { column: null, down: false };
   let whole = false;
+
+  /** What tasks have the same answer: one row, that of the first of them. */
+  function folded(found) {
+    const groups = new Map();
+    for (const row of found) {
+      const key = row.status === "met" ? JSON.stringify([slug(row), row.accelerators, row.setting]) : row.id;
+      if (!groups.has(key)) groups.set(key, { ...row, same: [] });
+      groups.get(key).same.push(row);
+    }
+    return [...groups.values()];
+  }
 
   const takes = (row) => (row.model
     ? passes(row.model, row.scheduler, row.steps) && wanted(row.accelerators)
@@ -430,20 +531,49 @@
   }
 
   function table() {
-    const found = sorted();
+    const every = sorted();
+    const met = $("unmet").checked ? every : every.filter((row) => row.status !== "infeasible");
+    const found = $("fold").checked ? folded(met) : met;
     const part = whole ? found : found.slice(0, PAGE);
     [...$("table").tHead.rows[0].cells].forEach((th, n) => {
       const direction = order.down ? "descending" : "ascending";
       if (COLUMNS[n][1]) th.setAttribute("aria-sort", n === order.column ? direction : "none");
     });
     const body = $("table").tBodies[0];
-    body.replaceChildren(...part.map((row) => make("tr", { "data-id": row.id }, ...COLUMNS.map(([, key, content]) => {
+    body.replaceChildren(...part.map((row) => make("tr", { "data-id": row.id }, ...COLUMNS.map(([, key, content], n) => {
       const inside = content ? content(row) : key(row);
-      return make("td", {}, ...(Array.isArray(inside) ? inside : [inside]).filter((each) => !missing(each)));
+      return make("td", { "data-label": COLUMNS[n][0] }, ...(Array.isArray(inside) ? inside : [inside]).filter((each) => !missing(each)));
     }))));
-    $("tasks-count").textContent = `${part.length} of ${found.length} tasks are shown, one a row.`;
+    const left = every.length - met.length;
+    $("tasks-count").textContent = `${part.length} of ${found.length} rows are shown, of ${met.length} tasks` +
+      `${left ? `; ${left} others cannot be had` : ""}.`;
     $("more").hidden = part.length === found.length;
     $("more").textContent = `Show all ${found.length}`;
+  }
+
+  // ---- serving ---------------------------------------------------------------------------------
+  const served = data.serving.rows.map((row) =>
+    Object.fromEntries(row.map((value, n) => [data.serving.columns[n], value])));
+  const SERVED = [
+    ["Model", (row) => `${row.model}, ${row.scheduler}, ${row.steps} steps`],
+    ["Images a call", (row) => row.batch_size],
+    ["What", (row) => row.accelerators || "plain pipeline", (row) => row.setting],
+    ["p50", (row) => seconds(row.latency_p50), (row) => (row.calls ? `${row.calls} calls` : row.problem)],
+    ["p99", (row) => seconds(row.latency_p99)],
+    ["Images a second", (row) => (missing(row.images_per_second) ? "" : row.images_per_second.toPrecision(3))],
+    ["Speedup", (row) => times(row.speedup), (row) => plusMinus(row.speedup_error)],
+    ["Memory", (row) => (missing(row.device_gib ?? row.host_gib) ? "" : `${(row.device_gib ?? row.host_gib).toPrecision(3)} GiB`)],
+    ["Joules an image", (row) => (missing(row.joules_per_image) ? "" : row.joules_per_image.toPrecision(3))],
+  ];
+  function serving() {
+    const found = served.filter((row) => passes(row.model, row.scheduler, row.steps) &&
+      (!row.accelerators || wanted(row.accelerators)));
+    // What is not known of any row has no column.
+    const columns = SERVED.filter(([, of]) => found.some((row) => of(row) !== ""));
+    $("serving").hidden = !found.length;
+    $("served").replaceChildren(headings(...columns.map(([name]) => name)), make("tbody", {}, ...found.map((row) =>
+      make("tr", {}, ...columns.map(([name, of, more]) => make("td", { "data-label": name }, String(of(row)),
+        more ? note(more(row), { class: "long" }) : null))))));
   }
 
   function csv() {
@@ -488,6 +618,14 @@
     dialog(row.id, help, (code) => { code.textContent = JSON.stringify(row, null, 1); });
   };
 
+  const showRecipe = (view, series) => {
+    const command = `diffaccel recommend --model ${view.setup.model} --scheduler ${view.setup.scheduler} --steps ` +
+      `${view.setup.steps} --accelerators "${series.name}" --out recipe.json`;
+    const help = ["Save it as recipe.json: ", make("code", {}, "diffaccel.apply(pipe, \"recipe.json\")"),
+      " puts it on a pipeline. It is also written by ", make("code", {}, command)];
+    dialog(`${titled(view)}: ${series.name}`, help, (code) => { code.textContent = series.recipe; });
+  };
+
   async function copy() {
     const code = $("dialog-code");
     try {
@@ -502,7 +640,8 @@
   // ---- all of it -------------------------------------------------------------------------------
   function show() {
     const views = data.setups.filter(shown);
-    const cells = views.flatMap((view) => view.series).filter((each) => !each.is_rival && wanted(each.name));
+    const cells = views.flatMap((view) => view.series)
+      .filter((each) => each.is_rival === isOfRival() && wanted(each.name));
     $("filter-count").textContent = `${views.length} of ${data.setups.length} setups, ${cells.length} cells`;
     headline(views);
     $("cards").replaceChildren(...views.map(card));
@@ -517,9 +656,11 @@
       at = { ...at, view: null };
       select(view, series, place);
     }
+    steps();
     matrix(views);
     whole = false;
     table();
+    serving();
   }
 
   fillFilters();
@@ -532,10 +673,12 @@
   });
   $("place").addEventListener("input", () => select(at.view, at.series, Number($("place").value)));
   $("more").addEventListener("click", () => { whole = true; table(); });
+  $("steps-of").addEventListener("change", showSteps);
+  for (const name of ["fold", "unmet"]) $(name).addEventListener("change", () => { whole = false; table(); });
   $("download").addEventListener("click", download);
   $("copy").addEventListener("click", copy);
   $("close").addEventListener("click", () => $("dialog").close());
-  drawChart().then(() => {
+  drawChart().then(drawSteps).then(() => {
     if (at.view) { showChart(); showPoint(); } // what was filtered meanwhile
     document.documentElement.dataset.ready = "yes";
   });

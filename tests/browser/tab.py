@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
+WIDTHS = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
 
 
 class Tab:
@@ -54,6 +54,13 @@ class Tab:
     def press(self, element: Any) -> None:
         self.js("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
         element.click()
+
+    def every_task(self) -> None:
+        """All rows of the table of tasks: none folded, none left out."""
+        self.press(self.one("#fold"))
+        self.press(self.one("#unmet"))
+        if self.one("#more").is_displayed():
+            self.press(self.one("#more"))
 
     def column(self, name: str) -> list[str]:
         place = self.texts("#table thead th").index(name) + 1

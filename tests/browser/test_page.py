@@ -98,7 +98,7 @@ def test_filters_keep_what_they_say(full: Tab) -> None:
     titles = full.texts("#matrix tbody th")
     assert len(titles) == 3
     assert all("mini-SD2.1" in each and "25 steps" in each for each in titles)
-    full.press(full.one("#more"))
+    full.every_task()
     assert full.column("Model") == ["mini-SD2.1"] * 3 * len(CELLS) * len(TARGETS)
     assert set(full.column("Steps")) == {"25"}
     full.choose("#filter-accelerators", "T-Gate")
@@ -112,9 +112,75 @@ def test_filters_keep_what_they_say(full: Tab) -> None:
     assert len(full.all(".card")) == 27
 
 
+def test_a_link_keeps_the_filters(chromium: Any, pages: dict[str, Path], full: Tab) -> None:
+    full.choose("#filter-model", "mini-SD2.1")
+    full.choose("#filter-steps", "25")
+    kept = full.js("return location.hash")
+    assert kept == "#?model=mini-SD2.1&steps=25"
+    chromium.get("about:blank")
+    chromium.get(pages["full"].as_uri() + kept + "&scheduler=none-of-these")
+    full.wait(lambda: full.js("return document.documentElement.dataset.ready"))
+    assert full.one("#filter-count").text.startswith("3 of 27 setups")
+    chromium.get("about:blank")
+    chromium.get(pages["full"].as_uri() + "#tasks")
+    assert len(full.all(".card")) == 27, "the name of a part is no filter"
+
+
+def test_fewer_steps_are_among_the_accelerators(unclear: Tab) -> None:
+    unclear.choose("#filter-accelerators", "fewer steps")
+    assert unclear.one("h1").text.startswith("2.10 times")
+    assert "No accelerator" not in unclear.one("#headline-about").text
+    assert [each.split()[-2:] for each in unclear.texts("#legend button")] == [["fewer", "steps"]]
+
+
+def test_tasks_with_the_same_answer_are_one_row(full: Tab) -> None:
+    full.choose("#filter-model", "mini-SD1.5")
+    full.choose("#filter-scheduler", "DDIM")
+    full.choose("#filter-steps", "20")
+    full.choose("#filter-accelerators", "DeepCache")
+    folded = full.column("Asked for")
+    assert "infeasible" not in " ".join(full.column("Status"))
+    full.every_task()
+    each = full.column("Asked for")
+    assert len(each) == len(TARGETS) > len(folded)
+    statuses = full.column("Status")
+    met = [asked for asked, status in zip(each, statuses, strict=True) if status == "met"]
+    assert sorted(", ".join(folded).split(", ")) == sorted(met)
+    assert f"{len(TARGETS)} of {len(TARGETS)} rows" in full.one("#tasks-count").text
+
+
+def test_a_card_has_what_it_takes_to_use_it(part: Tab) -> None:
+    card = part.one(".card")
+    part.press(card.find_element(By.CSS_SELECTOR, ".asked summary"))
+    asked = card.find_elements(By.CSS_SELECTOR, ".asked li")
+    assert [each.text.split(":")[0] for each in asked] == [
+        f"{target:g}x" for target in TARGETS if target < 4
+    ]
+    (button,) = [b for b in card.find_elements(By.TAG_NAME, "button") if b.text == "Recipe"]
+    part.press(button)
+    recipe = json.loads(part.one("#dialog-code").text)
+    assert f"{recipe['speedup']:.2f}x" in card.find_element(By.CSS_SELECTOR, ".figure").text
+    assert "diffaccel recommend --model mini-SD1.5" in part.one("#dialog-help").text
+
+
+@pytest.mark.parametrize("width", ["phone"])
+def test_on_a_phone_each_cell_of_a_table_has_its_name(
+    chromium: Any, pages: dict[str, Path], width: str
+) -> None:
+    tab = Tab(chromium, pages["part"], WIDTHS[width])
+    assert not tab.one("#table thead").is_displayed()
+    row = tab.one("#table tbody tr")
+    cells = [each for each in row.find_elements(By.TAG_NAME, "td") if each.is_displayed()]
+    names = [each.get_attribute("data-label") for each in cells]
+    assert {"Status", "Speedup", "Loss", "Files"} <= set(names)
+    for each in cells:
+        box = each.rect
+        assert box["x"] >= 0 and box["x"] + box["width"] <= WIDTHS[width][0]
+
+
 @pytest.mark.parametrize("name", ["Loss", "Asked for", "Scheduler"])
 def test_the_table_sorts(full: Tab, name: str) -> None:
-    full.press(full.one("#more"))
+    full.every_task()
     before = full.column(name)
 
     def key(text: str) -> Any:
@@ -202,7 +268,7 @@ def test_another_prompt_is_another_pair(part: Tab) -> None:
 
 def test_a_card_and_a_bound_lead_to_the_frontier(full: Tab) -> None:
     card = full.all(".card")[4]
-    full.press(card.find_element(By.CSS_SELECTOR, ":scope > button"))
+    full.press(card.find_element(By.CSS_SELECTOR, ".does button"))
     setup = Select(full.one("#setup")).first_selected_option.text
     assert setup == "mini-SD1.5, DPM-Solver++, 25 steps"
     full.press(full.all("#matrix tbody tr")[1].find_elements(By.TAG_NAME, "button")[0])

@@ -14,6 +14,7 @@ from diffaccel.grid import Cell, Setup
 from diffaccel.page import charts, render
 from diffaccel.page.album import Album
 from diffaccel.page.data import gather
+from diffaccel.recipes import read_recipe
 from diffaccel.records import Answer, Task
 from tests import store
 
@@ -63,11 +64,28 @@ def test_a_setup_shows_what_was_found(results: Path) -> None:
     assert view.targets == [1.2, 2.5]
 
 
-def test_the_chart_draws_great_losses_at_its_edge_and_says_how_great(results: Path) -> None:
-    rows = charts.data(gather(results).setups[0])["points"]
-    assert [row["y"] for row in rows[:3]] == [-0.001, 0.004, charts.CEILING * store.LIMIT]
+def test_the_axis_is_broken_where_losses_are_great(results: Path) -> None:
+    """To scale below; above, in their order, each with its number."""
+    drawn = charts.data(gather(results).setups[0])
+    rows, top = drawn["points"], charts.CEILING * store.LIMIT
+    assert [row["y"] for row in rows[:2]] == [-0.001, 0.004]
+    (line,) = drawn["breaks"]
+    assert top < line["y"] < rows[2]["y"] and line["label"] == "above 10%, not to scale"
+    heights = [charts.Scale(top, 0.9)(loss) for loss in (0.05, top, 0.11, 0.5, 0.9)]
+    assert heights[:2] == [0.05, top] and heights == sorted(set(heights))
     assert [row["label"] for row in rows[:3]] == ["", "", "15%"]
     assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]
+
+
+def test_what_is_to_be_used_has_its_script_and_recipe(results: Path, tmp_path: Path) -> None:
+    (view,) = gather(results).setups
+    cache, gate, merge = view.series
+    path = tmp_path / "recipe.json"
+    path.write_text(cache.recipe)
+    recipe = read_recipe(path)
+    assert (recipe.speedup, recipe.setting) == (2.0, store.deepcache(3))
+    assert cache.script is None, "no task has this setting as its answer"
+    assert gate.recipe and not merge.recipe
 
 
 def test_numbers_at_the_upper_edge_do_not_lie_on_each_other(tmp_path: Path) -> None:

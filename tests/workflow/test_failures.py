@@ -65,4 +65,4 @@ def test_the_others_go_on(tmp_path: Path) -> None:
     later.rmdir()
     later.symlink_to(project.folder / "resources/models/mini-SD1.5")
     planned = project.run("--dry-run")
-    assert "baseline, bounds, feasible, params, report, search, summary, tasks" in planned
+    assert "baseline, bounds, feasible, params, report, search, serving, summary, tasks" in planned

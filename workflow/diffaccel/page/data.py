@@ -20,10 +20,12 @@ from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.gallery import KEPT, Gallery
 from diffaccel.grid import Setup
-from diffaccel.jsonio import digest, read_record
+from diffaccel.jsonio import SCHEMA, digest, dumps, read_record, sealed, to_json
 from diffaccel.known import Known, Option
 from diffaccel.metrics import SCORE
 from diffaccel.page.album import Album
+from diffaccel.page.steps import StepsView, compared
+from diffaccel.recipes import recipe_of
 from diffaccel.records import (
     Answer,
     Baseline,
@@ -35,7 +37,7 @@ from diffaccel.records import (
 )
 from diffaccel.report import failures, share_interval
 from diffaccel.space import Setting
-from diffaccel.stages import collect
+from diffaccel.stages import collect, serving
 from diffaccel.stages.cell import CellSearch, Estimate
 from diffaccel.stages.search import opened
 
@@ -49,7 +51,9 @@ class Point:
         timed: whether its speedup was measured; else it is predicted.
         low, high: interval of the loss.
         within: whether its loss is below the limit.
+        error: standard error of the speedup, relative; None where it was not timed often enough.
         seconds: per image.
+        memory: bytes of the GPU's memory, or the machine's, that calls take at most.
         means: mean per metric.
         marks: what it was chosen for: ``bound``, or a required speedup, ``1.5x``.
         images: in the album, by prompt.
@@ -57,6 +61,7 @@ class Point:
 
     setting: str
     speedup: float
+    error: float | None
     timed: bool
     loss: float
     low: float
@@ -64,6 +69,7 @@ class Point:
     within: bool
     prompts: int
     seconds: float
+    memory: int | None
     means: dict[str, float]
     marks: list[str]
     warnings: list[str]
@@ -95,6 +101,8 @@ class Series:
         bound: which of the points is the fastest within the limit.
         sure: which is the fastest that is clearly within it, and faster than the plain pipeline.
         doubt: what is the fastest within the limit, where that is not clear.
+        recipe: of what is clearly within it, as a file of its own; empty where nothing is.
+        script: the id of a task whose script has the same parameters, if there is one.
         clear: whether the prompts tell that the bound keeps the limit.
         time_up: whether the search's time was up before it was done.
         is_rival: whether this is the rival itself.
@@ -107,6 +115,8 @@ class Series:
     bound: int | None
     sure: int | None
     doubt: Doubt | None
+    recipe: str
+    script: str | None
     clear: bool
     time_up: bool
     is_rival: bool
@@ -219,6 +229,8 @@ class Page:
 
     Args:
         table: one row a task, as in summary.csv.
+        serving: one row a script and batch size, as in serving.csv.
+        steps: step counts compared, where there are several.
         scripts: sources, by task.
         failed: what could not be made or read: name, why, and where to look.
         misunderstood: sentences that are no task, each with what is wrong.
@@ -229,6 +241,8 @@ class Page:
     date: str
     setups: list[SetupView]
     table: pd.DataFrame
+    serving: pd.DataFrame
+    steps: list[StepsView]
     scripts: dict[str, str]
     failed: list[tuple[str, str, str]]
     misunderstood: list[tuple[str, str]]
@@ -276,6 +290,8 @@ def gather(folder: Path) -> Page:
         date=max(dates, default=""),
         setups=views,
         table=collect.summary(searches, proofs),
+        serving=serving.table(read_record(Proof, path) for path in proofs),
+        steps=list(compared(known)),
         scripts={
             path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("code/*.py"))
         },
@@ -356,6 +372,8 @@ def _series(
         bound=places[0] if places else None,
         sure=next((n for n, one in enumerate(options) if one.measured is use), None),
         doubt=_doubt(known.baseline, options, timed, limit),
+        recipe=_recipe(known.baseline, use) if use else "",
+        script=_script(use, known.search.answers) if use else None,
         clear=frontier.clear,
         time_up=frontier.time_up,
         is_rival=is_rival,
@@ -374,6 +392,21 @@ def _doubt(
     fastest, more, command = found
     place = next(n for n, one in enumerate(options) if one is fastest)
     return Doubt(place, more, advice.telling(more, command), command)
+
+
+def _recipe(baseline: Baseline, used: Measurement) -> str:
+    """As the command writes it into a file."""
+    return dumps(sealed({"schema": SCHEMA, **to_json(recipe_of(baseline, used))}))
+
+
+def _script(used: Measurement, answers: Sequence[Answer]) -> str | None:
+    """The task that has a script of this setting."""
+    same = (
+        answer.task.id
+        for answer in answers
+        if answer.chosen is not None and answer.chosen.setting == used.setting
+    )
+    return next(same, None)
 
 
 def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]]:
@@ -410,9 +443,11 @@ def _point(
     album: Album,
 ) -> Point:
     row = one.measured
+    error = row.timing.error if row.timing else math.inf
     return Point(
         setting=_short(row.setting),
         speedup=row.speedup,
+        error=error if math.isfinite(error) else None,
         timed=row.timing is not None,
         loss=row.loss,
         low=row.loss_interval[0],
@@ -420,6 +455,7 @@ def _point(
         within=one.loss < frontier.loss_limit,
         prompts=row.prompts,
         seconds=known.baseline.seconds_per_image / row.speedup,
+        memory=row.usage.memory if row.usage else None,
         means=row.means,
         marks=marks.get(digest(row.setting), []),
         warnings=row.warnings,

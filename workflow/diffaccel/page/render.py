@@ -60,6 +60,7 @@ def render(page: Page) -> str:
         styles=charts.styles(page.names, rivals, charts.PAGE),
         data=_embedded(_data(page)),
         spec=_embedded(spec),
+        steps_spec=_embedded(charts.compiled(charts.steps_chart(page.names, rivals))),
         css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         code=_script((FOLDER / "page.js").read_text(encoding="utf-8")),
         library=_script(library() if page.setups else ""),
@@ -81,8 +82,20 @@ def _data(page: Page) -> dict[str, Any]:
     environments = page.trust.environments
     return {
         "device": environments[0].device if environments else "",
+        "clock": page.trust.error,
+        "ceiling": charts.CEILING,
         "setups": [{**to_json(view), "chart": charts.data(view)} for view in page.setups],
+        "steps": [
+            {
+                "model": each.model,
+                "scheduler": each.scheduler,
+                "reference": each.reference,
+                "points": charts.steps_data(each),
+            }
+            for each in page.steps
+        ],
         "table": _table(page.table),
+        "serving": _table(page.serving),
         "pictures": page.album.encoded(),
         "lines": lines,
         "scripts": scripts,

@@ -135,6 +135,7 @@ def _row(
         "steps": cell.setup.steps if cell else None,
         "accelerators": combination(cell.accelerators).title if cell else None,
         "required": task.required,
+        "max_seconds_per_image": task.latency_s,
         "max_loss": task.max_loss,
         "status": found.status,
         "reason": found.reason,
