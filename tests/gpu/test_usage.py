@@ -1,0 +1,60 @@
+"""What calls take of a GPU: memory and energy."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from diffaccel import gpus, tiny
+from diffaccel.devices import Device, hold_device
+from diffaccel.usage import Meter, weights_of
+
+pytestmark = pytest.mark.gpu
+MIB = 1 << 20
+
+
+def test_memory_is_the_weights_and_what_a_call_takes() -> None:
+    """Whatever else lies on the GPU, and whatever was taken before."""
+    pipe = tiny.sd15().to("cuda")
+    weights = weights_of(pipe)
+    assert weights == sum(
+        tensor.nbytes
+        for part in (pipe.unet, pipe.vae, pipe.text_encoder)
+        for tensor in (*part.parameters(), *part.buffers())
+    )
+    others = torch.zeros(300 * MIB, dtype=torch.uint8, device="cuda")
+    before = torch.zeros(500 * MIB, dtype=torch.uint8, device="cuda")
+    del before
+    meter = Meter(Device("cuda"), pipe)
+    with meter.running():
+        taken = torch.zeros(100 * MIB, dtype=torch.uint8, device="cuda")
+        del taken
+    assert meter.usage.device_bytes == weights + 100 * MIB
+    del others
+
+
+def test_energy_grows_with_work() -> None:
+    with hold_device() as device:
+        assert device.gpu is not None
+        if gpus.energy(device.gpu) is None:
+            pytest.skip("the driver does not tell the energy of this GPU")
+
+        def joules(busy: bool) -> float:
+            meter = Meter(device, tiny.sd15().to("cuda"))
+            matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.float16)
+            with meter.running():
+                end = time.monotonic() + 2
+                while time.monotonic() < end:
+                    if busy:
+                        matrix @ matrix
+                        torch.cuda.synchronize()
+                    else:
+                        time.sleep(0.1)
+            assert meter.usage.joules is not None
+            return meter.usage.joules
+
+        idle, busy = joules(False), joules(True)
+        assert busy > 1.3 * idle > 0
+        print(f"joules in 2 s: idle {idle:.0f}, busy {busy:.0f}")
