@@ -19,6 +19,7 @@
     return `${value < 0 && Number(shown) ? "−" : ""}${shown}%`;
   };
   const times = (value) => (missing(value) ? "" : `${value.toFixed(2)}x`);
+  const signed = (value) => (missing(value) ? "" : value.toFixed(2).replace("-", "−"));
   const plusMinus = (error) => (missing(error) ? "" : `±${percent(error)}`);
   const gib = (bytes) => (missing(bytes) ? "" : `${(bytes / 2 ** 30).toPrecision(3)} GiB`);
   const seconds = (value) =>
@@ -352,8 +353,35 @@
     slider.disabled = series.points.length < 2;
     slider.setAttribute("aria-valuetext", `${place + 1} of ${series.points.length}: ${row ? row.words : ""}`);
     const side = point.within ? "within" : "beyond";
+    showHistory(series);
     $("point").replaceChildren(...describe(series, point), make("span", { class: side }, `${side} the limit`));
     showImages(point);
+  }
+
+  /** What was tried when, and what it gained; and which parameters mattered. */
+  function showHistory(series) {
+    $("history-help").textContent = `${series.name}: ${series.drawn} candidates were evaluated, ${series.timed} timed. ` +
+      (series.gains.length ? "Each row is an evaluation after which something faster within the limit was known."
+        : "None of them is faster and within the limit.");
+    $("history").replaceChildren(...(series.gains.length ? [
+      headings("Evaluation", "After", "Speedup", "Loss", "Parameters"),
+      make("tbody", {}, ...series.gains.map((gain) => make("tr", {},
+        make("td", {}, `${gain.number} of ${series.drawn}`),
+        make("td", {}, gain.seconds < 90 ? `${gain.seconds.toFixed(0)} s` : `${(gain.seconds / 60).toFixed(1)} min`),
+        make("td", {}, times(gain.speedup)),
+        make("td", {}, percent(gain.loss)),
+        make("td", {}, make("code", {}, gain.setting)),
+      )))] : []));
+    $("influences").replaceChildren(...(series.influences.length ? [
+      headings("Parameter", "Values tried", "Goes with the speedup", "Goes with the loss"),
+      make("tbody", {}, ...series.influences.map((one) => make("tr", {},
+        make("td", {}, make("code", {}, one.parameter)),
+        make("td", {}, String(one.values)),
+        make("td", {}, signed(one.speedup)),
+        make("td", {}, signed(one.loss)),
+      ))),
+      make("caption", {}, "Rank correlation (Spearman) over all evaluations: 1 or −1 is as strong as can be, 0 is none."),
+    ] : []));
   }
 
   function showImages(point) {

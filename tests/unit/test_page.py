@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffaccel import keys
 from diffaccel.gallery import KEPT, SIDE, Gallery
 from diffaccel.grid import Cell, Setup
 from diffaccel.page import charts, render
 from diffaccel.page.album import Album
 from diffaccel.page.data import gather
 from diffaccel.recipes import read_recipe
-from diffaccel.records import Answer, Task
+from diffaccel.records import Answer, Drawing, Task
 from tests import store
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)
@@ -75,6 +77,27 @@ def test_the_axis_is_broken_where_losses_are_great(results: Path) -> None:
     assert heights[:2] == [0.05, top] and heights == sorted(set(heights))
     assert [row["label"] for row in rows[:3]] == ["", "", "15%"]
     assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]
+
+
+def test_how_it_was_searched(results: Path) -> None:
+    """In the order of the evaluations; only what was faster than all before it, and kept the
+    limit."""
+    baseline = store.baseline(SETUP)
+    rows = keys.drawn(results / "journal", baseline, Cell(SETUP, ("deepcache",)).slug)
+    losses = [0.001, 0.03, 0.0005, 0.004, 0.019, 0.06, 0.015]
+    for number, loss in enumerate(losses):
+        made = store.measurement(store.deepcache(2 + number), 1.0, loss)
+        fields = {each.name: getattr(made, each.name) for each in dataclasses.fields(Drawing)}
+        rows.append(Drawing(**fields | {"spent": 10.0, "scores": {"clip_score": [80.0] * 4}}))
+    ((cache, *_),) = (each.series for each in gather(results).setups)
+    numbers = [gain.number for gain in cache.gains]
+    assert numbers and numbers == sorted(numbers) and not {2, 6} & set(numbers)
+    assert [gain.seconds for gain in cache.gains] == [10.0 * number for number in numbers]
+    speeds = [gain.speedup for gain in cache.gains]
+    assert speeds == sorted(speeds)
+    (interval,) = cache.influences
+    assert (interval.parameter, interval.values) == ("deepcache.cache_interval", 7)
+    assert interval.speedup > 0.9 and 0 < interval.loss < 0.9
 
 
 def test_what_is_to_be_used_has_its_script_and_recipe(results: Path, tmp_path: Path) -> None:

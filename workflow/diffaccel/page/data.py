@@ -24,6 +24,7 @@ from diffaccel.jsonio import SCHEMA, digest, dumps, read_record, sealed, to_json
 from diffaccel.known import Known, Option
 from diffaccel.metrics import SCORE
 from diffaccel.page.album import Album
+from diffaccel.page.history import Gain, Influence, gains, influences, short
 from diffaccel.page.steps import StepsView, compared
 from diffaccel.recipes import recipe_of
 from diffaccel.records import (
@@ -36,7 +37,6 @@ from diffaccel.records import (
     Search,
 )
 from diffaccel.report import failures, share_interval
-from diffaccel.space import Setting
 from diffaccel.stages import collect, serving
 from diffaccel.stages.cell import CellSearch, Estimate
 from diffaccel.stages.search import opened
@@ -108,6 +108,7 @@ class Series:
         is_rival: whether this is the rival itself.
         reason: why there are no points, or no bound.
         drawn, timed: how many settings were.
+        gains, influences: how it was searched.
     """
 
     name: str
@@ -123,6 +124,8 @@ class Series:
     reason: str
     drawn: int
     timed: int
+    gains: list[Gain]
+    influences: list[Influence]
 
     @property
     def best(self) -> Point | None:
@@ -380,6 +383,8 @@ def _series(
         reason=reason,
         drawn=frontier.measured,
         timed=frontier.timed,
+        gains=list(gains(search, limit)),
+        influences=influences(search),
     )
 
 
@@ -445,7 +450,7 @@ def _point(
     row = one.measured
     error = row.timing.error if row.timing else math.inf
     return Point(
-        setting=_short(row.setting),
+        setting=short(row.setting),
         speedup=row.speedup,
         error=error if math.isfinite(error) else None,
         timed=row.timing is not None,
@@ -461,11 +466,6 @@ def _point(
         warnings=row.warnings,
         images=[album.add(path, n) for n, path in enumerate(gallery.paths(row.setting))],
     )
-
-
-def _short(setting: Setting) -> str:
-    """Parameters without their accelerators' names, which stand beside them already."""
-    return " ".join(f"{name}={value}" for part in setting.values() for name, value in part.items())
 
 
 def _unmet(answer: Answer) -> Unmet:

@@ -13,6 +13,7 @@ from diffaccel.accelerators import combination
 from diffaccel.known import Known
 from diffaccel.measure import loss_interval, loss_of
 from diffaccel.metrics import SCORE
+from diffaccel.page.history import short
 from diffaccel.records import Baseline
 
 PLAIN = "plain pipeline"
@@ -89,9 +90,8 @@ def _points(known: Known, reference: Baseline) -> Iterator[StepPoint]:
             if row.timing is None or not row.scores:
                 continue
             seconds = known.latency(row) / own.images_per_call
-            words = (f"{name}={v}" for part in row.setting.values() for name, v in part.items())
             loss = _loss(reference, row.scores[SCORE])
-            yield StepPoint(combination(names).title, steps, seconds, *loss, " ".join(words))
+            yield StepPoint(combination(names).title, steps, seconds, *loss, short(row.setting))
 
 
 def _loss(reference: Baseline, scores: Sequence[float]) -> tuple[float, float, float]:
