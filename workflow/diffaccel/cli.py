@@ -223,6 +223,13 @@ def _show(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from diffaccel import page
 
+    if len(args.compared) > 2:
+        raise InputError(f"one folder of results, or two to compare; got {len(args.compared)}")
+    if len(args.compared) == 2:
+        first, second = args.compared
+        log.info("wrote %s", page.write_compared(first, second, args.out))
+        return
+    args.results = next(iter(args.compared), None)
     log.info("wrote %s", page.write(_results(args), args.out, args.parts))
 
 
@@ -422,7 +429,13 @@ def _add_show(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     text = "write the page that shows what is there: frontiers, images, bounds, tasks"
     command = commands.add_parser("report", help=text, description=text)
-    command.add_argument("results", nargs="?", type=Path, help="default: this platform's")
+    command.add_argument(
+        "compared",
+        nargs="*",
+        type=Path,
+        metavar="results",
+        help="default: this platform's; two: they are compared",
+    )
     command.add_argument("--out", type=Path, help="default: report.html in the results")
     command.add_argument("--parts", action="store_true", help="and its parts, each a file")
     command.add_argument("--log", type=Path, help="file that gets what is logged")

@@ -20,7 +20,7 @@ from pygments.lexers import PythonLexer
 from diffaccel import __version__
 from diffaccel.codegen import TEMPLATES
 from diffaccel.jsonio import to_json, write_output
-from diffaccel.page import charts
+from diffaccel.page import charts, compare
 from diffaccel.page.data import Page, gather
 from diffaccel.page.parts import write as write_parts
 
@@ -43,8 +43,38 @@ def write(folder: Path, out: Path | None = None, parts: bool = False) -> Path:
     return out
 
 
-def render(page: Page) -> str:
-    """The page as one HTML text."""
+def write_compared(first: Path, second: Path, out: Path | None = None) -> Path:
+    """Writes a page with two platforms' folders of results side by side; says where.
+
+    Args:
+        out: by default ``compared.html`` in the first.
+
+    Raises:
+        InputError: nothing was searched in one of them.
+    """
+    runs = compare.Run.read(first), compare.Run.read(second)
+    pairs = compare.pairs(*runs)
+    rows = [row for pair in pairs for row in pair.rows]
+    text = (
+        _environment()
+        .get_template("compare.html.jinja")
+        .render(
+            first=runs[0],
+            second=runs[1],
+            pairs=pairs,
+            shown=compare.shown,
+            differ=sum(row.differ for row in rows),
+            count=len(rows),
+            css=_style(),
+            version=__version__,
+        )
+    )
+    out = out or first / "compared.html"
+    write_output(out, text)
+    return out
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -53,6 +83,16 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: f"{share:.0%}"
+    return environment
+
+
+def _style() -> Markup:
+    return Markup((FOLDER / "page.css").read_text(encoding="utf-8"))
+
+
+def render(page: Page) -> str:
+    """The page as one HTML text."""
+    environment = _environment()
     rivals = page.rivals
     spec = charts.compiled(charts.chart(page.names, rivals, charts.PAGE, "container"))
     return environment.get_template("page.html.jinja").render(
@@ -61,7 +101,7 @@ def render(page: Page) -> str:
         data=_embedded(_data(page)),
         spec=_embedded(spec),
         steps_spec=_embedded(charts.compiled(charts.steps_chart(page.names, rivals))),
-        css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        css=_style(),
         code=_script((FOLDER / "page.js").read_text(encoding="utf-8")),
         library=_script(library() if page.setups else ""),
         version=__version__,
