@@ -78,12 +78,12 @@ def generate(
     return images
 
 
-def find_model() -> str:
-    """The model's place, from the current folder or from one that this file lies in."""
+def find(path: str) -> str:
+    """Where this lies: in the current folder, or in one that this file lies in."""
     for folder in (Path(), *Path(__file__).resolve().parents):
-        if (folder / MODEL).exists():
-            return str(folder / MODEL)
-    return MODEL
+        if (folder / path).exists():
+            return str(folder / path)
+    return path
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first image; the next has +1")
     parser.add_argument("--out", type=Path, default=Path("image.png"), help="file to write")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    model = os.environ.get("DIFFACCEL_MODEL", find_model())
+    model = os.environ.get("DIFFACCEL_MODEL", find(MODEL))
     parser.add_argument("--model", default=model, help="folder or hub id; or in DIFFACCEL_MODEL")
     args = parser.parse_args()
     if args.model == MODEL and not Path(MODEL).exists():

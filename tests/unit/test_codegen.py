@@ -318,6 +318,18 @@ def test_a_script_that_was_taken_away_is_told_where_the_model_is(
     assert done.stdout == f"wrote {tmp_path / 'it.png'}\n", done.stderr
 
 
+def test_a_vae_of_the_project_is_found_from_any_folder(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of" / "mine").mkdir(parents=True)
+    (tmp_path / "of" / "mine" / "vae").symlink_to(models["SD1.5"] / "vae")
+    script = dataclasses.replace(tiny_script("SD1.5", models["SD1.5"], {}), vae="of/mine/vae")
+    (tmp_path / "code").mkdir()
+    module = load(render(script), tmp_path / "code" / "script.py")
+    monkeypatch.chdir("/")
+    assert module.load_pipeline(device="cpu").vae is not None
+
+
 def test_a_model_of_the_project_has_its_variant_from_any_folder(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +341,7 @@ def test_a_model_of_the_project_has_its_variant_from_any_folder(
     source = render(dataclasses.replace(script, model="models/of/mine", variant="fp16"))
     module = load(source, tmp_path / "script.py")
     monkeypatch.chdir("/")
-    assert module.load_pipeline(module.find_model(), "cpu").unet is not None
+    assert module.load_pipeline(module.find("models/of/mine"), "cpu").unet is not None
 
 
 @pytest.mark.parametrize(
@@ -418,7 +430,11 @@ OTHER = {False: "variant", True: "config"}
 """What a folder's pipeline has, and a single file's."""
 EXPECTED = {
     single: shape(
-        render(dataclasses.replace(PLAIN, vae="x", measured=GOLDEN.EXAMPLE, **{OTHER[single]: "x"}))
+        render(
+            dataclasses.replace(
+                PLAIN, model="x", vae="x", measured=GOLDEN.EXAMPLE, **{OTHER[single]: "x"}
+            )
+        )
     )
     for single in OTHER
 }
@@ -429,7 +445,8 @@ EXPECTED = {
 def test_hostile_text_never_becomes_code(
     model: str, text: str, other: str, vae: str, single: bool
 ) -> None:
-    assume(all(is_local(source) for source in (model, vae, other)))  # an id may have a revision
+    # An id may have a revision, and a whole path is looked for nowhere else.
+    assume(all(is_local(s) and not Path(s).is_absolute() for s in (model, vae, other)))
     script = dataclasses.replace(
         PLAIN,
         description=text,

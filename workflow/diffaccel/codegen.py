@@ -263,25 +263,35 @@ def _load(script: Script) -> list[str]:
     more = {name: literal(value) for name, value in script.load_arguments.items()}
     if script.vae is None:
         return [_load_pipeline(script, more)]
-    return [_load_vae(script.vae), _load_pipeline(script, more | {"vae": "vae"})]
+    return [_load_vae(script, script.vae), _load_pipeline(script, more | {"vae": "vae"})]
 
 
-def _lies_beside(script: Script) -> bool:
-    """Whether the model's path begins in the folder of the project."""
-    return is_local(script.model) and not Path(script.model).is_absolute()
+def _beside(script: Script) -> set[str]:
+    """The constants that are paths which begin in the folder of the project."""
+    sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
+    return {
+        name
+        for name, source in sources.items()
+        if source is not None and is_local(source) and not Path(source).is_absolute()
+    }
+
+
+def _place(name: str, script: Script) -> str:
+    """A constant, found where it is a path of the project."""
+    return f"find({name})" if name in _beside(script) else name
 
 
 def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
     if script.config is not None:
         revision = split(script.config)[1]
-        arguments = {"config": "CONFIG", "dtype": "dtype"}
+        arguments = {"config": _place("CONFIG", script), "dtype": "dtype"}
         if revision is not None:
             arguments["revision"] = literal(revision)
         how = "from_single_file"
     else:
         arguments = {"dtype": "dtype", "use_safetensors": "True"}
         own = {"revision": split(script.model)[1], "variant": script.variant}
-        given = "in (MODEL, find_model())" if _lies_beside(script) else "== MODEL"
+        given = "in (MODEL, find(MODEL))" if "MODEL" in _beside(script) else "== MODEL"
         for name, value in own.items():
             if value is not None:  # and so only of this model, not of one given in its place
                 arguments[name] = f"{literal(value)} if model {given} else None"
@@ -289,12 +299,12 @@ def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
     return _call(f"pipe = {script.pipeline_class}.{how}", "model", arguments | dict(more))
 
 
-def _load_vae(vae: str) -> str:
+def _load_vae(script: Script, vae: str) -> str:
     revision = split(vae)[1]
     arguments = {"dtype": "dtype", "use_safetensors": "True"}
     if revision is not None:
         arguments["revision"] = literal(revision)
-    return _call("vae = AutoencoderKL.from_pretrained", "VAE", arguments)
+    return _call("vae = AutoencoderKL.from_pretrained", _place("VAE", script), arguments)
 
 
 def _call(function: str, first: str, arguments: Mapping[str, str]) -> str:
@@ -380,7 +390,7 @@ def render(script: Script) -> str:
             parts=entered,
             call=script.call,
             arguments=arguments,
-            lies_beside=_lies_beside(script),
+            beside=_beside(script),
             model_is="folder or hub id" if script.config is None else "single file",
         )
     )
