@@ -587,7 +587,7 @@
     ["Images a call", (row) => row.batch_size],
     ["What", (row) => row.accelerators || "plain pipeline", (row) => row.setting],
     ["p50", (row) => seconds(row.latency_p50), (row) => (row.calls ? `${row.calls} calls` : row.problem)],
-    ["p99", (row) => seconds(row.latency_p99)],
+    ["p99", (row) => seconds(row.latency_p99), (row) => (row.calls && row.calls < 100 ? "slowest" : "")],
     ["Images a second", (row) => (missing(row.images_per_second) ? "" : row.images_per_second.toPrecision(3))],
     ["Speedup", (row) => times(row.speedup), (row) => plusMinus(row.speedup_error)],
     ["Memory", (row) => (missing(row.device_gib ?? row.host_gib) ? "" : `${(row.device_gib ?? row.host_gib).toPrecision(3)} GiB`)],

@@ -427,7 +427,7 @@ def _add_show(commands: Any) -> None:
 
 
 def _add_report(commands: Any) -> None:
-    text = "write the page that shows what is there: frontiers, images, bounds, tasks"
+    text = "write the HTML report of a run; with two folders, compare them"
     command = commands.add_parser("report", help=text, description=text)
     command.add_argument(
         "compared",
@@ -436,36 +436,45 @@ def _add_report(commands: Any) -> None:
         metavar="results",
         help="default: this platform's; two: they are compared",
     )
-    command.add_argument("--out", type=Path, help="default: report.html in the results")
-    command.add_argument("--parts", action="store_true", help="and its parts, each a file")
+    command.add_argument(
+        "--out",
+        type=Path,
+        help="default: report.html in the results; of two, compared.html in the first",
+    )
+    command.add_argument("--parts", action="store_true", help="also charts and tables, each a file")
     command.add_argument("--log", type=Path, help="file that gets what is logged")
     command.set_defaults(function=_report)
 
 
 def _add_recommend(commands: Any) -> None:
     text = (
-        "what to use for a speedup, or the fastest, from what was measured. Exit status: 0 there "
-        "is something; 3 nothing reaches it, the closest is printed; 4 nothing was measured"
+        "the measured setting with the least loss at a speedup, or the fastest. Exit status: 0 "
+        "found; 3 nothing meets the request, the nearest is printed; 4 nothing was measured"
     )
     command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
     command.add_argument("--model", required=True, help="e.g. SD1.5")
     command.add_argument("--scheduler", required=True, help="e.g. DDIM")
-    command.add_argument("--steps", type=int, required=True)
+    command.add_argument("--steps", type=int, required=True, help="of the sampler, e.g. 50")
     command.add_argument("--speedup", type=float, help="at least; default: the fastest")
     command.add_argument(
         "--max-loss", type=float, help="0.02 is 2 percent; default: the limit of the run"
     )
     command.add_argument(
-        "--max-latency", type=float, metavar="S", help="seconds of a call at most, in the median"
+        "--max-latency",
+        type=float,
+        metavar="S",
+        help="median seconds of a call (all images of the batch) at most; without --speedup, the "
+        "setting with the least loss that keeps it",
     )
     command.add_argument(
         "--max-memory",
         type=float,
         metavar="GIB",
-        help="of the GPU at most, or of the machine where there is none",
+        help="peak that PyTorch allocates at the measured batch size, at most (on a CPU: of the "
+        "process); leave a GPU about 1 GiB for CUDA",
     )
     command.add_argument(
-        "--accelerators", nargs="+", default=[], help='only these, e.g. ToMe "DeepCache, ToMe"'
+        "--accelerators", nargs="+", default=[], help='these alone, e.g. ToMe "DeepCache, ToMe"'
     )
     command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     command.add_argument("--platform", help="default: the only one there, or this machine's")
