@@ -29,7 +29,8 @@ def test_the_others_go_on(tmp_path: Path) -> None:
     broken["scorer"] = "resources/models/mini-clip"
     project = make_project(
         tmp_path / "p",
-        models=[broken, "mini-SD1.5"],  # the one that fails is asked for first
+        # The one that fails is asked for first.
+        models=[broken, {"name": "mini-SD1.5", "batch_size": 2}],
         steps=[3],
         speedups=[],
         loss_limit=0.9,

@@ -112,7 +112,7 @@ def test_what_is_no_terminal_gets_a_line_for_each_thing(finished: Finished) -> N
 
 def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path: Path) -> None:
     project = again(finished, tmp_path / "p", f"search/{SETUP}.json", "report.html")
-    shutil.rmtree(project.results / "journal")  # so that it takes a while
+    shutil.rmtree(project.results / "journal" / "timed")  # so that it takes a while
     shown = terminal(project)
     shown.wait(lambda: "searching mini-SD1.5" in shown.text)
     other = json.loads(status(project, "--json"))
