@@ -23,6 +23,7 @@ from diffaccel.models import known_models
 from diffaccel.plan import Experiment
 from diffaccel.prompt_set import Latency, Prompt
 from diffaccel.records import Measurement
+from diffaccel.sources import is_local
 from diffaccel.space import nest
 from diffaccel.stages import code
 from diffaccel.tasks import Category, Request
@@ -254,11 +255,21 @@ def rendered(text: str, vae: str | None, config: str | None, model: str = "m") -
     return code.accelerated(known, chosen, text), code.plain(spec, SETUP, text)
 
 
+def beside(source: str) -> bool:
+    """Whether it is a path of the project, which a script looks for."""
+    return is_local(source) and not Path(source).is_absolute()
+
+
 HARMLESS = {
-    (vae, config): tuple(
-        map(skeleton, rendered("x", "v" if vae else None, "c" if config else None))
+    (vae, config, model, other): tuple(
+        map(
+            skeleton,
+            rendered("x", other if vae else None, other if config else None, model),
+        )
     )
     for vae, config in KINDS
+    for model in ("m", "/m")
+    for other in ("o", "/o")
 }
 
 
@@ -267,8 +278,10 @@ HARMLESS = {
 def test_hostile_records_never_become_code(
     text: str, model: str, other: str, kind: tuple[bool, bool]
 ) -> None:
+    """Whatever the texts are, a script is one that harmless ones of their kind make."""
     vae, config = (other if each else None for each in kind)
     sources = rendered(text, vae, config, model)
     for source in sources:
         source.encode("utf-8")
-    assert tuple(map(skeleton, sources)) == HARMLESS[kind]
+    like = ("m" if beside(model) else "/m", "o" if beside(other) else "/o")
+    assert tuple(map(skeleton, sources)) == HARMLESS[(*kind, *like)]
