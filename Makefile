@@ -19,8 +19,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	# Those that take long first: no process then waits for one that began them last.
-	pytest tests/workflow tests -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
 
 # As root, with Slurm's programs installed (docs/slurm.md): starts a Slurm of its own.
