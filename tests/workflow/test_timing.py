@@ -4,12 +4,14 @@ beside itself reads 1, busy as the machine may be."""
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from scipy.special import stdtrit
 
 from diffaccel import bench as benches
 from diffaccel import selftest
@@ -63,8 +65,8 @@ def busy(processes: int) -> Iterator[None]:
 
 @pytest.mark.timing
 def test_the_plain_pipeline_beside_itself_reads_one_on_a_busy_machine() -> None:
-    """Within 5% while others take half of the processors; where the machine is so busy that the
-    pairs cannot tell, the record says so, and by how much."""
+    """Within 5% while others take half of the processors, or as far off as its own error explains
+    in all but one of a hundred readings; where the pairs cannot tell, the record says so."""
     spec = replace(known_models()["mini-SD1.5"], batch_size=1, threads=1)
     options = MeasureOptions(prompts=7, pairs=7, max_pairs=21)
     with busy(max(1, (os.cpu_count() or 2) // 2)):
@@ -73,5 +75,6 @@ def test_the_plain_pipeline_beside_itself_reads_one_on_a_busy_machine() -> None:
     for row, timing in zip(found.rows, found.timings, strict=True):
         noisy = timing.spread > options.spread
         assert any("noisy" in warning for warning in row.warnings) is noisy
-        off = abs(timing.speedup - 1)
-        assert off <= 0.05 or (noisy and off <= 3 * timing.error), found.lines()
+        chance = float(stdtrit(timing.freedom, 1 - 0.005))
+        off = abs(math.log(timing.speedup))
+        assert off <= max(0.05, chance * timing.error), found.lines()
