@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import statistics
@@ -18,10 +19,12 @@ import torch
 from PIL import Image
 
 from diffaccel import bench as benches
+from diffaccel import gpus
 from diffaccel.accelerators import PipelineFacts
 from diffaccel.baselines import Baselines
 from diffaccel.devices import Device
 from diffaccel.errors import InputError
+from diffaccel.gpus import Gpu
 from diffaccel.grid import Setup
 from diffaccel.jsonio import digest, dumps, to_json
 from diffaccel.measure import (
@@ -438,6 +441,19 @@ def test_a_candidate_out_of_memory_is_measured_in_smaller_batches() -> None:
     ]
     assert not any("memory" in each for each in whole.warnings)
     assert {len(call) for call in small.calls} == {1}
+
+
+def test_an_image_takes_its_energy_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a batch was drawn in halves, since there was not enough memory."""
+    gpu = Gpu("0", "a card", "GPU-1")
+    for limit in (8, 2, 1):
+        pipe = Limited(limit)
+        # Four joules an image, by the driver's counter.
+        spent = functools.partial(lambda pipe, _: 4000 * sum(map(len, pipe.calls)), pipe)
+        monkeypatch.setattr(gpus, "energy", spent)
+        made = replace(wide(pipe), device=Device("cpu", gpu=gpu))
+        called = made.called(Candidate({}, putting_on(made, pipe)), made.batches()[0])
+        assert called.usage.joules == pytest.approx(4.0)
 
 
 def test_what_does_not_fit_at_all_is_a_failure() -> None:

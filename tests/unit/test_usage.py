@@ -33,9 +33,9 @@ def test_the_most_memory_is_that_of_the_call_alone() -> None:
 
 def test_energy_is_told_where_calls_are_long_enough() -> None:
     total = Total()
-    total.add(Usage(device_bytes=5, host_bytes=7, joules=30.0), 0.6 * ENERGY_SECONDS, 4)
+    total.add(Usage(device_bytes=5, host_bytes=7, joules=7.5), 0.6 * ENERGY_SECONDS)
     assert total.usage() == Usage(5, 7, None)
-    total.add(Usage(device_bytes=9, host_bytes=1, joules=50.0), 0.6 * ENERGY_SECONDS, 4)
+    total.add(Usage(device_bytes=9, host_bytes=1, joules=12.5), 0.6 * ENERGY_SECONDS)
     assert total.usage() == Usage(9, 7, 10.0)
     assert Total().usage() is None
 

@@ -76,7 +76,7 @@ class Called:
         whole: with the putting on and taking off of accelerators.
         size: how many images it drew at once: fewer than it was asked for where there was not
             enough memory, so that it is several calls, one after the other.
-        usage: what else it took, its energy that of all images.
+        usage: what else it took.
     """
 
     images: Images
@@ -190,7 +190,7 @@ class Bench:
         prompts = self.prompts[batch]
         seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
         meter = Meter(self.device, self.pipe)
-        with self.device.shared(), self.watch.calling(name), meter.running():
+        with self.device.shared(), self.watch.calling(name), meter.running(len(prompts)):
             start = time.perf_counter()
             with applied() as generate:
                 images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
@@ -637,7 +637,7 @@ def _rounds(
                 continue
             seconds[place] = made.seconds
             total = active[place - 1].total if place else plain_total
-            total.add(made.usage, made.seconds, len(made.images))
+            total.add(made.usage, made.seconds)
             if not place:
                 plain.setdefault(batch.start, (batch, made.images))
         for place in seconds:

@@ -40,9 +40,8 @@ class Meter:
         self.usage = Usage()
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """The block of a call; `usage` is of it, once it has ended, its energy that of all of its
-        images."""
+    def running(self, images: int = 1) -> Iterator[None]:
+        """The block of a call that draws so many images; `usage` is of it, once it has ended."""
         cuda = self._device.name.startswith("cuda")
         if cuda:
             import torch
@@ -60,7 +59,7 @@ class Meter:
         self.usage = Usage(
             device_bytes=device_bytes,
             host_bytes=_peak() if host else None,
-            joules=None if energy is None or after is None else (after - energy) / 1000,
+            joules=None if energy is None or after is None else (after - energy) / 1000 / images,
         )
 
     def _millijoules(self) -> int | None:
@@ -70,29 +69,27 @@ class Meter:
 
 @dataclass
 class Total:
-    """What several calls took.
+    """What several calls took that drew as many images each.
 
     Args:
-        each: of each call, its energy that of all of its images.
-        seconds, images: of all calls.
+        each: of each call.
+        seconds: of all calls.
     """
 
     each: list[Usage] = field(default_factory=list)
     seconds: float = 0.0
-    images: int = 0
 
-    def add(self, usage: Usage, seconds: float, images: int) -> None:
+    def add(self, usage: Usage, seconds: float) -> None:
         """Another call."""
         self.each.append(usage)
         self.seconds += seconds
-        self.images += images
 
     def usage(self) -> Usage | None:
         """The most memory of any, and the energy of an image, where the calls tell."""
         found = Usage.of(self.each)
-        if found is None or found.joules is None or self.seconds < ENERGY_SECONDS:
-            return found and replace(found, joules=None)
-        return replace(found, joules=found.joules * len(self.each) / self.images)
+        if found is None or self.seconds >= ENERGY_SECONDS:
+            return found
+        return replace(found, joules=None)
 
 
 def weights_of(pipe: Any) -> int:
