@@ -57,8 +57,8 @@
   // ---- filters ---------------------------------------------------------------------------------
   const AXES = ["model", "scheduler", "steps", "accelerators"];
   const chosen = { model: "", scheduler: "", steps: "", accelerators: "" };
-  const rows = data.table.rows.map((row) =>
-    Object.fromEntries(row.map((value, n) => [data.table.columns[n], value])));
+  const rowsOf = ({ columns, rows }) => rows.map((row) => Object.fromEntries(row.map((value, n) => [columns[n], value])));
+  const rows = rowsOf(data.table);
 
   const passes = (model, scheduler, steps) =>
     (!chosen.model || model === chosen.model) &&
@@ -176,8 +176,7 @@
       fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       if (!missing(point.memory)) fact(facts, "Memory", gib(point.memory));
       fact(facts, "Parameters", point.setting);
-      const script = series.script && data.scripts[series.script];
-      if (script) does.append(button("Script", () => showScript({ id: series.script })));
+      if (data.scripts[series.script]) does.append(button("Script", () => showScript({ id: series.script })));
       does.append(button("Recipe", () => showRecipe(view, series)));
       const other = advised(view, (each) => visible(each) && each.is_rival !== series.is_rival);
       const name = series.is_rival ? "Fastest accelerator that is clear" : `${RIVAL} alone`;
@@ -494,7 +493,7 @@
   const href = (path) => path.split("/").map(encodeURIComponent).join("/");
   const link = (text, path, does) => make("a", { href: href(path), on: { click: (event) => opened(event, does) } }, text);
 
-  const asked = (row) => {
+  const wish = (row) => {
     if (!missing(row.max_seconds_per_image)) return `${row.max_seconds_per_image} s an image`;
     return missing(row.required) ? "" : `${row.required}x`;
   };
@@ -504,7 +503,7 @@
     ["Accelerators", (row) => row.accelerators || row.sentence,
       (row) => row.accelerators || make("span", { class: "long" }, row.sentence)],
     ["Asked for", (row) => row.required, (row) => (row.same || [row])
-      .map(asked).filter(Boolean).join(", ")],
+      .map(wish).filter(Boolean).join(", ")],
     ["Status", (row) => row.status, (row) => [make("span", { class: row.status }, row.status), note(row.reason && row.reason.split("\n")[0], { class: "long" })]],
     ["Speedup", (row) => row.speedup, (row) => [times(row.speedup), note(plusMinus(row.speedup_error))]],
     ["Loss", (row) => row.loss, (row) => (missing(row.loss) ? "" : [
@@ -580,8 +579,7 @@
   }
 
   // ---- serving ---------------------------------------------------------------------------------
-  const served = data.serving.rows.map((row) =>
-    Object.fromEntries(row.map((value, n) => [data.serving.columns[n], value])));
+  const served = rowsOf(data.serving);
   const SERVED = [
     ["Model", (row) => `${row.model}, ${row.scheduler}, ${row.steps} steps`],
     ["Images a call", (row) => row.batch_size],

@@ -23,8 +23,8 @@ from diffaccel.jsonio import SCHEMA, sealed, write_record
 from diffaccel.known import searched
 from diffaccel.pairs import timing_of
 from diffaccel.recipes import read_recipe, recipe_of
-from diffaccel.recommend import GIB, Limits, Recommendation, lines, recommend, setup_named
-from diffaccel.records import Answer, Measurement, SearchOptions, Task, Usage
+from diffaccel.recommend import Limits, Recommendation, lines, recommend, setup_named
+from diffaccel.records import GIB, Answer, Measurement, SearchOptions, Task, Usage
 from tests import store
 from tests.store import deepcache, measurement, tgate
 

@@ -6,7 +6,7 @@ import pytest
 
 from diffaccel.devices import Device
 from diffaccel.pairs import latencies, timing_of
-from diffaccel.records import Proof, Served, Setup, SpeedRow, Usage, Verdict
+from diffaccel.records import GIB, Proof, Served, Setup, SpeedRow, Usage, Verdict
 from diffaccel.stages import serving
 from diffaccel.usage import ENERGY_SECONDS, Meter, Total
 
@@ -65,8 +65,8 @@ def verdict(name: str, script: str) -> Verdict:
 def row(interval: int, plain: float, own: float, *, memory: int = 4) -> SpeedRow:
     timing = timing_of([(plain, own), (plain, own), (plain * 1.1, own * 1.1)])
     setting = {"deepcache": {"cache_interval": interval, "cache_branch_id": 0}}
-    taken = Usage(device_bytes=memory * serving.GIB, joules=12.5)
-    plain_taken = Usage(device_bytes=2 * memory * serving.GIB, joules=25.0)
+    taken = Usage(device_bytes=memory * GIB, joules=12.5)
+    plain_taken = Usage(device_bytes=2 * memory * GIB, joules=25.0)
     return SpeedRow(setting, timing, None, 1.0, "", usage=taken, plain_usage=plain_taken)
 
 

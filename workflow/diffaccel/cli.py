@@ -30,6 +30,7 @@ from diffaccel.jsonio import (
     write_text,
 )
 from diffaccel.records import (
+    GIB,
     Baseline,
     MeasureOptions,
     ModelSpec,
@@ -244,7 +245,7 @@ def _recommend(args: argparse.Namespace) -> None:
         [tasks.accelerators_named(each) for each in args.accelerators],
         args.platform,
         recommend.Limits(
-            args.max_latency, None if args.max_memory is None else args.max_memory * recommend.GIB
+            args.max_latency, None if args.max_memory is None else args.max_memory * GIB
         ),
     )
     if args.json:

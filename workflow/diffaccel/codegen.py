@@ -266,13 +266,18 @@ def _load(script: Script) -> list[str]:
     return [_load_vae(script, script.vae), _load_pipeline(script, more | {"vae": "vae"})]
 
 
+def _sources(script: Script) -> dict[str, str]:
+    """What is loaded, by the names of its constants."""
+    sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
+    return {name: source for name, source in sources.items() if source is not None}
+
+
 def _beside(script: Script) -> set[str]:
     """The constants that are paths which begin in the folder of the project."""
-    sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
     return {
         name
-        for name, source in sources.items()
-        if source is not None and is_local(source) and not Path(source).is_absolute()
+        for name, source in _sources(script).items()
+        if is_local(source) and not Path(source).is_absolute()
     }
 
 
@@ -365,9 +370,8 @@ def render(script: Script) -> str:
         *(ACCELERATED_IMPORTS if entered else ()),
         *(statement for part in script.parts for statement in part.imports),
     ]
-    sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
     constants: dict[str, Plain] = {
-        **{name: split(source)[0] for name, source in sources.items() if source is not None},
+        **{name: split(source)[0] for name, source in _sources(script).items()},
         "STEPS": script.steps,
         "GUIDANCE_SCALE": script.guidance_scale,
         "HEIGHT": script.height,
@@ -391,6 +395,7 @@ def render(script: Script) -> str:
             call=script.call,
             arguments=arguments,
             beside=_beside(script),
+            place=_place("MODEL", script),
             model_is="folder or hub id" if script.config is None else "single file",
         )
     )

@@ -67,6 +67,18 @@ class Known:
         last = {c.cell.accelerators: c for c in self.search.cells if own.is_named(c.baseline)}
         return {**last, **{names: each.cell for names, each in self.before.items()}}
 
+    @cached_property
+    def every(self) -> dict[Names, Frontier]:
+        """The cells, and last the one that all are compared with."""
+        rival = self.search.rival
+        if rival is None or self.rival_names in self.cells:
+            return self.cells
+        return {**self.cells, self.rival_names: rival}
+
+    def timed(self, names: Names) -> list[Option]:
+        """Of one of `every`."""
+        return self.options(names) if names in self.cells else self.rival_options
+
     @property
     def loss_limit(self) -> float:
         """That the setup was searched with."""

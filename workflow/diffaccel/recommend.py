@@ -17,11 +17,10 @@ from diffaccel.grid import Setup
 from diffaccel.known import Known, Names, Option, searched
 from diffaccel.models import known_models
 from diffaccel.recipes import recipe_of
-from diffaccel.records import Baseline, Measurement, Recipe
+from diffaccel.records import GIB, Baseline, Measurement, Recipe
 from diffaccel.space import in_words
 from diffaccel.tasks.request import problem
 
-GIB = 1 << 30
 EXITS = {"met": 0, "nearest": 3, "unmeasured": 4}
 """Exit status of the command by `Recommendation.status`; 1 is a crash, and 2 is wrong input."""
 
@@ -43,7 +42,7 @@ class Limits:
         """Whether a measurement does not exceed them."""
         if self.latency is not None and known.latency(measured) > self.latency:
             return False
-        taken = measured.usage.memory if measured.usage else None
+        taken = measured.memory
         return self.memory is None or (taken is not None and taken <= self.memory)
 
     def __str__(self) -> str:
@@ -177,16 +176,19 @@ def recommend(
     refused = "; ".join(
         f"{_title(names)}: {cell.reason}" for names, cell in cells.items() if cell.reason
     )
-    calls = [_call(known, row) for row in found]
-    asked = str(limits)
+    images = known.baseline.images_per_call
     return Recommendation(
-        status, setup, speedup, limit, folder, recipes, refused, clear, calls, asked
+        status,
+        setup,
+        speedup,
+        limit,
+        folder,
+        recipes,
+        refused,
+        clear,
+        calls=[Call(images, known.latency(row), row.memory) for row in found],
+        limits=str(limits),
     )
-
-
-def _call(known: Known, measured: Measurement) -> Call:
-    memory = measured.usage.memory if measured.usage else None
-    return Call(known.baseline.images_per_call, known.latency(measured), memory)
 
 
 def _check(

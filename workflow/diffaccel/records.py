@@ -19,6 +19,8 @@ from diffaccel.sequential import Looks
 from diffaccel.space import Value
 from diffaccel.timing_error import freedom, standard_error
 
+GIB = 1 << 30
+"""Bytes."""
 SettingDict = dict[str, dict[str, Value]]
 
 
@@ -334,6 +336,12 @@ class Drawing:
     passing: str | None = None
     confidence: float | None = None
     usage: Usage | None = None
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that its calls took at most, of the memory that is short; None where that was not
+        measured."""
+        return self.usage.memory if self.usage else None
 
     @property
     def prompts(self) -> int:

@@ -146,9 +146,7 @@ def chart(names: Sequence[str], rivals: Sequence[str], ink: Ink, width: int | st
     return _configured(made, ink, width, 380)
 
 
-def _configured(
-    made: alt.LayerChart | alt.FacetChart, ink: Ink, width: int | str, height: int
-) -> Chart:
+def _configured(made: Chart, ink: Ink, width: int | str, height: int) -> Chart:
     ground = ink.paper if ink is PAPER else "transparent"
     return made.properties(width=width, height=height, background=ground).configure(
         font="system-ui, sans-serif",

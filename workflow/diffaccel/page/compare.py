@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def pairs(first: Run, second: Run) -> list[Pair]:
 
 def _pair(setup: Setup, first: Known | None, second: Known | None) -> Pair:
     both = (first, second)
-    names = dict.fromkeys(name for known in both if known for name in _names(known))
+    names = dict.fromkeys(name for known in both if known for name in known.every)
     seconds = tuple(known.baseline.seconds_per_image if known else None for known in both)
     limits = tuple(known.loss_limit if known else None for known in both)
     rows = [
@@ -121,20 +121,11 @@ def _pair(setup: Setup, first: Known | None, second: Known | None) -> Pair:
     return Pair(setup, (seconds[0], seconds[1]), (limits[0], limits[1]), rows)
 
 
-def _names(known: Known) -> Iterator[Names]:
-    yield from known.cells
-    if known.search.rival is not None and known.rival_names not in known.cells:
-        yield known.rival_names
-
-
 def _side(known: Known, names: Names) -> Side | None:
-    cell = known.cells.get(names)
-    options = known.options(names)
-    if cell is None and known.search.rival is not None and names == known.rival_names:
-        cell, options = known.search.rival, known.rival_options
+    cell = known.every.get(names)
     if cell is None:
         return None
-    use = advice.fastest_clear(known.baseline, options, known.loss_limit)
+    use = advice.fastest_clear(known.baseline, known.timed(names), known.loss_limit)
     return Side(cell.bound, cell.clear, use)
 
 

@@ -273,7 +273,7 @@ def gather(folder: Path) -> Page:
     searches: list[Search] = []
     known: list[Known] = []
     views: list[SetupView] = []
-    proofs: list[Path] = []
+    proofs: dict[Path, Proof] = {}
     for path in sorted(folder.glob("search/*.json")):
         with _told(failed, path):
             search = read_record(Search, path)
@@ -284,8 +284,7 @@ def gather(folder: Path) -> Page:
                 known.append(one)
     for path in sorted(folder.glob("verify/*.json")):
         with _told(failed, path):
-            read_record(Proof, path)
-            proofs.append(path)
+            proofs[path] = read_record(Proof, path)
     failed += [(path.stem, line, str(path.relative_to(folder))) for path, line in failures(folder)]
     dates = [a.baseline.date for a in known] + [row.date for one in known for row in _measured(one)]
     return Page(
@@ -293,7 +292,7 @@ def gather(folder: Path) -> Page:
         date=max(dates, default=""),
         setups=views,
         table=collect.summary(searches, proofs),
-        serving=serving.table(read_record(Proof, path) for path in proofs),
+        serving=serving.table(proofs.values()),
         steps=list(compared(known)),
         scripts={
             path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("code/*.py"))
@@ -304,7 +303,7 @@ def gather(folder: Path) -> Page:
             for answer in collect.answers(searches)
             if answer.status == "unparsed"
         ],
-        trust=_trust(known, [read_record(Proof, path) for path in proofs]),
+        trust=_trust(known, [*proofs.values()]),
         album=album,
     )
 
@@ -323,10 +322,7 @@ def _view(known: Known, folder: Path, album: Album) -> SetupView:
     if not known.cells:
         raise InputError("was searched beside another baseline than the one that is there")
     setup = baseline.setup
-    cells = [*known.cells.values()]
-    rival = search.rival
-    if rival is not None and rival.cell.accelerators not in known.cells:
-        cells.append(rival)
+    cells = [*known.every.values()]
     plain = folder / "baseline" / setup.slug
     gallery = Gallery.beside(folder / "journal", baseline)
     with opened([c.cell for c in cells], baseline, plain, folder / "journal", cells[0].search) as (
@@ -361,7 +357,7 @@ def _series(
     names = frontier.cell.accelerators
     marks = _marks(frontier, known.search.answers)
     is_rival = known.search.rival is not None and known.search.rival.cell == frontier.cell
-    timed = known.options(names) or (known.rival_options if is_rival else [])
+    timed = known.timed(names)
     beyond = [_predicted(each, search) for each in _beyond(frontier, search)]
     options = sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
     points = [_point(one, known, frontier, marks, gallery, album) for one in options]
@@ -460,7 +456,7 @@ def _point(
         within=one.loss < frontier.loss_limit,
         prompts=row.prompts,
         seconds=known.baseline.seconds_per_image / row.speedup,
-        memory=row.usage.memory if row.usage else None,
+        memory=row.memory,
         means=row.means,
         marks=marks.get(digest(row.setting), []),
         warnings=row.warnings,

@@ -82,11 +82,8 @@ def _points(known: Known, reference: Baseline) -> Iterator[StepPoint]:
     own = known.baseline
     steps, seconds = own.setup.steps, own.seconds_per_image
     yield StepPoint(PLAIN, steps, seconds, *_loss(reference, own.scores[SCORE]), "")
-    cells = [(names, known.options(names)) for names in known.cells]
-    if known.rival_names not in known.cells:
-        cells.append((known.rival_names, known.rival_options))
-    for names, options in cells:
-        for row in (option.measured for option in options):
+    for names in known.every:
+        for row in (option.measured for option in known.timed(names)):
             if row.timing is None or not row.scores:
                 continue
             seconds = known.latency(row) / own.images_per_call

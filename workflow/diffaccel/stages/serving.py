@@ -14,7 +14,7 @@ from diffaccel.failures import free_memory, is_out_of_memory
 from diffaccel.journal import Journal
 from diffaccel.measure import clock, today
 from diffaccel.pairs import latencies
-from diffaccel.records import Measurement, Proof, Served, Setup, SpeedRow, Usage
+from diffaccel.records import GIB, Measurement, Proof, Served, Setup, SpeedRow, Usage
 from diffaccel.space import in_words
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "served"
 """Of the journals."""
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)
