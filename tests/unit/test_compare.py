@@ -52,6 +52,7 @@ def test_the_page_names_both(runs: tuple[Path, Path], capsys: pytest.CaptureFixt
     text = (runs[0] / "compared.html").read_text(encoding="utf-8")
     assert "1 of 3 answers differ" in text and str(runs[1]) in text
     assert "2.05x" in text and "not searched" in text
+    assert "Limit of the loss" not in text, "a run without the configuration has no other limit"
     out = page.write_compared(*runs, runs[0].parent / "other.html")
     assert out.read_text(encoding="utf-8") == text
 
