@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.gpu.data import read_speeds
 from benchmarks.search.results import REFERENCE, Summary
-from diffaccel.accelerators import PipelineFacts
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jsonio import parse, read_json
-from diffaccel.models import FAMILIES
 from diffaccel.outlook import Outlook
 from diffaccel.plan import Experiment
 
@@ -40,20 +37,6 @@ class Hours(Outlook):
     def call(self, setup: Setup) -> float | None:
         per_step = self.steps.get(setup.model)
         return None if per_step is None else per_step * setup.steps
-
-    @cached_property
-    def _pipes(self) -> dict[str, PipelineFacts]:
-        """By model, of the published sizes, without weights."""
-        found = {}
-        for name in self.steps:
-            spec = replace(self.experiment.specs[name], source="", untrained=True)
-            pipe = FAMILIES[spec.family].load(spec, "float16", "meta")
-            found[name] = PipelineFacts.of(pipe, steps=1, guidance_scale=spec.guidance_scale)
-        return found
-
-    def _facts(self, setup: Setup) -> PipelineFacts | None:
-        known = self._pipes.get(setup.model)
-        return None if known is None else replace(known, steps=setup.steps)
 
     def usual(self, setup: Setup) -> float:
         """Seconds that the search of a setup takes where it measures as much of a cell as it does

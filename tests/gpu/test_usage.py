@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from diffaccel import gpus, tiny
+from diffaccel.config import load
 from diffaccel.devices import Device, hold_device
+from diffaccel.models import FAMILIES
+from diffaccel.outlook import Outlook
+from diffaccel.plan import Experiment
 from diffaccel.usage import Meter, weights_of
 
 pytestmark = pytest.mark.gpu
 MIB = 1 << 20
+CALLS = [("SD1.5", 1), ("SD1.5", 8), ("SD2.1", 4), ("SDXL", 1), ("SDXL", 4)]
 
 
 def test_memory_is_the_weights_and_what_a_call_takes() -> None:
@@ -58,3 +63,21 @@ def test_energy_grows_with_work() -> None:
         idle, busy = joules(False), joules(True)
         assert busy > 1.3 * idle > 0
         print(f"joules in 2 s: idle {idle:.0f}, busy {busy:.0f}")
+
+
+@pytest.mark.parametrize(("model", "images"), CALLS)
+def test_the_outlook_expects_what_a_call_takes(model: str, images: int) -> None:
+    entry = {"name": f"{model}-untrained", "family": model, "untrained": True}
+    changes = {"models": [entry | {"batch_size": images}], "schedulers": ["DDIM"], "steps": [20]}
+    experiment = Experiment(load({"platform": "some-gpu", **changes}))
+    spec = experiment.spec(next(iter(experiment.speeds.values())))
+    needed = Outlook(experiment).memory()
+    pipe = FAMILIES[model].load(spec, "float16", "cuda")
+    meter = Meter(Device("cuda"), pipe)
+    with meter.running():
+        pipe(["a cat"] * images, num_inference_steps=2, height=spec.height, width=spec.width)
+    taken = meter.usage.device_bytes
+    assert needed is not None and taken is not None
+    print(f"{model}, {images} images: {taken / 1e9:.2f} GB; expected {needed.total / 1e9:.2f}")
+    assert needed.images == images
+    assert needed.total == pytest.approx(taken, rel=0.15)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from benchmarks.gpu import hours
 from diffaccel.accelerators import combination
@@ -13,6 +14,8 @@ from diffaccel.config import load, read
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup
 from diffaccel.jsonio import write_record
+from diffaccel.models import FAMILIES
+from diffaccel.models._untrained import build
 from diffaccel.outlook import Outlook, lines
 from diffaccel.plan import Experiment
 from diffaccel.strategies import STRATEGIES
@@ -88,19 +91,43 @@ def test_a_sentence_that_is_not_understood_is_known_now(tmp_path: Path) -> None:
     assert "2 tasks of yours; 2 of these not understood, first user-001: cannot read" in text
 
 
-def test_what_must_be_fetched_is_not_guessed(tmp_path: Path) -> None:
-    made = outlook(tmp_path, models=["SDXL"])
+def test_what_must_be_fetched_is_of_its_familys_size(tmp_path: Path) -> None:
+    made = outlook(tmp_path, models=["SDXL"], platform="some-gpu")
     text = said(made)
-    assert "candidates: 0 at most" in text and "of 1 the model must be fetched first" in text
-    assert "weights of a size that is known once they are fetched" in text
+    assert "candidates: 0 at most" not in text
+    needed = made.memory()
+    assert needed is not None and needed.weights == 2 * FAMILIES["SDXL"].sizes.parameters
+    assert needed.call == 4 * 256 * 1024 * 1024 * 4 * 2
+    assert "15.5 GB of GPU memory for SDXL (6.9 GB of weights" in text
+
+
+def test_a_call_of_more_images_takes_more(tmp_path: Path) -> None:
+    one, more = (
+        outlook(tmp_path, models=["SD1.5"], verify={"batch_sizes": [size]}).memory()
+        for size in (1, 16)
+    )
+    assert one is not None and more is not None
+    assert (one.images, more.images) == (8, 16)
+    assert more.call == 2 * one.call
 
 
 def test_the_weights_are_those_on_disk(tmp_path: Path) -> None:
-    made = outlook(tmp_path)
-    files = [
-        *Path("resources/models/mini-SD1.5").rglob("*.safetensors"),
-    ]
-    assert made.weights() == sum(path.stat().st_size for path in files)
+    needed = outlook(tmp_path).memory()
+    size = sum(
+        weights.numel()
+        for path in Path("resources/models/mini-SD1.5").rglob("*.safetensors")
+        for weights in load_file(path).values()
+    )
+    assert needed is not None and needed.weights == 4 * size  # float32 on a CPU
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_published_sizes_have_so_many_parameters(name: str) -> None:
+    parts = build(FAMILIES[name].sizes, "float16", "meta").components.values()
+    found = sum(
+        w.numel() for part in parts if hasattr(part, "parameters") for w in part.parameters()
+    )
+    assert FAMILIES[name].sizes.parameters == found
 
 
 def test_the_hours_of_the_real_grid_are_computed_from_what_is_kept() -> None:

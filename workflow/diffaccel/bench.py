@@ -19,20 +19,13 @@ from diffaccel.jsonio import digest, to_json
 from diffaccel.measure import BaselineRun, Bench, image_digests, measure_baseline, today
 from diffaccel.metrics import METRICS
 from diffaccel.metrics.base import Images
-from diffaccel.models import FAMILIES, content_hash, identity
+from diffaccel.models import FAMILIES, content_hash, identity, resolve_dtype
 from diffaccel.prompts import read_prompts
 from diffaccel.records import Baseline, Environment, MeasureOptions, ModelSpec
 from diffaccel.watch import Watch
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-
-def resolve_dtype(dtype: str, device: str) -> str:
-    """torch's name of the dtype; ``auto`` is half precision on a GPU and full on a CPU."""
-    if dtype != "auto":
-        return dtype
-    return "float16" if device.startswith("cuda") else "float32"
 
 
 def take_device(stack: contextlib.ExitStack, spec: ModelSpec, platform: str) -> devices.Device:

@@ -4,28 +4,28 @@ about how long that takes, and what it needs."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 from diffaccel import devices, threads
 from diffaccel.accelerators import PipelineFacts, combination
 from diffaccel.gallery import KEPT
 from diffaccel.grid import Setup
 from diffaccel.jsonio import RecordError, read_record
-from diffaccel.models import FAMILIES, local_files
-from diffaccel.models._weights import ModelError, read_json
+from diffaccel.models import FAMILIES, ITEMSIZES, ModelError, decoding_bytes, resolve_dtype
+from diffaccel.models._weights import read_json
 from diffaccel.plan import Experiment
 from diffaccel.records import Baseline, ModelSpec
-from diffaccel.sources import is_local
+from diffaccel.sources import is_local, is_single_file
 from diffaccel.strategies import STRATEGIES
 
 PIXEL = 2
 """Bytes of a pixel of a PNG, about: photographs do not compress much."""
 KEPT_IMAGE = 40_000
 """Bytes, about, of an image that is kept of a candidate."""
-WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 
 def threads_of(experiment: Experiment, setup: Setup, cores: int | None) -> int:
@@ -118,12 +118,8 @@ class Outlook:
         if setup.slug in self.baselines:
             return self.baselines[setup.slug].facts
         spec = self.experiment.spec(setup)
-        config = Path(spec.source) / "unet" / "config.json"
-        if not is_local(spec.source) or not config.is_file():
-            return None
-        try:
-            unet = read_json(config)
-        except ModelError:
+        unet = _config(spec, "unet")
+        if unet is None:
             return None
         kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
         return PipelineFacts.of_config(kind, unet, steps=setup.steps, guidance_scale=scale)
@@ -161,23 +157,71 @@ class Outlook:
             total += (self.candidates(setup) or 0) * KEPT * KEPT_IMAGE
         return total
 
-    def weights(self) -> int | None:
-        """Bytes of the largest model's weights, which the device must hold; None: not known before
-        they are fetched."""
+    def memory(self) -> Memory | None:
+        """Of the model that needs the most; None: of one nothing is known before it is fetched."""
         specs = {self.experiment.spec(setup).name: setup for setup in self._every()}
-        sizes = [_weights(self.experiment.spec(setup)) for setup in specs.values()]
-        return None if not sizes or None in sizes else max(size or 0 for size in sizes)
+        needed = [self._memory(self.experiment.spec(setup)) for setup in specs.values()]
+        known = [each for each in needed if each is not None]
+        return max(known, key=lambda each: each.total) if known == needed and known else None
+
+    def _memory(self, spec: ModelSpec) -> Memory | None:
+        device = "cuda" if self.experiment.on_gpu else "cpu"
+        itemsize = ITEMSIZES[resolve_dtype(spec.dtype, device)]
+        vae, parameters = _config(spec, "vae"), _parameters(spec)
+        if vae is None or parameters is None:
+            return None
+        images = max([spec.batch_size, *self.experiment.config.verify.batch_sizes])
+        pixels = images * spec.height * spec.width
+        weights = parameters * itemsize
+        return Memory(spec.name, images, weights, decoding_bytes(vae, pixels, itemsize))
 
     def _every(self) -> list[Setup]:
         return [*(self.experiment.setups | self.experiment.speeds).values()]
 
 
-def _weights(spec: ModelSpec) -> int | None:
-    if not is_local(spec.source) or spec.untrained:
+@dataclass(frozen=True)
+class Memory:
+    """What a model needs of its device's memory, in bytes, as it is expected.
+
+    Args:
+        model: whose.
+        images: of a call.
+        weights: of all its networks.
+        call: of the baseline, beside them.
+    """
+
+    model: str
+    images: int
+    weights: int
+    call: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.call
+
+
+def _config(spec: ModelSpec, part: Literal["unet", "vae"]) -> Mapping[str, Any] | None:
+    """Of a network of a model: its own where the model is here, else its family's."""
+    sizes, single = FAMILIES[spec.family].sizes, is_single_file(spec.source)
+    replaced = spec.vae if part == "vae" else None
+    if not spec.source or single or not is_local(replaced or spec.source):
+        return sizes.vae_config if part == "vae" else sizes.unet_config
+    folder = Path(replaced) if replaced else Path(spec.source) / part
+    try:
+        return read_json(folder / "config.json")
+    except (ModelError, OSError):
         return None
-    scorer = Path(spec.scorer)
-    files = [path for path in local_files(spec) if path.suffix in WEIGHTS]
-    return sum(path.stat().st_size for path in files if scorer not in path.parents)
+
+
+def _parameters(spec: ModelSpec) -> int | None:
+    """Numbers in all weights of a model, or in those of its family's while it is not here."""
+    family = FAMILIES[spec.family]
+    if spec.untrained or not is_local(spec.source):
+        return family.sizes.parameters
+    try:
+        return family.parameters(spec, Path(spec.source))
+    except (ModelError, OSError):
+        return None
 
 
 def lines(outlook: Outlook) -> Iterator[str]:
@@ -188,6 +232,8 @@ def lines(outlook: Outlook) -> Iterator[str]:
     if experiment.speeds:
         yield f"{_count(len(experiment.speeds), 'untrained configuration')} to be timed"
     if not setups:
+        if experiment.speeds:
+            yield f"  needed: {_needed(outlook)}"
         return
     most = max(measure.prompts, measure.max_prompts or 0)
     yield (
@@ -253,12 +299,16 @@ def _time(outlook: Outlook) -> str:
 
 
 def _needed(outlook: Outlook) -> str:
-    weights = outlook.weights()
-    size = "weights of a size that is known once they are fetched"
-    if weights is not None:
-        size = f"{_bytes(weights)} of weights"
-    where = "memory" if outlook.experiment.platform == "cpu" else "GPU memory"
-    return f"about {_bytes(outlook.disk())} of disk; {where} for {size} and what a call takes"
+    where = "GPU memory" if outlook.experiment.on_gpu else "memory"
+    disk, needed = f"about {_bytes(outlook.disk())} of disk", outlook.memory()
+    if needed is None:
+        return f"{disk}; {where} as the models turn out to need it"
+    images = f"{needed.images} image{'s' * (needed.images != 1)}"
+    return (
+        f"{disk}; about {_bytes(needed.total)} of {where} for {needed.model} "
+        f"({_bytes(needed.weights)} of weights, {_bytes(needed.call)} for a baseline call of "
+        f"{images}); accelerators that cache, the scorer and libraries take some more"
+    )
 
 
 def _bytes(count: float) -> str:

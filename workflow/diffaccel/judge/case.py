@@ -16,7 +16,7 @@ from diffaccel.judge.links import with_links
 from diffaccel.judge.records import RULES, JudgeOptions
 from diffaccel.judge.sandbox import Limits, Room
 from diffaccel.judge.static import THROUGH, Wanted
-from diffaccel.models import FAMILIES, content_hash, identity
+from diffaccel.models import FAMILIES, content_hash, identity, resolve_dtype
 from diffaccel.prompts import read_prompts
 from diffaccel.records import MeasureOptions, ModelSpec
 from diffaccel.stages import code
@@ -73,7 +73,7 @@ class Case:
         Args:
             device: torch's name of it.
         """
-        dtype = benches.resolve_dtype(self.spec.dtype, device)
+        dtype = resolve_dtype(self.spec.dtype, device)
         return {
             "pipeline": self.family.pipeline_class,
             "scheduler": scheduler_class(self.setup.scheduler),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffaccel.models._layout import Layout, layout_of
+from diffaccel.models._memory import ITEMSIZES, decoding_bytes, resolve_dtype
 from diffaccel.models.base import (
     Family,
     ModelError,
@@ -35,10 +36,12 @@ def family_fitting(layout: Layout) -> str | None:
 
 __all__ = [
     "FAMILIES",
+    "ITEMSIZES",
     "Family",
     "Layout",
     "ModelError",
     "content_hash",
+    "decoding_bytes",
     "family_fitting",
     "family_of",
     "fetch_scorer",
@@ -46,4 +49,5 @@ __all__ = [
     "known_models",
     "layout_of",
     "local_files",
+    "resolve_dtype",
 ]

@@ -30,18 +30,36 @@ class Sizes:
         vae: arguments of ``AutoencoderKL`` beyond those that all families share.
         text_encoders: arguments of transformers' ``CLIPTextConfig`` beyond the shared ones, one an
             encoder; the second has a projection on top.
+        parameters: numbers in the weights of all networks.
         prediction: what the U-Net predicts, ``epsilon`` or ``v_prediction``.
     """
 
     unet: Mapping[str, Any]
     vae: Mapping[str, Any]
     text_encoders: tuple[Mapping[str, Any], ...]
+    parameters: int
     prediction: str = "epsilon"
+
+    @property
+    def unet_config(self) -> dict[str, Any]:
+        """As ``unet/config.json`` has it, as far as anything here reads it."""
+        return {**_UNET, **self.unet}
+
+    @property
+    def vae_config(self) -> dict[str, Any]:
+        """The same of ``vae/config.json``."""
+        return {**_VAE, **self.vae}
 
 
 TOKENS = 77
 """Longest prompt of every CLIP text encoder, in tokens."""
 _TEXT: Mapping[str, Any] = {"vocab_size": 49408, "max_position_embeddings": TOKENS}
+_UNET: Mapping[str, Any] = {
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "layers_per_block": 2,
+}
+"""Defaults of diffusers' ``UNet2DConditionModel``."""
 _VAE: Mapping[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -140,7 +158,7 @@ def _parts(sizes: Sizes) -> dict[str, Any]:
     classes = (CLIPTextModel, CLIPTextModelWithProjection)
     parts = {
         "unet": UNet2DConditionModel(**sizes.unet),
-        "vae": AutoencoderKL(**{**_VAE, **sizes.vae}),
+        "vae": AutoencoderKL(**sizes.vae_config),
         "scheduler": DDIMScheduler(
             beta_start=0.00085,
             beta_end=0.012,

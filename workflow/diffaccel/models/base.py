@@ -220,7 +220,7 @@ class Family(ABC):
         if spec.untrained:
             return self._build(spec, dtype, device)
         fetched = self.fetch(spec)
-        check_memory(spec.name, self._parameters(fetched), dtype, device)
+        check_memory(spec.name, self.parameters(fetched.spec, fetched.source), dtype, device)
         try:
             return self._load(fetched, getattr(torch, dtype)).to(device)
         except (OSError, ValueError, RuntimeError) as error:
@@ -244,16 +244,22 @@ class Family(ABC):
             fetched.source, variant=fetched.spec.variant, use_safetensors=True, **arguments
         )
 
-    def _parameters(self, fetched: Fetched) -> int:
-        """Numbers in all weights."""
-        if fetched.config is not None:
-            return read_header(fetched.source).parameters
-        spec, folder = fetched.spec, fetched.source
-        names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+    def parameters(self, spec: ModelSpec, source: Path) -> int:
+        """Numbers in all weights of a model.
+
+        Args:
+            source: its folder or single file on this machine.
+
+        Raises:
+            ModelError: a file of weights is missing, or not whole.
+        """
+        if sources.is_single_file(spec.source):
+            return read_header(source).parameters
+        names = [path.relative_to(source).as_posix() for path in source.glob("*/*")]
         chosen = [
             name for part in self.parts(spec) for name in weight_files(names, part, spec.variant)
         ]
-        return sum(read_header(folder / name).parameters for name in chosen)
+        return sum(read_header(source / name).parameters for name in chosen)
 
     def _build(self, spec: ModelSpec, dtype: str, device: str) -> DiffusionPipeline:
         if spec.source:
@@ -261,10 +267,7 @@ class Family(ABC):
             arguments = self.load_arguments()
             return build_like(Path(spec.source), self.pipeline_class, arguments, dtype, device)
         if device != "meta":
-            sizes = build(self.sizes, dtype, "meta").components.values()
-            networks = [part for part in sizes if hasattr(part, "parameters")]
-            total = sum(weights.numel() for part in networks for weights in part.parameters())
-            check_memory(spec.name, total, dtype, device)
+            check_memory(spec.name, self.sizes.parameters, dtype, device)
         return build(self.sizes, dtype, device)
 
 

@@ -35,6 +35,7 @@ class SD15(StableDiffusion):
             "cross_attention_dim": 768,
         },
         vae={"sample_size": 512},
+        parameters=1_066_235_307,
         text_encoders=(CLIP_L,),
     )
 

@@ -41,6 +41,7 @@ class SD21(StableDiffusion):
         },
         vae={"sample_size": 768},
         # OpenCLIP ViT-H/14 without its last layer.
+        parameters=1_289_952_427,
         text_encoders=(
             {
                 "hidden_size": 1024,

@@ -48,6 +48,7 @@ class SDXL(Family):
         },
         vae={"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": False},
         # The second is OpenCLIP's ViT-bigG/14.
+        parameters=3_468_837_867,
         text_encoders=(
             CLIP_L,
             {
