@@ -22,6 +22,7 @@ from diffaccel.jsonio import read_record
 from diffaccel.models import known_models
 from diffaccel.plan import Experiment
 from diffaccel.prompt_set import Latency, Prompt
+from diffaccel.recipes import recipe_of
 from diffaccel.records import Measurement
 from diffaccel.sources import is_local
 from diffaccel.space import nest
@@ -252,7 +253,7 @@ def rendered(text: str, vae: str | None, config: str | None, model: str = "m") -
     )
     known = dataclasses.replace(known, spec=spec, environment=place, prompts=[text])
     chosen = dataclasses.replace(CHOSEN, date=text)
-    return code.accelerated(known, chosen, text), code.plain(spec, SETUP, text)
+    return code.accelerated(known, recipe_of(known, chosen), text), code.plain(spec, SETUP, text)
 
 
 def beside(source: str) -> bool:

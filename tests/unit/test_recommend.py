@@ -283,6 +283,29 @@ def test_json_and_a_recipe(results: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (recipe.speedup, recipe.setting) == (2.05, tgate(20))
 
 
+def test_the_best_comes_as_a_script(results: Path) -> None:
+    out = results / "fast.py"
+    with pytest.raises(SystemExit):
+        main(ask(results, "--speedup", "2", "--out", str(out)))
+    source = out.read_text()
+    compile(source, out.name, "exec")
+    assert "gate_step=20" in source and "Measured: 2.05x" in source
+    assert "Task: diffaccel recommend: SD1.5, DDIM, 50 steps, 2x, within a loss of 0.02" in source
+    with pytest.raises(SystemExit):
+        main(ask(results, "--speedup", "50", "--out", str(out)))
+    assert out.read_text() == source, "nothing is written that does not do what was asked"
+
+
+def test_fewer_steps_come_as_a_script_too(tmp_path: Path) -> None:
+    fewer = measurement({"fewer_steps": {"steps": 20}}, 2.4, 0.001)
+    results = tmp_path / "results"
+    store.write(results, SETUP, {("deepcache",): CACHED, ("fewer_steps",): [fewer]})
+    out = tmp_path / "fast.py"
+    with pytest.raises(SystemExit):
+        main(ask(results, "--speedup", "2", "--out", str(out)))
+    assert "num_inference_steps=20" in out.read_text()
+
+
 def test_a_recipe_says_how_many_images_a_call_made() -> None:
     made = store.baseline(SETUP)
     few = dataclasses.replace(made, prompts=made.prompts[:2])

@@ -253,7 +253,10 @@ def _recommend(args: argparse.Namespace) -> None:
     else:
         print("\n".join(recommend.lines(found)))
     if args.out is not None and found.status == "met":
-        write_record(args.out, found.recipes[0])
+        if args.out.suffix == ".py":
+            write_output(args.out, recommend.script(args.results, found))
+        else:
+            write_record(args.out, found.recipes[0])
         log.info("wrote the first of them to %s", args.out)
     sys.exit(recommend.EXITS[found.status])
 
@@ -480,7 +483,9 @@ def _add_recommend(commands: Any) -> None:
     command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     command.add_argument("--platform", help="default: the only one there, or this machine's")
     command.add_argument("--json", action="store_true", help="print everything as JSON")
-    command.add_argument("--out", type=Path, help="write the best as a recipe")
+    command.add_argument(
+        "--out", type=Path, help="write the best: as a script (.py), else as a recipe (JSON)"
+    )
     command.set_defaults(function=_recommend, log=None)
 
 

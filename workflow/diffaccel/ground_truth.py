@@ -22,6 +22,7 @@ from diffaccel.jsonio import RecordError, write_record, write_text
 from diffaccel.known import Known, Names, Option, searched
 from diffaccel.plan import Experiment
 from diffaccel.prompt_set import Prompt
+from diffaccel.recipes import recipe_of
 from diffaccel.records import Measurement, ModelSpec, SettingDict
 from diffaccel.registry import suggest
 from diffaccel.stages import code
@@ -125,7 +126,9 @@ def _made(
         truth = dataclasses.replace(
             truth, setting=chosen.setting, speedup=chosen.speedup, loss=chosen.loss
         )
-        return truth, code.accelerated(known.baseline, chosen, prompt.text)
+        return truth, code.accelerated(
+            known.baseline, recipe_of(known.baseline, chosen), prompt.text
+        )
     model = prompt.request.model
     spec = known.baseline.spec if known else specs.get(model)
     if spec is None:

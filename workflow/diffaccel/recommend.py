@@ -19,6 +19,7 @@ from diffaccel.models import known_models
 from diffaccel.recipes import recipe_of
 from diffaccel.records import GIB, Baseline, Measurement, Recipe
 from diffaccel.space import in_words
+from diffaccel.stages import code
 from diffaccel.tasks.request import problem
 
 EXITS = {"met": 0, "nearest": 3, "unmeasured": 4}
@@ -191,6 +192,17 @@ def recommend(
     )
 
 
+def script(results: Path, found: Recommendation) -> str:
+    """Source of a script that generates with the first recipe of a recommendation that is met.
+
+    Args:
+        results: the folder that it comes from.
+    """
+    known = Known.read(results / str(found.platform), found.setup)
+    asked = ", ".join(filter(None, [_wanted(found), f"within a loss of {found.max_loss:g}"]))
+    return code.accelerated(known.baseline, found.recipes[0], f"diffaccel recommend: {asked}")
+
+
 def _check(
     setup: Setup,
     speedup: float | None,
@@ -275,12 +287,7 @@ def _measuring(
 
 def lines(found: Recommendation) -> Iterable[str]:
     """The recommendation in words, a line each."""
-    speed = "the fastest" if found.required is None else f"{found.required:g}x"
-    if found.required is None and found.limits:
-        speed = found.limits
-    elif found.limits:
-        speed += f", {found.limits}"
-    what = f"{found.setup.model}, {found.setup.scheduler}, {found.setup.steps} steps, {speed}"
+    what = _wanted(found)
     if found.status == "unmeasured":
         yield f"{what}: {found.reason}"
         return
@@ -300,3 +307,13 @@ def lines(found: Recommendation) -> Iterable[str]:
         )
     if found.reason:
         yield f"  not possible: {found.reason}"
+
+
+def _wanted(found: Recommendation) -> str:
+    """What was asked for, in words."""
+    speed = "the fastest" if found.required is None else f"{found.required:g}x"
+    if found.required is None and found.limits:
+        speed = found.limits
+    elif found.limits:
+        speed += f", {found.limits}"
+    return f"{found.setup.model}, {found.setup.scheduler}, {found.setup.steps} steps, {speed}"

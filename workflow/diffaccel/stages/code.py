@@ -11,7 +11,8 @@ from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
 from diffaccel.grid import Setup, scheduler_class
 from diffaccel.models import FAMILIES
-from diffaccel.records import Answer, Baseline, Measurement, ModelSpec
+from diffaccel.recipes import recipe_of
+from diffaccel.records import Answer, Baseline, ModelSpec, Recipe
 
 
 class NoScriptError(InputError):
@@ -35,27 +36,27 @@ def script(answer: Answer, baseline: Baseline) -> str:
     task, chosen = answer.task, answer.chosen
     if chosen is None:
         raise NoScriptError(f"task {task.id} has no script: {answer.status}: {answer.reason}")
-    return accelerated(baseline, chosen, task.sentence or task.id)
+    return accelerated(baseline, recipe_of(baseline, chosen), task.sentence or task.id)
 
 
-def accelerated(baseline: Baseline, chosen: Measurement, description: str) -> str:
-    """Source of the script that draws with a setting that was measured against a baseline."""
-    combined, where = combination(sorted(chosen.setting)), baseline.environment
+def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
+    """Source of the script that generates with what was measured against a baseline."""
+    combined = combination(sorted(recipe.setting))
     return codegen.render(
         dataclasses.replace(
             _plain(baseline.spec, baseline.setup, description),
             title=combined.title,
-            setting=chosen.setting,
-            parts=combined.emit(chosen.setting, baseline.facts),
+            setting=recipe.setting,
+            parts=combined.emit(recipe.setting, baseline.facts),
             measured=codegen.Measured(
-                speedup=round(chosen.speedup, 2),
-                loss=chosen.loss,
-                loss_interval=chosen.loss_interval,
-                confidence=baseline.options.confidence,
-                prompts=chosen.prompts,
-                hardware=where.device,
-                versions=where.versions,
-                date=chosen.date,
+                speedup=round(recipe.speedup, 2),
+                loss=recipe.loss,
+                loss_interval=recipe.loss_interval,
+                confidence=recipe.confidence,
+                prompts=len(recipe.prompts),
+                hardware=recipe.environment.device,
+                versions=recipe.environment.versions,
+                date=recipe.date,
             ),
         )
     )
