@@ -32,6 +32,7 @@ lint: install
 	mypy
 	snakefmt --check Snakefile rules
 	snakemake --lint
+	lint-imports --no-logo
 
 format: install
 	ruff format .
@@ -81,7 +82,7 @@ pictures: install
 	python -m tests.browser.pictures results/cpu/report.html docs/report
 
 quality: install
-	python -m diffaccel.mini.quality
+	python -m diffaccel.plugins.models.mini.quality
 
 # Newest versions that pyproject.toml allows, as exact pins for pip and for conda.
 lock:

@@ -69,7 +69,7 @@ HELD = []
 onstart:
     stopping.pass_on()
     HELD.append(stores.hold(Path(R)))
-    database.keep_all(Path(R))
+    found.keep_all(Path(R))
     note_run(log)
     end_jobs(workflow.workdir_init)
 

@@ -18,11 +18,13 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.markdown import table
-from diffaccel import config, devices, ground_truth, prompt_set
+from diffaccel.benchmark import ground_truth, prompt_set
+from diffaccel.benchmark.judge.table import STAGES, read_judgements
 from diffaccel.errors import InputError
-from diffaccel.jsonio import write_json
-from diffaccel.judge.table import STAGES, read_judgements
-from diffaccel.plan import Experiment
+from diffaccel.experiment import config
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine import devices
+from diffaccel.store.jsonio import write_json
 
 
 def render(experiment: Experiment, folder: Path) -> Path:

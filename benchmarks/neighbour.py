@@ -23,12 +23,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diffaccel import bench as benches
-from diffaccel import config
-from diffaccel.devices import Device
-from diffaccel.measure import Bench
-from diffaccel.plan import Experiment
-from diffaccel.records import SettingDict
+from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation.measure import Bench
+from diffaccel.experiment import config
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine.devices import Device
+from diffaccel.plugins.space import SettingDict
 
 CONFIG = Path(__file__).parents[1] / "config.yaml"
 WARM_UP = 30.0

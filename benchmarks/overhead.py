@@ -21,11 +21,13 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diffaccel import config, devices, plan
-from diffaccel.gpus import visible as visible_gpus
-from diffaccel.jsonio import read_record
-from diffaccel.records import SpeedRecord, Timing
-from diffaccel.space import in_words
+from diffaccel.evaluation.records import Timing
+from diffaccel.experiment import config, plan
+from diffaccel.machine import devices
+from diffaccel.machine.gpus import visible as visible_gpus
+from diffaccel.plugins.space import in_words
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.jsonio import read_record
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "resources" / "experiments"

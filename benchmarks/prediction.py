@@ -20,14 +20,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diffaccel.accelerators import PipelineFacts, combination
-from diffaccel.jsonio import parse
-from diffaccel.models import FAMILIES
-from diffaccel.records import SpeedRecord
-from diffaccel.space import Setting, flatten
-from diffaccel.speeds import Floats, SpeedModel
-from diffaccel.strategies import _surrogate
-from diffaccel.strategies.frontier import LOG_SPEEDUP
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.models import FAMILIES
+from diffaccel.plugins.space import Setting, flatten
+from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.strategies import _surrogate
+from diffaccel.search.strategies.frontier import LOG_SPEEDUP
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.jsonio import parse
 
 TIMED = (0, 3, 5, 8, 12, 20)
 SEEDS = 5

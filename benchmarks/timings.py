@@ -15,9 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diffaccel.merging import contradict
-from diffaccel.pairs import timing_of, want_more
-from diffaccel.records import MeasureOptions, Timing
+from diffaccel.evaluation.pairs import timing_of, want_more
+from diffaccel.evaluation.records import Timing
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.run.merging import contradict
 
 COUNTS = (2, 3, 4, 6, 12, 24)
 NOISES = (0.01, 0.03, 0.1)

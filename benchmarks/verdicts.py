@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.search import tables
-from diffaccel import keys
-from diffaccel.jsonio import read_record
-from diffaccel.measure import loss_interval, loss_of
-from diffaccel.metrics import SCORE
-from diffaccel.records import Baseline
-from diffaccel.sequential import Looks
+from diffaccel.evaluation import keys
+from diffaccel.evaluation.measure import loss_interval, loss_of
+from diffaccel.evaluation.records import Baseline
+from diffaccel.evaluation.sequential import Looks
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.store.jsonio import read_record
 
 TABLES = Path(__file__).parent / "search" / "nvidia-h100-80gb-hbm3"
 Floats = NDArray[np.float64]

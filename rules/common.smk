@@ -5,24 +5,18 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from diffaccel import (
-    gpus,
-    ground_truth,
-    jobs,
-    outlook,
-    prompt_files,
-    prompt_set,
-    stopping,
-    stores,
-)
-from diffaccel.config import load
+from diffaccel.machine import gpus, jobs, stopping
+from diffaccel.benchmark import ground_truth, prompt_files, prompt_set
+from diffaccel.run import outlook, stores
+from diffaccel.experiment.config import load
 from diffaccel.errors import InputError
-from diffaccel.jsonio import to_json, write_record
-from diffaccel.judge.records import Judged
-from diffaccel.judge.table import write_pass_rates
-from diffaccel.plan import Experiment
-from diffaccel.report import calm_terminal, show_failures, show_summary
-from diffaccel.slurm import end_jobs
+from diffaccel.store.jsonio import to_json, write_record
+from diffaccel.benchmark.judge.records import Judged, not_understood
+from diffaccel.benchmark.judge.table import write_pass_rates
+from diffaccel.experiment.plan import Experiment
+from diffaccel.report.table import calm_terminal, show_failures, show_summary
+from diffaccel.run.slurm import end_jobs
+from diffaccel.search import found
 from diffaccel.stages import collect, database
 
 calm_terminal()
@@ -122,7 +116,9 @@ def get_judged_scripts(wildcards):
 
 
 def get_unparsed(wildcards):
-    return json.dumps([[each.id, each.sentence] for each in EXPERIMENT.given.unparsed])
+    return json.dumps(
+        [[each.id, each.sentence] for each, _ in EXPERIMENT.given.unparsed]
+    )
 
 
 def get_pass_rates():

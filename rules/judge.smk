@@ -41,7 +41,12 @@ rule unparsed:
     message:
         "scripts whose prompts were not understood"
     run:
-        write_record(Path(output[0]), Judged(None, EXPERIMENT.given.unparsed))
+        write_record(
+            Path(output[0]),
+            Judged(
+                None, [not_understood(*each) for each in EXPERIMENT.given.unparsed]
+            ),
+        )
 
 
 rule judge:

@@ -18,5 +18,5 @@ rule train:
     message:
         "training of the mini model {wildcards.family}"
     shell:
-        "python -m diffaccel.mini.train --family {wildcards.family}"
+        "python -m diffaccel.plugins.models.mini.train --family {wildcards.family}"
         " --compile --out {params.folder:q} > {log:q} 2>&1"

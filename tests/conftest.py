@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from diffaccel import locks
+from diffaccel.machine import locks
 
 # Tests run side by side: more threads than cores make tiny networks a hundred times slower, in
 # this process and in those that it starts.

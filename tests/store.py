@@ -6,22 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffaccel import pareto, sources
-from diffaccel.accelerators import PipelineFacts
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import write_record
-from diffaccel.models import FAMILIES, known_models
-from diffaccel.records import (
-    Answer,
-    Baseline,
-    Environment,
-    Frontier,
-    Measurement,
-    MeasureOptions,
-    Search,
-    SearchOptions,
-    SettingDict,
-)
+from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.options import MeasureOptions, SearchOptions
+from diffaccel.plugins import sources
+from diffaccel.plugins.accelerators import PipelineFacts
+from diffaccel.plugins.models import FAMILIES, known_models
+from diffaccel.plugins.space import SettingDict
+from diffaccel.search import pareto
+from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.store.jsonio import write_record
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 0.02

@@ -16,11 +16,11 @@ from pathlib import Path
 from benchmarks.gpu import hours, page
 from benchmarks.gpu.data import PROOF_USE, SPEED, USE, add_speeds, collect_grid, read_speeds
 from benchmarks.gpu.watch import watched
-from diffaccel import config
 from diffaccel.errors import InputError
-from diffaccel.jsonio import read_record, write_text
-from diffaccel.plan import Experiment
-from diffaccel.records import SpeedRecord
+from diffaccel.experiment import config
+from diffaccel.experiment.plan import Experiment
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.jsonio import read_record, write_text
 
 DATA = Path(__file__).parent
 DOCS = DATA.parents[1] / "docs"

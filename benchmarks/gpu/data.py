@@ -10,19 +10,20 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.gpu.watch import used
-from diffaccel import report
-from diffaccel.jsonio import (
+from diffaccel.evaluation.records import Baseline, Environment
+from diffaccel.report import table as report
+from diffaccel.stages import collect
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.jsonio import (
     RecordError,
     digest,
     parse,
     read_record,
     to_json,
+    today,
     write_record,
     write_text,
 )
-from diffaccel.measure import today
-from diffaccel.records import Baseline, Environment, SpeedRecord
-from diffaccel.stages import collect
 
 SPEED, GRID, NOTES = "speed.jsonl", "grid.json", "notes.md"
 USE, PROOF_USE = "use.csv", "use-proof.csv"

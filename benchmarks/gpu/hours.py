@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks.gpu.data import read_speeds
 from benchmarks.search.results import REFERENCE, Summary
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.jsonio import parse, read_json
-from diffaccel.outlook import Outlook
-from diffaccel.plan import Experiment
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.run.outlook import Outlook
+from diffaccel.store.jsonio import parse, read_json
 
 REPLAY = Path(__file__).parents[1] / "search"
 

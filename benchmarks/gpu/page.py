@@ -9,8 +9,11 @@ from pathlib import Path
 
 from benchmarks.gpu.data import NOTES, GridRecord, read_grid, read_speeds
 from benchmarks.markdown import table
-from diffaccel.accelerators import ACCELERATORS, combination
-from diffaccel.records import Environment, SettingDict, Setup, SpeedRecord, SpeedRow
+from diffaccel.evaluation.records import Environment, SpeedRow
+from diffaccel.experiment.grid import Setup
+from diffaccel.plugins.accelerators import ACCELERATORS, combination
+from diffaccel.plugins.space import SettingDict
+from diffaccel.stages.records import SpeedRecord
 from diffaccel.stages.speed import TOGETHER
 
 SHORTEST = 0.1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffaccel import gpus
+from diffaccel.machine import gpus
 
 PERIOD = 0.5
 """Seconds between two samples."""

@@ -24,10 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.search import peers, record
 from benchmarks.search.record import Plan
-from diffaccel import config, devices, gpus, threads
 from diffaccel.errors import InputError
-from diffaccel.jsonio import SCHEMA, parse, read_json, to_json, write_text
-from diffaccel.plan import Experiment
+from diffaccel.experiment import config
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine import devices, gpus, threads
+from diffaccel.store.jsonio import SCHEMA, parse, read_json, to_json, write_text
 
 if TYPE_CHECKING:
     from benchmarks.search.results import Summary

@@ -17,12 +17,14 @@ import numpy as np
 from benchmarks.search.record import Opened, Plan
 from benchmarks.search.replay import LIMIT, MEETING, TARGETS, Truth, whole_seconds
 from benchmarks.search.tables import Table
-from diffaccel import devices, pareto
-from diffaccel.jsonio import digest, read_record, write_record
-from diffaccel.measure import today
-from diffaccel.records import Baseline, Environment, Measurement, SearchOptions, SettingDict
-from diffaccel.stages import search
-from diffaccel.stages.cell import CellSearch, Estimate, Measurer
+from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.experiment.options import SearchOptions
+from diffaccel.machine import devices
+from diffaccel.plugins.space import SettingDict
+from diffaccel.search import decide as search
+from diffaccel.search import pareto
+from diffaccel.search.cell import CellSearch, Estimate, Measurer
+from diffaccel.store.jsonio import digest, read_record, today, write_record
 
 CLOCKINGS = 3
 """How often the bounds are timed beside each other when all is decided."""

@@ -14,7 +14,7 @@ from benchmarks.search.live import CLOCKINGS, Session, Side
 from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE, least_seconds
 from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary, both, mean_at
 from benchmarks.search.tables import Table
-from diffaccel.records import Baseline
+from diffaccel.evaluation.records import Baseline
 
 KINDS = ((False, "Single accelerators"), (True, "Combinations"))
 Show = Callable[[dict[str, Figures]], str]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from diffaccel.jsonio import digest
-from diffaccel.records import Drawing
-from diffaccel.space import Point, Space, nest
-from diffaccel.strategies import STRATEGIES, Strategy
-from diffaccel.strategies import _candidates as candidates
-from diffaccel.strategies.base import Observation, Problem
+from diffaccel.evaluation.records import Drawing
+from diffaccel.plugins.space import Point, Space, nest
+from diffaccel.search.strategies import STRATEGIES, Strategy
+from diffaccel.search.strategies import _candidates as candidates
+from diffaccel.search.strategies.base import Observation, Problem
+from diffaccel.store.jsonio import digest
 
 if TYPE_CHECKING:
     import optuna

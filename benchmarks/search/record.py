@@ -26,26 +26,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.search.spaces import Point, far_apart, recorded, spanned
-from diffaccel import devices, gpus
-from diffaccel.accelerators import PipelineFacts, combination
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import digest, read_record, write_record
-from diffaccel.metrics import SCORE
-from diffaccel.records import (
-    Baseline,
-    Drawing,
-    MeasureOptions,
-    ModelSpec,
-    SearchOptions,
-    SettingDict,
-)
-from diffaccel.space import nest
-from diffaccel.stages import search
-from diffaccel.stages.cell import CellSearch
+from diffaccel.evaluation.records import Baseline, Drawing
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.options import MeasureOptions, SearchOptions
+from diffaccel.machine import devices, gpus
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.space import SettingDict, nest
+from diffaccel.search import decide as search
+from diffaccel.search.cell import CellSearch
+from diffaccel.store.jsonio import digest, read_record, write_record
 
 if TYPE_CHECKING:
-    from diffaccel.measure import Bench, Candidate
-    from diffaccel.metrics.base import Images
+    from diffaccel.evaluation.measure import Bench, Candidate
+    from diffaccel.plugins.metrics.base import Images
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +164,7 @@ class Opened:
     @classmethod
     def of(cls, plan: Plan, device: devices.Device) -> Opened:
         """Loads a setup; measures its baseline where no process has yet."""
-        from diffaccel import bench
+        from diffaccel.evaluation import bench
 
         made = bench.open_bench(plan.setup, plan.spec, plan.options, device)
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -185,13 +180,13 @@ class Opened:
         return cls(plan, made, baseline, bench.load_images(plan.images, baseline))
 
     def candidate(self, setting: SettingDict, *, warm: bool = False) -> Candidate:
-        from diffaccel.measure import Candidate
+        from diffaccel.evaluation.measure import Candidate
 
         return Candidate(setting, functools.partial(self.bench.accelerated, setting), warm)
 
     def draw(self, setting: SettingDict) -> Drawing:
         """What a setting draws; a table needs no more than the means of other metrics."""
-        from diffaccel.measure import draw
+        from diffaccel.evaluation.measure import draw
 
         made = draw(self.bench, self.baseline, self.references, self.candidate(setting))
         kept = {name: values for name, values in made.scores.items() if name == SCORE}
@@ -203,7 +198,7 @@ class Opened:
         The first round of a cell is called once before it is timed; after that the device has
         prepared what such settings need.
         """
-        from diffaccel.measure import clock
+        from diffaccel.evaluation.measure import clock
 
         longest = 0.0
         for cell, settings in self.plan.untimed().items():

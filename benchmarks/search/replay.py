@@ -20,18 +20,19 @@ import numpy as np
 
 from benchmarks.search import peers
 from benchmarks.search.tables import Row, Table
-from diffaccel import pareto
-from diffaccel.grid import Cell
-from diffaccel.jsonio import digest
-from diffaccel.measure import loss_interval, loss_of
-from diffaccel.metrics import SCORE
-from diffaccel.pairs import spread_of, timing_of
-from diffaccel.records import Drawing, Measurement, SearchOptions, SettingDict, SpeedRow
-from diffaccel.space import Point, Space
-from diffaccel.speeds import Floats, SpeedModel
-from diffaccel.stages import search
-from diffaccel.stages.cell import TOGETHER, CellSearch, Clocked, Estimate, Sheet, Wanted
-from diffaccel.strategies import Observation, Problem, Strategy
+from diffaccel.evaluation.measure import loss_interval, loss_of
+from diffaccel.evaluation.pairs import spread_of, timing_of
+from diffaccel.evaluation.records import Drawing, Measurement, SpeedRow
+from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.options import SearchOptions
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.space import Point, SettingDict, Space
+from diffaccel.search import decide as search
+from diffaccel.search import pareto
+from diffaccel.search.cell import TOGETHER, CellSearch, Clocked, Estimate, Sheet, Wanted
+from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.strategies import Observation, Problem, Strategy
+from diffaccel.store.jsonio import digest
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
 LIMIT = 0.02

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.search.replay import TARGETS, Outcome, replay
 from benchmarks.search.tables import Table, read
-from diffaccel.measure import today
+from diffaccel.store.jsonio import today
 
 REFERENCE = "frontier"
 SMALLEST = 0.005

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffaccel.accelerators import Combination, PipelineFacts
-from diffaccel.space import Axis, Space, Value
-from diffaccel.strategies import _candidates as candidates
+from diffaccel.plugins.accelerators import Combination, PipelineFacts
+from diffaccel.plugins.space import Axis, Space, Value
+from diffaccel.search.strategies import _candidates as candidates
 
 Point = dict[str, Value]
 

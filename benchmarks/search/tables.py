@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from benchmarks.search.record import Plan
 from benchmarks.search.spaces import spanned
-from diffaccel.accelerators import PipelineFacts, combination
-from diffaccel.grid import Cell
-from diffaccel.jsonio import digest, parse, to_json
-from diffaccel.measure import loss_of, today
-from diffaccel.metrics import SCORE
-from diffaccel.records import Baseline, Drawing, SettingDict, SpeedRow
-from diffaccel.space import Space, Value, flatten, nest
-from diffaccel.speeds import SpeedModel
+from diffaccel.evaluation.measure import loss_of
+from diffaccel.evaluation.records import Baseline, Drawing, SpeedRow
+from diffaccel.experiment.grid import Cell
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.space import SettingDict, Space, Value, flatten, nest
+from diffaccel.search.speeds import SpeedModel
+from diffaccel.store.jsonio import digest, parse, to_json, today
 
 KEY = b"diffaccel"
 FOLDS = 5

@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffaccel import page, pareto
-from diffaccel.accelerators import combination
-from diffaccel.gallery import KEPT, Gallery
-from diffaccel.grid import SCHEDULERS, Cell, Setup
-from diffaccel.jsonio import read_record, write_record
-from diffaccel.records import Answer, HeldOut, Measurement, Proof, Search, Task, Timing, Verdict
-from diffaccel.stages.search import unparsed
+from diffaccel.evaluation.gallery import KEPT, Gallery
+from diffaccel.evaluation.records import Measurement, Timing
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.report import page
+from diffaccel.search import pareto
+from diffaccel.search.decide import unparsed
+from diffaccel.search.records import Answer, Search
+from diffaccel.stages.records import HeldOut, Proof, Verdict
+from diffaccel.store.jsonio import read_record, write_record
 from tests import store
 from tests.browser import tab
 

@@ -18,16 +18,11 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel import tiny
-from diffaccel.accelerators import (
-    ACCELERATORS,
-    Combination,
-    PipelineFacts,
-    combination,
-)
-from diffaccel.codegen import Script, render
-from diffaccel.grid import SCHEDULERS as BY_NAME
-from diffaccel.space import Space, nest
+from diffaccel.plugins.accelerators import ACCELERATORS, Combination, PipelineFacts, combination
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.schedulers import SCHEDULERS as BY_NAME
+from diffaccel.plugins.space import Space, nest
+from diffaccel.recipes.codegen import Script, render
 
 from .drawing import (
     GUIDANCE,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffaccel import tiny
+from diffaccel.plugins.models.mini import tiny
 
 from .cells import Subject
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel import tiny
-from diffaccel.accelerators import PipelineFacts, UnsupportedError, combination
+from diffaccel.plugins.accelerators import PipelineFacts, UnsupportedError, combination
+from diffaccel.plugins.models.mini import tiny
 
 from .cells import SCHEDULERS, Subject, assert_same, tree
 from .drawing import PROMPTS, STEPS, Images, Setting, generate

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineFacts, combination
 
 from .cells import SIX
 from .drawing import GUIDANCE, Images, generate

@@ -17,14 +17,14 @@ import pytest
 import torch
 
 import diffaccel
-from diffaccel import tiny
-from diffaccel.accelerators import combination
-from diffaccel.accelerators._unpatched import PLAIN
 from diffaccel.errors import InputError
-from diffaccel.grid import SCHEDULERS, Setup
-from diffaccel.jsonio import RecordError, write_record
-from diffaccel.recipes import Accelerated, RecipeError, apply, read_recipe, recipe_of
-from diffaccel.records import Recipe
+from diffaccel.experiment.grid import Setup
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.accelerators._unpatched import PLAIN
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.recipes import Accelerated, Recipe, RecipeError, apply, read_recipe, recipe_of
+from diffaccel.store.jsonio import RecordError, write_record
 from tests import store
 
 from .cells import SIX, Subject, scripted, tree

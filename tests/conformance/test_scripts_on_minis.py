@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel import ground_truth
-from diffaccel.grid import SCHEDULERS, Setup
-from diffaccel.models import known_models
-from diffaccel.prompt_set import Prompt
-from diffaccel.records import Measurement
+from diffaccel.benchmark import ground_truth
+from diffaccel.benchmark.prompt_set import Prompt
+from diffaccel.evaluation.records import Measurement
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.tasks import Request
+from diffaccel.plugins.models import known_models
+from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.stages.verify import load_script
-from diffaccel.tasks import Request
 from tests import store
 
 from .cells import SIX

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from diffaccel.space import Axis, Space
-from diffaccel.strategies import STRATEGIES, Observation, Problem
-from diffaccel.strategies import _rehearsal as rehearsal
+from diffaccel.plugins.space import Axis, Space
+from diffaccel.search.strategies import STRATEGIES, Observation, Problem
+from diffaccel.search.strategies import _rehearsal as rehearsal
 
 LIMIT, TARGETS = rehearsal.LIMIT, rehearsal.TARGETS
 CELLS = {
@@ -131,7 +131,7 @@ def test_points_of_another_space_are_no_answer_but_no_obstacle(name: str) -> Non
 
 def test_no_strategy_imports_torch() -> None:
     code = (
-        "import sys; from diffaccel.strategies import STRATEGIES; assert list(STRATEGIES); "
+        "import sys; from diffaccel.search.strategies import STRATEGIES; assert list(STRATEGIES); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

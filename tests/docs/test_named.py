@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from diffaccel import cli
-from diffaccel.config import Config, ModelEntry
+from diffaccel.cli import main as cli
+from diffaccel.experiment.config import Config, ModelEntry
 from tests.docs.pages import DOCS, PAGES, ROOT
 
 TEXTS = [page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md"]
@@ -56,7 +56,8 @@ def parsed(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "folder", ["benchmarks", "tests/faults", "workflow/diffaccel/mini", "tests/golden"]
+    "folder",
+    ["benchmarks", "tests/faults", "workflow/diffaccel/plugins/models/mini", "tests/golden"],
 )
 def test_every_flag_of_the_other_programs(folder: str) -> None:
     """Of the benchmarks, the faults, the mini models, and the generated scripts."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import table
-from diffaccel import locks
+from diffaccel.machine import locks
 from tests.faults.kinds import FAULTS
 from tests.faults.suite import Bench, Case, Outcome
 

@@ -24,11 +24,14 @@ from typing import IO, Any, NoReturn
 
 import yaml
 
-from diffaccel import cli, config, stores
-from diffaccel.jsonio import read_record
-from diffaccel.plan import Experiment
-from diffaccel.records import Search, SettingDict
+from diffaccel.cli import main as cli
+from diffaccel.experiment import config
+from diffaccel.experiment.plan import Experiment
+from diffaccel.plugins.space import SettingDict
+from diffaccel.run import stores
+from diffaccel.search.records import Search
 from diffaccel.stages import collect, database
+from diffaccel.store.jsonio import read_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,8 +68,10 @@ def warm_up(folder: Path) -> None:
     baseline and puts an accelerator on. One thread, of which a fork has as many."""
     import torch
 
-    from diffaccel import bench, codegen, devices, picture  # noqa: F401
-    from diffaccel.stages import code, verify  # noqa: F401
+    from diffaccel.evaluation import bench
+    from diffaccel.machine import devices
+    from diffaccel.report import picture  # noqa: F401
+    from diffaccel.stages import verify  # noqa: F401
 
     torch.set_num_threads(1)
     experiment = Experiment(config.load(EXPERIMENT))

@@ -22,9 +22,9 @@ from typing import Any
 
 import psutil
 
-from diffaccel import stores
-from diffaccel.jsonio import digest
-from diffaccel.measure import Bench
+from diffaccel.evaluation.measure import Bench
+from diffaccel.run import stores
+from diffaccel.store.jsonio import digest
 from tests.faults.chain import EXPERIMENT, ROOT, Project, ended
 from tests.faults.suite import Case, Outcome, Row, rows, wait_until
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffaccel import stores
-from diffaccel.journal import Line, lines
-from diffaccel.jsonio import digest, read_record
-from diffaccel.records import Baseline, Measurement, Proof, Search
-from diffaccel.stages import code
+from diffaccel.evaluation.records import Baseline, Measurement
+from diffaccel.recipes import scripts as code
+from diffaccel.run import stores
+from diffaccel.search.records import Search
+from diffaccel.stages.records import Proof
+from diffaccel.store.journal import Line, lines
+from diffaccel.store.jsonio import digest, read_record
 from tests.faults.chain import SETUP, Project, warm_up
 
 SPREAD = 10.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffaccel.accelerators import PipelineFacts, combination
-from diffaccel.codegen import Measured, Script, render
-from diffaccel.space import Setting
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.space import Setting
+from diffaccel.recipes.codegen import Measured, Script, render
 
 HERE = Path(__file__).parent
 CLASSES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from diffaccel.devices import Device
-from diffaccel.failures import failure_of
-from diffaccel.watch import Watch
+from diffaccel.evaluation.failures import failure_of
+from diffaccel.machine.devices import Device
+from diffaccel.machine.watch import Watch
 
 pytestmark = pytest.mark.gpu
 
@@ -25,13 +25,13 @@ def test_what_is_not_permitted_while_a_stream_is_captured_is_the_candidates_faul
 
 WORK = """
 import logging, sys
-from diffaccel.watch import watched
+from diffaccel.machine.watch import watched
 logging.basicConfig(format="%(message)s")
 
 def work(watch):
     import torch
-    from diffaccel.devices import Device
-    from diffaccel.failures import failure_of
+    from diffaccel.machine.devices import Device
+    from diffaccel.evaluation.failures import failure_of
 
     for name in ("first", "second", "third"):
         if name in watch.blamed:

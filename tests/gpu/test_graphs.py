@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel import tiny
-from diffaccel.accelerators import PipelineFacts, combination
-from diffaccel.codegen import Script, render
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.recipes.codegen import Script, render
 
 pytestmark = pytest.mark.gpu
 
@@ -120,8 +120,8 @@ def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
 
 WITNESSED = """
 import sys
-from diffaccel.judge.inside import pixels, read
-from diffaccel.judge.witness import Witness
+from diffaccel.benchmark.judge.inside import pixels, read
+from diffaccel.benchmark.judge.witness import Witness
 
 wanted = {"pipeline": "StableDiffusionPipeline", "scheduler": "DDIMScheduler", "through": [],
           "steps": int(sys.argv[2]), "guided": True, "bits": 32}

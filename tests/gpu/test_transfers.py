@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel import tiny
-from diffaccel.accelerators import combination
-from diffaccel.grid import SCHEDULERS
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.schedulers import SCHEDULERS
 
 from .test_graphs import CACHE, GATE, OTHERS, STEPS, generate
 

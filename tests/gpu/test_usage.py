@@ -7,13 +7,14 @@ import time
 import pytest
 import torch
 
-from diffaccel import gpus, tiny
-from diffaccel.config import load
-from diffaccel.devices import Device, hold_device
-from diffaccel.models import FAMILIES
-from diffaccel.outlook import Outlook
-from diffaccel.plan import Experiment
-from diffaccel.usage import Meter, weights_of
+from diffaccel.evaluation.usage import Meter, weights_of
+from diffaccel.experiment.config import load
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine import gpus
+from diffaccel.machine.devices import Device, hold_device
+from diffaccel.plugins.models import FAMILIES
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.run.outlook import Outlook
 
 pytestmark = pytest.mark.gpu
 MIB = 1 << 20

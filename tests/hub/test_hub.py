@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from diffaccel import tiny
-from diffaccel.config import load, model_spec
-from diffaccel.jsonio import read_record, to_json
-from diffaccel.models._hub import MIRRORS
-from diffaccel.records import ModelSpec
+from diffaccel.experiment.config import load, model_spec
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models._hub import MIRRORS
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.store.jsonio import read_record, to_json
 from tests.hub.server import Hub, Repository
 
 ROOT = Path(__file__).parents[2]
 MESSAGES = """
 import json, sys
-from diffaccel.jsonio import parse
-from diffaccel.models import FAMILIES, ModelError
-from diffaccel.records import ModelSpec
+from diffaccel.store.jsonio import parse
+from diffaccel.plugins.models import FAMILIES, ModelError
+from diffaccel.plugins.models import ModelSpec
 
 for value in json.loads(sys.argv[1]):
     spec = parse(ModelSpec, value, "spec")
@@ -38,7 +38,11 @@ for value in json.loads(sys.argv[1]):
     else:
         print("fetched")
 """
-SCORER = "import sys; from diffaccel.models import fetch_scorer; print(fetch_scorer(sys.argv[1]))"
+SCORER = """
+import sys
+from diffaccel.plugins.models import fetch_scorer
+print(fetch_scorer(sys.argv[1]))
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +121,11 @@ def spec_of(**entry: Any) -> ModelSpec:
 LOADED = """
 import json, runpy, sys
 import torch
-from diffaccel import bench
-from diffaccel.codegen import Script, render
-from diffaccel.jsonio import parse
-from diffaccel.models import FAMILIES
-from diffaccel.records import ModelSpec
+from diffaccel.evaluation import bench
+from diffaccel.recipes.codegen import Script, render
+from diffaccel.store.jsonio import parse
+from diffaccel.plugins.models import FAMILIES
+from diffaccel.plugins.models import ModelSpec
 
 bench.be_quiet()
 spec = parse(ModelSpec, json.loads(sys.argv[1]), "spec")

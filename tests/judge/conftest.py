@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffaccel.judge import sandbox
+from diffaccel.benchmark.judge import sandbox
 
 
 @pytest.fixture(scope="session")

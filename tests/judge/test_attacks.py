@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.judge import sandbox
-from diffaccel.judge.sandbox import Failed, Limits, Room, Sandbox
+from diffaccel.benchmark.judge import sandbox
+from diffaccel.benchmark.judge.sandbox import Failed, Limits, Room, Sandbox
 
 ATTACKS = sorted((Path(__file__).parent / "attacks").glob("*.py"))
 LIMITS = Limits(

@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel.grid import Setup
-from diffaccel.judge.case import Case
-from diffaccel.judge.drawn import Drawn
-from diffaccel.judge.judging import Court
-from diffaccel.judge.records import Asked, Judgement, JudgeOptions
-from diffaccel.judge.static import examine
-from diffaccel.metrics import SCORE
-from diffaccel.metrics.base import Images
-from diffaccel.models import known_models
-from diffaccel.records import MeasureOptions
-from diffaccel.tasks import Request, sentence
+from diffaccel.benchmark.judge.case import Case
+from diffaccel.benchmark.judge.drawn import Drawn
+from diffaccel.benchmark.judge.judging import Court
+from diffaccel.benchmark.judge.records import Judgement
+from diffaccel.benchmark.judge.static import examine
+from diffaccel.experiment.asked import Asked
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import JudgeOptions, MeasureOptions
+from diffaccel.experiment.tasks import Request, sentence
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.metrics.base import Images
+from diffaccel.plugins.models import known_models
 
 pytestmark = pytest.mark.timing
 HERE = Path(__file__).parent

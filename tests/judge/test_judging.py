@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 from benchmarks.judge import report
-from diffaccel import codegen
-from diffaccel.accelerators import PipelineFacts, combination
+from diffaccel.benchmark.judge import judging, sandbox
+from diffaccel.benchmark.judge.case import Case, room
+from diffaccel.benchmark.judge.drawn import Drawn, count_own, seeds_matter
+from diffaccel.benchmark.judge.judging import read_script
+from diffaccel.benchmark.judge.records import Judged, Judgement
+from diffaccel.benchmark.judge.table import as_text, pass_rates, write_pass_rates
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.jsonio import write_record
-from diffaccel.judge import judging, sandbox
-from diffaccel.judge.asked import given, read_asked
-from diffaccel.judge.case import Case, room
-from diffaccel.judge.drawn import Drawn, count_own, seeds_matter
-from diffaccel.judge.judging import read_script
-from diffaccel.judge.records import Asked, Judged, Judgement, JudgeOptions
-from diffaccel.judge.table import as_text, pass_rates, write_pass_rates
-from diffaccel.models import known_models
-from diffaccel.records import MeasureOptions
-from diffaccel.stages import code
-from diffaccel.tasks import Request, sentence
+from diffaccel.experiment.asked import Asked, given, read_asked
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import JudgeOptions, MeasureOptions
+from diffaccel.experiment.tasks import Request, sentence
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.models import known_models
+from diffaccel.recipes import codegen
+from diffaccel.recipes import scripts as code
+from diffaccel.store.jsonio import write_record
 
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
 SETUP = Setup(SPEC.name, "DDIM", 8)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.judge.case import room
-from diffaccel.judge.links import with_links
-from diffaccel.judge.sandbox import CODE, Failed, Limits, Room, Sandbox
-from diffaccel.models import known_models
+from diffaccel.benchmark.judge.case import room
+from diffaccel.benchmark.judge.links import with_links
+from diffaccel.benchmark.judge.sandbox import CODE, Failed, Limits, Room, Sandbox
+from diffaccel.plugins.models import known_models
 
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=5)
 READS = """

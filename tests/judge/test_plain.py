@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from diffaccel.judge import sandbox
-from diffaccel.judge.judging import Court
-from diffaccel.judge.records import Asked, Judgement, JudgeOptions
-from diffaccel.judge.sandbox import Disturbed, Failed, Limits, Room, Sandbox
-from diffaccel.metrics import SCORE
-from diffaccel.records import MeasureOptions
-from diffaccel.tasks import Request, sentence
+from diffaccel.benchmark.judge import sandbox
+from diffaccel.benchmark.judge.judging import Court
+from diffaccel.benchmark.judge.records import Judgement
+from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Room, Sandbox
+from diffaccel.experiment.asked import Asked
+from diffaccel.experiment.options import JudgeOptions, MeasureOptions
+from diffaccel.experiment.tasks import Request, sentence
+from diffaccel.plugins.metrics import SCORE
 from tests.judge.test_cheats import HERE, SETUP, SPEC, WORDS, Toy, fits, source
 
 pytestmark = pytest.mark.timing

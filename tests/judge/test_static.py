@@ -12,17 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel import prompt_set
-from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
-from diffaccel.codegen import Script, render
-from diffaccel.grid import Setup
-from diffaccel.judge.judging import Case
-from diffaccel.judge.records import JudgeOptions
-from diffaccel.judge.static import LOOKED_AT, Wanted, examine
-from diffaccel.models import known_models
-from diffaccel.records import MeasureOptions
-from diffaccel.space import nest
-from diffaccel.stages import code
+from diffaccel.benchmark import prompt_set
+from diffaccel.benchmark.judge.judging import Case
+from diffaccel.benchmark.judge.static import LOOKED_AT, Wanted, examine
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import JudgeOptions, MeasureOptions
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.plugins.models import known_models
+from diffaccel.plugins.space import nest
+from diffaccel.recipes import scripts as code
+from diffaccel.recipes.codegen import Script, render
 
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden/regenerate.py"))
 SETTINGS = GOLDEN["SETTINGS"]

@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from diffaccel.grid import Setup
-from diffaccel.judge.case import Case, room
-from diffaccel.judge.records import JudgeOptions
-from diffaccel.judge.sandbox import Failed, Sandbox
-from diffaccel.models import known_models
-from diffaccel.records import MeasureOptions
+from diffaccel.benchmark.judge.case import Case, room
+from diffaccel.benchmark.judge.sandbox import Failed, Sandbox
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import JudgeOptions, MeasureOptions
+from diffaccel.plugins.models import known_models
 
 STEPS = 4
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from diffaccel import gpus, locks
+from diffaccel.machine import gpus, locks
 from tests.nvml import pynvml
 
 HERE = Path(__file__).parent

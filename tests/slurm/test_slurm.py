@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.jsonio import read_record
-from diffaccel.records import Proof, Search
-from diffaccel.view import named
+from diffaccel.run.view import named
+from diffaccel.search.records import Search
+from diffaccel.stages.records import Proof
+from diffaccel.store.jsonio import read_record
 from tests.slurm.cluster import SAVED, Cluster, Job
 from tests.slurm.conftest import Ended, Submitting, submitting
 

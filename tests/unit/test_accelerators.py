@@ -15,10 +15,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from diffaccel import tiny
-from diffaccel.accelerators import PipelineFacts, UnsupportedError, combination
-from diffaccel.accelerators.deepcache import branch_ids
-from diffaccel.grid import SCHEDULERS
+from diffaccel.plugins.accelerators import PipelineFacts, UnsupportedError, combination
+from diffaccel.plugins.accelerators.deepcache import branch_ids
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.registry import UnknownNameError
 
 SD = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))

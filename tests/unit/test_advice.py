@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import yaml
 
-from diffaccel import advice
-from diffaccel.advice import Advice, advise
-from diffaccel.grid import Cell, Setup
-from diffaccel.known import Known
-from diffaccel.metrics import SCORE
-from diffaccel.records import Answer, Baseline, Measurement, Search, SettingDict, Task
+from diffaccel.evaluation.records import Baseline, Measurement
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.space import SettingDict
+from diffaccel.recipes import advice
+from diffaccel.recipes.advice import Advice, advise
+from diffaccel.recipes.known import Known
+from diffaccel.search.records import Answer, Search
 from tests import store
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)

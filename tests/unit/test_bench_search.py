@@ -31,16 +31,17 @@ from benchmarks.search.replay import (
     whole_seconds,
 )
 from benchmarks.search.tables import Table, collect, read, write
-from diffaccel import devices, pareto
-from diffaccel.accelerators import PipelineFacts, combination
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import parse, read_json
-from diffaccel.models import known_models
-from diffaccel.records import MeasureOptions
-from diffaccel.space import Axis, flatten
-from diffaccel.stages import search
-from diffaccel.stages.cell import Estimate, Sheet
-from diffaccel.strategies.base import Observation, Problem
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.machine import devices
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.models import known_models
+from diffaccel.plugins.space import Axis, flatten
+from diffaccel.search import decide as search
+from diffaccel.search import pareto
+from diffaccel.search.cell import Estimate, Sheet
+from diffaccel.search.strategies.base import Observation, Problem
+from diffaccel.store.jsonio import parse, read_json
 
 FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 TABLE = Path(__file__).parent / "data" / "mini-SD1.5_DDIM_20.parquet"

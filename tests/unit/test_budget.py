@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.budget import Budget
-from diffaccel.config import ConfigError, load
-from diffaccel.records import Drawing, SettingDict, SpeedRow, Task
-from diffaccel.stages import search
-from diffaccel.stages.cell import Sheet, Wanted
-from diffaccel.stages.rival import decide_beside
+from diffaccel.evaluation.budget import Budget
+from diffaccel.evaluation.records import Drawing, SpeedRow
+from diffaccel.experiment.config import ConfigError, load
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.space import SettingDict
+from diffaccel.search import decide as search
+from diffaccel.search.cell import Sheet, Wanted
+from diffaccel.search.rival import decide_beside
 from tests.unit.test_rival import RIVAL, TARGETS, TASKS, Steps, opened
 from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel import __version__, cli
+from diffaccel import __version__
+from diffaccel.cli.main import GROUPS, main
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     """Exit status, and all that was printed or logged."""
     with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
+        main(arguments)
     captured = capsys.readouterr()
     assert isinstance(end.value.code, int)
     return end.value.code, captured.out + captured.err
@@ -28,9 +29,9 @@ def test_the_help_groups_what_people_call_and_leaves_the_stages_out(
 ) -> None:
     status, text = said(capsys, "--help")
     groups = re.findall(r"^(\w.*):$", text, re.M)
-    assert status == 0 and groups == list(cli.GROUPS)
+    assert status == 0 and groups == list(GROUPS)
     listed = re.findall(r"^  (\w+) ", text, re.M)
-    assert listed == [name for names in cli.GROUPS.values() for name in names]
+    assert listed == [name for names in GROUPS.values() for name in names]
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -71,7 +72,7 @@ def test_outside_of_results_nothing_is_made(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
+        main(arguments)
     folder = "nowhere" if "nowhere" in arguments else "results/cpu"
     assert end.value.code == 2
     assert f"there is no folder {folder} in {tmp_path}: change to the folder" in caplog.text

@@ -27,15 +27,17 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
 
-from diffaccel import tiny
-from diffaccel.accelerators import (
+from diffaccel.plugins.accelerators import (
     ACCELERATORS,
     Emitted,
     PipelineFacts,
     UnsupportedError,
     combination,
 )
-from diffaccel.codegen import (
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.sources import is_local
+from diffaccel.plugins.space import Setting, nest
+from diffaccel.recipes.codegen import (
     LINE,
     Measured,
     Script,
@@ -47,8 +49,6 @@ from diffaccel.codegen import (
     render,
     templates,
 )
-from diffaccel.sources import is_local
-from diffaccel.space import Setting, nest
 
 REGENERATE = Path(__file__).parents[1] / "golden/regenerate.py"
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

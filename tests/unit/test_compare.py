@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel import page
 from diffaccel.cli import main
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.page.compare import Run, pairs
-from diffaccel.pairs import timing_of
-from diffaccel.records import Measurement
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import Measurement
+from diffaccel.experiment.grid import Setup
+from diffaccel.report import page
+from diffaccel.report.page.compare import Run, pairs
 from tests import store
 
 SETUP, OTHER = Setup("mini-SD1.5", "DDIM", 20), Setup("mini-SD1.5", "DDIM", 25)

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import sealed, to_json, write_json, write_record
-from diffaccel.merging import merge
-from diffaccel.recommend import recommend
-from diffaccel.records import Baseline, Measurement, Search
+from diffaccel.evaluation.records import Baseline, Measurement
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.recipes.recommend import recommend
+from diffaccel.run.merging import merge
+from diffaccel.search import found as found_journal
+from diffaccel.search.records import Search
 from diffaccel.stages import database
+from diffaccel.store.jsonio import sealed, to_json, write_json, write_record
 from tests.store import LIMIT, baseline, deepcache, frontier, measurement, tgate
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)
@@ -38,7 +40,7 @@ def search(store: Path, rows: Rows, limit: float = LIMIT, beside: Baseline | Non
     ]
     found = Search(SETUP, cells, [])
     write_record(store / f"baseline/{SETUP.slug}.json", plain)
-    database.keep(store / "journal", found, plain)
+    found_journal.keep(store / "journal", found, plain)
     write_record(store / f"search/{SETUP.slug}.json", found)
     database.write(store)
 
@@ -101,7 +103,7 @@ def test_what_another_source_of_an_accelerator_gave_stays_and_answers_nothing(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(store, both())
-    monkeypatch.setattr(database, "sources", lambda setting: dict.fromkeys(setting, "changed"))
+    monkeypatch.setattr(found_journal, "sources", lambda setting: dict.fromkeys(setting, "changed"))
     assert recommend(store.parent, SETUP, 1.4, accelerators=[TGATE]).recipes
     search(store, {DEEPCACHE: [measurement(deepcache(4), 2.5, 0.01)]})
     assert not recommend(store.parent, SETUP, 1.4, accelerators=[TGATE]).recipes

@@ -14,10 +14,10 @@ import psutil
 import pytest
 import yaml
 
-from diffaccel import devices, locks, threads
-from diffaccel.bench import take_device
 from diffaccel.errors import InputError
-from diffaccel.models import known_models
+from diffaccel.evaluation.bench import take_device
+from diffaccel.machine import devices, locks, threads
+from diffaccel.plugins.models import known_models
 from tests.nvml import fake_gpus, used
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_other_hardware_than_that_of_the_results_is_refused(
 
 HOLD = """
 import time
-from diffaccel.devices import hold_device
+from diffaccel.machine.devices import hold_device
 with hold_device() as device, device.exclusive():
     start = time.monotonic()
     time.sleep(0.3)
@@ -99,7 +99,7 @@ def test_a_killed_holder_frees_the_device(cpu: Path) -> None:
 SHARE = """
 import sys, time
 from pathlib import Path
-from diffaccel import devices
+from diffaccel.machine import devices
 device = devices.Device(sys.argv[1], Path(sys.argv[2]))
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
@@ -146,7 +146,7 @@ def test_a_long_work_gives_way_where_it_begins_another(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from diffaccel.devices import Device
+from diffaccel.machine.devices import Device
 device = Device("cuda", Path(sys.argv[1]))
 with device.shared():
     for _ in range(20):
@@ -162,8 +162,8 @@ with device.shared():
 
 TAKE = """
 import os, sys, time
-from diffaccel.devices import hold_device
-from diffaccel import threads
+from diffaccel.machine.devices import hold_device
+from diffaccel.machine import threads
 wanted = int(sys.argv[1])
 with hold_device(wanted=wanted):
     start = time.monotonic()
@@ -219,7 +219,7 @@ def test_jobs_of_small_networks_spread_over_the_gpus(
             stack.enter_context(devices.hold_device(2))
             found.append(chosen())
         assert found == ["GPU-000", "GPU-111", "GPU-000", "GPU-111"]
-        code = "from diffaccel.devices import hold_device; hold_device(2).__enter__()"
+        code = "from diffaccel.machine.devices import hold_device; hold_device(2).__enter__()"
         with pytest.raises(subprocess.TimeoutExpired):
             subprocess.run([sys.executable, "-c", code], timeout=3)
 
@@ -232,7 +232,7 @@ def test_within_an_allocation_each_job_times_alone(
     monkeypatch.setattr(devices, "_import_libraries", lambda: None)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    quick = "from diffaccel import devices\ndevices._import_libraries = lambda: None\n"
+    quick = "from diffaccel.machine import devices\ndevices._import_libraries = lambda: None\n"
     code = quick + HOLD.replace("hold_device()", "hold_device(2)")
     command = [sys.executable, "-c", code]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -271,7 +271,7 @@ def test_where_others_use_every_gpu_it_is_waited_for_and_then_said(
 def test_processes_of_this_program_are_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "from diffaccel.devices import hold_device\nimport time\n"
+    code = "from diffaccel.machine.devices import hold_device\nimport time\n"
     code += "with hold_device(2): print('ready', flush=True); time.sleep(60)"
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A")
     command = [sys.executable, "-c", code]
@@ -293,7 +293,7 @@ def test_processes_of_this_program_are_no_others(
 
 def test_one_gpu_by_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
-    code = "from diffaccel.devices import hold_device; hold_device().__enter__()"
+    code = "from diffaccel.machine.devices import hold_device; hold_device().__enter__()"
     with devices.hold_device():
         for name in ("0", "GPU-000"):
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)

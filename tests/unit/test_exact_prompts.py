@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.config import Config
-from diffaccel.grid import Setup
-from diffaccel.ground_truth import best
-from diffaccel.judge.asked import read_asked
-from diffaccel.known import Known
-from diffaccel.models import known_models
-from diffaccel.plan import Experiment
-from diffaccel.prompt_files import read, write
-from diffaccel.tasks import Category, Request, parse
+from diffaccel.benchmark.ground_truth import best
+from diffaccel.benchmark.prompt_files import read, write
+from diffaccel.experiment.asked import read_asked
+from diffaccel.experiment.config import Config
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.tasks import Category, Request, parse
+from diffaccel.plugins.models import known_models
+from diffaccel.recipes.known import Known
 from tests import store
 
 MODELS = ["SD1.5", "SD2.1", "SDXL"]

@@ -8,9 +8,9 @@ import os
 import pytest
 import torch
 
-from diffaccel.devices import Device
-from diffaccel.failures import Blamed, DeviceLostError, failure_of
-from diffaccel.watch import Failure, Watch
+from diffaccel.evaluation.failures import Blamed, DeviceLostError, failure_of
+from diffaccel.machine.devices import Device
+from diffaccel.machine.watch import Failure, Watch
 
 
 def test_what_an_error_says_of_itself_decides_nothing() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel import devices, gpus
 from diffaccel.errors import InputError
+from diffaccel.machine import devices, gpus
 from tests.nvml import board, fake_gpus
 
 MIG = [

@@ -13,21 +13,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffaccel import prompt_set
-from diffaccel.accelerators import combination
-from diffaccel.config import read
-from diffaccel.grid import Setup, scheduler_class
-from diffaccel.ground_truth import Truth, Truths, write
-from diffaccel.jsonio import read_record
-from diffaccel.models import known_models
-from diffaccel.plan import Experiment
-from diffaccel.prompt_set import Latency, Prompt
-from diffaccel.recipes import recipe_of
-from diffaccel.records import Measurement
-from diffaccel.sources import is_local
-from diffaccel.space import nest
-from diffaccel.stages import code
-from diffaccel.tasks import Category, Request
+from diffaccel.benchmark import prompt_set
+from diffaccel.benchmark.ground_truth import Truth, Truths, write
+from diffaccel.benchmark.prompt_set import Latency, Prompt
+from diffaccel.evaluation.records import Measurement
+from diffaccel.experiment.config import read
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.tasks import Category, Request
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.models import known_models
+from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.sources import is_local
+from diffaccel.plugins.space import nest
+from diffaccel.recipes import scripts as code
+from diffaccel.recipes.recipe import recipe_of
+from diffaccel.store.jsonio import read_record
 from tests import store
 
 ROOT = Path(__file__).parents[2]

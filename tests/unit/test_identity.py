@@ -11,29 +11,26 @@ from typing import Any
 
 import pytest
 
-from diffaccel import keys
-from diffaccel.bench import check_same, identity_of, shared, versions
-from diffaccel.config import load
-from diffaccel.devices import Device
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.journal import Journal
-from diffaccel.measure import Bench
-from diffaccel.models.base import content_hash, model_files
-from diffaccel.plan import Experiment
-from diffaccel.records import (
-    Clocking,
-    Drawing,
-    Environment,
-    MeasureOptions,
-    ModelSpec,
-    SettingDict,
-    SpeedRow,
-)
+from diffaccel.evaluation import keys
+from diffaccel.evaluation.bench import check_same, identity_of, shared, versions
+from diffaccel.evaluation.measure import Bench
+from diffaccel.evaluation.records import Clocking, Drawing, Environment, SpeedRow
+from diffaccel.experiment.config import load
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine.devices import Device
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models.base import content_hash, model_files
+from diffaccel.plugins.space import SettingDict
 from diffaccel.stages import speed
+from diffaccel.store import source
+from diffaccel.store.journal import Journal
 from tests.store import baseline, deepcache, tgate
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)
+PACKAGE = "diffaccel.plugins.accelerators"
 Change = Callable[[Bench, Environment], tuple[Bench, Environment]]
 
 
@@ -204,8 +201,8 @@ def test_an_experiment_knows_the_sources_that_it_puts_on() -> None:
 def test_a_source_is_what_it_does(tmp_path: Path) -> None:
     own = '"""One."""\nclass A:\n    """Two."""\n    x: int = 1\n    """Three."""\n'
 
-    def meant(source: str) -> str:
-        return keys.meaning(ast.parse(source))
+    def meant(text: str) -> str:
+        return source.meaning(ast.parse(text))
 
     assert meant(own) == meant(own.replace("Two", "2").replace("Three", "3") + "\n# four\n")
     assert meant(own) != meant(own.replace("= 1", "= 2"))
@@ -213,13 +210,16 @@ def test_a_source_is_what_it_does(tmp_path: Path) -> None:
 
 def test_a_source_has_what_it_takes_from_beside_it() -> None:
     deepcache, graphs = (
-        set(keys.modules(f"diffaccel.accelerators.{name}")) for name in ("deepcache", "graphs")
+        set(source.modules(f"{PACKAGE}.{name}")) for name in ("deepcache", "graphs")
     )
     assert graphs - deepcache == {
-        "diffaccel.accelerators.graphs",
-        "diffaccel.accelerators._step_graphs",
+        f"{PACKAGE}.graphs",
+        f"{PACKAGE}._step_graphs",
     }
-    assert {"diffaccel.accelerators.base", "diffaccel.accelerators._unpatched"} <= deepcache
+    assert {
+        f"{PACKAGE}.base",
+        f"{PACKAGE}._unpatched",
+    } <= deepcache
 
 
 def test_versions_name_all_that_a_measurement_depends_on() -> None:
@@ -265,7 +265,7 @@ def test_measuring_beside_another_baseline_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, where = made(tmp_path)
-    monkeypatch.setattr("diffaccel.bench.environment", lambda pipe: where)
+    monkeypatch.setattr("diffaccel.evaluation.bench.environment", lambda pipe: where)
     known = replace(baseline(SETUP), identity=identity_of(bench, where))
     check_same(bench, known)
     changed, _ = CHANGES["seed"](bench, where)

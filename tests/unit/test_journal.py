@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.journal import Journal, Line, lines, writing
-from diffaccel.records import Measurement
+from diffaccel.evaluation.records import Measurement
+from diffaccel.store.journal import Journal, Line, lines, writing
 
 
 def measurement(interval: int = 3) -> Measurement:
@@ -127,7 +127,7 @@ def test_rows_of_another_schema_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_one_process_measures_at_a_time(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from diffaccel.journal import writing\n"
+    code = "import sys; from pathlib import Path; from diffaccel.store.journal import writing\n"
     code += "with writing(Path(sys.argv[1])): print('in')"
     command = [sys.executable, "-c", code, str(tmp_path / "j")]
     with writing(tmp_path / "j"):

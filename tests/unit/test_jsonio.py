@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import (
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.tasks import Task
+from diffaccel.store.jsonio import (
     SUMS,
     RecordError,
     changed_outputs,
@@ -21,7 +22,6 @@ from diffaccel.jsonio import (
     write_record,
     write_text,
 )
-from diffaccel.records import Task
 
 TASK = Task("a", "target", Cell(Setup("m", "DDIM", 20), ("deepcache",)), 1.5, None, 0.02, None)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel import locks
 from diffaccel.errors import InputError
+from diffaccel.machine import locks
 
 OTHERS = (65533, 65534)
 """Ids of users that own nothing."""

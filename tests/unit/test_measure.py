@@ -18,16 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diffaccel import bench as benches
-from diffaccel import gpus
-from diffaccel.accelerators import PipelineFacts
-from diffaccel.baselines import Baselines
-from diffaccel.devices import Device
 from diffaccel.errors import InputError
-from diffaccel.gpus import Gpu
-from diffaccel.grid import Setup
-from diffaccel.jsonio import digest, dumps, to_json
-from diffaccel.measure import (
+from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation.baselines import Baselines
+from diffaccel.evaluation.measure import (
     Applied,
     Bench,
     Candidate,
@@ -43,21 +37,23 @@ from diffaccel.measure import (
     measure,
     measure_baseline,
 )
-from diffaccel.metrics import METRICS
-from diffaccel.pairs import Goal, timing_of
-from diffaccel.records import (
-    Baseline,
-    Environment,
-    Measurement,
-    MeasureOptions,
-    ModelSpec,
-    SettingDict,
-    Task,
-)
-from diffaccel.sequential import doubling
+from diffaccel.evaluation.pairs import Goal, timing_of
+from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.evaluation.sequential import doubling
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.tasks import Task
+from diffaccel.machine import gpus
+from diffaccel.machine.devices import Device
+from diffaccel.machine.gpus import Gpu
+from diffaccel.machine.watch import Failure, Watch
+from diffaccel.plugins.accelerators import PipelineFacts
+from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.space import SettingDict
 from diffaccel.stages import baseline
 from diffaccel.stages.verify import goal_of
-from diffaccel.watch import Failure, Watch
+from diffaccel.store.jsonio import digest, dumps, to_json
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")

@@ -13,17 +13,22 @@ from diffusers import DiffusionPipeline, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPModel, CLIPProcessor
 
-from diffaccel.mini.models import (
+from diffaccel.plugins.models.mini.models import (
     FAMILIES,
     MAX_TOKENS,
     Pipeline,
     build_tokenizer,
     encode_captions,
 )
-from diffaccel.mini.prompts import SET_SIZE, prompt_sets
-from diffaccel.mini.quality import SCHEDULERS, generate, measure, picked_share
-from diffaccel.mini.scenes import draw_scenes, grammar_words, parse_caption, sample_scenes
-from diffaccel.mini.train import TOY, conditions, to_unit, train_family, trapezoid
+from diffaccel.plugins.models.mini.prompts import SET_SIZE, prompt_sets
+from diffaccel.plugins.models.mini.quality import SCHEDULERS, generate, measure, picked_share
+from diffaccel.plugins.models.mini.scenes import (
+    draw_scenes,
+    grammar_words,
+    parse_caption,
+    sample_scenes,
+)
+from diffaccel.plugins.models.mini.train import TOY, conditions, to_unit, train_family, trapezoid
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 MODELS = RESOURCES / "models"
@@ -66,7 +71,14 @@ def test_the_rate_rises_stays_and_falls() -> None:
 def test_a_toy_training_makes_a_pipeline(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "-m", "diffaccel.mini.train", "--toy", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "diffaccel.plugins.models.mini.train",
+        "--toy",
+        "--device",
+        "cpu",
+    ]
     # One thread: on a busy machine more of them wait for each other most of the time.
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

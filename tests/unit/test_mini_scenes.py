@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from diffaccel.mini.reading import judge, read_scene, read_scenes
-from diffaccel.mini.scenes import (
+from diffaccel.plugins.models.mini.reading import judge, read_scene, read_scenes
+from diffaccel.plugins.models.mini.scenes import (
     LAYOUTS,
     Item,
     Scene,

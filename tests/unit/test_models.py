@@ -13,15 +13,17 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from diffaccel import bench, sources, tiny
-from diffaccel.codegen import Script, render
-from diffaccel.config import ConfigError, load, model_spec
-from diffaccel.devices import Device
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.models import FAMILIES, ModelError, _hub
-from diffaccel.models._memory import check_memory, free_host_bytes
-from diffaccel.records import MeasureOptions, ModelSpec
+from diffaccel.evaluation import bench
+from diffaccel.experiment.config import ConfigError, load, model_spec
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.machine.devices import Device
+from diffaccel.plugins import sources
+from diffaccel.plugins.models import FAMILIES, ModelError, ModelSpec, _hub
+from diffaccel.plugins.models._memory import check_memory, free_host_bytes
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.recipes.codegen import Script, render
 from tests.unit.original import single_file
 
 SCORER = "resources/models/mini-clip"

@@ -9,16 +9,16 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmarks.gpu import hours
-from diffaccel.accelerators import combination
-from diffaccel.config import load, read
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.jsonio import write_record
-from diffaccel.models import FAMILIES
-from diffaccel.models._untrained import build
-from diffaccel.outlook import Outlook, lines
-from diffaccel.plan import Experiment
-from diffaccel.strategies import STRATEGIES
+from diffaccel.experiment.config import load, read
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.models import FAMILIES
+from diffaccel.plugins.models._untrained import build
+from diffaccel.run.outlook import Outlook, lines
+from diffaccel.search.strategies import STRATEGIES
+from diffaccel.store.jsonio import write_record
 from tests import store
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)

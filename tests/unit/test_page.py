@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffaccel import keys
-from diffaccel.gallery import KEPT, SIDE, Gallery
-from diffaccel.grid import Cell, Setup
-from diffaccel.page import charts, render
-from diffaccel.page.album import Album
-from diffaccel.page.data import gather
-from diffaccel.recipes import read_recipe
-from diffaccel.records import Answer, Drawing, Task
+from diffaccel.evaluation import keys
+from diffaccel.evaluation.gallery import KEPT, SIDE, Gallery
+from diffaccel.evaluation.records import Drawing
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.tasks import Task
+from diffaccel.recipes.recipe import read_recipe
+from diffaccel.report.page import charts, render
+from diffaccel.report.page.album import Album
+from diffaccel.report.page.data import gather
+from diffaccel.search.records import Answer
 from tests import store
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)

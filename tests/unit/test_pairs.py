@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks.timings import simulated
-from diffaccel.merging import contradict
-from diffaccel.pairs import Goal, drift, outliers, timing_of, want_more
-from diffaccel.records import MeasureOptions
-from diffaccel.sequential import doubling
+from diffaccel.evaluation.pairs import Goal, drift, outliers, timing_of, want_more
+from diffaccel.evaluation.sequential import doubling
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.run.merging import contradict
 
 
 def pairs(ratios: list[float]) -> list[tuple[float, float]]:

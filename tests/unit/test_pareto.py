@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel import pareto
+from diffaccel.search import pareto
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,16 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
-from diffaccel import jobs, stores, view
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.jobs import Job
-from diffaccel.journal import Journal
-from diffaccel.jsonio import write_json, write_record
-from diffaccel.progress import Left, Progress, Reader, find
-from diffaccel.records import Clocking, Drawing, Outcome, SpeedRow, Timing
+from diffaccel.evaluation.records import Clocking, Drawing, SpeedRow, Timing
+from diffaccel.experiment.grid import Setup
+from diffaccel.machine import jobs
+from diffaccel.machine.jobs import Job
+from diffaccel.run import stores, view
+from diffaccel.run.progress import Left, Progress, Reader, find
+from diffaccel.stages.records import Outcome
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import write_json, write_record
 from tests.store import baseline, deepcache, measurement
 from tests.store import write as write_setup
 
@@ -359,7 +361,7 @@ def text(progress: Progress, width: int, height: int | None = None) -> list[str]
 def many(count: int) -> Progress:
     """A run with so many searches at once, of six cells each."""
     titles = ["DeepCache", "T-Gate", "ToMe", "DeepCache and ToMe", "DeepCache, T-Gate, and ToMe"]
-    from diffaccel.progress import Best, CellProgress
+    from diffaccel.run.progress import Best, CellProgress
 
     slugs = [f"mini-SDXL_UniPCMultistepScheduler_{number}" for number in range(20, 20 + count)]
     cells = tuple(

@@ -16,16 +16,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.config import Config, ConfigError, read
+from diffaccel.benchmark.prompt_files import NAMES, write
+from diffaccel.benchmark.prompt_files import read as read_lines
+from diffaccel.benchmark.prompt_set import Latency, grid, measured, prompts
 from diffaccel.errors import InputError
-from diffaccel.grid import SCHEDULERS, Setup
-from diffaccel.jsonio import SUMS, RecordError, write_record
-from diffaccel.models import known_models
-from diffaccel.plan import Experiment
-from diffaccel.prompt_files import NAMES, write
-from diffaccel.prompt_files import read as read_lines
-from diffaccel.prompt_set import Latency, grid, measured, prompts
-from diffaccel.tasks import Category, Request, parse
+from diffaccel.experiment.config import Config, ConfigError, read
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.tasks import Category, Request, parse
+from diffaccel.plugins.models import known_models
+from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.store.jsonio import SUMS, RecordError, write_record
 from tests import store
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.prompts import PromptError, read_prompts, read_unseen
+from diffaccel.experiment.prompts import PromptError, read_prompts, read_unseen
 
 PROMPTS = Path(__file__).parents[2] / "resources" / "prompts"
 WANTED = ["a red cat", "a blue dog"]

@@ -15,16 +15,19 @@ from typing import Any
 
 import pytest
 
-from diffaccel import devices
 from diffaccel.cli import main
 from diffaccel.errors import InputError
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import SCHEMA, sealed, write_record
-from diffaccel.known import searched
-from diffaccel.pairs import timing_of
-from diffaccel.recipes import read_recipe, recipe_of
-from diffaccel.recommend import Limits, Recommendation, lines, recommend, setup_named
-from diffaccel.records import GIB, Answer, Measurement, SearchOptions, Task, Usage
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import GIB, Measurement, Usage
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.options import SearchOptions
+from diffaccel.experiment.tasks import Task
+from diffaccel.machine import devices
+from diffaccel.recipes.known import searched
+from diffaccel.recipes.recipe import read_recipe, recipe_of
+from diffaccel.recipes.recommend import Limits, Recommendation, lines, recommend, setup_named
+from diffaccel.search.records import Answer
+from diffaccel.store.jsonio import SCHEMA, sealed, write_record
 from tests import store
 from tests.store import deepcache, measurement, tgate
 
@@ -316,7 +319,7 @@ def test_a_recipe_says_how_many_images_a_call_made() -> None:
 def test_asking_loads_nothing_heavy(results: Path) -> None:
     """torch alone takes seconds to load."""
     code = (
-        "import sys, diffaccel.cli\n"
+        "import sys, diffaccel.cli.main\n"
         "try: diffaccel.cli.main(sys.argv[1:])\n"
         "finally: print(*{'torch', 'diffusers', 'pandas', 'numpy', 'rich'} & set(sys.modules))"
     )

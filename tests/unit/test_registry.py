@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diffaccel.accelerators import ACCELERATORS
+from diffaccel.plugins.accelerators import ACCELERATORS
 from diffaccel.registry import PluginError, Registry, UnknownNameError, suggest
 
 PLUGIN = "class P:\n    name = {name!r}\nPLUGIN = P()\n"

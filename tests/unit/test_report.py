@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from diffaccel.report import share_interval
+from diffaccel.report.table import share_interval
 
 
 @pytest.mark.parametrize(("hits", "count"), [(13, 14), (0, 5), (5, 5), (1, 2), (480, 510)])

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.grid import Cell
-from diffaccel.records import Search, SettingDict, SpeedRow, Task
-from diffaccel.stages.cell import CellSearch, Measurer, Wanted
-from diffaccel.stages.rival import decide_beside
+from diffaccel.evaluation.records import SpeedRow
+from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.space import SettingDict
+from diffaccel.search.cell import CellSearch, Measurer, Wanted
+from diffaccel.search.records import Search
+from diffaccel.search.rival import decide_beside
 from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search, response
 
 RIVAL = Cell(CELL.setup, ("fewer_steps",))

@@ -10,30 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffaccel import pareto
-from diffaccel.accelerators import PipelineFacts
-from diffaccel.grid import Cell, Setup
-from diffaccel.journal import Journal
-from diffaccel.jsonio import digest
-from diffaccel.measure import loss_of
-from diffaccel.pairs import timing_of
-from diffaccel.records import (
-    Answer,
-    Baseline,
-    Clocking,
-    Drawing,
-    Environment,
-    Frontier,
-    MeasureOptions,
-    ModelSpec,
-    SearchOptions,
-    SettingDict,
-    SpeedRow,
-    Task,
-)
-from diffaccel.space import flatten, nest
-from diffaccel.stages import search
-from diffaccel.stages.cell import (
+from diffaccel.evaluation.measure import loss_of
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import Baseline, Clocking, Drawing, Environment, SpeedRow
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.options import MeasureOptions, SearchOptions
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.accelerators import PipelineFacts
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.space import SettingDict, flatten, nest
+from diffaccel.search import decide as search
+from diffaccel.search import pareto
+from diffaccel.search.cell import (
     MOST,
     TOGETHER,
     CellSearch,
@@ -43,7 +31,10 @@ from diffaccel.stages.cell import (
     Sheet,
     Wanted,
 )
-from diffaccel.strategies import frontier as strategy
+from diffaccel.search.records import Answer, Frontier
+from diffaccel.search.strategies import frontier as strategy
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import digest
 
 CELL = Cell(Setup("m", "DDIM", 20), ("deepcache",))
 BASELINE = Baseline(

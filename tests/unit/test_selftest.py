@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffaccel.grid import Setup
-from diffaccel.pairs import timing_of
-from diffaccel.records import SpeedRow
-from diffaccel.selftest import Readings
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import SpeedRow
+from diffaccel.evaluation.selftest import Readings
+from diffaccel.experiment.grid import Setup
 
 
 def readings(noise: float, count: int, *, pairs: int = 4, bias: float = 0.0) -> Readings:

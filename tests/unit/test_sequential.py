@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from diffaccel.sequential import FEWEST, Looks, SkewedMean, clustered, positive
+from diffaccel.evaluation.sequential import FEWEST, Looks, SkewedMean, clustered, positive
 
 LIMIT = 0.02
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffaccel import slurm
 from diffaccel.errors import InputError
+from diffaccel.run import slurm
 
 PROFILE = Path(__file__).parents[2] / "profiles" / "slurm" / "config.yaml"
 

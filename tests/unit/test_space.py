@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.space import Axis, Space, flatten, nest
+from diffaccel.plugins.space import Axis, Space, flatten, nest
 
 names = st.text("abcdefgh_", min_size=1, max_size=8)
 values = st.one_of(st.integers(0, 50), st.booleans(), st.floats(0, 1))

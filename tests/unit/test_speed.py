@@ -12,20 +12,21 @@ import pytest
 import torch
 from torch import nn
 
-from diffaccel import tiny
-from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
-from diffaccel.config import ConfigError, load, model_spec
-from diffaccel.devices import Device
 from diffaccel.errors import InputError
-from diffaccel.flops import call_flops, flops, matmul_ceiling
-from diffaccel.grid import Setup
-from diffaccel.journal import Journal
-from diffaccel.measure import Bench, Candidate, clock
-from diffaccel.models import FAMILIES
-from diffaccel.plan import Experiment
-from diffaccel.records import MeasureOptions, SpeedRow
-from diffaccel.space import flatten
+from diffaccel.evaluation.flops import call_flops, flops, matmul_ceiling
+from diffaccel.evaluation.measure import Bench, Candidate, clock
+from diffaccel.evaluation.records import SpeedRow
+from diffaccel.experiment.config import ConfigError, load, model_spec
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine.devices import Device
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.plugins.models import FAMILIES
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.space import flatten
 from diffaccel.stages import speed
+from diffaccel.store.journal import Journal
 
 BARE = {"name": "bare", "family": "SD1.5", "untrained": True, "batch_size": 2}
 OPTIONS = MeasureOptions(prompts=2, pairs=2, max_pairs=2)
@@ -188,7 +189,7 @@ def test_a_plain_pipeline_that_fails_ends_the_job(tmp_path: Path) -> None:
 
 
 def test_the_images_of_untrained_models_are_not_scored() -> None:
-    from diffaccel import bench as benches
+    from diffaccel.evaluation import bench as benches
 
     spec = model_spec(
         load({"models": [BARE | {"source": "resources/models/mini-SD1.5"}]}).models[0]

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel import speeds, tiny
-from diffaccel.accelerators import ACCELERATORS, PipelineFacts, combination
-from diffaccel.accelerators.base import Accelerator, Phase
-from diffaccel.grid import SCHEDULERS
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.plugins.accelerators.base import Accelerator, Phase
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.plugins.space import Setting, Value, nest
 from diffaccel.registry import UnknownNameError
-from diffaccel.space import Setting, Value, nest
-from diffaccel.speeds import Floats, SpeedModel, signature
+from diffaccel.search import speeds
+from diffaccel.search.speeds import Floats, SpeedModel, signature
 
 FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 STEPS = 10
@@ -390,8 +391,7 @@ def fresh() -> Iterator[None]:
 
 
 def test_no_torch_is_needed() -> None:
-    code = (
-        "import sys, diffaccel.speeds as s; s.SpeedModel.fit([], s.PipelineFacts('P', 2, (), ()))"
-    )
+    code = "import sys, diffaccel.search.speeds as s; "
+    code += "s.SpeedModel.fit([], s.PipelineFacts('P', 2, (), ()))"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.grid import Setup
-from diffaccel.known import Known
-from diffaccel.page import charts
-from diffaccel.page.steps import PLAIN, compared
-from diffaccel.pairs import timing_of
-from diffaccel.records import Measurement
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import Measurement
+from diffaccel.experiment.grid import Setup
+from diffaccel.recipes.known import Known
+from diffaccel.report.page import charts
+from diffaccel.report.page.steps import PLAIN, compared
 from tests import store
 
 CACHE = ("deepcache",)

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel import keys, stores
-from diffaccel.bench import save_images
 from diffaccel.cli import main
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup
-from diffaccel.journal import Journal
-from diffaccel.jsonio import SCHEMA, digest, write_output, write_record
-from diffaccel.measure import image_digests
-from diffaccel.pairs import timing_of
-from diffaccel.records import Baseline, Clocking, Drawing, SettingDict, SpeedRow
+from diffaccel.evaluation import keys
+from diffaccel.evaluation.bench import save_images
+from diffaccel.evaluation.measure import image_digests
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import Baseline, Clocking, Drawing, SpeedRow
+from diffaccel.experiment.grid import Setup
+from diffaccel.plugins.space import SettingDict
+from diffaccel.run import stores
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import SCHEMA, digest, write_output, write_record
 from tests.store import baseline, deepcache, measurement, write
 
 SETUP = Setup("mini-SD1.5", "DDIM", 20)
@@ -147,8 +149,8 @@ def test_check_names_what_was_edited(
 
 def search_of(results: Path) -> Any:
     """The search, as decided beside the baseline that is there."""
-    from diffaccel.jsonio import read_record
-    from diffaccel.records import Search
+    from diffaccel.search.records import Search
+    from diffaccel.store.jsonio import read_record
 
     found = read_record(Search, results / f"cpu/search/{NAME}")
     return replace(found, cells=[replace(cell, baseline=record()[0].whole) for cell in found.cells])
@@ -194,7 +196,7 @@ def test_what_may_have_passed_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_one_run_holds_a_store(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from diffaccel.stores import hold\n"
+    code = "import sys; from pathlib import Path; from diffaccel.run.stores import hold\n"
     code += "hold(Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with stores.hold(tmp_path):
@@ -313,6 +315,6 @@ def test_export(tmp_path: Path) -> None:
 def test_a_store_that_is_in_use_is_not_merged_into(tmp_path: Path) -> None:
     store(tmp_path / "theirs")
     with stores.hold(tmp_path / "own/cpu"), pytest.raises(InputError, match="another run writes"):
-        from diffaccel.merging import merge
+        from diffaccel.run.merging import merge
 
         merge(tmp_path / "theirs", tmp_path / "own")

@@ -1,4 +1,4 @@
-"""How well the strategies search, on made-up cells (see diffaccel.strategies._rehearsal)."""
+"""How well the strategies search, on made-up cells (see diffaccel.search.strategies._rehearsal)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from diffaccel import pareto
-from diffaccel.losses import scaled
-from diffaccel.space import Axis, Point, Space
-from diffaccel.strategies import STRATEGIES, Problem, _candidates
-from diffaccel.strategies import _rehearsal as rehearsal
-from diffaccel.strategies.base import Floats, Observation
-from diffaccel.strategies.exhaustive import BATCH
-from diffaccel.strategies.frontier import CAP
+from diffaccel.plugins.space import Axis, Point, Space
+from diffaccel.search import pareto
+from diffaccel.search.losses import scaled
+from diffaccel.search.strategies import STRATEGIES, Problem, _candidates
+from diffaccel.search.strategies import _rehearsal as rehearsal
+from diffaccel.search.strategies.base import Floats, Observation
+from diffaccel.search.strategies.exhaustive import BATCH
+from diffaccel.search.strategies.frontier import CAP
 
 LIMIT, TARGETS = rehearsal.LIMIT, rehearsal.TARGETS
 EXHAUSTIVE, FRONTIER = STRATEGIES["exhaustive"], STRATEGIES["frontier"]

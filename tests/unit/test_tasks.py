@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.accelerators import ACCELERATORS, combination
-from diffaccel.config import Config
-from diffaccel.grid import SCHEDULERS
-from diffaccel.plan import Experiment
-from diffaccel.tasks import Category, Request, TaskError, parse, read_tasks, sentence
-from diffaccel.tasks.reading import fold
+from diffaccel.experiment.config import Config
+from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.tasks import Category, Request, TaskError, parse, read_tasks, sentence
+from diffaccel.experiment.tasks.reading import fold
+from diffaccel.plugins.accelerators import ACCELERATORS, combination
+from diffaccel.plugins.schedulers import SCHEDULERS
 
 MODELS = ("SD1.5", "SD2.1", "SDXL", "mini-SD1.5", "mini-SD2.1", "mini-SDXL")
 FIRST_VERSION = Path(__file__).parents[2] / "resources/tasks/first-version.txt"

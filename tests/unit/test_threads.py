@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel import threads
-from diffaccel.bench import use_threads
-from diffaccel.devices import Device
-from diffaccel.models import known_models
+from diffaccel.evaluation.bench import use_threads
+from diffaccel.machine import threads
+from diffaccel.machine.devices import Device
+from diffaccel.plugins.models import known_models
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from diffaccel.devices import Device
-from diffaccel.pairs import latencies, timing_of
-from diffaccel.records import GIB, Proof, Served, Setup, SpeedRow, Usage, Verdict
+from diffaccel.evaluation.pairs import latencies, timing_of
+from diffaccel.evaluation.records import GIB, SpeedRow, Usage
+from diffaccel.evaluation.usage import ENERGY_SECONDS, Meter, Total
+from diffaccel.experiment.grid import Setup
+from diffaccel.machine.devices import Device
 from diffaccel.stages import serving
-from diffaccel.usage import ENERGY_SECONDS, Meter, Total
+from diffaccel.stages.records import Proof, Served, Verdict
 
 MIB = 1 << 20
 SETUP = Setup("mini-SD1.5", "DDIM", 8)

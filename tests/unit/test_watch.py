@@ -13,7 +13,7 @@ import pytest
 
 WORK = """
 import ctypes, logging, os, signal, sys, time
-from diffaccel.watch import PLAIN, watched
+from diffaccel.machine.watch import PLAIN, watched
 logging.basicConfig(format="%(message)s")
 calls = open(sys.argv[1], "a")
 

@@ -19,14 +19,16 @@ import torch
 
 from benchmarks.gpu.data import read_grid
 from benchmarks.gpu.page import page
-from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, read_record
-from diffaccel.metrics import METRICS
-from diffaccel.pairs import timing_of
-from diffaccel.records import Answer, Baseline, Frontier, Proof, Proven, Search, Served, Verdict
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import Baseline
+from diffaccel.plugins.metrics import METRICS
+from diffaccel.search.cell import MOST
+from diffaccel.search.records import Answer, Frontier, Search
 from diffaccel.stages import verify
-from diffaccel.stages.cell import MOST
+from diffaccel.stages.records import Proof, Proven, Served, Verdict
 from diffaccel.stages.serving import Serving
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import digest, read_record
 from tests.workflow.conftest import ROOT, Finished, Project
 from tests.workflow.test_speed import bench
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.jsonio import read_record
-from diffaccel.records import Search
+from diffaccel.search.records import Search
+from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import ROOT, Project, make_project
 
 SETUP = "mini-SD1.5_DDIM_3"

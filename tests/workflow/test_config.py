@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
-from diffaccel import advice
-from diffaccel.config import ConfigError, ModelEntry, load, model_spec, parse_accelerators
-from diffaccel.grid import Setup
-from diffaccel.plan import Experiment
+from diffaccel.experiment.config import (
+    ConfigError,
+    ModelEntry,
+    load,
+    model_spec,
+    parse_accelerators,
+)
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.recipes import advice
 from tests import store
 from tests.workflow.conftest import Project
 

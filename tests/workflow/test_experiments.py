@@ -11,8 +11,8 @@ import yaml
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-from diffaccel.config import Config, MeasureEntry, SearchEntry, VerifyEntry, load
-from diffaccel.plan import Experiment
+from diffaccel.experiment.config import Config, MeasureEntry, SearchEntry, VerifyEntry, load
+from diffaccel.experiment.plan import Experiment
 from tests.workflow.conftest import ROOT, Project
 
 FOLDER = ROOT / "resources" / "experiments"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffaccel.jsonio import read_record
-from diffaccel.records import Proof
+from diffaccel.stages.records import Proof
+from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import make_project
 
 GOOD = "mini-SD1.5_DDIM_3"

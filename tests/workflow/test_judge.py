@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from diffaccel.judge import sandbox
+from diffaccel.benchmark.judge import sandbox
 from tests.workflow.conftest import Project
 
 SENTENCE = "Generate a mini-SD1.5 pipeline using the {} sampler with 8 steps"

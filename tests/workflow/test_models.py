@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffaccel import tiny
-from diffaccel.jsonio import read_record
-from diffaccel.records import Baseline
+from diffaccel.evaluation.records import Baseline
+from diffaccel.plugins.models.mini import tiny
+from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import Project
 
 

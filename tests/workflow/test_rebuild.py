@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from diffaccel.config import read
-from diffaccel.jsonio import read_record, write_record
-from diffaccel.plan import Experiment
-from diffaccel.records import Baseline, Search
+from diffaccel.evaluation.records import Baseline
+from diffaccel.experiment.config import read
+from diffaccel.experiment.plan import Experiment
+from diffaccel.search.records import Search
+from diffaccel.store.jsonio import read_record, write_record
 from tests.workflow.conftest import ROOT, Finished, Project, again
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"

@@ -15,8 +15,8 @@ import pytest
 from benchmarks.gpu import page
 from benchmarks.gpu.__main__ import DATA, DOCS, EXPERIMENTS, opened
 from benchmarks.gpu.data import SPEED, add_speeds, read_speeds
-from diffaccel.jsonio import read_record
-from diffaccel.records import SpeedRecord
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import ROOT, Project, make_project
 
 DEEP = {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}}

@@ -13,14 +13,14 @@ from dataclasses import replace
 import pytest
 from scipy.special import stdtrit
 
-from diffaccel import bench as benches
-from diffaccel import selftest
-from diffaccel.accelerators import combination
-from diffaccel.devices import Device
-from diffaccel.grid import Setup
-from diffaccel.measure import Candidate, Generate, measure
-from diffaccel.models import known_models
-from diffaccel.records import MeasureOptions
+from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation import selftest
+from diffaccel.evaluation.measure import Candidate, Generate, measure
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.machine.devices import Device
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.models import known_models
 
 
 @pytest.mark.timing

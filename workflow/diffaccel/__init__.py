@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from diffaccel.version import __version__
+
 if TYPE_CHECKING:
     from diffaccel.recipes import Accelerated, RecipeError, apply, read_recipe
 
-__version__ = "0.1.0"
 __all__ = ["Accelerated", "RecipeError", "__version__", "apply", "read_recipe"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
@@ -47,6 +48,17 @@ def _stem(name: str) -> str:
 T = TypeVar("T", bound=Named)
 
 
+def plugin_files(package: str) -> list[str]:
+    """Names of the modules of a package that hold its plugins. None of them is loaded."""
+    found = importlib.util.find_spec(package)
+    folders = found.submodule_search_locations if found else None
+    return [
+        module.name
+        for module in pkgutil.iter_modules(folders)
+        if not module.ispkg and module.name != "base" and not module.name.startswith("_")
+    ]
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """The plugins of one package, imported on first use.
 
@@ -66,15 +78,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._found
 
     def _scan(self) -> dict[str, T]:
-        package = importlib.import_module(self._package)
         found: dict[str, T] = {}
         origin: dict[str, str] = {}
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.name == "base" or module.name.startswith("_"):
-                continue
-            path = f"{self._package.replace('.', '/')}/{module.name}.py"
+        for name in plugin_files(self._package):
+            path = f"{self._package.replace('.', '/')}/{name}.py"
             try:
-                plugin: T = importlib.import_module(f"{self._package}.{module.name}").PLUGIN
+                plugin: T = importlib.import_module(f"{self._package}.{name}").PLUGIN
             except Exception as error:
                 raise PluginError(f"{path}: {type(error).__name__}: {error}") from error
             if plugin.name in found:

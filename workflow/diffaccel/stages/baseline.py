@@ -9,16 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel.grid import Setup
-from diffaccel.jsonio import write_record
-from diffaccel.metrics import SCORE
-from diffaccel.models import ModelError
-from diffaccel.records import Baseline, MeasureOptions, ModelSpec
+from diffaccel.evaluation.records import Baseline
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.models import ModelError, ModelSpec
+from diffaccel.store.jsonio import write_record
 
 if TYPE_CHECKING:
-    from diffaccel.bench import Before
-    from diffaccel.measure import Bench
-    from diffaccel.metrics.base import Images
+    from diffaccel.evaluation.bench import Before
+    from diffaccel.evaluation.measure import Bench
+    from diffaccel.plugins.metrics.base import Images
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ def run(
             f"model {spec.name!r} is untrained: it draws noise, whose score means nothing, so it "
             "has no baseline and no bound; `diffaccel speed` times it"
         )
-    from diffaccel import bench
-    from diffaccel.baselines import Baselines
+    from diffaccel.evaluation import bench
+    from diffaccel.evaluation.baselines import Baselines
 
     with contextlib.ExitStack() as stack:
         device = bench.take_device(stack, spec, platform)
@@ -74,8 +75,8 @@ def _measured(bench: Bench, before: Before | None = None) -> tuple[Baseline, Ima
     that is measured beside it has the same."""
     import torch
 
-    from diffaccel.bench import run_baseline
-    from diffaccel.failures import free_memory
+    from diffaccel.evaluation.bench import run_baseline
+    from diffaccel.evaluation.failures import free_memory
 
     asked, warnings = bench.spec, list[str]()
     while True:

@@ -10,9 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from diffaccel.accelerators import combination
-from diffaccel.grid import Cell, Setup
-from diffaccel.jsonio import (
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.space import in_words
+from diffaccel.recipes import scripts as code
+from diffaccel.search.decide import resolved, unparsed
+from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.stages import database, serving
+from diffaccel.stages.records import Proof, Served, Verdict
+from diffaccel.store.jsonio import (
     SCHEMA,
     RecordError,
     dumps,
@@ -21,10 +28,6 @@ from diffaccel.jsonio import (
     write_output,
     write_record,
 )
-from diffaccel.records import Answer, Frontier, Proof, Search, Served, Task, Verdict
-from diffaccel.space import in_words
-from diffaccel.stages import code, database, serving
-from diffaccel.stages.search import resolved, unparsed
 
 log = logging.getLogger(__name__)
 

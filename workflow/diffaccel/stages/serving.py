@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaccel.accelerators import combination
-from diffaccel.failures import free_memory, is_out_of_memory
-from diffaccel.journal import Journal
-from diffaccel.measure import clock, today
-from diffaccel.pairs import latencies
-from diffaccel.records import GIB, Measurement, Proof, Served, Setup, SpeedRow, Usage
-from diffaccel.space import in_words
+from diffaccel.evaluation.failures import free_memory, is_out_of_memory
+from diffaccel.evaluation.measure import clock
+from diffaccel.evaluation.pairs import latencies
+from diffaccel.evaluation.records import GIB, Measurement, SpeedRow, Usage
+from diffaccel.experiment.grid import Setup
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.space import in_words
+from diffaccel.stages.records import Proof, Served
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import today
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,26 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel.accelerators import combination
 from diffaccel.errors import InputError
-from diffaccel.grid import Setup, scheduler_class
-from diffaccel.journal import Journal
-from diffaccel.jsonio import digest, to_json
-from diffaccel.keys import sources
-from diffaccel.models import content_hash
-from diffaccel.records import (
-    Environment,
-    MeasureOptions,
-    ModelSpec,
-    SettingDict,
-    SpeedRecord,
-    SpeedRow,
-)
-from diffaccel.space import Space, flatten, in_words, nest
-from diffaccel.watch import Watch
+from diffaccel.evaluation.records import Environment, SpeedRow
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.machine.watch import Watch
+from diffaccel.plugins.accelerators import combination, sources
+from diffaccel.plugins.models import ModelSpec, content_hash
+from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.space import SettingDict, Space, flatten, in_words, nest
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import digest, to_json
 
 if TYPE_CHECKING:
-    from diffaccel.measure import Bench
+    from diffaccel.evaluation.measure import Bench
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +73,7 @@ def run(
             f"model {spec.name!r} is trained: its frontier has its speedups, with their losses. "
             "Only untrained models are timed alone"
         )
-    from diffaccel import bench as benches
+    from diffaccel.evaluation import bench as benches
 
     with contextlib.ExitStack() as stack:
         device = benches.take_device(stack, spec, platform)
@@ -91,9 +86,9 @@ def run(
 
 
 def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
-    from diffaccel import bench as benches
-    from diffaccel.flops import call_flops, matmul_ceiling
-    from diffaccel.measure import today
+    from diffaccel.evaluation import bench as benches
+    from diffaccel.evaluation.flops import call_flops, matmul_ceiling
+    from diffaccel.store.jsonio import today
 
     environment = benches.environment(bench.pipe)
     ceiling = matmul_ceiling(bench.device.name, environment.dtype)
@@ -185,7 +180,8 @@ def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
 
 def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
     """Times settings side by side. What cannot work is a row that says so, and costs no time."""
-    from diffaccel.measure import Candidate, clock, today
+    from diffaccel.evaluation.measure import Candidate, clock
+    from diffaccel.store.jsonio import today
 
     against = {digest(setting): _reason_against(bench, setting) for setting in settings}
     candidates = [

@@ -20,15 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from diffaccel import bench as benches
-from diffaccel import devices
-from diffaccel.budget import Budget
 from diffaccel.errors import InputError
-from diffaccel.failures import failure_of
-from diffaccel.journal import Journal
-from diffaccel.jsonio import digest
-from diffaccel.keys import meaning
-from diffaccel.measure import (
+from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation.budget import Budget
+from diffaccel.evaluation.failures import failure_of
+from diffaccel.evaluation.measure import (
     Bench,
     Candidate,
     Generate,
@@ -38,29 +34,23 @@ from diffaccel.measure import (
     draw,
     timed_together,
 )
-from diffaccel.metrics.base import Images
-from diffaccel.pairs import Goal, timing_of
-from diffaccel.prompts import read_unseen
-from diffaccel.records import (
-    Answer,
-    Baseline,
-    Drawing,
-    HeldOut,
-    Measurement,
-    Outcome,
-    Proof,
-    Proven,
-    Search,
-    SearchOptions,
-    Task,
-    Timing,
-    Verdict,
-)
-from diffaccel.sequential import doubling
+from diffaccel.evaluation.pairs import Goal, timing_of
+from diffaccel.evaluation.records import Baseline, Drawing, Measurement, Timing
+from diffaccel.evaluation.sequential import doubling
+from diffaccel.experiment.options import SearchOptions
+from diffaccel.experiment.prompts import read_unseen
+from diffaccel.experiment.tasks import Task
+from diffaccel.machine import devices
+from diffaccel.machine.watch import Watch
+from diffaccel.plugins.metrics.base import Images
+from diffaccel.search.decide import call_seconds
+from diffaccel.search.records import Answer, Search
 from diffaccel.stages import serving
-from diffaccel.stages.search import call_seconds
+from diffaccel.stages.records import HeldOut, Outcome, Proof, Proven, Verdict
 from diffaccel.stages.serving import Serving
-from diffaccel.watch import Watch
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import digest
+from diffaccel.store.source import meaning
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,232 @@
+"""Opening a bench: the pipeline, prompts and metrics of a setup, and what identifies them."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffaccel.errors import InputError
+from diffaccel.evaluation.measure import BaselineRun, Bench, image_digests, measure_baseline
+from diffaccel.evaluation.records import Baseline, Environment
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.prompts import read_prompts
+from diffaccel.machine import devices, threads
+from diffaccel.machine.watch import Watch
+from diffaccel.plugins.accelerators import ACCELERATORS
+from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.metrics.base import Images
+from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, identity, resolve_dtype
+from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.store.jsonio import digest, to_json, today
+from diffaccel.version import __version__
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def take_device(stack: contextlib.ExitStack, spec: ModelSpec, platform: str) -> devices.Device:
+    """A device, made ready for a model, until the stack is closed. All that is done meanwhile is
+    done with a share of it, thinking of what to do next as well: it would disturb who times.
+
+    Raises:
+        InputError: this machine is not of the platform.
+    """
+    devices.check_platform(platform)
+    device = stack.enter_context(devices.hold_device(spec.jobs_per_gpu, spec.threads))
+    stack.enter_context(device.shared())
+    be_quiet()
+    use_threads(spec, device)
+    return device
+
+
+def open_bench(
+    setup: Setup,
+    spec: ModelSpec,
+    options: MeasureOptions,
+    device: devices.Device,
+    pipe: DiffusionPipeline | None = None,
+    watch: Watch | None = None,
+) -> Bench:
+    """Loads everything that measuring a setup needs; no metrics for an untrained model, which draws
+    noise.
+
+    Args:
+        pipe: a pipeline that is loaded already, its scheduler set; else it is loaded here.
+        watch: who is told of calls, if anybody.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        PromptError: the prompts cannot be read.
+    """
+    prompts = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
+    be_quiet()
+    use_threads(spec, device)
+    with device.shared():
+        if pipe is None:
+            pipe = _load(setup, spec, device.name)
+        scored = {} if spec.untrained else METRICS
+        metrics = {name: each.prepare(spec.scorer, device.name) for name, each in scored.items()}
+    pipe.set_progress_bar_config(disable=True)
+    return Bench(pipe, setup, spec, options, prompts, device, metrics, watch or Watch())
+
+
+def be_quiet() -> None:
+    """Loading says nothing but errors, and draws no bars, so that a run shows what it measures."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    # torchmetrics asks for padding to the longest prompt and gives a length as well.
+    warnings.filterwarnings("ignore", message="`max_length` is ignored")
+    for logger in (diffusers.utils.logging, transformers.utils.logging):
+        logger.set_verbosity_error()
+        logger.disable_progress_bar()
+
+
+def _load(setup: Setup, spec: ModelSpec, device: str) -> DiffusionPipeline:
+    import diffusers
+
+    pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
+    kind = getattr(diffusers, scheduler_class(setup.scheduler))
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    return pipe
+
+
+def use_threads(spec: ModelSpec, device: devices.Device) -> None:
+    """Computes on as many CPU threads as a model wants and this process is given."""
+    threads.use(threads.of(spec.threads, gpu=device.name != "cpu"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that a measurement depends on."""
+    packages = ["torch", "torchvision", "triton", "numpy", "pillow"]
+    packages += ["diffusers", "transformers", "tokenizers", "torchmetrics"]
+    packages += sorted({accelerator.package for accelerator in ACCELERATORS.values()})
+    found = {"diffaccel": __version__}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def environment(pipe: DiffusionPipeline) -> Environment:
+    """Where this process measures."""
+    import torch
+
+    name, driver = devices.describe()
+    processors = {type(processor).__name__ for processor in pipe.unet.attn_processors.values()}
+    return Environment(
+        platform=devices.platform(),
+        device=name,
+        driver=driver,
+        dtype=str(pipe.unet.dtype).removeprefix("torch."),
+        attention="+".join(sorted(processors)),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
+
+
+Before = Callable[[str, list[str]], BaselineRun | None]
+"""What is known of the first of some prompts, by the digest of all else."""
+
+
+def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
+    """Measures the plain pipeline; its record and its images."""
+    where = environment(bench.pipe)
+    determined_by = identity_of(bench, where)
+    known = before(shared(determined_by), bench.prompts) if before else None
+    run = measure_baseline(bench, known)
+    record = Baseline(
+        setup=bench.setup,
+        spec=bench.spec,
+        options=bench.options,
+        identity=determined_by,
+        digest=shared(determined_by),
+        environment=where,
+        facts=bench.facts,
+        prompts=bench.prompts,
+        scores=run.scores,
+        shuffled_score=float(np.mean(run.shuffled_scores)),
+        shuffled_scores=run.shuffled_scores,
+        seconds=run.seconds,
+        image_digests=image_digests(run.images),
+        date=today(),
+        warnings=run.warnings,
+        usage=run.usage,
+    )
+    return record, run.images
+
+
+def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
+    """All that determines images, scores and times of the plain pipeline: a change of any of it is
+    another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`."""
+    spec, setup = bench.spec, bench.setup
+    return {
+        "model": identity(spec),
+        "scorer": content_hash(spec.scorer),
+        "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
+        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
+        "prompts": digest(bench.prompts),
+        "seed": str(bench.options.seed),
+        "environment": digest(to_json(where)),
+    }
+
+
+def shared(identity: Mapping[str, str]) -> str:
+    """Hash of what all measurements beside a baseline share: all but its prompts."""
+    return digest({name: value for name, value in identity.items() if name != "prompts"})
+
+
+def check_same(bench: Bench, baseline: Baseline) -> None:
+    """Refuses to measure against a baseline of anything else than this bench.
+
+    Raises:
+        InputError: model, scorer, prompts, options or versions are others now.
+    """
+    now = identity_of(bench, environment(bench.pipe))
+    changed = [name for name, value in now.items() if value != baseline.identity.get(name)]
+    if changed:
+        raise InputError(
+            f"the baseline of {baseline.setup.slug} was measured with another "
+            f"{' and another '.join(changed)} than this; delete its folder to measure it again"
+        )
+
+
+def load_images(folder: Path, baseline: Baseline) -> Images:
+    """The baseline's images, checked against its record.
+
+    Raises:
+        InputError: an image is missing or is not the one that was measured.
+    """
+    from PIL import Image
+
+    paths = [folder / f"{i:03}.png" for i in range(len(baseline.prompts))]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"{folder}: no {missing[0]}; delete the folder to have it made again")
+    try:
+        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"{folder}: an image cannot be read ({error}); delete it to make it again"
+        ) from None
+    if image_digests(images) != baseline.image_digests:
+        raise InputError(f"{folder}: not the images of its record; delete it to make it again")
+    return images
+
+
+def save_images(folder: Path, images: Images) -> None:
+    """Writes the images as PNG, named by their prompt's number."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:03}.png")

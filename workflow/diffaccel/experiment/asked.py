@@ -1,0 +1,105 @@
+"""Which scripts there are to judge: prompts from a file, scripts from a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffaccel.errors import InputError
+from diffaccel.experiment import tasks
+from diffaccel.experiment.grid import Setup
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task whose script is to be judged.
+
+    Args:
+        id: the script is called ``<id>.py``.
+        sentence: what was asked.
+    """
+
+    id: str
+    sentence: str
+
+
+def read_asked(path: Path) -> list[Asked]:
+    """The prompts of a file: a JSON list of records, or one record a line.
+
+    A record has a ``prompt_id`` and a ``prompt_context``, as in ``gen_4_category.json``.
+
+    Raises:
+        InputError: the file cannot be read, or has no such records.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        whole = text.lstrip().startswith("[")
+        # Not splitlines: a line of JSON may hold U+2028 and the like.
+        lines = [row for row in text.split("\n") if row.strip()]
+        rows = json.loads(text) if whole else [json.loads(row) for row in lines]
+        found = [_asked(row) for row in rows]
+    except OSError as error:
+        raise InputError(
+            f"prompts {path}: cannot be read ({error.strerror}); `snakemake prompts` makes the "
+            "benchmark's own"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"prompts {path}: not a list of records with prompt_id and prompt_context ({error!r})"
+        ) from None
+    name, times = Counter(each.id for each in found).most_common(1)[0] if found else ("", 0)
+    if times > 1:
+        raise InputError(f"prompts {path}: the prompt_id {name!r} is there twice")
+    return found
+
+
+def _asked(row: Any) -> Asked:
+    name, sentence = row["prompt_id"], row["prompt_context"]
+    if not isinstance(name, str) or not isinstance(sentence, str):
+        raise TypeError(row)
+    if Path(name).name != name or name in (".", ".."):
+        raise ValueError(f"{name!r} is not the name of a script")
+    return Asked(name, sentence)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The scripts of a folder, by what they are judged with.
+
+    Args:
+        setups: scripts' tasks by setup.
+        absent: ids of prompts that have no script.
+        unparsed: scripts whose prompts are not understood, each with what is wrong.
+    """
+
+    setups: dict[Setup, list[Asked]]
+    absent: list[str]
+    unparsed: list[tuple[Asked, str]] = field(default_factory=list)
+
+
+def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
+    """What there is to judge.
+
+    Raises:
+        InputError: the prompts cannot be read, or the folder has no script of any.
+    """
+    found: dict[Setup, list[Asked]] = defaultdict(list)
+    absent, unparsed = [], []
+    for asked in read_asked(prompts):
+        if not os.path.lexists(scripts / f"{asked.id}.py"):
+            absent.append(asked.id)
+            continue
+        try:
+            found[tasks.parse(asked.sentence, models).setup].append(asked)
+        except tasks.TaskError as error:
+            unparsed.append((asked, str(error)))
+    if not found and not unparsed:
+        raise InputError(
+            f"there is nothing to judge: {scripts} has no <prompt_id>.py of a prompt in {prompts}"
+        )
+    return Given(dict(found), absent, unparsed)

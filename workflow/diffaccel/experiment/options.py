@@ -1,0 +1,96 @@
+"""How much is measured, and how: what the configuration says of it, as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+class HasLoss(Protocol):
+    """What has a loss with its interval over the prompts."""
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def loss_interval(self) -> tuple[float, float]: ...
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How much is measured.
+
+    Args:
+        prompts: how many prompts a setting is drawn with, from the first of the file on; fewer
+            where it is clear before that it loses too much.
+        max_prompts: how many an answer gets while its loss is not clearly below the limit, if there
+            are so many; None: no more than any other setting.
+        seed: of the first prompt; prompt i is generated with seed + i.
+        pairs: interleaved timed pairs at least.
+        max_pairs: pairs at most, while their spread is above ``spread``.
+        spread: half the interquartile range of the pairs' ratios over their median that is
+            good enough.
+        confidence: of the interval of the loss.
+    """
+
+    prompts: int = 16
+    max_prompts: int | None = None
+    seed: int = 0
+    pairs: int = 3
+    max_pairs: int = 6
+    spread: float = 0.03
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a cell is searched.
+
+    Args:
+        strategy: name of a file in `diffaccel.search.strategies`.
+        space: ``grid``, the declared values of each parameter; ``coarse``, three of them in a
+            combination, so that it can be measured as a whole; or ``full``, all that make sense.
+        seed: for strategies that draw.
+        loss_confidence: what must be below the limit: ``point``, the loss that was measured, or
+            ``upper``, the upper end of its interval over the prompts.
+        call_seconds: the longest that a call of a setting may take, its preparation (compiling,
+            say) with it, before it counts as hung; ten plain calls at least.
+        budget: seconds that a search of one setup may take; what is not decided then stays open.
+            None: as long as it takes.
+    """
+
+    strategy: str
+    space: Literal["coarse", "grid", "full"] = "grid"
+    seed: int = 0
+    loss_confidence: Literal["point", "upper"] = "point"
+    call_seconds: float = 600.0
+    budget: float | None = None
+
+    def decisive(self, measured: HasLoss) -> float:
+        """The loss that is compared with the limit."""
+        return measured.loss if self.loss_confidence == "point" else measured.loss_interval[1]
+
+
+RULES = 2
+"""Number of the rules that are judged by: what was judged by others is judged anew."""
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """How judged code is run, and what it may take.
+
+    Args:
+        sandbox: false runs code with this user's rights: only for code that is trusted.
+        margin: share by which the mean CLIP score may lie below the plain pipeline's.
+        memory_gib: of all processes of a script together.
+        call_seconds: for one answer.
+        load_seconds: for reading a script and loading its pipeline.
+        max_pairs: rounds at most, while they do not tell whether it is as fast as was asked.
+    """
+
+    sandbox: bool = True
+    margin: float = 0.1
+    memory_gib: float = 16.0
+    call_seconds: float = 600.0
+    load_seconds: float = 900.0
+    max_pairs: int = 48

@@ -1,0 +1,347 @@
+"""What an experiment consists of, known from its configuration alone: setups, cells and tasks; and
+the setups that are only timed.
+
+Everything here is cheap and pure, so that Snakemake can ask for it while it builds its graph.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from diffaccel.experiment import tasks
+from diffaccel.experiment.asked import Given, given
+from diffaccel.experiment.config import (
+    Config,
+    judge_options,
+    measure_options,
+    model_spec,
+    parse_accelerators,
+)
+from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.options import RULES, MeasureOptions
+from diffaccel.experiment.tasks import Task
+from diffaccel.machine import devices
+from diffaccel.plugins.accelerators import sources
+from diffaccel.plugins.models import ModelSpec, known_models, local_files
+from diffaccel.store.jsonio import to_json
+
+FRACTIONS = (0.8, 0.9, 0.95)
+"""Shares of the stored bound that tasks are made for."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration, unfolded."""
+
+    config: Config
+
+    @cached_property
+    def platform(self) -> str:
+        """The hardware, as named or as found."""
+        named = self.config.platform
+        return devices.platform() if named == "auto" else named
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.platform != "cpu"
+
+    @cached_property
+    def specs(self) -> dict[str, ModelSpec]:
+        """Every model that can be named: the configured ones and those known by name."""
+        return known_models() | {
+            spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
+        }
+
+    @cached_property
+    def options(self) -> MeasureOptions:
+        return measure_options(self.config)
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Cells of the grid, then those that only the user's tasks name; by slug."""
+        setups = self._setups(untrained=False)
+        grid = [Cell(setup, accelerators) for setup in setups for accelerators in self._names]
+        asked = [task.cell for task in self.user_tasks if task.cell is not None]
+        return {cell.slug: cell for cell in (*grid, *asked)}
+
+    @cached_property
+    def setups(self) -> dict[str, Setup]:
+        """Setups of all cells, by slug."""
+        return {cell.setup.slug: cell.setup for cell in self.cells.values()}
+
+    @cached_property
+    def speeds(self) -> dict[str, Setup]:
+        """Setups of untrained models, which are timed and have no cells; by slug."""
+        return {setup.slug: setup for setup in self._setups(untrained=True)}
+
+    def _setups(self, *, untrained: bool) -> list[Setup]:
+        specs = [model_spec(entry) for entry in self.config.models]
+        return [
+            Setup(spec.name, scheduler, steps)
+            for spec in specs
+            if spec.untrained is untrained
+            for scheduler in self.config.schedulers
+            for steps in self.config.steps
+        ]
+
+    @property
+    def _names(self) -> list[tuple[str, ...]]:
+        """Short names of each configured accelerator or combination."""
+        return [parse_accelerators(title).names for title in self.config.accelerators]
+
+    @cached_property
+    def user_tasks(self) -> list[Task]:
+        """The lines of the user's task list."""
+        if self.config.tasks_file is None:
+            return []
+        lines = tasks.read_tasks(Path(self.config.tasks_file))
+        return [
+            self._user_task(f"user-{number:03}", sentence)
+            for number, (_, sentence) in enumerate(lines, start=1)
+        ]
+
+    def _user_task(self, name: str, sentence: str) -> Task:
+        limit = self.config.loss_limit
+        try:
+            request = tasks.parse(sentence, list(self.specs))
+            self._refuse_untrained(request.model)
+            self._refuse_other_work(request)
+        except tasks.TaskError as error:
+            return Task(name, "user", None, None, None, limit, sentence, str(error))
+        cell = Cell(request.setup, request.accelerators)
+        max_loss = limit if request.max_loss is None else request.max_loss
+        latency = request.latency_s
+        speedup = request.speedup
+        return Task(name, "user", cell, speedup, None, max_loss, sentence, latency_s=latency)
+
+    def _refuse_other_work(self, request: tasks.Request) -> None:
+        """Of what is understood, what is not searched for here."""
+        if not request.accelerators:
+            raise tasks.TaskError(
+                f"no accelerators given (category {request.category}): what is searched for here "
+                "are their settings. Name one or several, e.g. accelerated by DeepCache"
+            )
+        here = devices.slug(self.platform)
+        if request.platform not in (None, here):
+            raise tasks.TaskError(
+                f"the task is for {request.platform}, and what is measured here is for {here}: "
+                "run it there"
+            )
+
+    def _refuse_untrained(self, model: str) -> None:
+        if self.specs[model].untrained:
+            raise tasks.TaskError(
+                f"{model} is untrained here: random weights draw noise, of which no loss can be "
+                f"promised. For tasks, leave out `untrained: true` of the model {model}"
+            )
+
+    @cached_property
+    def targets(self) -> list[Task]:
+        """One a cell and configured speedup."""
+        limit = self.config.loss_limit
+        return [
+            Task(f"{slug}_{speedup}x", "target", cell, speedup, None, limit, None)
+            for slug, cell in self.cells.items()
+            for speedup in self.config.speedups
+        ]
+
+    @cached_property
+    def bound_tasks(self) -> list[Task]:
+        """Those made from each cell's bound; how fast they must be is known once the bound is."""
+        limit = self.config.loss_limit
+        return [
+            Task(
+                f"{slug}_bound{fraction:.0%}".rstrip("%"),
+                "bound",
+                cell,
+                None,
+                fraction,
+                limit,
+                None,
+            )
+            for slug, cell in self.cells.items()
+            for fraction in FRACTIONS
+        ]
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Everything that is asked, by id."""
+        return {task.id: task for task in (*self.targets, *self.bound_tasks, *self.user_tasks)}
+
+    @cached_property
+    def _by_setup(self) -> dict[str, tuple[list[Cell], list[Task]]]:
+        """Cells and tasks of each setup."""
+        parts: dict[str, tuple[list[Cell], list[Task]]] = {slug: ([], []) for slug in self.setups}
+        for cell in self.cells.values():
+            parts[cell.setup.slug][0].append(cell)
+        for task in self.tasks.values():
+            if task.cell is not None:
+                parts[task.cell.setup.slug][1].append(task)
+        return parts
+
+    @property
+    def misunderstood(self) -> list[Task]:
+        """The user's sentences that name no cell."""
+        return [task for task in self.user_tasks if task.cell is None]
+
+    @property
+    def listed(self) -> list[Task]:
+        """The tasks of `tasks.json`: those made from bounds, and the user's. Targets have scripts,
+        too."""
+        return [*self.bound_tasks, *self.user_tasks]
+
+    @cached_property
+    def given(self) -> Given:
+        """The scripts that are to be judged.
+
+        Raises:
+            InputError: their prompts cannot be read, or there is none.
+        """
+        judge = self.config.judge
+        if judge.prompts is None:
+            return Given({}, [])
+        return given(Path(judge.prompts), Path(judge.scripts), list(self.specs))
+
+    @cached_property
+    def judged(self) -> dict[str, Setup]:
+        """Setups of scripts that are to be judged, by slug."""
+        return {setup.slug: setup for setup in self.given.setups}
+
+    def scripts(self, slug: str) -> list[str]:
+        """The files that are judged in a setup."""
+        folder = Path(self.config.judge.scripts)
+        return [str(folder / f"{each.id}.py") for each in self.given.setups[self.judged[slug]]]
+
+    def judge_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel verdicts` is told."""
+        setup = self.judged[slug]
+        return {
+            "setup": to_json(setup),
+            "measure": to_json(self.options),
+            "options": to_json(judge_options(self.config)),
+            "loss_limit": self.config.loss_limit,
+            "platform": self.platform,
+            "asked": [to_json(asked) for asked in self.given.setups[setup]],
+            "scripts": self.config.judge.scripts,
+            "rules": RULES,
+        }
+
+    def rival(self, setup: Setup) -> Cell | None:
+        """The cell that those of a setup are compared with. It is none of `cells`, unless it is
+        asked for besides."""
+        title = self.config.rival
+        return None if title is None else Cell(setup, parse_accelerators(title).names)
+
+    def about(self) -> dict[str, Any]:
+        """What a run notes of the experiment."""
+        cells = {
+            slug: [list(cell.accelerators) for cell in own]
+            for slug, (own, _) in self._by_setup.items()
+        }
+        title = self.config.rival
+        budgets = {"search": self.config.search.budget, "verify": self.config.verify.budget}
+        return {
+            "setups": cells,
+            "budgets": {stage: seconds for stage, seconds in budgets.items() if seconds},
+            "rival": None if title is None else list(parse_accelerators(title).names),
+            "loss_limit": self.config.loss_limit,
+            "loss_confidence": self.config.search.loss_confidence,
+        }
+
+    def spec(self, setup: Setup) -> ModelSpec:
+        """How the model of a setup is measured."""
+        return self.specs[setup.model]
+
+    def files(self, setup: Setup) -> list[str]:
+        """Local files whose change makes a baseline stale: prompts, model and scorer."""
+        spec = self.spec(setup)
+        return [spec.prompts, *map(str, local_files(spec))]
+
+    def links(self, setup: Setup) -> list[str]:
+        """Where those files lie that are behind links: one may lead to other files that are not
+        newer."""
+        named = {os.path.abspath(path): os.path.realpath(path) for path in self.files(setup)}
+        return [real for path, real in named.items() if path != real]
+
+    def sources(self, setup: Setup) -> dict[str, str]:
+        """Hashes of the source of what is put on in a setup: what changed is searched again."""
+        cells, _ = self._by_setup[setup.slug]
+        rival = self.rival(setup)
+        every = [*cells, *([rival] if rival else [])]
+        return sources({name: {} for cell in every for name in cell.accelerators})
+
+    def heldout(self, setup: Setup) -> tuple[int, list[str]]:
+        """How many prompts scripts are proven on besides, and the files that these are from."""
+        asked, spec = self.config.verify.heldout, self.spec(setup)
+        count = self.options.prompts if asked is None else asked
+        return count, [spec.heldout or spec.prompts] if count else []
+
+    def model_job(self, name: str) -> dict[str, Any]:
+        """What `diffaccel model` is told."""
+        return {"spec": to_json(self.specs[name])}
+
+    def baseline_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel baseline` is told."""
+        setup = self.setups[slug]
+        return {
+            "setup": to_json(setup),
+            "options": to_json(self.options),
+            "platform": self.platform,
+        }
+
+    def search_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel search` is told."""
+        cells, tasks = self._by_setup[slug]
+        return {
+            "cells": [to_json(cell) for cell in cells],
+            "rival": to_json(rival) if (rival := self.rival(self.setups[slug])) else None,
+            "tasks": [to_json(task) for task in tasks],
+            "targets": list(self.config.speedups),
+            "loss_limit": self.config.loss_limit,
+            "search": self.config.search.model_dump(),
+        }
+
+    def verify_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel verify` is told."""
+        count, _ = self.heldout(self.setups[slug])
+        asked = self.config.verify
+        serving = {"batch_sizes": asked.batch_sizes, "calls": asked.calls}
+        return {
+            "heldout": count,
+            "max_pairs": asked.max_pairs,
+            "budget": asked.budget,
+            **(serving if asked.batch_sizes else {}),
+        }
+
+    def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The job of each record, by its path in a platform's folder of results."""
+        setups = (self.setups | self.speeds).values()
+        for model in dict.fromkeys(setup.model for setup in setups):
+            yield f"models/{model}.json", self.model_job(model)
+        for slug in self.setups:
+            yield f"baseline/{slug}.json", self.baseline_job(slug)
+            yield f"search/{slug}.json", self.search_job(slug)
+            yield f"verify/{slug}.json", self.verify_job(slug)
+        for slug in self.speeds:
+            yield f"speed/{slug}.json", self.speed_job(slug)
+        for slug in self.judged:
+            yield f"judge/{slug}.json", self.judge_job(slug)
+
+    def speed_job(self, slug: str) -> dict[str, Any]:
+        """What `diffaccel speed` is told."""
+        setup = self.speeds[slug]
+        return {
+            "setup": to_json(setup),
+            "spec": to_json(self.spec(setup)),
+            "options": to_json(self.options),
+            "platform": self.platform,
+            "order": {
+                "settings": self.config.speed.settings,
+                "accelerators": [list(names) for names in self._names],
+            },
+        }

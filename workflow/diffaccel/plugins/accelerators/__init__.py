@@ -1,0 +1,46 @@
+"""The accelerators, one file each; see `base` for what one declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffaccel.plugins.accelerators.base import (
+    Accelerator,
+    Combination,
+    Emitted,
+    PipelineFacts,
+    UnsupportedError,
+)
+from diffaccel.plugins.space import SettingDict
+from diffaccel.registry import Registry
+from diffaccel.store.source import hash_of
+
+ACCELERATORS: Registry[Accelerator] = Registry("diffaccel.plugins.accelerators", "accelerator")
+
+
+def combination(names: Sequence[str]) -> Combination:
+    """The combination of the accelerators with these short names.
+
+    Raises:
+        UnknownNameError: no accelerator has such a name.
+        UnsupportedError: none is given, or one is given twice.
+    """
+    return Combination.of([ACCELERATORS[name] for name in names])
+
+
+def sources(setting: SettingDict) -> dict[str, str]:
+    """Hash of the source of each accelerator of a setting."""
+    known = [name for name in sorted(setting) if name in ACCELERATORS]
+    return {name: hash_of(type(ACCELERATORS[name]).__module__) for name in known}
+
+
+__all__ = [
+    "ACCELERATORS",
+    "Accelerator",
+    "Combination",
+    "Emitted",
+    "PipelineFacts",
+    "UnsupportedError",
+    "combination",
+    "sources",
+]

@@ -1,0 +1,404 @@
+"""What an accelerator is, and how several are put on one pipeline.
+
+Each file beside this one is one accelerator. Nothing outside such a file names an accelerator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diffaccel.plugins.accelerators._unpatched import unpatched
+from diffaccel.plugins.space import Axis, Setting, Space, Value, nest
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+Call = Callable[..., Any]
+Parts = Mapping[str, Mapping[str, Value]]
+
+
+class UnsupportedError(ValueError):
+    """An accelerator, a combination or a setting that cannot work on this pipeline; says why."""
+
+
+@dataclass(frozen=True)
+class PipelineFacts:
+    """What search spaces and emitted code depend on, known without the weights.
+
+    Args:
+        pipeline_class: diffusers' class name, e.g. ``StableDiffusionPipeline``.
+        steps: number of inference steps.
+        block_layers: layers that DeepCache counts in each down block (its ResNet blocks and one
+            for a downsampler), from the first block on; SD1.5 has ``(3, 3, 3, 2)``.
+        transformer_downsamples: downsampling factors, relative to the latents, of the U-Net levels
+            that have transformer blocks, ascending; SD1.5 has ``(1, 2, 4, 8)``.
+        guided: whether classifier-free guidance runs (guidance scale above 1).
+        latent_size: height and width of the latents that the U-Net is made for.
+        device: torch's name of the kind of device that it is on.
+    """
+
+    pipeline_class: str
+    steps: int
+    block_layers: tuple[int, ...]
+    transformer_downsamples: tuple[int, ...]
+    guided: bool = True
+    latent_size: int = 64
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineFacts:
+        """The facts of a loaded pipeline; of one without a U-Net, that it has no blocks."""
+        unet = getattr(pipe, "unet", None)
+        config = {} if unet is None else unet.config
+        facts = cls.of_config(
+            type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
+        )
+        return dataclasses.replace(facts, device=pipe.device.type)
+
+    @classmethod
+    def of_config(
+        cls, pipeline_class: str, unet: Mapping[str, Any], *, steps: int, guidance_scale: float
+    ) -> PipelineFacts:
+        """The same from ``unet/config.json`` alone.
+
+        A UNet2DConditionModel's level i works at 1/2**i of the latents' size, has a downsampler
+        unless it is the last, and has transformer blocks where its block type says CrossAttn.
+        """
+        kinds = tuple(unet.get("down_block_types", ()))
+        layers = unet.get("layers_per_block", 2)
+        per_block = [layers] * len(kinds) if isinstance(layers, int) else list(layers)
+        levels = {2**i for i, kind in enumerate(kinds) if "CrossAttn" in kind}
+        if kinds and "CrossAttn" in (unet.get("mid_block_type") or ""):
+            levels.add(2 ** (len(kinds) - 1))
+        return cls(
+            pipeline_class=pipeline_class,
+            steps=steps,
+            block_layers=tuple(n + (i < len(kinds) - 1) for i, n in enumerate(per_block)),
+            transformer_downsamples=tuple(sorted(levels)),
+            # A distilled U-Net takes the scale as an input and is never run twice.
+            guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
+            latent_size=int(unet.get("sample_size") or 64),
+        )
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """Python source that a user would write to apply an accelerator to a pipeline named ``pipe``.
+
+    Args:
+        imports: import statements, one each; may repeat those of others.
+        enter: lines that apply it, once for each call of the pipeline.
+        leave: lines that take it off again: the pipeline then works as it did before.
+        call: the expression to call instead of ``pipe``.
+        arguments: keyword arguments that this call takes on top, or in place of its own, as
+            source, e.g. ``(("gate_step", "10"),)``.
+        last: lines that come after all that apply the others.
+        definitions: classes and functions that the lines or the arguments use, for the top of the
+            script.
+    """
+
+    imports: tuple[str, ...]
+    enter: tuple[str, ...]
+    leave: tuple[str, ...]
+    call: str = "pipe"
+    arguments: tuple[tuple[str, str], ...] = ()
+    last: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of using an accelerator in a script, for who reads its syntax tree.
+
+    Paths are as after ``from package import Name``; a method comes after its class, ``pipe`` is the
+    pipeline, and ``=`` after a path is an assignment to it.
+
+    Args:
+        calls: all of these, with the pipeline or what was made from it, before it draws.
+        undone: what takes it off again.
+        through: the method of the pipeline that draws then, in place of the pipeline itself.
+        told_by: path of the call that takes the parameters: the last of ``calls``, or ``pipe.`` and
+            ``through``; empty where they are not told by a call.
+        takes: parameters that it takes, in their order from the first argument or from the one
+            after the pipeline on, each with the value that it has where nothing is said.
+    """
+
+    calls: tuple[str, ...]
+    undone: tuple[str, ...] = ()
+    through: str = ""
+    told_by: str = ""
+    takes: tuple[tuple[str, Value], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What an accelerator makes of a step: equal phases cost equally.
+
+    Args:
+        label: what kind of step it is; phases of one label with near levels cost nearly the same.
+        levels: how much of it, each number on a scale on which 1 is a large difference.
+        share: what it is expected to leave of the time of a plain step, before any is timed.
+        spread: how far off that may be: standard deviation of the logarithm of the share.
+    """
+
+    label: str
+    levels: tuple[float, ...] = ()
+    share: float = 0.75
+    spread: float = 0.7
+
+
+class Accelerator(ABC):
+    """One technique. Subclasses are stateless; the instance ``PLUGIN`` of a file is the plugin."""
+
+    name: ClassVar[str]
+    """Short name, as in keys and file names."""
+    title: ClassVar[str]
+    """Name in tasks."""
+    package: ClassVar[str]
+    """Distribution whose version identifies a measurement."""
+    source: ClassVar[str]
+    """Where the technique is described."""
+    order: ClassVar[int]
+    """Place in a combination: lower is applied first, and comes first in a title."""
+    Params: ClassVar[type]
+    """Frozen dataclass of the parameters; raises ValueError on a value out of bounds."""
+    ways: ClassVar[tuple[Way, ...]]
+    """What counts as using it in a script that somebody wrote; any of them."""
+    joins: ClassVar[tuple[str, ...]] = ()
+    """Accelerators that this one applies itself, with their parameters, when both are present."""
+    writes: ClassVar[tuple[str, ...]] = ()
+    """What its lines in a script set on the pipeline (``name=``) and delete from it and its parts
+    (``del name``), for who reads scripts: what sets anything else is not known."""
+    tolerance: ClassVar[float] = 0.0
+    """How far a value of an image (0 to 1) may be, on one CPU, from the same setting's by the
+    package's own usage or by the emitted source; 0.0: equal in every bit."""
+
+    @abstractmethod
+    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+        """The search space on such a pipeline; names are fields of ``Params``."""
+
+    @abstractmethod
+    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
+        """Whether it can work on such a pipeline, and if not, why."""
+
+    def conflicts(self, others: Sequence[str]) -> str | None:
+        """Why it cannot go with these others, whatever the parameters, or None. Declared on one
+        side only."""
+        return None
+
+    def forbids(self, own: Mapping[str, Value], others: Parts) -> str | None:
+        """Why these parameters cannot go with the others', or None. Declared on one side only."""
+        return None
+
+    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
+        """Why a search on such a pipeline leaves these parameters out, or None: they cannot work
+        there, or do exactly what milder ones do."""
+        return None
+
+    def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
+        """Why these parameters change nothing in so many steps, or None."""
+        return None
+
+    def definitions(self) -> tuple[str, ...]:
+        """Source of all classes and functions that its lines may use in a script."""
+        return ()
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """What these parameters make of each of ``facts.steps`` steps, from the first on; None: it
+        is as in the plain pipeline. From these, `diffaccel.search.speeds` predicts speeds.
+
+        Unless an accelerator knows better, all steps are alike, and settings are as far apart as
+        their values are on the axes.
+        """
+        ranges = {axis.name: max(axis.values) - min(axis.values) or 1 for axis in self.axes(facts)}
+        values = dataclasses.asdict(self.Params(**own))
+        levels = tuple(float(value) / ranges.get(name, 1) for name, value in values.items())
+        return (Phase(self.name, levels),) * facts.steps
+
+    @abstractmethod
+    def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
+        """Applies it to a plain pipeline and gives what to call in place of ``pipe``.
+
+        Nothing is to be taken off: `Combination.applied` puts the modules back as they were.
+        ``others`` are the settings of the other accelerators of the combination, of which this one
+        applies those in ``joins``.
+
+        Raises:
+            UnsupportedError: this pipeline has nothing that these parameters work on.
+        """
+
+    def finish(
+        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts, call: Call
+    ) -> Call:
+        """What is left to do once all accelerators are applied; gives what to call, mostly
+        ``call``."""
+        return call
+
+    @abstractmethod
+    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+        """The source of the same."""
+
+
+def _check_types(params: Any) -> None:
+    """Raises TypeError where a parameter is not of the number type that its field says."""
+    for field in dataclasses.fields(params):
+        value, kind = getattr(params, field.name), str(field.type)
+        if type(value).__name__ not in ({"float", "int"} if kind == "float" else {kind}):
+            raise TypeError(f"{field.name} must be of type {kind}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One accelerator or several together, in the order in which they are applied."""
+
+    members: tuple[Accelerator, ...]
+
+    @classmethod
+    def of(cls, accelerators: Sequence[Accelerator]) -> Combination:
+        """A combination in canonical order.
+
+        Raises:
+            UnsupportedError: none is given, or one is given twice.
+        """
+        names = [accelerator.name for accelerator in accelerators]
+        if not names or len(set(names)) != len(names):
+            raise UnsupportedError(f"need different accelerators, one at least; got {names}")
+        return cls(tuple(sorted(accelerators, key=lambda member: member.order)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Short names, sorted alphabetically as in keys."""
+        return tuple(sorted(member.name for member in self.members))
+
+    @property
+    def slug(self) -> str:
+        """Name in paths, e.g. ``deepcache+tgate``."""
+        return "+".join(self.names)
+
+    @property
+    def title(self) -> str:
+        """Name in tasks, e.g. ``DeepCache, T-Gate, and ToMe``."""
+        titles = [member.title for member in self.members]
+        if len(titles) < 3:
+            return " and ".join(titles)
+        return ", ".join(titles[:-1]) + f", and {titles[-1]}"
+
+    @functools.cached_property
+    def conflict(self) -> str | None:
+        """Why these accelerators cannot go together, whatever their parameters, or None."""
+        for member in self.members:
+            others = [name for name in self.names if name != member.name]
+            if (reason := member.conflicts(others)) is not None:
+                return f"{member.title}: {reason}"
+        return None
+
+    def changing(self, facts: PipelineFacts) -> int:
+        """How many members do not the same at every step, at their most aggressive."""
+        found = 0
+        for member in self.members:
+            own = {axis.name: axis.values[-1] for axis in member.axes(facts)}
+            found += len(set(member.phases(own, {}, facts))) > 1
+        return found
+
+    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
+        """Whether all members go together and can work on such a pipeline, and if not, why."""
+        if self.conflict is not None:
+            return False, self.conflict
+        for member in self.members:
+            ok, reason = member.supports(facts)
+            if not ok:
+                return False, f"{member.title}: {reason}"
+        return True, ""
+
+    def forbids(self, setting: Setting) -> str | None:
+        """Why this setting cannot work, or None: whether the members go together, each member's
+        bounds, then what they say of each other."""
+        if self.conflict is not None:
+            return self.conflict
+        for member in self.members:
+            own = setting[member.name]
+            try:
+                _check_types(member.Params(**own))
+            except (TypeError, ValueError) as error:
+                return f"{member.title}: {error}"
+            others = {name: part for name, part in setting.items() if name != member.name}
+            if (reason := member.forbids(own, others)) is not None:
+                return f"{member.title}: {reason}"
+        return None
+
+    def space(self, facts: PipelineFacts) -> Space:
+        """The joint search space; axes are named ``accelerator.parameter``."""
+
+        def forbids(point: Mapping[str, Value]) -> str | None:
+            setting = nest(point)
+            return self.forbids(setting) or self._excludes(setting, facts)
+
+        axes = tuple(
+            Axis(f"{member.name}.{axis.name}", axis.values, axis.grid)
+            for member in self.members
+            for axis in member.axes(facts)
+        )
+        return Space(axes, forbids)
+
+    def _excludes(self, setting: Setting, facts: PipelineFacts) -> str | None:
+        for member in self.members:
+            if (reason := member.excludes(setting[member.name], facts)) is not None:
+                return f"{member.title}: {reason}"
+        return None
+
+    def _check(self, setting: Setting) -> None:
+        if sorted(setting) != list(self.names):
+            raise UnsupportedError(f"a setting for {list(self.names)} names {sorted(setting)}")
+        if (reason := self.forbids(setting)) is not None:
+            raise UnsupportedError(reason)
+
+    def _applying(self) -> Iterator[Accelerator]:
+        joined = {name for member in self.members for name in member.joins}
+        return (member for member in self.members if member.name not in joined)
+
+    @contextmanager
+    def applied(self, pipe: DiffusionPipeline, setting: Setting) -> Iterator[Call]:
+        """Applies all members within a ``with`` block; gives what to call in place of ``pipe``.
+
+        On leaving the block the pipeline is what it was before: whatever is set on it or on its
+        modules inside is undone. A block within a block starts from the plain pipeline, so that
+        applying twice is applying once. Not for several threads on one pipeline.
+
+        Raises:
+            UnsupportedError: the setting is incomplete, out of bounds, or cannot work.
+        """
+        self._check(setting)
+        with unpatched(pipe):
+            call: Call = pipe
+            for member in self._applying():
+                others = {name: part for name, part in setting.items() if name != member.name}
+                entered = member.apply(pipe, setting[member.name], others)
+                call = entered if entered is not pipe else call
+            for member in self._applying():
+                others = {name: part for name, part in setting.items() if name != member.name}
+                call = member.finish(pipe, setting[member.name], others, call)
+            yield call
+
+    def emit(self, setting: Setting, facts: PipelineFacts) -> tuple[Emitted, ...]:
+        """The source of the same, one part an accelerator, in the order of application.
+
+        Raises:
+            UnsupportedError: the setting is incomplete, out of bounds, or cannot work.
+        """
+        self._check(setting)
+        return tuple(
+            member.emit(
+                setting[member.name],
+                {name: part for name, part in setting.items() if name != member.name},
+                facts,
+            )
+            for member in self._applying()
+        )

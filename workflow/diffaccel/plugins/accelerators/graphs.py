@@ -1,0 +1,162 @@
+"""CUDA graphs: the kernels of a step are launched at once, at no loss.
+
+Alan Gray, "Getting Started with CUDA Graphs", NVIDIA, 2019; applied through ``torch.cuda.graph``.
+
+What the U-Net computes stays the same in every bit; the time is saved in which Python and the
+driver launch kernels one by one. That is most of a call where the network or the batch is small,
+and where a cache has left little to compute.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from diffaccel.plugins.accelerators.base import (
+    Accelerator,
+    Call,
+    Emitted,
+    Parts,
+    Phase,
+    PipelineFacts,
+    UnsupportedError,
+    Way,
+)
+from diffaccel.plugins.space import Axis, Value
+from diffaccel.store.jsonio import digest
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+    from diffaccel.plugins.accelerators._step_graphs import StepGraphs
+
+KEPT = 8
+"""Settings of a pipeline whose graphs are kept: as many as are timed side by side."""
+ELSEWHERE = "CUDA graphs need a CUDA device"
+
+
+@dataclass(frozen=True)
+class Params:
+    """What is recorded beside the U-Net's steps.
+
+    Args:
+        decoder: the autoencoder's decoder, too.
+    """
+
+    decoder: bool
+
+
+class Graphs(Accelerator):
+    name: ClassVar[str] = "graphs"
+    title: ClassVar[str] = "CUDA graphs"
+    package: ClassVar[str] = "torch"
+    source: ClassVar[str] = "https://developer.nvidia.com/blog/cuda-graphs/"
+    order: ClassVar[int] = 8
+    Params: ClassVar[type] = Params
+    ways: ClassVar[tuple[Way, ...]] = (
+        Way(calls=("torch.cuda.CUDAGraph",)),
+        Way(calls=("torch.cuda.make_graphed_callables",)),
+    )
+    writes: ClassVar[tuple[str, ...]] = ("graphs=", "del forward", "del _compiled_call_impl")
+
+    def __init__(self) -> None:
+        # Recording takes as long as several calls; a setting that is put on again has it done.
+        self._recorded: WeakKeyDictionary[nn.Module, OrderedDict[str, list[StepGraphs]]]
+        self._recorded = WeakKeyDictionary()
+
+    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+        return (Axis("decoder", (False, True), (False, True)),)
+
+    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
+        if not facts.block_layers:
+            return False, f"needs a U-Net; {facts.pipeline_class} has none"
+        if facts.device != "cuda":
+            return False, f"{ELSEWHERE}; this is {facts.device}"
+        return True, ""
+
+    def conflicts(self, others: Sequence[str]) -> str | None:
+        if "tome" in others:
+            return "ToMe draws random numbers at each step, and replayed steps would draw no others"
+        return None
+
+    def phases(
+        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+    ) -> tuple[Phase | None, ...]:
+        """The same at every step; nearly the same whether or not the decoder is recorded, too."""
+        return (Phase("recorded", (own["decoder"] / 4,), share=0.8, spread=0.4),) * facts.steps
+
+    def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
+        if pipe.device.type != "cuda":
+            raise UnsupportedError(f"{self.title}: {ELSEWHERE}; this is {pipe.device}")
+        for module, graphs in self._graphs(pipe, own, others):
+            graphs.record(module)
+        return pipe
+
+    def finish(
+        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts, call: Call
+    ) -> Call:
+        found = self._graphs(pipe, own, others)
+        for module, graphs in found:
+            graphs.replay(module)
+
+        def from_the_first(*args: Any, **kwargs: Any) -> Any:
+            for _, graphs in found:
+                graphs.begin()
+            return call(*args, **kwargs)
+
+        return from_the_first
+
+    def _graphs(
+        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts
+    ) -> list[tuple[nn.Module, StepGraphs]]:
+        """The modules, each with its graphs of this setting, recorded or not."""
+        from diffaccel.plugins.accelerators._step_graphs import StepGraphs
+
+        modules = [pipe.unet, *([pipe.vae.decoder] if own["decoder"] else [])]
+        known = self._recorded.setdefault(pipe.unet, OrderedDict())
+        key = digest(
+            [type(pipe.scheduler).__name__, dict(own), {k: dict(v) for k, v in others.items()}]
+        )
+        if key not in known:
+            known[key] = [StepGraphs() for _ in modules]
+            while len(known) > KEPT:
+                known.popitem(last=False)
+        known.move_to_end(key)
+        return list(zip(modules, known[key], strict=True))
+
+    def definitions(self) -> tuple[str, ...]:
+        from diffaccel.plugins.accelerators._step_graphs import StepGraphs
+
+        return (inspect.getsource(StepGraphs),)
+
+    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+        modules = "pipe.unet, pipe.vae.decoder" if own["decoder"] else "pipe.unet"
+        return Emitted(
+            imports=(
+                "import torch",
+                "from typing import Any",
+                "from collections.abc import Iterator",
+            ),
+            definitions=self.definitions(),
+            enter=(
+                'if not hasattr(pipe, "graphs"):  # recorded once, replayed from then on',
+                f"    pipe.graphs = [(module, StepGraphs()) for module in [{modules}]]",
+                "for module, graphs in pipe.graphs:",
+                "    graphs.begin()",
+                "    graphs.record(module)",
+            ),
+            last=("for module, graphs in pipe.graphs:", "    graphs.replay(module)"),
+            leave=(
+                "for module, _ in pipe.graphs:",
+                '    vars(module).pop("forward", None)',
+                '    vars(module).pop("_compiled_call_impl", None)',
+            ),
+        )
+
+
+PLUGIN = Graphs()

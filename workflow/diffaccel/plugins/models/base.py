@@ -1,0 +1,423 @@
+"""What a model family is, and how any of its models is checked, fetched and loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diffaccel.plugins import sources
+from diffaccel.plugins.models import ModelSpec, _hub
+from diffaccel.plugins.models._layout import Layout
+from diffaccel.plugins.models._memory import check_memory
+from diffaccel.plugins.models._untrained import Sizes, build, build_like
+from diffaccel.plugins.models._weights import (
+    PICKLES,
+    ModelError,
+    check_weights,
+    read_header,
+    read_json,
+    weight_files,
+)
+from diffaccel.store.jsonio import digest
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model whose files are all on this machine.
+
+    Args:
+        spec: the model, with the commit of everything that comes from a hub.
+        source: folder or single file of the pipeline.
+        config: folder of a single file's configuration.
+        vae: folder of the VAE that replaces the pipeline's own.
+    """
+
+    spec: ModelSpec
+    source: Path
+    config: Path | None
+    vae: Path | None
+
+
+@dataclass(frozen=True)
+class _Want:
+    """What is needed of a folder or of a repository.
+
+    Args:
+        probe: a small file that a folder must have.
+        parts: subfolders that must have weights.
+        variant: of these.
+    """
+
+    source: str
+    probe: str | None
+    download: _hub.Download
+    parts: Sequence[str]
+    variant: str | None = None
+
+
+class Family(ABC):
+    """Models of one architecture. The instance ``PLUGIN`` of a file is the plugin."""
+
+    name: ClassVar[str]
+    """As in config's ``family``; also the name of the family's original model."""
+    pipeline_class: ClassVar[str]
+    text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    """Names of these parts of the pipeline."""
+    sizes: ClassVar[Sizes]
+    """Of the original model."""
+    known: ClassVar[tuple[ModelSpec, ...]]
+    """Models that need no more than their name, the family's own first: a model that a user
+    adds takes what he leaves out from it."""
+
+    def fits(self, layout: Layout) -> bool:
+        """Whether a model of this layout belongs here where no family is named."""
+        return layout.pipeline_class == self.pipeline_class
+
+    def load_arguments(self) -> dict[str, Any]:
+        """What diffusers takes on top when it loads a pipeline."""
+        return {}
+
+    def parts(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The parts of the pipeline that have weights in its source."""
+        return ("unet", *self.text_encoders, *(() if spec.vae else ("vae",)))
+
+    def check(self, spec: ModelSpec) -> None:
+        """Says what is wrong with local files before any long work.
+
+        Raises:
+            ModelError: no such folder or file, not a pipeline, another pipeline class, or weights
+                that are pickled, missing or not whole.
+        """
+        with _naming(f"model {spec.name!r}"):
+            if spec.untrained:
+                self._check_index(Path(spec.source))
+                return
+            if sources.is_single_file(spec.source):
+                _check_single_file(Path(spec.source))
+            elif sources.is_local(spec.source):
+                self._check_folder(spec)
+            for field in ("vae", "scorer"):
+                source = vars(spec)[field]
+                if source is not None and sources.is_local(source):
+                    _check_network(field, Path(source))
+
+    def _check_index(self, folder: Path) -> None:
+        index = folder / INDEX
+        if not index.is_file():
+            raise ModelError(
+                f"{folder} is not a folder in diffusers' format (it has no {INDEX}). Save one "
+                "with pipeline.save_pretrained(folder)"
+            )
+        kind = read_json(index).get("_class_name")
+        if kind != self.pipeline_class:
+            raise ModelError(
+                f"{index} is of a {kind}, and the family {self.name!r} needs a "
+                f"{self.pipeline_class}"
+            )
+
+    def _check_folder(self, spec: ModelSpec) -> None:
+        folder = Path(spec.source)
+        self._check_index(folder)
+        names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+        for name in check_weights(str(folder), names, self.parts(spec), spec.variant):
+            read_header(folder / name)
+
+    def fetch(self, spec: ModelSpec) -> Fetched:
+        """Brings everything to this machine that is not there, and names the commit of what comes
+        from a hub. All of it is looked at before the first weights are loaded.
+
+        Raises:
+            ModelError: something is missing, gated, pickled or out of reach; or there is no room.
+        """
+        self.check(spec)
+        wanted = self._wanted(spec)
+        labels = {field: f"model {spec.name!r}: {field}" for field in wanted}
+        labels["source"] = f"model {spec.name!r}"
+        found = {
+            field: _hub.find(want.source, want.probe or "", labels[field])
+            for field, want in wanted.items()
+        }
+        for field, there in found.items():
+            want = wanted[field]
+            with _naming(labels[field]):
+                if want.probe == INDEX:
+                    self._check_index(there.folder)
+                if there.files:
+                    names = check_weights(there.source, there.files, want.parts, want.variant)
+                    _hub.check_space(there, names)
+        folders = {
+            field: _hub.get(there, labels[field], wanted[field].download)
+            for field, there in found.items()
+        }
+        pins: dict[str, Any] = {field: there.source for field, there in found.items()}
+        return Fetched(
+            spec=replace(spec, **pins),
+            source=folders["source"],
+            config=folders.get("config"),
+            vae=folders.get("vae"),
+        )
+
+    def _wanted(self, spec: ModelSpec) -> dict[str, _Want]:
+        """What a model consists of, by field of its spec."""
+        wanted = {
+            "source": _Want(
+                spec.source,
+                None if sources.is_single_file(spec.source) else INDEX,
+                partial(self._download, spec),
+                self.parts(spec),
+                spec.variant,
+            ),
+            "scorer": _Want(spec.scorer, "config.json", _download_network, [""]),
+        }
+        if spec.vae is not None:
+            wanted["vae"] = _Want(spec.vae, "config.json", _download_network, [""])
+        if sources.is_single_file(spec.source):
+            config = spec.config or self.known[0].source
+            wanted["config"] = _Want(config, INDEX, _download_config, [])
+        return wanted
+
+    def _download(self, spec: ModelSpec, name: str, commit: str, cached: bool) -> str:
+        """The files that ``from_pretrained`` would take, and no others."""
+        import diffusers
+
+        folder: str = getattr(diffusers, self.pipeline_class).download(
+            name,
+            revision=commit,
+            variant=spec.variant,
+            use_safetensors=True,
+            local_files_only=cached,
+            **self.load_arguments(),
+            # A part that is passed is not downloaded.
+            **({"vae": None} if spec.vae else {}),
+        )
+        return folder
+
+    def load(self, spec: ModelSpec, dtype: str, device: str) -> DiffusionPipeline:
+        """The pipeline on a device, ready to call, with the safety checker off.
+
+        Args:
+            dtype: torch's name of it.
+            device: torch's name of it.
+
+        Raises:
+            ModelError: it cannot be loaded, or does not fit.
+        """
+        import torch
+
+        if spec.untrained:
+            return self._build(spec, dtype, device)
+        fetched = self.fetch(spec)
+        check_memory(spec.name, self.parameters(fetched.spec, fetched.source), dtype, device)
+        try:
+            return self._load(fetched, getattr(torch, dtype)).to(device)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"model {spec.name!r} cannot be loaded from {spec.source!r}: {error}"
+            ) from error
+
+    def _load(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:
+        """Loads as the generated scripts do; see `diffaccel.recipes.codegen`."""
+        import diffusers
+
+        kind = getattr(diffusers, self.pipeline_class)
+        arguments = {"dtype": dtype, **self.load_arguments()}
+        if fetched.vae is not None:
+            arguments["vae"] = diffusers.AutoencoderKL.from_pretrained(
+                fetched.vae, dtype=dtype, use_safetensors=True
+            )
+        if fetched.config is not None:
+            return kind.from_single_file(fetched.source, config=str(fetched.config), **arguments)
+        return kind.from_pretrained(
+            fetched.source, variant=fetched.spec.variant, use_safetensors=True, **arguments
+        )
+
+    def parameters(self, spec: ModelSpec, source: Path) -> int:
+        """Numbers in all weights of a model.
+
+        Args:
+            source: its folder or single file on this machine.
+
+        Raises:
+            ModelError: a file of weights is missing, or not whole.
+        """
+        if sources.is_single_file(spec.source):
+            return read_header(source).parameters
+        names = [path.relative_to(source).as_posix() for path in source.glob("*/*")]
+        chosen = [
+            name for part in self.parts(spec) for name in weight_files(names, part, spec.variant)
+        ]
+        return sum(read_header(source / name).parameters for name in chosen)
+
+    def _build(self, spec: ModelSpec, dtype: str, device: str) -> DiffusionPipeline:
+        if spec.source:
+            self.check(spec)
+            arguments = self.load_arguments()
+            return build_like(Path(spec.source), self.pipeline_class, arguments, dtype, device)
+        if device != "meta":
+            check_memory(spec.name, self.sizes.parameters, dtype, device)
+        return build(self.sizes, dtype, device)
+
+
+def embedded(family: str) -> ModelSpec:
+    """The small model of a family that the repository carries."""
+    return ModelSpec(
+        name=f"mini-{family}",
+        family=family,
+        source=f"resources/models/mini-{family}",
+        height=128,
+        width=128,
+        guidance_scale=3.0,
+        batch_size=4,
+        scorer="resources/models/mini-clip",
+        prompts="resources/prompts/mini.txt",
+        heldout="resources/prompts/mini-heldout.txt",
+        # So small a network is hardly faster on two threads, and times far less steadily. A GPU
+        # mostly waits for the processor to launch the next of its kernels.
+        threads=1,
+        jobs_per_gpu=8,
+    )
+
+
+class StableDiffusion(Family):
+    """The families of one text encoder."""
+
+    pipeline_class = "StableDiffusionPipeline"
+
+    def load_arguments(self) -> dict[str, Any]:
+        return {"safety_checker": None, "requires_safety_checker": False}
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Says of which model or part an error is."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{what}: {error}") from error.__cause__
+
+
+def _check_single_file(path: Path) -> None:
+    if path.suffix in PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which is not loaded since reading one can run any code; give "
+            "a .safetensors file"
+        )
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    read_header(path)
+
+
+def _check_network(field: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{field}: {folder} has no config.json: give the folder of a model as save_pretrained "
+            "writes it; of a part of a pipeline, its subfolder"
+        )
+    names = [path.name for path in folder.iterdir()]
+    for name in check_weights(f"{field}: {folder}", names, [""], None):
+        read_header(folder / name)
+
+
+def _download_config(name: str, commit: str, cached: bool) -> str:
+    """All of a pipeline but its weights."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        name,
+        revision=commit,
+        allow_patterns=["*.json", "*.txt"],
+        ignore_patterns=["*.index.json", "*.index.*.json"],
+        local_files_only=cached,
+    )
+
+
+def _download_network(name: str, commit: str, cached: bool) -> str:
+    """One network: its configuration and the plain safetensors."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        name,
+        revision=commit,
+        allow_patterns=[
+            "*.json",
+            "*.txt",
+            "model*.safetensors",
+            "diffusion_pytorch_model*.safetensors",
+        ],
+        ignore_patterns=["*.fp16.*", "*/*"],
+        local_files_only=cached,
+    )
+
+
+def fetch_scorer(scorer: str) -> Path:
+    """The folder of a CLIP model, fetched where it is not there.
+
+    Raises:
+        ModelError: it is missing, gated, pickled or out of reach.
+    """
+    found = _hub.find(scorer, "config.json", "scorer")
+    if found.files:
+        check_weights(f"scorer: {found.source}", found.files, [""], None)
+    folder = _hub.get(found, "scorer", _download_network)
+    _check_network("scorer", folder)
+    return folder
+
+
+def model_files(source: str) -> list[Path]:
+    """The local files that determine what a model gives; none of one on a hub."""
+    if not source or not sources.is_local(source):
+        return []
+    if sources.is_single_file(source):
+        return [Path(source)]
+    kinds = (".json", ".safetensors", ".txt")
+    return sorted(path for path in _files(Path(source)) if path.suffix in kinds)
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files in a folder, those behind links as well; a link to a folder that it is in leads
+    nowhere."""
+    real = folder.resolve()
+    if real in above or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path, (*above, real))
+        elif path.is_file():
+            yield path
+
+
+def content_hash(source: str) -> str:
+    """Hash of a local model's files (names and contents); of one on a hub, what names it."""
+    files = model_files(source)
+    if not files:
+        return source or "untrained"
+    total = hashlib.sha256()
+    for path in files:
+        total.update(os.fsencode(path.name if path == Path(source) else path.relative_to(source)))
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def local_files(spec: ModelSpec) -> list[Path]:
+    """Every local file that a model's images and scores depend on."""
+    named = (spec.source, spec.config, spec.vae, spec.scorer)
+    return [path for source in named if source for path in model_files(source)]
+
+
+def identity(spec: ModelSpec) -> str:
+    """A hash of everything that is loaded to draw with a model."""
+    named = (spec.source, spec.config, spec.vae)
+    return digest([*(source and content_hash(source) for source in named), spec.variant])

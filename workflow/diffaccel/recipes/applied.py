@@ -1,0 +1,228 @@
+"""Recipes put on anyone's pipeline.
+
+Loading this module loads neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.accelerators._unpatched import PLAIN
+from diffaccel.plugins.accelerators.base import Combination, PipelineFacts, UnsupportedError
+from diffaccel.plugins.models import FAMILIES, family_fitting
+from diffaccel.plugins.models._layout import Layout
+from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.space import flatten, in_words
+from diffaccel.recipes.recipe import Recipe, RecipeError, read_recipe
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+log = logging.getLogger(__name__)
+
+
+def apply(
+    pipe: DiffusionPipeline,
+    recipe: Recipe | str | PathLike[str],
+    *,
+    keep_sampler: bool = False,
+) -> Accelerated:
+    """Puts a recipe on a loaded pipeline until it is removed.
+
+    The pipeline gets the recipe's sampler, too, made from its own sampler's configuration as in the
+    generated scripts. Whatever is otherwise than it was measured, sampler or steps, is logged as a
+    warning.
+
+    ::
+
+        with diffaccel.apply(pipe, "recipe.json") as fast:
+            image = fast("a red square").images[0]
+
+        fast = diffaccel.apply(pipe, "recipe.json")
+        image = fast("a red square").images[0]
+        fast.remove()
+
+    Args:
+        pipe: of the recipe's family, on any device.
+        recipe: the record, or its file.
+        keep_sampler: the pipeline's own is used, whatever the recipe was measured with.
+
+    Raises:
+        RecipeError: the pipeline is of another family or has a recipe on it, or the parameters are
+            out of range for it or for the recipe's steps.
+        InputError: the file is no recipe, or an accelerator or the scheduler is not known here.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(Path(recipe))
+    return Accelerated(pipe, recipe, keep_sampler=keep_sampler)
+
+
+class Accelerated:
+    """A pipeline with a recipe on it; called in the pipeline's place, and a context manager.
+
+    Whatever is set on the pipeline before `remove` is undone by it, so that the pipeline is bit for
+    bit what it was. Not for several threads on one pipeline.
+    """
+
+    def __init__(
+        self, pipe: DiffusionPipeline, recipe: Recipe, *, keep_sampler: bool = False
+    ) -> None:
+        combined = _checked(pipe, recipe)
+        self.recipe = recipe
+        self._pipe, self._fitting = pipe, {recipe.steps}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_sampled(pipe, recipe.scheduler, keep_sampler))
+            try:
+                self._call = stack.enter_context(combined.applied(pipe, recipe.setting))
+            except UnsupportedError as error:
+                raise RecipeError(
+                    f"{_named(recipe)} cannot be put on this pipeline: {error}"
+                ) from None
+            self._on = stack.pop_all()
+        self.removed = False
+
+    def __call__(self, prompt: Any = None, **arguments: Any) -> Any:
+        """Calls the accelerated pipeline.
+
+        Args:
+            prompt: one, or a list; or None where ``arguments`` have its embeddings.
+            arguments: as the pipeline takes them, all by name. Steps, guidance scale and image
+                size are the recipe's where they are not given.
+
+        Raises:
+            RecipeError: the parameters mean nothing in so many steps, or the times of the steps are
+                given; or the recipe was removed.
+        """
+        if self.removed:
+            raise RecipeError(f"{_named(self.recipe)} was removed: put it on again with apply")
+        steps = arguments.setdefault("num_inference_steps", self.recipe.steps)
+        others = [name for name in ("timesteps", "sigmas") if arguments.get(name) is not None]
+        if others:
+            raise RecipeError(
+                f"{_named(self.recipe)} counts steps, and is not for {' and '.join(others)} of "
+                "one's own: give num_inference_steps"
+            )
+        self._check_steps(steps)
+        for name in ("guidance_scale", "height", "width"):
+            arguments.setdefault(name, getattr(self.recipe, name))
+        return self._call(prompt, **arguments)
+
+    def _check_steps(self, steps: int) -> None:
+        """Says once of each number of steps that it is not the one that was measured."""
+        if steps in self._fitting:
+            return
+        if (reason := _misfit(self._pipe, replace(self.recipe, steps=steps))) is not None:
+            raise RecipeError(f"{_named(self.recipe)} cannot be used in {steps} steps: {reason}")
+        self._fitting.add(steps)
+        log.warning(
+            "the recipe was measured at %d steps: at %d, speedup and loss are others",
+            self.recipe.steps,
+            steps,
+        )
+
+    def remove(self) -> None:
+        """Takes the recipe off; done again, nothing happens."""
+        self._on.close()
+        self.removed = True
+
+    def __enter__(self) -> Accelerated:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<{_named(self.recipe)}{', removed' if self.removed else ''}>"
+
+
+def _named(recipe: Recipe) -> str:
+    return (
+        f"the recipe for {recipe.model}, {recipe.scheduler}, {recipe.steps} steps "
+        f"({in_words(recipe.setting)})"
+    )
+
+
+def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
+    """The recipe's accelerators, once it is clear that they fit.
+
+    Raises:
+        RecipeError: they do not.
+        UnknownNameError: the family, the scheduler or an accelerator is not known here.
+    """
+    family = FAMILIES[recipe.family]
+    kind, found = type(pipe).__name__, _family(pipe)
+    if found != recipe.family:
+        raise RecipeError(
+            f"{_named(recipe)} is for a {family.pipeline_class} of the family {recipe.family}; "
+            f"this is a {kind} of {f'the family {found}' if found else 'no known family'}"
+        )
+    if PLAIN in vars(pipe):
+        raise RecipeError("this pipeline has a recipe on it already: remove that one first")
+    reason = _misfit(pipe, recipe)
+    if reason is not None:
+        raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
+    return combination(sorted(recipe.setting))
+
+
+def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
+    """Why a setting cannot be used in so many steps on such a pipeline, or None."""
+    if recipe.steps < 1:
+        return f"the steps must be 1 or more, not {recipe.steps}"
+    if not recipe.setting:
+        return "it names no accelerator"
+    combined = combination(sorted(recipe.setting))
+    facts = PipelineFacts.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+    supported, reason = combined.supports(facts)
+    if not supported:
+        return reason
+    return combined.forbids(recipe.setting) or combined.space(facts).forbids(
+        flatten(recipe.setting)
+    )
+
+
+def _family(pipe: DiffusionPipeline) -> str | None:
+    """The family of a loaded pipeline, or None."""
+    unet, scheduler = getattr(pipe, "unet", None), getattr(pipe, "scheduler", None)
+    if unet is None or scheduler is None:
+        return None
+    return family_fitting(
+        Layout(
+            pipeline_class=type(pipe).__name__,
+            context=int(unet.config.get("cross_attention_dim") or 0),
+            prediction=scheduler.config.get("prediction_type", "epsilon"),
+            image_size=None,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _sampled(pipe: DiffusionPipeline, scheduler: str, keep: bool) -> Iterator[None]:
+    """A block in which the pipeline has this sampler; it keeps its own of that class, or any."""
+    import diffusers
+
+    wanted, own = scheduler_class(scheduler), type(pipe.scheduler).__name__
+    before = dict(vars(pipe))
+    if own != wanted and keep:
+        log.warning("the recipe was measured with %s: with %s, its loss is another", wanted, own)
+    elif own != wanted:
+        log.warning("the recipe is for %s: used in place of %s until it is removed", wanted, own)
+        pipe.scheduler = getattr(diffusers, wanted).from_config(pipe.scheduler.config)
+    try:
+        yield
+    finally:
+        # All of them: the pipeline's configuration names its sampler, too.
+        vars(pipe).clear()
+        vars(pipe).update(before)

@@ -1,0 +1,401 @@
+"""Renders the self-contained script that generates images with a setting that was found.
+
+The script uses torch, diffusers and the accelerators' own packages, not this one. Whatever comes
+from a task, a configuration or a file enters it through `literal` or `docstring`, and nowhere
+else; names of classes are checked to be identifiers.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import math
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from diffaccel.plugins.accelerators.base import Emitted
+from diffaccel.plugins.sources import is_local, split
+from diffaccel.plugins.space import Setting, flatten
+
+TEMPLATES = Path(__file__).parents[3] / "templates"
+Plain = str | int | float | bool | None
+"""What has a literal."""
+LINE = 100
+"""Longest line of a script, in characters."""
+DTYPES = ("auto", "float16", "bfloat16", "float32")
+"""What a script may compute in; ``auto`` is float16 on CUDA devices and float32 elsewhere."""
+OWN_IMPORTS = (
+    "import argparse",
+    "import os",
+    "from pathlib import Path",
+    "import torch",
+    "from PIL import Image",
+)
+ACCELERATED_IMPORTS = (
+    "from collections.abc import Iterator",
+    "from contextlib import contextmanager",
+)
+CALL = {
+    "generator": "generators",
+    "num_inference_steps": "STEPS",
+    "guidance_scale": "GUIDANCE_SCALE",
+    "height": "HEIGHT",
+    "width": "WIDTH",
+}
+"""Keyword arguments of the call, as source, unless an accelerator gives others."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured with exactly the settings of a script.
+
+    Args:
+        speedup: time without accelerators / time with them.
+        loss: relative loss of CLIP score.
+        loss_interval: interval of the loss, low and high.
+        confidence: of this interval.
+        prompts: number of prompts that the scores are means over.
+        hardware: name of the device.
+        versions: package -> version.
+        date: ISO date of the measurement.
+    """
+
+    speedup: float
+    loss: float
+    loss_interval: tuple[float, float]
+    prompts: int
+    hardware: str
+    versions: Mapping[str, str]
+    date: str
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a script is made from.
+
+    Args:
+        description: the task's sentence, or a short description.
+        model: folder, single file, or hub id with or without ``@revision``.
+        pipeline_class: diffusers' class name, e.g. ``StableDiffusionPipeline``.
+        scheduler_class: diffusers' class name, e.g. ``DDIMScheduler``.
+        steps: number of inference steps.
+        guidance_scale: weight of classifier-free guidance.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+        dtype: one of `DTYPES`.
+        title: name of the combination, as in tasks; empty without accelerators.
+        setting: parameters of each accelerator, as they were found.
+        parts: source that applies the setting, in the order of application.
+        measured: what the setting gives, if it was measured.
+        load_arguments: what loading takes on top, e.g. ``{"safety_checker": None}``.
+        variant: of the model's weight files.
+        vae: folder or hub id of a VAE to load in place of the model's own.
+        config: folder or hub id of the configuration of a model that is a single file.
+
+    Raises:
+        ValueError: a class or an argument is no identifier, the dtype is unknown, or the parts
+            cannot be put into one call.
+    """
+
+    description: str
+    model: str
+    pipeline_class: str
+    scheduler_class: str
+    steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    dtype: str = "auto"
+    title: str = ""
+    setting: Setting = field(default_factory=dict)
+    parts: tuple[Emitted, ...] = ()
+    measured: Measured | None = None
+    load_arguments: Mapping[str, Plain] = field(default_factory=dict)
+    variant: str | None = None
+    vae: str | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in (self.pipeline_class, self.scheduler_class, *self.load_arguments):
+            if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name):
+                raise ValueError(f"not the name of a class or of an argument: {name!r}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
+        calls = {part.call for part in self.parts} - {"pipe"}
+        if len(calls) > 1:
+            raise ValueError(f"only one accelerator can replace the call; got {sorted(calls)}")
+        names = [name for part in self.parts for name, _ in part.arguments]
+        if len(set(names)) < len(names):
+            raise ValueError(f"accelerators repeat an argument of the call: {names}")
+
+    @property
+    def call(self) -> str:
+        """The expression to call, e.g. ``pipe``."""
+        return next((part.call for part in self.parts if part.call != "pipe"), "pipe")
+
+
+def literal(value: Plain) -> str:
+    """A value as a Python literal, quoted as ``ruff format`` quotes.
+
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: no such literal is needed.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"not a finite number: {value}")
+    if value is None or type(value) in (bool, int, float):
+        return repr(value)
+    if type(value) is not str:
+        raise TypeError(f"no literal for {type(value).__name__} {value!r}")
+    # With both kinds of quotes inside, repr always encloses in single ones and escapes those.
+    body = repr(value + "'\"")[1 : -len("\\'\"'")]
+    if value.count('"') > value.count("'"):
+        return f"'{body}'"
+    return '"' + body.replace("\\'", "'").replace('"', '\\"') + '"'
+
+
+def assign(name: str, value: Plain) -> str:
+    """A constant's definition; a long string goes over several lines."""
+    line = f"{name} = {literal(value)}"
+    if len(line) <= LINE or not isinstance(value, str):
+        return line
+    # An escaped character takes at most ten columns.
+    width = (LINE - len('    ""')) // (1 if literal(value)[1:-1] == value else 10)
+    pieces = [literal(value[start : start + width]) for start in range(0, len(value), width)]
+    return f"{name} = (\n" + "".join(f"    {piece}\n" for piece in pieces) + ")"
+
+
+def docstring(paragraphs: Iterable[str]) -> str:
+    """A docstring of wrapped paragraphs; characters that could end it or act in it are escaped."""
+    wrapped: list[str] = []
+    for number, paragraph in enumerate(paragraphs):
+        text = " ".join(paragraph.split())
+        text = repr(f"{text}'\"")[1 : -len("\\'\"'")].replace("\\'", "'")
+        text = text.replace('"""', '\\"\\"\\"')
+        lines = textwrap.wrap(
+            text if number else f'"""{text}',
+            LINE,
+            subsequent_indent="  " if number else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        wrapped.append("\n".join(lines))
+        if not number:
+            wrapped.append("")
+    return "\n".join(wrapped) + '\n"""'
+
+
+def fit(line: str, indent: int) -> str:
+    """An emitted line, indented; a call that is too long for a line has one argument on each."""
+    margin = " " * indent
+    if indent + len(line) <= LINE or line.startswith((" ", "#")):
+        return margin + line
+    try:
+        call = getattr(ast.parse(line).body[0], "value", None)
+    except SyntaxError:  # the head of a block
+        return margin + line
+    if not isinstance(call, ast.Call):
+        return margin + line
+    arguments = [ast.get_source_segment(line, node) for node in (*call.args, *call.keywords)]
+    opened = line[: line.index("(", call.func.end_col_offset) + 1]
+    return "\n".join(
+        [margin + opened, *(f"{margin}    {argument}," for argument in arguments), f"{margin})"]
+    )
+
+
+def import_block(statements: Iterable[str]) -> str:
+    """Import statements merged and sorted: the standard library's, then all others.
+
+    Raises:
+        ValueError: one is not an absolute import.
+    """
+    plain: set[tuple[str, str | None]] = set()
+    members: dict[str, set[tuple[str, str | None]]] = {}
+    for statement in statements:
+        for node in ast.parse(statement).body:
+            if isinstance(node, ast.Import):
+                plain.update((alias.name, alias.asname) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found = members.setdefault(node.module, set())
+                found.update((alias.name, alias.asname) for alias in node.names)
+            else:
+                raise ValueError(f"not an absolute import: {statement!r}")
+    sections: dict[bool, list[str]] = {True: [], False: []}
+    for module, alias in sorted(plain, key=lambda pair: (pair[0].lower(), pair)):
+        sections[_in_standard_library(module)].append(f"import {_renamed(module, alias)}")
+    for module in sorted(members, key=str.lower):
+        names = [_renamed(*pair) for pair in sorted(members[module], key=_member_order)]
+        sections[_in_standard_library(module)].append(_from_import(module, names))
+    return "\n\n".join("\n".join(lines) for lines in sections.values() if lines)
+
+
+def _in_standard_library(module: str) -> bool:
+    return module.split(".")[0] in sys.stdlib_module_names
+
+
+def _renamed(name: str, alias: str | None) -> str:
+    return f"{name} as {alias}" if alias else name
+
+
+def _member_order(pair: tuple[str, str | None]) -> tuple[int, str, str]:
+    """Constants, then classes, then functions, as isort orders them."""
+    name = pair[0]
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
+    return kind, name.lower(), name
+
+
+def _from_import(module: str, names: list[str]) -> str:
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= LINE:
+        return line
+    return f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
+
+
+def _load(script: Script) -> list[str]:
+    """The lines that load the pipeline, as `diffaccel.plugins.models.base.Family` does."""
+    more = {name: literal(value) for name, value in script.load_arguments.items()}
+    if script.vae is None:
+        return [_load_pipeline(script, more)]
+    return [_load_vae(script, script.vae), _load_pipeline(script, more | {"vae": "vae"})]
+
+
+def _sources(script: Script) -> dict[str, str]:
+    """What is loaded, by the names of its constants."""
+    sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
+    return {name: source for name, source in sources.items() if source is not None}
+
+
+def _beside(script: Script) -> set[str]:
+    """The constants that are paths which begin in the folder of the project."""
+    return {
+        name
+        for name, source in _sources(script).items()
+        if is_local(source) and not Path(source).is_absolute()
+    }
+
+
+def _place(name: str, script: Script) -> str:
+    """A constant, found where it is a path of the project."""
+    return f"find({name})" if name in _beside(script) else name
+
+
+def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
+    if script.config is not None:
+        revision = split(script.config)[1]
+        arguments = {"config": _place("CONFIG", script), "dtype": "dtype"}
+        if revision is not None:
+            arguments["revision"] = literal(revision)
+        how = "from_single_file"
+    else:
+        arguments = {"dtype": "dtype", "use_safetensors": "True"}
+        own = {"revision": split(script.model)[1], "variant": script.variant}
+        given = "in (MODEL, find(MODEL))" if "MODEL" in _beside(script) else "== MODEL"
+        for name, value in own.items():
+            if value is not None:  # and so only of this model, not of one given in its place
+                arguments[name] = f"{literal(value)} if model {given} else None"
+        how = "from_pretrained"
+    return _call(f"pipe = {script.pipeline_class}.{how}", "model", arguments | dict(more))
+
+
+def _load_vae(script: Script, vae: str) -> str:
+    revision = split(vae)[1]
+    arguments = {"dtype": "dtype", "use_safetensors": "True"}
+    if revision is not None:
+        arguments["revision"] = literal(revision)
+    return _call("vae = AutoencoderKL.from_pretrained", _place("VAE", script), arguments)
+
+
+def _call(function: str, first: str, arguments: Mapping[str, str]) -> str:
+    named = "".join(f", {name}={source}" for name, source in arguments.items())
+    return f"{function}({first}{named})"
+
+
+def _summary(script: Script) -> list[str]:
+    """The paragraphs of the script's docstring."""
+    accelerated = f", accelerated by {script.title}" if script.title else ""
+    paragraphs = [
+        f"Text-to-image with {split(script.model)[0]}: {script.scheduler_class}, "
+        f"{script.steps} steps{accelerated}.",
+        f"Task: {script.description}",
+        f"Pipeline: {script.pipeline_class}, {script.width}x{script.height} pixels, "
+        f"guidance scale {script.guidance_scale}",
+    ]
+    if script.setting:
+        values = (f"{name}={value!r}" for name, value in flatten(script.setting).items())
+        paragraphs.append(f"Settings: {', '.join(values)}")
+    if (measured := script.measured) is not None:
+        low, high = measured.loss_interval
+        versions = (f"{name} {version}" for name, version in measured.versions.items())
+        paragraphs += [
+            f"Measured: {measured.speedup}x the speed without accelerators; CLIP score loss "
+            f"{measured.loss:.4f} ({measured.confidence:.0%} interval {low:.4f} to {high:.4f}) "
+            f"over {measured.prompts} prompts",
+            f"Hardware: {measured.hardware}",
+            f"Versions: {', '.join(versions)}",
+            f"Date: {measured.date}",
+        ]
+    paragraphs.append('Run: python THIS_FILE --prompt "..." --seed 0 --out image.png')
+    return paragraphs
+
+
+@cache
+def templates() -> Environment:
+    """What renders the files of `TEMPLATES`; an unknown name in one is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Python source and Markdown, not HTML
+    )
+    environment.filters["fit"] = fit
+    return environment
+
+
+def render(script: Script) -> str:
+    """The script's source, formatted as ``ruff format`` would with lines of `LINE` characters."""
+    entered = [part for part in script.parts if part.enter]
+    imports = [
+        *OWN_IMPORTS,
+        f"from diffusers import {script.pipeline_class}, {script.scheduler_class}",
+        *(("from diffusers import AutoencoderKL",) if script.vae is not None else ()),
+        *(ACCELERATED_IMPORTS if entered else ()),
+        *(statement for part in script.parts for statement in part.imports),
+    ]
+    constants: dict[str, Plain] = {
+        **{name: split(source)[0] for name, source in _sources(script).items()},
+        "STEPS": script.steps,
+        "GUIDANCE_SCALE": script.guidance_scale,
+        "HEIGHT": script.height,
+        "WIDTH": script.width,
+    }
+    arguments = CALL | {name: value for part in script.parts for name, value in part.arguments}
+    unused = set(CALL.values()) - set(arguments.values())
+    return (
+        templates()
+        .get_template("script.py.jinja")
+        .render(
+            docstring=docstring(_summary(script)),
+            imports=import_block(imports),
+            constants=[assign(n, value) for n, value in constants.items() if n not in unused],
+            pipeline_class=script.pipeline_class,
+            scheduler_class=script.scheduler_class,
+            dtype=script.dtype,
+            load=_load(script),
+            definitions=[text for part in script.parts for text in part.definitions],
+            parts=entered,
+            call=script.call,
+            arguments=arguments,
+            beside=_beside(script),
+            place=_place("MODEL", script),
+            model_is="folder or hub id" if script.config is None else "single file",
+        )
+    )

@@ -1,0 +1,134 @@
+"""What the records say of a setup: every setting that was measured and may be an answer."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from diffaccel.evaluation.records import Baseline, Measurement
+from diffaccel.experiment.grid import Setup
+from diffaccel.search import found
+from diffaccel.search.records import Found, Frontier, Search
+from diffaccel.store.jsonio import digest, read_record
+
+Names = tuple[str, ...]
+"""Short names of accelerators, sorted."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A measurement, with the loss that the search compares with limits."""
+
+    measured: Measurement
+    loss: float
+
+    @property
+    def speedup(self) -> float:
+        return self.measured.speedup
+
+
+@dataclass(frozen=True)
+class Known:
+    """The records of a setup that was searched."""
+
+    baseline: Baseline
+    search: Search
+    before: Mapping[Names, Found] = field(default_factory=dict)
+    """What was found of cells that the last search did not ask for."""
+    fits: Callable[[Measurement], bool] = field(default=lambda measured: True)
+    """Whether a measurement may be an option, e.g. for the memory that it takes."""
+
+    @classmethod
+    def read(cls, folder: Path, setup: Setup) -> Known:
+        """Those in a platform's folder of results.
+
+        Raises:
+            RecordError: one is missing or malformed.
+        """
+        name = f"{setup.slug}.json"
+        search = read_record(Search, folder / "search" / name)
+        baseline = read_record(Baseline, folder / "baseline" / name)
+        kept = found.read(folder / "journal", setup.slug)
+        asked = {each.cell.accelerators for each in search.cells}
+        last = {
+            each.cell.accelerators: each.found
+            for each in kept
+            if each.holds(baseline) and each.cell.accelerators not in asked
+        }
+        return cls(baseline, search, last)
+
+    @cached_property
+    def cells(self) -> dict[Names, Frontier]:
+        """What was searched beside this baseline, and not beside one that was there before."""
+        own = self.baseline
+        last = {c.cell.accelerators: c for c in self.search.cells if own.is_named(c.baseline)}
+        return {**last, **{names: each.cell for names, each in self.before.items()}}
+
+    @cached_property
+    def every(self) -> dict[Names, Frontier]:
+        """The cells, and last the one that all are compared with."""
+        rival = self.search.rival
+        if rival is None or self.rival_names in self.cells:
+            return self.cells
+        return {**self.cells, self.rival_names: rival}
+
+    def timed(self, names: Names) -> list[Option]:
+        """Of one of `every`."""
+        return self.options(names) if names in self.cells else self.rival_options
+
+    @property
+    def loss_limit(self) -> float:
+        """That the setup was searched with."""
+        return self.search.cells[0].loss_limit
+
+    def options(self, names: Names) -> list[Option]:
+        """Of one cell; none where it was not searched or was refused. What was chosen by the upper
+        end of its loss's interval need not be in the front."""
+        if names not in self.cells:
+            return []
+        cell = self.cells[names]
+        before = self.before.get(names)
+        every = before.answers if before else self.search.answers
+        answers = [a.chosen for a in every if a.task.cell == cell.cell]
+        rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
+        # What was timed again since it was an answer is in the front as it is known now.
+        last = {digest(row.setting): row for row in rows}
+        return self._options(last.values(), cell)
+
+    @property
+    def rival_names(self) -> Names:
+        """Of the cell that all are compared with; none where nothing is."""
+        return self.search.rival.cell.accelerators if self.search.rival else ()
+
+    @property
+    def rival_options(self) -> list[Option]:
+        """What was timed of it."""
+        rival = self.search.rival
+        if rival is None or not self.baseline.is_named(rival.baseline):
+            return []
+        rows = {digest(row.setting): row for row in (rival.bound, *rival.front) if row is not None}
+        return self._options(rows.values(), rival)
+
+    def _options(self, rows: Iterable[Measurement], cell: Frontier) -> list[Option]:
+        return [Option(row, cell.search.decisive(row)) for row in rows if self.fits(row)]
+
+    def latency(self, measured: Measurement) -> float:
+        """Seconds of a call with the baseline's batch size, the median; of what has no timing of
+        its own, by its speedup."""
+        timing, plain = measured.timing, self.baseline.seconds
+        if timing is not None:
+            return statistics.median(timing.accelerated)
+        return statistics.median(plain) / measured.speedup if measured.speedup else math.inf
+
+
+def searched(results: Path) -> list[tuple[str, Setup]]:
+    """Platform and setup of all that was searched, from the names of files alone."""
+    found = []
+    for path in sorted(results.glob("*/search/*_*_*.json")):
+        if (setup := Setup.named(path.stem)) is not None:
+            found.append((path.parts[-3], setup))
+    return found

@@ -1,0 +1,109 @@
+"""A recipe: what was found for a configuration, as one small file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffaccel.errors import InputError
+from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.plugins import sources
+from diffaccel.plugins.space import SettingDict
+from diffaccel.store.jsonio import SEAL, read_json, read_record, to_json
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+
+class RecipeError(InputError):
+    """A recipe that is not whole, or cannot be put on this pipeline; says why."""
+
+
+def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
+    """The recipe of a setting that was measured against a baseline."""
+    spec, setup = baseline.spec, baseline.setup
+    return Recipe(
+        model=setup.model,
+        family=spec.family,
+        source=None if sources.is_local(spec.source) else spec.source,
+        scheduler=setup.scheduler,
+        steps=setup.steps,
+        guidance_scale=spec.guidance_scale,
+        height=spec.height,
+        width=spec.width,
+        batch_size=baseline.images_per_call,
+        setting=measured.setting,
+        speedup=measured.speedup,
+        loss=measured.loss,
+        loss_interval=measured.loss_interval,
+        confidence=baseline.options.confidence,
+        means=measured.means,
+        prompts=baseline.prompts[: measured.prompts],
+        seed=baseline.options.seed,
+        environment=baseline.environment,
+        date=measured.date,
+    )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file.
+
+    Args:
+        path: a JSON file, as ``diffaccel recommend --out`` writes it.
+
+    Raises:
+        RecordError: the file is missing, not JSON, lacks a field or is of another schema version.
+        RecipeError: it has a field or a type that no recipe has.
+    """
+    recipe = read_record(Recipe, path)
+    given, own = read_json(path), to_json(recipe)
+    strange = [
+        name for name in given if name not in ("schema", SEAL) and given[name] != own.get(name)
+    ]
+    if strange:
+        name = strange[0]
+        raise RecipeError(
+            f"{path}: {name}: {given[name]!r} is not what a recipe has there; its fields are "
+            f"{', '.join(own)}"
+        )
+    return recipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A setting that was found, with what it was found on: one small file to share.
+
+    Args:
+        family: of the model; the setting can be put on any of it.
+        source: hub id of the model, with its commit; None where it was a folder or a file, whose
+            path says nothing elsewhere.
+        height, width, guidance_scale: of the calls that were measured, as are ``batch_size`` and
+            ``seed``, that of the first prompt.
+        loss_interval: at ``confidence``, over the prompts.
+        means: mean per metric, by name.
+        environment: where it was measured; it works elsewhere, but is not as fast there.
+    """
+
+    model: str
+    family: str
+    source: str | None
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    batch_size: int
+    setting: SettingDict
+    speedup: float
+    loss: float
+    loss_interval: tuple[float, float]
+    confidence: float
+    means: dict[str, float]
+    prompts: list[str]
+    seed: int
+    environment: Environment
+    date: str

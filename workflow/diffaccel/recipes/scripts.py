@@ -1,0 +1,88 @@
+"""Rendering scripts: of a setting that was measured, and of the plain pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+from diffaccel.errors import InputError
+from diffaccel.evaluation.records import Baseline
+from diffaccel.experiment.grid import Setup
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.models import FAMILIES, ModelSpec
+from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.recipes import codegen
+from diffaccel.recipes.recipe import Recipe, recipe_of
+from diffaccel.search.records import Answer
+
+
+class NoScriptError(InputError):
+    """A task that has no script; says why."""
+
+
+def keep_only(folder: Path, tasks: Collection[str]) -> None:
+    """Removes the scripts of tasks that are not among these: they are not there any more, or are
+    not met."""
+    for path in folder.glob("*.py"):
+        if path.stem not in tasks:
+            path.unlink()
+
+
+def script(answer: Answer, baseline: Baseline) -> str:
+    """Source of the script that does what the task asks.
+
+    Raises:
+        NoScriptError: the task was not met.
+    """
+    task, chosen = answer.task, answer.chosen
+    if chosen is None:
+        raise NoScriptError(f"task {task.id} has no script: {answer.status}: {answer.reason}")
+    return accelerated(baseline, recipe_of(baseline, chosen), task.sentence or task.id)
+
+
+def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
+    """Source of the script that generates with what was measured against a baseline."""
+    combined = combination(sorted(recipe.setting))
+    return codegen.render(
+        dataclasses.replace(
+            _plain(baseline.spec, baseline.setup, description),
+            title=combined.title,
+            setting=recipe.setting,
+            parts=combined.emit(recipe.setting, baseline.facts),
+            measured=codegen.Measured(
+                speedup=round(recipe.speedup, 2),
+                loss=recipe.loss,
+                loss_interval=recipe.loss_interval,
+                confidence=recipe.confidence,
+                prompts=len(recipe.prompts),
+                hardware=recipe.environment.device,
+                versions=recipe.environment.versions,
+                date=recipe.date,
+            ),
+        )
+    )
+
+
+def plain(spec: ModelSpec, setup: Setup, description: str) -> str:
+    """Source of the script that draws with the unaccelerated pipeline."""
+    return codegen.render(_plain(spec, setup, description))
+
+
+def _plain(spec: ModelSpec, setup: Setup, description: str) -> codegen.Script:
+    family = FAMILIES[spec.family]
+    return codegen.Script(
+        description=description,
+        model=spec.source,
+        pipeline_class=family.pipeline_class,
+        scheduler_class=scheduler_class(setup.scheduler),
+        steps=setup.steps,
+        guidance_scale=spec.guidance_scale,
+        height=spec.height,
+        width=spec.width,
+        dtype=spec.dtype,
+        load_arguments=family.load_arguments(),
+        variant=spec.variant,
+        vae=spec.vae,
+        config=spec.config,
+    )

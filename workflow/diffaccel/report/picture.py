@@ -1,0 +1,94 @@
+"""A picture of what comes out: the baseline's images above those of generated scripts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from diffaccel.errors import InputError
+from diffaccel.evaluation.records import Baseline
+from diffaccel.plugins.accelerators import combination
+from diffaccel.search.records import Answer
+from diffaccel.stages import collect
+from diffaccel.stages.verify import load_script
+from diffaccel.store.jsonio import read_record
+
+GAP, LABEL, CAPTION, FONT = 8, 170, 44, 13
+"""Pixels: between images, of the row labels' column, of the captions' row, of the font."""
+
+
+def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
+    """Writes the picture: the first prompts as columns; the baseline and each task's script as
+    rows, all of one setup.
+
+    Args:
+        results: folder of a platform, e.g. ``results/cpu``.
+        ids: of tasks that were met.
+
+    Raises:
+        InputError: a task has no script, or the tasks are not of one setup.
+    """
+    searches = collect.load(results.glob("search/*.json"))
+    found = {answer.task.id: answer for answer in collect.answers(searches)}
+    if missing := [name for name in ids if name not in found]:
+        raise InputError(f"no such tasks in {results}: {missing}")
+    answers = [found[name] for name in ids]
+    setups = {answer.task.cell.setup for answer in answers if answer.task.cell is not None}
+    if len(setups) != 1:
+        raise InputError(f"tasks of one (model, scheduler, steps) are needed; got {list(ids)}")
+    slug = setups.pop().slug
+    baseline = read_record(Baseline, results / "baseline" / f"{slug}.json")
+    prompts = baseline.prompts[:columns]
+    plain = [Image.open(results / "baseline" / slug / f"{i:03}.png") for i in range(len(prompts))]
+    rows: list[tuple[str, list[Image.Image]]] = [("baseline", [*plain])]
+    for answer in answers:
+        rows.append((_label(answer), _images(results, answer, baseline, prompts)))
+    compose(rows, prompts).save(out, optimize=True)
+
+
+def _label(answer: Answer) -> str:
+    if answer.chosen is None or answer.task.cell is None:
+        raise InputError(f"task {answer.task.id} has no script: {answer.reason}")
+    title = combination(answer.task.cell.accelerators).title
+    return f"{title}\n{answer.chosen.speedup:.2f}x, loss {answer.chosen.loss:+.1%}"
+
+
+def _images(
+    results: Path, answer: Answer, baseline: Baseline, prompts: list[str]
+) -> list[Image.Image]:
+    script = results / "code" / f"{answer.task.id}.py"
+    if not script.is_file():
+        raise InputError(f"there is no {script}; make it with: snakemake --cores all {script}")
+    module = load_script(script)
+    pipe = module.load_pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    seeds = [baseline.options.seed + number for number in range(len(prompts))]
+    made: list[Image.Image] = module.generate(pipe, prompts, seeds)
+    return made
+
+
+def compose(rows: list[tuple[str, list[Image.Image]]], prompts: list[str]) -> Image.Image:
+    """Rows of images with a label each, below the prompts; all images are of one size, and a blank
+    sheet where there are none."""
+    if not rows:
+        return Image.new("RGB", (LABEL, CAPTION), "white")
+    width, height = rows[0][1][0].size
+    size = (LABEL + len(prompts) * (width + GAP), CAPTION + len(rows) * (height + GAP))
+    sheet = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
+    small = ImageFont.load_default(FONT - 3)
+    for column, prompt in enumerate(prompts):
+        text = "\n".join(textwrap.wrap(prompt, width // 5)[:3])
+        pen.text((LABEL + column * (width + GAP), 2), text, "black", small)
+    for row, (label, images) in enumerate(rows):
+        top = CAPTION + row * (height + GAP)
+        wrapped = "\n".join(
+            line for part in label.split("\n") for line in textwrap.wrap(part, LABEL // 8)
+        )
+        pen.text((4, top + height // 3), wrapped, "black", font)
+        for column, image in enumerate(images):
+            sheet.paste(image, (LABEL + column * (width + GAP), top))
+    return sheet

@@ -1,0 +1,318 @@
+"""What a run shows at its end: the table of cells, and what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+from diffaccel.experiment.grid import Setup
+from diffaccel.machine.jobs import last_line
+from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.space import in_words
+from diffaccel.recipes import advice
+from diffaccel.recipes.known import Known
+from diffaccel.report.words import named, proven
+from diffaccel.search.records import Frontier
+from diffaccel.stages import collect
+from diffaccel.stages.records import SpeedRecord
+from diffaccel.store.jsonio import RecordError, read_record
+
+log = logging.getLogger(__name__)
+
+WIDTH = 110
+"""Columns where there is no terminal."""
+
+
+def show_summary(results: str | Path) -> None:
+    """Prints, cell by cell, the bound, the targets and the scripts, and where everything lies."""
+    folder = Path(results)
+    # What is not a terminal has no width of its own; rich would take 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    timed = _show_speeds(console, folder)
+    found, table = collect.overview(folder)
+    if table.empty:
+        console.print(f"no other results in {folder}" if timed else f"no results in {folder} yet")
+        return
+    cells = table.dropna(subset=["model"])
+    console.print()
+    for each in found:
+        if each.setup is None:
+            continue
+        rows = cells[(cells[KEYS] == list(dataclasses.astuple(each.setup))).all(axis=1)]
+        for view in _views(console, each.setup, rows, each.rival):
+            console.print(view)
+        for name, cell in rows.groupby("accelerators", sort=False):
+            if setting := _records(cell)[0]["bound_setting"]:
+                console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
+        for one in each.cells:
+            if one.status == "refused":
+                console.print(f"  {one.cell.slug}: {one.reason}", markup=False, highlight=False)
+        _show_advice(console, folder, each.setup)
+        console.print()
+    _show_beaten(console, cells, [each.rival for each in found if each.rival])
+    _show_unmet(console, table)
+    if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
+        console.print("?: too few prompts to tell on which side of the limit the loss lies.")
+    _show_time_up(console, table)
+    asked = proven(table["verified"].dropna().tolist(), "as fast as was asked")
+    kept = proven(table["kept"].dropna().tolist(), "as fast as when they were found")
+    console.print(f"[bold]{table['verified'].count()} scripts verified: {asked}; {kept}.[/]")
+    if "undecided" in {*table["verified"].dropna(), *table["kept"].dropna()}:
+        console.print("To decide the rest: verify.budget: null in config.yaml, and run again.")
+    _show_held_out(console, table["heldout"].dropna().astype(bool))
+    console.print(
+        f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
+        "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
+    )
+    if (folder / "report.html").exists():
+        console.print(f"To look at: {folder}/report.html", highlight=False)
+
+
+def _show_advice(console: Console, folder: Path, setup: Setup) -> None:
+    """What to use; nothing where the baseline's record cannot be read, or is another's."""
+    with contextlib.suppress(RecordError):
+        known = Known.read(folder, setup)
+        if known.cells:
+            found = advice.advise(known)
+            told = [*advice.lines(found)]
+            if found.best is not None:
+                named = f"--model {setup.model} --scheduler {setup.scheduler} --steps {setup.steps}"
+                told.insert(1, f"    diffaccel recommend {named} --out recipe.json")
+            for line in told:  # a command must stay in one line, to be copied
+                is_command = line.lstrip().startswith("diffaccel ")
+                console.print(line, markup=False, highlight=False, soft_wrap=is_command)
+
+
+def _show_time_up(console: Console, table: pd.DataFrame) -> None:
+    """How many cells were not searched to the end, and how to go on."""
+    cells = table.drop_duplicates([*KEYS, "accelerators"])["time_up"].dropna().astype(bool)
+    if cells.any():
+        console.print(
+            f"The time (search.budget) was up before {int(cells.sum())} of {len(cells)} cells were "
+            "searched to the end: faster settings, or ones with less loss, may exist. To go on "
+            "from here: a larger search.budget, or null, in config.yaml, and the same run again."
+        )
+
+
+def _show_speeds(console: Console, folder: Path) -> bool:
+    """Prints what was timed on untrained models; whether there is any."""
+    paths = sorted(folder.glob("speed/*.json"))
+    for path in paths:
+        record = read_record(SpeedRecord, path)
+        view = Table(header_style="underline", box=None, pad_edge=False)
+        view.add_column("speedup", justify="right")
+        view.add_column("setting")
+        for row in record.rows:
+            setting = in_words(row.setting)
+            speedup = "[yellow]-[/]" if row.speedup is None else f"{row.speedup:.2f}x"
+            view.add_row(speedup, f"{setting or 'none'}{f': {row.failure}' if row.failure else ''}")
+        console.print(
+            f"\n[bold]{record.setup.slug}, untrained: {record.seconds:.3f} s a call, "
+            f"{record.share:.0%} of the device's ceiling; speed alone, no score[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(view)
+    return bool(paths)
+
+
+KEYS = ["model", "scheduler", "steps"]
+BOUND = ("", "_clear", "_loss", "_loss_low", "_loss_high", "_beaten")
+"""Ends of the names of the columns that the bound is shown from."""
+
+
+def _views(
+    console: Console, setup: Setup, rows: pd.DataFrame, rival: Frontier | None
+) -> list[Table]:
+    """What the accelerators do for one setup: one table where it fits, else bounds and targets
+    each in its own."""
+    title = f"{setup.model}, {setup.scheduler}, {setup.steps} steps"
+    whole = f"{title}: bound; least loss at each speedup"
+    view = _setup(whole, rows, rival, bounds=True, targets=True)
+    unlimited = console.options.update(width=1000)
+    if Measurement.get(console, unlimited, view).maximum <= console.width:
+        return [view]
+    bounds = _setup(f"{title}: bound", rows, rival, bounds=True, targets=False)
+    targets = _setup("least loss at each speedup", rows, rival, bounds=False, targets=True)
+    return [bounds, targets]
+
+
+def _setup(
+    title: str, rows: pd.DataFrame, rival: Frontier | None, *, bounds: bool, targets: bool
+) -> Table:
+    """A row an accelerator, and their rival in the last."""
+    view = Table(title=title, title_justify="left", title_style="bold", header_style="underline")
+    view.box, view.pad_edge, view.collapse_padding = None, False, True
+    view.add_column("accelerators", min_width=12)
+    asked = sorted(set(rows[rows["origin"] == "target"]["required"].dropna())) if targets else []
+    columns = ["bound", "loss", "95% interval", *["rival"] * bool(rival)] if bounds else []
+    for column in (*columns, *(f"at {target}x" for target in asked)):
+        view.add_column(column, justify="right", no_wrap=True)
+    if bounds:
+        view.add_column("scripts", no_wrap=True)
+    for name, cell in rows.groupby("accelerators", sort=False):
+        best = _records(cell)[0]
+        bound = [*_bound(*(best[f"bound{key}"] for key in BOUND))]
+        bound += [_percent(best["bound_rival_loss"])] * bool(rival)
+        reached = (_target(cell, target) for target in asked)
+        view.add_row(str(name), *bound * bounds, *reached, *[_scripts(cell)] * bounds)
+    if rival is not None and _title(rival) not in set(rows["accelerators"]):
+        bound, least = _rival(rival, asked)
+        view.add_row(_title(rival), *bound * bounds, *least, *[""] * bounds, style="dim")
+    return view
+
+
+def _bound(
+    speedup: float, clear: bool, loss: float, low: float, high: float, beaten: object
+) -> tuple[str, str, str]:
+    if pd.isna(speedup):
+        return "none", "", ""
+    shown = f"{speedup:.2f}x{_doubt(clear)}"
+    return shown, _percent(loss) + _star(beaten), f"{low:+.1%}..{high:+.1%}"
+
+
+def _percent(loss: float) -> str:
+    return "" if pd.isna(loss) else f"{loss:+.1%}"
+
+
+def _star(beaten: object) -> str:
+    """Marks what the rival beats."""
+    return "[yellow]*[/]" if beaten is True else ""
+
+
+def _rival(rival: Frontier, targets: Sequence[float]) -> tuple[list[str], list[str]]:
+    """The last row, what the rival does by itself: its bound, and what it loses at each target."""
+    best, limit, decisive = rival.bound, rival.loss_limit, rival.search.decisive
+    cells = ("none", "", "")
+    if best is not None:
+        cells = _bound(best.speedup, rival.clear, best.loss, *best.loss_interval, False)
+    held = [one for one in rival.front if decisive(one) < limit]
+    fast = [[one.loss for one in held if one.speedup >= target] for target in targets]
+    least = [f"{min(losses):+.1%}" if losses else "-" for losses in fast]
+    return [*cells, ""], least
+
+
+def _title(rival: Frontier) -> str:
+    return combination(rival.cell.accelerators).title
+
+
+def _show_beaten(console: Console, cells: pd.DataFrame, rivals: Sequence[Frontier]) -> None:
+    """What the column of the rival and the stars mean, and how many of these there are."""
+    if not rivals:
+        return
+    bounds = cells.drop_duplicates([*KEYS, "accelerators"])["bound_beaten"]
+    known = pd.concat([bounds, cells["beaten"]]).dropna().astype(bool)
+    title = _title(rivals[0])
+    console.print(
+        f"rival: what {title} alone lose at the speed of the bound. They were compared with "
+        f"{len(known)} of the chosen settings, and lose less than {int(known.sum())} of them (*)."
+    )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _short(setting: str) -> str:
+    """Parameters without their accelerators' names, which stand in the line already."""
+    return " ".join(part.split(".", 1)[1] for part in setting.split())
+
+
+def _target(rows: pd.DataFrame, required: float) -> str:
+    """The least loss at a required speedup, or a dash where it cannot be had."""
+    found = _records(rows[(rows["origin"] == "target") & (rows["required"] == required)])
+    met = [row for row in found if row["status"] == "met"]
+    if not met:
+        return f"[yellow]-[/]{_doubt(bool(found) and found[0]['clear'])}"
+    best = met[0]
+    return f"[green]{_percent(best['loss'])}[/]{_doubt(best['clear'])}{_star(best['beaten'])}"
+
+
+def _doubt(clear: Any) -> str:
+    """A mark where the prompts do not tell on which side of the limit a loss lies."""
+    return "" if clear else "?"
+
+
+def _scripts(rows: pd.DataFrame) -> str:
+    """How many scripts are as fast as was asked, are not, or may be."""
+    said = rows["verified"].value_counts()
+    shown = (("met", "green", "ok"), ("not met", "red", "not"), ("undecided", "yellow", "unclear"))
+    parts = [f"[{color}]{said[key]} {word}[/]" for key, color, word in shown if key in said]
+    return ", ".join(parts)
+
+
+def _show_held_out(console: Console, held: pd.Series[bool]) -> None:
+    """How often a loss stays within its limit where nothing was chosen by it."""
+    if held.empty:
+        return
+    low, high = share_interval(int(held.sum()), len(held))
+    console.print(
+        f"Held out: {int(held.sum())} of {len(held)} within the limit of the loss on prompts and "
+        f"seeds that the search never saw (95% interval {low:.0%} to {high:.0%})."
+    )
+
+
+def share_interval(hits: int, count: int) -> tuple[float, float]:
+    """95% interval of the share that so many hits of so many tell of: Wilson's."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _show_unmet(console: Console, table: pd.DataFrame) -> None:
+    """The user's tasks without a script, each with its reason; of the made ones the number."""
+    unmet = table[(table["status"] != "met") & (table["origin"] == "user")]
+    for row in _records(unmet):
+        reason = escape(str(row["reason"]).splitlines()[0])
+        console.print(f"[yellow]no script[/] for {row['id']}: {reason}", highlight=False)
+    for row in _records(table[table["verified"] == "not met"]):
+        console.print(f"[red]not as asked[/] {row['id']}: {row['verdict']}", highlight=False)
+    made = table[table["origin"] == "bound"]
+    missing = int((made["status"] != "met").sum())
+    if missing:
+        console.print(
+            f"{missing} of {len(made)} tasks made from the bounds have no script. That is "
+            "expected: they ask for up to 1.05 times the fastest that was found, or their "
+            "accelerator is no faster than the baseline. summary.csv says which and why."
+        )
+
+
+def show_failures(results: str, log: str) -> None:
+    """Prints which jobs failed, a line each with its log, and what is there all the same."""
+    console = Console(stderr=True, highlight=False)
+    show_summary(results)
+    for path, line in failures(Path(results)):
+        what = named(path.parent.name, path.stem)
+        console.print(f"[red]failed[/] {escape(f'{what}: {line} (log: {path})')}", soft_wrap=True)
+    console.print(f"The whole log: {log}", soft_wrap=True)
+
+
+def failures(folder: Path) -> Iterable[tuple[Path, str]]:
+    """Logs of jobs whose output is missing, each with its last line."""
+    for path in sorted(folder.glob("logs/*/*.log")):
+        kind = path.parent.name
+        made = (folder / kind / f"{path.stem}.{suffix}" for suffix in ("json", "py", "txt"))
+        if not any(each.exists() for each in made):
+            yield path, last_line(path)
+
+
+def calm_terminal() -> None:
+    """Leaves out what Snakemake says each time it looks for jobs; no setting of its own does."""
+    jobs = ("Select jobs to execute", "Execute ", "Conda environments", "Using shell")
+    checkpoints = ("DAG of jobs will be updated", "Updating checkpoint dependencies")
+    noise = (*jobs, *checkpoints)
+    logging.getLogger("snakemake.logging").addFilter(
+        lambda record: not str(record.msg).startswith(noise)
+    )

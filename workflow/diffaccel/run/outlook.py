@@ -1,0 +1,326 @@
+"""What a run is going to do, in words, before it begins: what is measured, of how many candidates,
+about how long that takes, and what it needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from diffaccel.evaluation.gallery import KEPT
+from diffaccel.evaluation.records import Baseline
+from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.plan import Experiment
+from diffaccel.machine import devices, threads
+from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.models import (
+    FAMILIES,
+    ITEMSIZES,
+    ModelError,
+    ModelSpec,
+    decoding_bytes,
+    resolve_dtype,
+)
+from diffaccel.plugins.models._weights import read_json
+from diffaccel.plugins.sources import is_local, is_single_file
+from diffaccel.search.strategies import STRATEGIES
+from diffaccel.store.jsonio import RecordError, read_record
+
+PIXEL = 2
+"""Bytes of a pixel of a PNG, about: photographs do not compress much."""
+KEPT_IMAGE = 40_000
+"""Bytes, about, of an image that is kept of a candidate."""
+
+
+def threads_of(experiment: Experiment, setup: Setup, cores: int | None) -> int:
+    """Cores that a job of a setup has for itself."""
+    return threads.reserved(experiment.spec(setup).threads, cores, gpu=experiment.on_gpu)
+
+
+def places_of(experiment: Experiment, setup: Setup, count: int) -> int:
+    """Of `devices.PLACES`. Small networks share a GPU, one of them at a time being timed.
+
+    Args:
+        count: of the GPUs that are visible.
+    """
+    jobs = experiment.spec(setup).jobs_per_gpu if experiment.on_gpu else 1
+    return devices.places(count, jobs)
+
+
+def at_once(experiment: Experiment, cores: int | None, count: int) -> int | None:
+    """How many jobs that measure may run side by side on so many GPUs; None where others say
+    that."""
+    setups = (experiment.setups | experiment.speeds | experiment.judged).values()
+    if cores is None or not setups:
+        return None
+    each = (
+        min(
+            devices.PLACES // places_of(experiment, setup, count),
+            cores // threads_of(experiment, setup, cores),
+        )
+        for setup in setups
+    )
+    return max(1, min(each))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an experiment takes.
+
+    Args:
+        experiment: what is asked for.
+        at_once: how many jobs run side by side; None where a cluster says that.
+    """
+
+    experiment: Experiment
+    at_once: int | None = None
+
+    @property
+    def store(self) -> Path:
+        return Path(self.experiment.config.results) / self.experiment.platform
+
+    @cached_property
+    def baselines(self) -> dict[str, Baseline]:
+        """Those that are there of the experiment's setups, and of others of their models."""
+        found = {}
+        for path in sorted(self.store.glob("baseline/*.json")):
+            try:
+                found[path.stem] = read_record(Baseline, path)
+            except RecordError:
+                continue  # it is made again
+        return found
+
+    def call(self, setup: Setup) -> float | None:
+        """Seconds of a call of the baseline, as measured here, or as one of the same model with
+        other steps tells; None: nothing does."""
+        like = [each for each in self.baselines.values() if each.setup.model == setup.model]
+        like.sort(key=lambda each: (each.setup != setup, abs(each.setup.steps - setup.steps)))
+        if not like:
+            return None
+        known = like[0]
+        per_step = known.seconds_per_image * known.images_per_call / known.setup.steps
+        return per_step * setup.steps
+
+    def candidates(self, setup: Setup) -> int | None:
+        """How many are evaluated for the bounds of a setup at most; None: the model must be fetched
+        first."""
+        facts = self._facts(setup)
+        if facts is None:
+            return None
+        options = self.experiment.config.search
+        strategy = STRATEGIES[options.strategy]
+        cells = [cell for cell in self.experiment.cells.values() if cell.setup == setup]
+        rival = self.experiment.rival(setup)
+        spaces = [
+            joined.space(facts).searched(options.space, combined=len(cell.accelerators) > 1)
+            for cell in (*cells, *([rival] if rival else []))
+            if (joined := combination(cell.accelerators)).supports(facts)[0]
+        ]
+        return sum(strategy.at_most(space) for space in spaces)
+
+    def _facts(self, setup: Setup) -> PipelineFacts | None:
+        if setup.slug in self.baselines:
+            return self.baselines[setup.slug].facts
+        spec = self.experiment.spec(setup)
+        unet = _config(spec, "unet")
+        if unet is None:
+            return None
+        kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
+        return PipelineFacts.of_config(kind, unet, steps=setup.steps, guidance_scale=scale)
+
+    def seconds(self, setup: Setup) -> float | None:
+        """That a setup takes at most, about; None: nothing tells. No call of a candidate is taken
+        to be longer than one of the baseline."""
+        call, measure = self.call(setup), self.experiment.config.measure
+        budgets = (self.experiment.config.search.budget, self.experiment.config.verify.budget)
+        if call is None:
+            return None if None in budgets else sum(each or 0.0 for each in budgets)
+        spec = self.experiment.spec(setup)
+        calls = math.ceil(measure.prompts / spec.batch_size)
+        baseline = call * (math.ceil((measure.max_prompts or 0) / spec.batch_size) + measure.pairs)
+        each = call * (calls + 2 * measure.pairs)
+        count = self.candidates(setup)
+        search = math.inf if count is None else count * each
+        scripts = sum(
+            task.cell is not None and task.cell.setup == setup
+            for task in self.experiment.tasks.values()
+        )
+        verify = scripts * call * (2 * calls + 2 * self.experiment.config.verify.max_pairs)
+        pairs = zip((search, verify), budgets, strict=True)
+        limited = (min(taken, budget or math.inf) for taken, budget in pairs)
+        whole = baseline + sum(limited)
+        return whole if math.isfinite(whole) else None
+
+    def disk(self) -> int:
+        """Bytes that results take, about, besides fetched models."""
+        total = 0
+        for setup in self.experiment.setups.values():
+            spec, measure = self.experiment.spec(setup), self.experiment.config.measure
+            prompts = max(measure.prompts, measure.max_prompts or 0)
+            total += prompts * spec.height * spec.width * PIXEL
+            total += (self.candidates(setup) or 0) * KEPT * KEPT_IMAGE
+        return total
+
+    def memory(self) -> Memory | None:
+        """Of the model that needs the most; None: of one nothing is known before it is fetched."""
+        specs = {self.experiment.spec(setup).name: setup for setup in self._every()}
+        needed = [self._memory(self.experiment.spec(setup)) for setup in specs.values()]
+        known = [each for each in needed if each is not None]
+        return max(known, key=lambda each: each.total) if known == needed and known else None
+
+    def _memory(self, spec: ModelSpec) -> Memory | None:
+        device = "cuda" if self.experiment.on_gpu else "cpu"
+        itemsize = ITEMSIZES[resolve_dtype(spec.dtype, device)]
+        vae, parameters = _config(spec, "vae"), _parameters(spec)
+        if vae is None or parameters is None:
+            return None
+        images = max([spec.batch_size, *self.experiment.config.verify.batch_sizes])
+        pixels = images * spec.height * spec.width
+        weights = parameters * itemsize
+        return Memory(spec.name, images, weights, decoding_bytes(vae, pixels, itemsize))
+
+    def _every(self) -> list[Setup]:
+        return [*(self.experiment.setups | self.experiment.speeds).values()]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a model needs of its device's memory, in bytes, as it is expected.
+
+    Args:
+        model: whose.
+        images: of a call.
+        weights: of all its networks.
+        call: of the baseline, beside them.
+    """
+
+    model: str
+    images: int
+    weights: int
+    call: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.call
+
+
+def _config(spec: ModelSpec, part: Literal["unet", "vae"]) -> Mapping[str, Any] | None:
+    """Of a network of a model: its own where the model is here, else its family's."""
+    sizes, single = FAMILIES[spec.family].sizes, is_single_file(spec.source)
+    replaced = spec.vae if part == "vae" else None
+    if not spec.source or single or not is_local(replaced or spec.source):
+        return sizes.vae_config if part == "vae" else sizes.unet_config
+    folder = Path(replaced) if replaced else Path(spec.source) / part
+    try:
+        return read_json(folder / "config.json")
+    except (ModelError, OSError):
+        return None
+
+
+def _parameters(spec: ModelSpec) -> int | None:
+    """Numbers in all weights of a model, or in those of its family's while it is not here."""
+    family = FAMILIES[spec.family]
+    if spec.untrained or not is_local(spec.source):
+        return family.sizes.parameters
+    try:
+        return family.parameters(spec, Path(spec.source))
+    except (ModelError, OSError):
+        return None
+
+
+def lines(outlook: Outlook) -> Iterator[str]:
+    """The outlook in words, a line each."""
+    experiment = outlook.experiment
+    setups, config = experiment.setups.values(), experiment.config
+    cells, measure = len(experiment.cells), config.measure
+    if experiment.speeds:
+        yield f"{_count(len(experiment.speeds), 'untrained configuration')} to be timed"
+    if not setups:
+        if experiment.speeds:
+            yield f"  needed: {_needed(outlook)}"
+        return
+    most = max(measure.prompts, measure.max_prompts or 0)
+    yield (
+        f"{_count(len(setups), 'configuration')} (model, scheduler, steps), "
+        f"{_count(cells, 'cell')} with their accelerators, on {experiment.platform}"
+    )
+    yield (
+        f"  measured: a baseline of {most} prompts each; of a candidate {measure.prompts}, and up "
+        f"to {most} where it may be an answer and that is not clear"
+    )
+    counts = [outlook.candidates(setup) for setup in setups]
+    known = [count for count in counts if count is not None]
+    unknown = len(counts) - len(known)
+    fetched = f"; of {unknown} the model must be fetched first" if unknown else ""
+    own = "; your tasks may add some" if experiment.user_tasks else ""
+    yield f"  candidates: {sum(known)} at most{own}{fetched}"
+    yield f"  asked for: {_asked(experiment)}"
+    yield f"  time: {_time(outlook)}"
+    yield f"  needed: {_needed(outlook)}"
+
+
+def _asked(experiment: Experiment) -> str:
+    parts = [f"{', '.join(f'{each:g}x' for each in experiment.config.speedups)} of each cell"]
+    if own := len(experiment.user_tasks):
+        parts.append(f"{_count(own, 'task')} of yours")
+    wrong = experiment.misunderstood
+    if wrong:
+        first = wrong[0]
+        problem = (first.problem or "").splitlines()[0]
+        parts.append(f"{len(wrong)} of these not understood, first {first.id}: {problem}")
+    return "; ".join(part for part in parts if part != " of each cell")
+
+
+def _time(outlook: Outlook) -> str:
+    from diffaccel.report.words import duration
+
+    setups = [*outlook.experiment.setups.values()]
+    config = outlook.experiment.config
+    budgets = [
+        f"{what} ends after {duration(seconds)} ({key}.budget)"
+        for what, key, seconds in (
+            ("a search", "search", config.search.budget),
+            ("a verification", "verify", config.verify.budget),
+        )
+        if seconds is not None
+    ]
+    each = [outlook.seconds(setup) for setup in setups]
+    calls = [outlook.call(setup) for setup in setups]
+    rests = [*budgets]
+    if measured := [call for call in calls if call is not None]:
+        span = dict.fromkeys(f"{each:.3g}" for each in (min(measured), max(measured)))
+        rests.append(f"a call of the baseline took {' to '.join(span)} s")
+    if None in calls:
+        rests.append("a call of the baseline is not timed yet")
+    if None in each:
+        return f"known once a baseline is timed; {'; '.join(rests)}"
+    known = [seconds for seconds in each if seconds is not None]
+    beside = outlook.at_once or 1
+    whole = max(sum(known) / beside, max(known))
+    how = "one after the other" if beside == 1 else f"{beside} at once"
+    besides = " and the baselines" if None in calls else ""
+    return f"at most about {duration(whole)}{besides}, {how}: {'; '.join(rests)}"
+
+
+def _needed(outlook: Outlook) -> str:
+    where = "GPU memory" if outlook.experiment.on_gpu else "memory"
+    disk, needed = f"about {_bytes(outlook.disk())} of disk", outlook.memory()
+    if needed is None:
+        return f"{disk}; {where} as the models turn out to need it"
+    images = f"{needed.images} image{'s' * (needed.images != 1)}"
+    return (
+        f"{disk}; about {_bytes(needed.total)} of {where} for {needed.model} "
+        f"({_bytes(needed.weights)} of weights, {_bytes(needed.call)} for a baseline call of "
+        f"{images}); accelerators that cache, the scorer and libraries take some more"
+    )
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

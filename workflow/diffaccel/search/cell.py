@@ -1,0 +1,778 @@
+"""What a cell wants measured, and measuring the cells of a setup side by side.
+
+A setting is drawn and scored first, which other jobs on the same device do not disturb, and timed
+only where its speed must be known: where it may be chosen, or where timing it teaches what others
+cost. Of all others the speed is predicted.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import math
+import statistics
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from diffaccel.evaluation.budget import Budget
+from diffaccel.evaluation.measure import check_baseline, loss_interval
+from diffaccel.evaluation.pairs import timing_of
+from diffaccel.evaluation.records import Baseline, Clocking, Drawing, Measurement, SpeedRow, Usage
+from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.options import SearchOptions
+from diffaccel.plugins.accelerators import Combination, PipelineFacts, combination
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.space import Point, SettingDict, Space, flatten, in_words, nest
+from diffaccel.search import pareto
+from diffaccel.search.losses import LossModel, scaled
+from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.strategies import STRATEGIES, Observation, Problem, Strategy
+from diffaccel.search.worth import EXACT, UNSURE, Forecast, worth
+from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import digest
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 16
+"""Settings at most that are timed in the same rounds."""
+ELSEWHERE = 40
+"""Settings timed in other setups of the model, at most, that are learnt from: the newest."""
+LEAST_ERROR = 0.012
+"""Relative error of a timing where the spread of its pairs tells of none."""
+MOST = 3
+"""Timings of a setting at most."""
+SURE = 1.28
+"""By how many standard deviations an answer must be as fast as it should: a chance of 90%."""
+
+Wanted = Sequence[tuple[Cell, SettingDict]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A setting that is to be drawn with so many prompts, and what was drawn of it before."""
+
+    cell: Cell
+    setting: SettingDict
+    prompts: int
+    before: Drawing | None = None
+
+
+class Measurer(Protocol):
+    """What draws and times settings of the cells of one setup."""
+
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        """One drawing a setting, in order, with that of before in it."""
+
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+        """One timing a setting, in order, all timed in the same rounds.
+
+        Args:
+            brief: digests of those for which few pairs are enough, however much they differ.
+        """
+
+
+@dataclass(frozen=True)
+class Want:
+    """What must be done next about a setting: to draw it up to the next look, or to time it."""
+
+    what: Literal["draw", "time"]
+    setting: SettingDict
+
+
+Wants = Iterator[list[Want]]
+"""What a cell wants, again and again until it is decided, by what is known when it is asked. What
+is to be drawn must have been when the next list is asked for; what is to be timed may have to wait
+as long as other cells draw, and is asked for again if it is still wanted then."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A setting that was drawn, and what is known of its speed.
+
+    Args:
+        speedup: what all timings of the setup together let expect, its own among them.
+        loss: what is compared with the limit.
+        error: standard deviation of the logarithm of ``speedup``.
+        timings: how often it was timed itself.
+        measured: the speedup that these gave; None where it was not timed.
+    """
+
+    setting: SettingDict
+    speedup: float
+    loss: float
+    error: float = EXACT
+    timings: int = 0
+    measured: float | None = None
+
+    @property
+    def timed(self) -> bool:
+        return self.timings > 0
+
+    def confirmed(self, precision: float) -> bool:
+        """Whether it was timed twice, and often enough to know it so well, relative."""
+        return self.timings == MOST or (self.timings > 1 and self.error <= precision)
+
+    def promised(self) -> Estimate:
+        """The same with the speedup that may be promised: that was measured, and is expected."""
+        return replace(self, speedup=min(self.speedup, self.measured or self.speedup))
+
+    def surely(self, speedup: float, precision: float) -> bool:
+        """Whether it is as fast as that within a precision, as far as a clock can tell."""
+        off = math.log(self.speedup / speedup) + precision
+        reached = self.measured is None or self.measured >= speedup
+        return reached and off >= SURE * self.error
+
+
+Choose = Callable[[list[Estimate]], Estimate | None]
+
+
+class Clocked:
+    """All that was timed of a setup, whichever its cells, and what that says of other settings.
+
+    Args:
+        journal: of everything that was timed of the model, in this setup and in others.
+    """
+
+    def __init__(self, baseline: Baseline, journal: Journal[Clocking]) -> None:
+        self.baseline, self.journal = baseline, journal
+        self.timings: dict[str, list[SpeedRow]] = {}
+        self._elsewhere: list[tuple[SettingDict, float, PipelineFacts]] = []
+        self._model: SpeedModel | None = None
+        self._measured: dict[str, SpeedRow] = {}
+        rows = journal.rows()
+        for each in rows:
+            if each.baseline == baseline.digest and each.row.passing is None:
+                self._note(each.row)
+        self._take_in(rows)
+
+    def look_around(self) -> None:
+        """Takes in what other jobs have timed in other setups meanwhile."""
+        self._take_in(self.journal.rows())
+
+    def _take_in(self, rows: Sequence[Clocking]) -> None:
+        others: dict[str, tuple[SettingDict, float, PipelineFacts]] = {}
+        for each in rows:
+            row = each.row
+            if each.baseline != self.baseline.digest and row.speedup is not None:
+                others[digest(row.setting)] = (row.setting, row.speedup, each.facts)
+        newest = list(others.values())[-ELSEWHERE:]
+        if newest != self._elsewhere:
+            self._elsewhere, self._model = newest, None
+
+    def add(self, row: SpeedRow) -> None:
+        """Keeps a timing, on disk first."""
+        self.journal.append(Clocking(self.baseline.digest, self.baseline.facts, row))
+        self._note(row)
+
+    def _note(self, row: SpeedRow) -> None:
+        key = digest(row.setting)
+        self.timings.setdefault(key, []).append(row)
+        self._measured.pop(key, None)
+        self._model = None
+
+    @property
+    def model(self) -> SpeedModel:
+        if self._model is None:
+            self._model = self._fit([])
+        return self._model
+
+    def _fit(self, supposed: list[tuple[SettingDict, float]]) -> SpeedModel:
+        rows = itertools.chain.from_iterable(self.timings.values())
+        known = [(row.setting, row.speedup) for row in rows if row.speedup is not None]
+        facts, clock = self.baseline.facts, self._clock_error()
+        return SpeedModel.fit([*known, *supposed], facts, self._elsewhere, clock)
+
+    def _clock_error(self) -> float:
+        """How far one timing is off, as the spreads of the pairs tell."""
+        rows = itertools.chain.from_iterable(self.timings.values())
+        errors = [row.timing.error for row in rows if row.timing and row.timing.counted > 1]
+        return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
+
+    def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the log-speedup of settings, timed ones among them: what
+        their own timings say, and what those of all others do."""
+        return self.model.predict(settings)
+
+    def measured(self, key: str) -> SpeedRow:
+        """All timings of a setting as one, but for the first where it was timed again.
+
+        The largest of many noisy speedups is too large on average (the winner's curse). What was
+        timed again was not chosen for what came out then.
+        """
+        if key not in self._measured:
+            self._measured[key] = _as_one(self.timings[key])
+        return self._measured[key]
+
+    def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the log-speedup of points."""
+        return self.model.predict([nest(point) for point in points])
+
+    def teaching(
+        self, settings: Sequence[SettingDict], timed: Sequence[SettingDict]
+    ) -> list[SettingDict]:
+        """Those of the settings to time beside others, `TOGETHER` with these at most, so that the
+        rest is known well enough: the least sure one, then the least sure given that one, and so
+        on."""
+        chosen: list[SettingDict] = []
+        if not settings:
+            return chosen
+        means, _ = self.model.predict(timed)
+        supposed = [(each, math.exp(mean)) for each, mean in zip(timed, means, strict=True)]
+        model, rest = self._fit(supposed), list(settings)
+        while rest and len(timed) + len(chosen) < TOGETHER:
+            means, spreads = model.predict(rest)
+            least = int(spreads.argmax())
+            if spreads[least] <= UNSURE:
+                break
+            supposed.append((rest[least], math.exp(means[least])))
+            chosen.append(rest.pop(least))
+            model = self._fit(supposed)
+        return chosen
+
+
+def _as_one(timings: Sequence[SpeedRow]) -> SpeedRow:
+    # What was timed is as good as it was, where timing it again failed for what may pass.
+    good = [row for row in timings if row.passing is None] or timings
+    rows = good[1:] or good
+    last = rows[-1].timing
+    if last is None:
+        return rows[-1]
+    pairs = [pair for row in rows if row.timing for pair in row.timing.pairs]
+    return replace(
+        rows[-1],
+        timing=replace(timing_of(pairs), gpu=last.gpu),
+        first_call=timings[0].first_call,
+        spent=sum(row.spent for row in timings),
+        warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
+        usage=Usage.of(row.usage for row in rows),
+        plain_usage=Usage.of(row.plain_usage for row in rows),
+    )
+
+
+@dataclass
+class CellSearch:
+    """A cell with all that was measured of it.
+
+    Args:
+        drawn: journal of drawings.
+        clocked: what was timed of the whole setup; shared by its cells.
+        beside: the searches of the setup's cells, this one's too, by accelerators.
+        budget: how long may be measured; shared by the setup's cells.
+        aside: whether it is only what others are compared with: where time is limited, no more of
+            it is measured than that takes.
+    """
+
+    cell: Cell
+    baseline: Baseline
+    drawn: Journal[Drawing]
+    clocked: Clocked
+    options: SearchOptions
+    beside: Mapping[tuple[str, ...], CellSearch] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    aside: bool = False
+    drawings: dict[str, Drawing] = field(default_factory=dict)
+    problem: Problem | None = None
+    """What is being decided."""
+    _losses: dict[float, LossModel] = field(default_factory=dict)
+    """Of what is drawn now, by limit."""
+    _known: tuple[SpeedModel, dict[str, Estimate]] | None = None
+    """By digest, of what is drawn now; and the model of speeds that it is by."""
+    _below: dict[tuple[str, int, float], bool | None] = field(default_factory=dict)
+    """By digest, prompts and limit."""
+
+    def __post_init__(self) -> None:
+        for drawing in self.drawn.rows():
+            if drawing.passing is None:
+                self.drawings[digest(drawing.setting)] = self._as_now(drawing)
+
+    def _as_now(self, drawing: Drawing) -> Drawing:
+        """With the interval of the confidence that is asked for now."""
+        confidence = self.baseline.options.confidence
+        if drawing.confidence in (None, confidence):
+            return drawing
+        scores = drawing.scores[SCORE]
+        interval = loss_interval(self.baseline.scores[SCORE][: len(scores)], scores, confidence)
+        return replace(drawing, loss_interval=interval, confidence=confidence)
+
+    @property
+    def combination(self) -> Combination:
+        return combination(self.cell.accelerators)
+
+    @property
+    def strategy(self) -> Strategy:
+        """What decides which settings are drawn."""
+        return STRATEGIES[self.options.strategy]
+
+    @functools.cached_property
+    def refused(self) -> str | None:
+        """Why nothing can be measured here, or None."""
+        ok, reason = self.combination.supports(self.baseline.facts)
+        return check_baseline(self.baseline) if ok else reason
+
+    @functools.cached_property
+    def whole(self) -> Space:
+        """All settings that make sense."""
+        return self.combination.space(self.baseline.facts)
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The settings that may be tried."""
+        return self.whole.searched(self.options.space, combined=len(self.cell.accelerators) > 1)
+
+    @property
+    def most(self) -> int:
+        """How many settings are drawn for the bound at most."""
+        return 0 if self.refused else self.strategy.at_most(self.space)
+
+    @property
+    def timings(self) -> dict[str, list[SpeedRow]]:
+        """Of its settings, by digest; some are timed, and not worth drawing then."""
+        timed = self.clocked.timings.items()
+        return {key: rows for key, rows in timed if self.owns(rows[0].setting)}
+
+    def owns(self, setting: SettingDict) -> bool:
+        """Whether a setting is of this cell's accelerators."""
+        return sorted(setting) == list(self.cell.accelerators)
+
+    @property
+    def seconds(self) -> float:
+        """That all of it took."""
+        timings = itertools.chain.from_iterable(self.timings.values())
+        drawing = sum(row.spent for row in self.drawings.values())
+        return drawing + sum(row.spent for row in timings)
+
+    @property
+    def passing(self) -> int:
+        """How many settings failed for what may pass; the next run tries them again."""
+        drawn = {key for key, each in self.drawings.items() if each.passing}
+        timed = {key for key, rows in self.timings.items() if rows[-1].passing}
+        return len(drawn | timed)
+
+    def usable(self) -> list[Measurement]:
+        """What was drawn and timed and may be chosen."""
+        return [self.measured(each) for each in self.estimates() if each.timed]
+
+    def measured(self, known: Estimate) -> Measurement:
+        """All that was measured of a setting that was timed, with the speedup that may be promised
+        of it."""
+        key = digest(known.setting)
+        row = Measurement.of(self.drawings[key], self.clocked.measured(key))
+        return replace(row, speedup=known.promised().speedup)
+
+    def estimates(self) -> list[Estimate]:
+        """What was drawn and may be chosen, with what is known of its speed."""
+        return list(self._by_digest().values())
+
+    def _by_digest(self) -> dict[str, Estimate]:
+        model = self.clocked.model
+        if self._known is None or self._known[0] is not model:
+            self._known = model, self._estimated()
+        return self._known[1]
+
+    def _estimated(self) -> dict[str, Estimate]:
+        good = {key: each for key, each in self.drawings.items() if each.failure is None}
+        means, errors = self.clocked.believed([each.setting for each in good.values()])
+        found, timings = {}, self.timings
+        for (key, drawing), mean, error in zip(good.items(), means, errors, strict=True):
+            measured = self.clocked.measured(key).speedup if key in timings else None
+            if key not in timings or measured is not None:
+                loss, count = self.options.decisive(drawing), len(timings.get(key, []))
+                speedup, error = math.exp(mean), max(float(error), EXACT)
+                found[key] = Estimate(drawing.setting, speedup, loss, error, count, measured)
+        return found
+
+    def best(self, choose: Choose) -> Measurement | None:
+        """What is chosen of all that was timed, by the speedups that may be promised."""
+        chosen = choose([each.promised() for each in self.estimates() if each.timed])
+        return None if chosen is None else self.measured(chosen)
+
+    def fastest(self, loss_limit: float) -> Estimate | None:
+        """The fastest within the limit of all that was timed."""
+        return pareto.bound([each for each in self.estimates() if each.timed], loss_limit)
+
+    def bound(self, loss_limit: float) -> Measurement | None:
+        """The same with all that was measured of it."""
+        chosen = self.fastest(loss_limit)
+        return None if chosen is None else self.measured(chosen)
+
+    def losses(self, limit: float) -> LossModel:
+        """What is known of the losses of this cell, from its own drawings and from those of cells
+        that consist of some of its accelerators."""
+        parts = [part.losses(limit) for part in self.parts()]
+        model = self._losses.get(limit)
+        if model is None or [*model.parts] != parts:
+            drawn = [
+                (flatten(each.setting), math.inf if each.failure else self.options.decisive(each))
+                for each in self.drawings.values()
+                if not (each.failure and each.passing)
+            ]
+            known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
+            model = self._losses[limit] = LossModel(self.whole, limit, known, parts)
+        return model
+
+    def parts(self) -> list[CellSearch]:
+        """Cells that have each of this one's accelerators once, the largest first; none where an
+        accelerator has no cell."""
+        left, parts = set(self.cell.accelerators), []
+        for names, other in sorted(self.beside.items(), key=lambda item: (-len(item[0]), item[0])):
+            if len(names) < len(self.cell.accelerators) and left.issuperset(names):
+                parts.append(other)
+                left.difference_update(names)
+        return [] if left else parts
+
+    def explore(self, targets: Sequence[float], loss_limit: float) -> Wants:
+        """What the strategy wants drawn for the bound and the targets, by the speeds as they are
+        predicted; what answers is not timed."""
+        self.problem = problem = self._problem(targets, loss_limit, bound=True)
+        while not self.budget.over and (wants := self._drawings(problem)):
+            yield wants
+
+    def decide(
+        self, targets: Sequence[float], loss_limit: float, *, bound: bool, explored: bool = False
+    ) -> Wants:
+        """What must be done until the strategy has decided the targets and, if asked for, the
+        bound, and what answers them is timed.
+
+        Args:
+            explored: nothing new is drawn.
+        """
+        self.problem = problem = self._problem(targets, loss_limit, bound=bound)
+        while not self.budget.over and (
+            wants := ([] if explored else self._drawings(problem)) or self._answers(problem)
+        ):
+            yield wants
+
+    def meet(self, targets: Sequence[float], loss_limit: float) -> Wants:
+        """What must be timed of what was drawn until it is known which of it meets the targets."""
+        self.problem = problem = self._problem(targets, loss_limit, bound=False)
+        while not self.budget.over and (wants := self._answers(problem)):
+            yield wants
+
+    def _answers(self, problem: Problem) -> list[Want]:
+        """What is to be timed, or drawn on, of what may be an answer."""
+        timed = [Want("time", setting) for setting in self._untimed(problem)]
+        return timed or [Want("draw", setting) for setting in self._undecided(problem)]
+
+    def time_up(self, targets: Sequence[float], loss_limit: float) -> bool:
+        """Whether something is left that would be done, were there time."""
+        if not self.budget.limited:
+            return False
+        problem = self._problem(targets, loss_limit, bound=True)
+        return bool(self._drawings(problem) or self._answers(problem))
+
+    def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
+        looks = self.baseline.looks
+        return Problem(
+            space=self.space,
+            loss_limit=loss_limit,
+            targets=tuple(targets),
+            bound=bound,
+            seed=self.options.seed,
+            speeds=self.clocked.predict,
+            losses=lambda points: self.losses(loss_limit).predict(points),
+            informed=any(part.drawings for part in self.parts()),
+            wild=self.combination.changing(self.baseline.facts) > 1,
+            look=looks.at[0] / looks.usual,
+        )
+
+    def _drawings(self, problem: Problem) -> list[Want]:
+        """What is to be drawn on, or else is wanted by the strategy; or is timed before, where it
+        may not be worth a drawing."""
+        if unfinished := self._unfinished(problem.loss_limit):
+            return [Want("draw", setting) for setting in unfinished]
+        history = self._history(problem)
+        points = self._ask(problem, history)
+        if self.budget.limited:  # a timing of its own takes longer than a first evaluation
+            return [Want("draw", nest(point)) for point in points]
+        unsure = [nest(point) for point in self.strategy.unsure(problem, history, points)]
+        first = [each for each in unsure if digest(each) not in self.clocked.timings]
+        if first:
+            return [Want("time", setting) for setting in first]
+        return [Want("draw", nest(point)) for point in points]
+
+    def _ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+        return self.strategy.ask(problem, history)
+
+    def _history(self, problem: Problem) -> list[Observation]:
+        """Everything that was drawn in this space."""
+        known = self._by_digest()
+        seen = [
+            Observation(
+                flatten(drawing.setting), known[key].speedup, self.options.decisive(drawing)
+            )
+            if key in known
+            else Observation(flatten(drawing.setting), 0.0, math.inf)
+            for key, drawing in self.drawings.items()
+        ]
+        return [one for one in seen if problem.space.holds(one.point)]
+
+    def below(self, drawing: Drawing, loss_limit: float) -> bool | None:
+        """Whether the loss of a setting is below a limit; None where that is not clear."""
+        if not drawing.scores:
+            return False
+        key = digest(drawing.setting), drawing.prompts, loss_limit
+        if key not in self._below:
+            plain = self.baseline.scores[SCORE]
+            self._below[key] = self.baseline.looks.below(plain, drawing.scores[SCORE], loss_limit)
+        return self._below[key]
+
+    def sheet(self, setting: SettingDict) -> Sheet:
+        """What drawing a setting up to the next look takes."""
+        before = self.drawings.get(digest(setting))
+        looks = self.baseline.looks.at
+        prompts = next(look for look in looks if before is None or look > before.prompts)
+        return Sheet(self.cell, setting, prompts, before)
+
+    def _unfinished(self, loss_limit: float) -> list[SettingDict]:
+        """What was not drawn with the usual number of prompts though it may keep the limit."""
+        usual = self.baseline.looks.usual
+        return [
+            each.setting
+            for each in self.drawings.values()
+            if 0 < each.prompts < usual
+            and each.failure is None
+            and each.passing is None
+            and self.below(each, loss_limit) is not False
+        ]
+
+    def _undecided(self, problem: Problem) -> list[SettingDict]:
+        """Answers that are not clearly below the limit, and what would be the answer to a target
+        that none meets, if it were, as long as there are prompts left. What is not faster than the
+        plain pipeline answers nothing."""
+        found, limit = self.estimates(), problem.loss_limit
+        timed = [each for each in found if each.timed and each.speedup > 1]
+        chosen = [pareto.bound(timed, limit)] if problem.bound else []
+        promised = [each.promised() for each in timed]
+        for target in problem.targets:
+            met = pareto.meet(promised, target, limit)
+            chosen.append(met or self._closest(found, target, limit))
+        drawings = {
+            digest(each.setting): self.drawings[digest(each.setting)] for each in chosen if each
+        }
+        return [
+            each.setting
+            for each in drawings.values()
+            if each.prompts < self.baseline.looks.most
+            and each.passing is None
+            and self.below(each, limit) is None
+        ]
+
+    def _closest(
+        self, found: Sequence[Estimate], target: float, loss_limit: float
+    ) -> Estimate | None:
+        """What is fast enough, but of a loss that is not clearly below the limit."""
+        unclear = [
+            each
+            for each in found
+            if each.speedup >= target
+            and self.below(self.drawings[digest(each.setting)], loss_limit) is None
+        ]
+        return min(unclear, key=lambda each: each.loss, default=None)
+
+    def clear(self, chosen: Measurement | None, target: float, loss_limit: float) -> bool:
+        """Whether the prompts tell that what was chosen for a target keeps the limit, or, where
+        nothing was, that nothing does."""
+        if chosen is None:
+            return self._closest(self.estimates(), target, loss_limit) is None
+        return self.below(self.drawings[digest(chosen.setting)], loss_limit) is True
+
+    def _untimed(self, problem: Problem) -> list[SettingDict]:
+        """What has to be timed: for each question what may be expected to move the answer most,
+        if that is worth it, given what was timed; and the answers, until they are sure."""
+        found = self.estimates()
+        timed = [each for each in found if each.timed]
+        if self.strategy.times_all:
+            missing = [each for each in found if not each.timed]
+        else:
+            unsure, worths = self._worths(problem, timed, found)
+            best = {int(row.argmax()) for row in worths if len(row) and row.max() >= 1}
+            missing = [unsure[index] for index in sorted(best)]
+            if not missing and not timed:
+                nearest = pareto.nearest(found, math.inf, problem.loss_limit)
+                missing = [nearest] if nearest else []
+        return [each.setting for each in missing or self._unconfirmed(problem, timed)]
+
+    def _worths(
+        self, problem: Problem, known: Sequence[Estimate], found: Sequence[Estimate]
+    ) -> tuple[list[Estimate], Floats]:
+        """What was found and may be timed, and what timing each is worth to each question, given
+        what is known: (questions, unsure)."""
+        unsure = [each for each in found if each.timings < MOST]
+        if not unsure:
+            return [], np.zeros((0, 0))
+        limit = problem.loss_limit
+        losses = np.array([scaled(each.loss, limit) for each in unsure])
+        speeds = np.log([each.speedup for each in unsure])
+        errors = np.array([each.error for each in unsure])
+        exact = np.full(len(unsure), EXACT)
+        forecast = Forecast(speeds, errors, losses, exact, scaled(limit, limit))
+        return unsure, np.array(worth(problem, known, forecast))
+
+    def _unconfirmed(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
+        """The bound, unless it was timed twice and is known well, and answers that may be too slow.
+        What is not faster than the plain pipeline promises nothing, and needs none."""
+        limit, precision = problem.loss_limit, self.baseline.options.spread
+        best = pareto.bound(timed, limit) if problem.bound else None
+        asked = [best] if best and best.speedup > 1 and not best.confirmed(precision) else []
+        for target in problem.targets:
+            met = pareto.meet(timed, target, limit)
+            if met is not None and met.timings < MOST and not met.surely(target, precision):
+                asked.append(met)
+        return list({digest(each.setting): each for each in asked}.values())
+
+    def unsure(self) -> list[SettingDict]:
+        """What was drawn and not timed and may be expected to move an answer, for all that is known
+        of its speed."""
+        if self.problem is None or self.strategy.times_all:
+            return []
+        found = self.estimates()
+        unsure, worths = self._worths(self.problem, found, found)
+        if not unsure:
+            return []
+        return [
+            each.setting
+            for each, value in zip(unsure, worths.max(axis=0), strict=True)
+            if value >= 1 and not each.timed
+        ]
+
+    def add_drawing(self, row: Drawing) -> None:
+        """Keeps a drawing, on disk first."""
+        self.drawn.append(row)
+        self.drawings[digest(row.setting)] = row
+        self._losses.clear()
+        self._known = None
+        what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
+        log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.setting), row.loss, what)
+
+    def add_timing(self, row: SpeedRow, expected: float, error: float) -> None:
+        """Keeps a timing, on disk first.
+
+        Args:
+            expected: log-speedup that was predicted, and its standard deviation.
+        """
+        self.clocked.add(row)
+        log.info(
+            "%s: %s -> %s (%.2fx +-%.0f%% predicted)",
+            self.cell.slug,
+            in_words(row.setting),
+            row.failure if row.speedup is None else f"{row.speedup:.2f}x",
+            math.exp(expected),
+            100 * error,
+        )
+
+
+def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> None:
+    """Does what the cells want, side by side, until none wants more or the time is up.
+
+    Nothing is timed as long as a cell wants to draw, but once at the beginning: so the device is
+    asked for as seldom as can be, and what is timed shares rounds.
+    """
+    searches = {search.cell: search for search, _ in wanting}
+    while wanted := {search.cell: wants for search, each in wanting if (wants := next(each, []))}:
+        budget = next(iter(searches.values())).budget
+        drawn = [searches[cell].sheet(setting) for cell, setting in _all(wanted, "draw")]
+        _draw(searches, drawn, measurer, budget)
+        if drawn and next(iter(searches.values())).clocked.timings:
+            continue
+        timed = {digest(s): (cell, s) for cell, s in _all(wanted, "time")}
+        timed |= {digest(s): (cell, s) for cell, s in _teaching(searches, [*timed.values()])}
+        _time(searches, list(timed.values())[:TOGETHER], measurer, budget)
+
+
+def _draw(
+    searches: dict[Cell, CellSearch], wanted: Sequence[Sheet], measurer: Measurer, budget: Budget
+) -> None:
+    """One at a time where the time is limited, so that it ends within one."""
+    at_once = len(wanted) if math.isinf(budget.left) else 1
+    for start in range(0, len(wanted), at_once or 1):
+        if budget.over:
+            return
+        sheets = wanted[start : start + at_once]
+        for sheet, drawing in zip(sheets, measurer.draw(sheets), strict=True):
+            searches[sheet.cell].add_drawing(drawing)
+
+
+def answer_at_all(
+    searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], limit: float
+) -> None:
+    """Has each cell an answer, whatever the time: draws what the strategy wants first where nothing
+    was, and times what is expected to be the fastest within the limit where nothing is."""
+    by_cell = {search.cell: search for search in searches}
+    for search in searches:
+        if not search.estimates():
+            wants = next(search.explore(targets, limit), [])
+            sheets = [search.sheet(want.setting) for want in wants[:1] if want.what == "draw"]
+            _draw(by_cell, sheets, measurer, Budget())
+    found = {search.cell: search.estimates() for search in searches}
+    untimed = [
+        (cell, best.setting)
+        for cell, known in found.items()
+        if not any(each.timed for each in known)
+        and (best := pareto.nearest(known, math.inf, limit)) is not None
+    ]
+    _time(by_cell, untimed[:TOGETHER], measurer, Budget())
+
+
+def _all(wants: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDict]]:
+    """The first of each cell, then the second of each, and so on."""
+    wanted = [
+        [(cell, want.setting) for want in queue if want.what == what]
+        for cell, queue in wants.items()
+    ]
+    rounds = itertools.zip_longest(*wanted)
+    return [each for group in rounds for each in group if each is not None]
+
+
+def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cell, SettingDict]]:
+    """What teaches most about what may be chosen, if that is not known well enough from what is
+    timed anyway."""
+    unsure = {
+        digest(setting): (cell, setting)
+        for cell, search in searches.items()
+        for setting in search.unsure()
+    }
+    clocked = next(iter(searches.values())).clocked
+    clocked.look_around()
+    known = [setting for _, setting in timed]
+    for setting in known:
+        unsure.pop(digest(setting), None)
+    teaching = clocked.teaching([setting for _, setting in unsure.values()], known)
+    return [unsure[digest(setting)] for setting in teaching]
+
+
+def _time(
+    searches: dict[Cell, CellSearch], wanted: Wanted, measurer: Measurer, budget: Budget
+) -> None:
+    if not wanted:
+        return
+    clocked = next(iter(searches.values())).clocked
+    expected = list(zip(*clocked.believed([setting for _, setting in wanted]), strict=True))
+    kept = _in_time([mean for mean, _ in expected], clocked.baseline, budget.left)
+    wanted, expected = wanted[:kept], expected[:kept]
+    # Most of what is timed turns out not to matter. What does is timed again, and thoroughly.
+    first = {
+        key
+        for cell, setting in wanted
+        if (key := digest(setting)) not in clocked.timings and not searches[cell].strategy.times_all
+    }
+    rows = measurer.clock(wanted, first)
+    for (cell, _), row, guess in zip(wanted, rows, expected, strict=True):
+        searches[cell].add_timing(row, *guess)
+
+
+def _in_time(means: Sequence[float], baseline: Baseline, left: float) -> int:
+    """How many of the candidates, from the first on, can be timed together in the time that is
+    left; one in any case.
+
+    Args:
+        means: of their log-speedups.
+    """
+    plain = statistics.median(baseline.seconds)
+    # Each pair has a call of the baseline, which all share; before them each is called once.
+    pairs = baseline.options.pairs
+    calls = itertools.accumulate(plain * (pairs + 1) / math.exp(mean) for mean in means)
+    return max(1, sum(pairs * plain + seconds <= left for seconds in calls))

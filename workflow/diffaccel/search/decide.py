@@ -1,0 +1,399 @@
+"""Deciding the cells of a setup and answering their tasks, in one process: the model is loaded
+once, and what the cells want timed shares rounds beside one baseline."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+import statistics
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffaccel.evaluation import keys
+from diffaccel.evaluation.budget import Budget
+from diffaccel.evaluation.gallery import Gallery
+from diffaccel.evaluation.records import Baseline, Drawing, SpeedRow
+from diffaccel.experiment import tasks
+from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.options import SearchOptions
+from diffaccel.experiment.tasks import Task
+from diffaccel.machine.watch import Watch
+from diffaccel.plugins.space import SettingDict
+from diffaccel.search import pareto
+from diffaccel.search.cell import (
+    CellSearch,
+    Clocked,
+    Measurer,
+    Sheet,
+    Wanted,
+    Wants,
+    answer_at_all,
+    settle,
+)
+from diffaccel.search.records import Answer, Frontier
+from diffaccel.store.jsonio import digest
+
+if TYPE_CHECKING:
+    from diffaccel.evaluation.measure import Bench, Candidate
+    from diffaccel.plugins.metrics.base import Images
+
+log = logging.getLogger(__name__)
+
+BOUND_MARGIN = 1.1
+"""Stored bound over measured: a wrongly accepted request costs a search, a wrongly rejected one
+is lost."""
+
+
+EXPLORED = (0.35, 0.55)
+"""Shares of a search's time after which no new candidate of a single accelerator, or of any, is
+generated: what was found is timed."""
+ANSWERED = 0.85
+"""Share after which what is still open stays so; the rest is for the comparison."""
+PATIENCE = 10.0
+"""How many times as long as the plain pipeline's a call may take at least."""
+
+
+class Live:
+    """Measures on the device, which is taken, and the model loaded, when the first setting must be
+    measured; both are kept until the stack is closed.
+
+    Args:
+        images: folder of the baseline's.
+        gallery: gets some of those that are drawn.
+        watch: is told of calls.
+    """
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        baseline: Baseline,
+        images: Path,
+        gallery: Gallery,
+        watch: Watch,
+    ) -> None:
+        self._stack, self._baseline, self._folder = stack, baseline, images
+        self._gallery, self._watch = gallery, watch
+        self._warm: set[str] = set()
+
+    @functools.cached_property
+    def _opened(self) -> tuple[Bench, Images]:
+        from diffaccel.evaluation import bench
+
+        baseline = self._baseline
+        platform = baseline.environment.platform
+        device = bench.take_device(self._stack, baseline.spec, platform)
+        made = bench.open_bench(
+            baseline.setup, baseline.spec, baseline.options, device, watch=self._watch
+        )
+        bench.check_same(made, baseline)
+        made.call(made.plain, made.batches()[0])  # warm-up
+        return made, bench.load_images(self._folder, baseline)
+
+    def _candidate(
+        self, setting: SettingDict, prompts: int | None = None, brief: bool = False
+    ) -> Candidate:
+        from diffaccel.evaluation.measure import Candidate
+
+        made, _ = self._opened
+        applied = functools.partial(made.accelerated, setting)
+        warm = digest(setting) in self._warm
+        return Candidate(setting, applied, warm, prompts, brief=brief)
+
+    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        from diffaccel.evaluation.measure import draw
+
+        made, references = self._opened
+        self._warm.update(digest(sheet.setting) for sheet in wanted)
+        return [
+            draw(
+                made,
+                self._baseline,
+                references,
+                self._candidate(sheet.setting, sheet.prompts),
+                sheet.before,
+                functools.partial(self._gallery.keep, sheet.setting),
+            )
+            for sheet in wanted
+        ]
+
+    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+        from diffaccel.evaluation.measure import clock
+
+        made, references = self._opened
+        candidates = [self._candidate(s, brief=digest(s) in brief) for _, s in wanted]
+        return clock(made, candidates, references)
+
+
+@contextlib.contextmanager
+def opened(
+    cells: Sequence[Cell],
+    baseline: Baseline,
+    images: Path,
+    journals: Path,
+    options: SearchOptions,
+    watch: Watch | None = None,
+    aside: Cell | None = None,
+) -> Iterator[tuple[list[CellSearch], Measurer]]:
+    """The cells of a setup with what is known of them, and what measures more.
+
+    Args:
+        journals: folder of the cells' journals.
+        watch: who is told of calls, if anybody.
+        aside: the one of them that the others are only compared with.
+    """
+    watch = (watch or Watch()).within(call_seconds(baseline, options))
+    clocked = Clocked(baseline, keys.timed(journals, baseline))
+    beside: dict[tuple[str, ...], CellSearch] = {}
+    budget = Budget(options.budget)
+    for cell in cells:
+        drawn = keys.drawn(journals, baseline, cell.slug)
+        beside[cell.accelerators] = CellSearch(
+            cell, baseline, drawn, clocked, options, beside, budget, cell == aside
+        )
+    with contextlib.ExitStack() as stack:
+        gallery = Gallery.beside(journals, baseline)
+        yield list(beside.values()), Live(stack, baseline, images, gallery, watch)
+
+
+def call_seconds(baseline: Baseline, options: SearchOptions) -> float:
+    """How long a call may take before it counts as hung."""
+    return max(options.call_seconds, PATIENCE * statistics.median(baseline.seconds))
+
+
+def decide_all(
+    searches: Sequence[CellSearch],
+    measurer: Measurer,
+    asked: Sequence[Task],
+    targets: Sequence[float],
+    loss_limit: float,
+) -> tuple[list[Frontier], list[Answer]]:
+    """Decides the cells and answers the tasks. Where answering changed a bound, the bounds are
+    decided again, and so are the tasks that are made from them."""
+    while True:
+        known = frontiers(searches, measurer, targets, loss_limit)
+        with searches[0].budget.until(ANSWERED):
+            found = answers(asked, known, searches, measurer)
+        if not any(map(_is_stale, known, searches)):
+            return known, found
+
+
+def _is_stale(known: Frontier, search: CellSearch) -> bool:
+    """Whether the bound is another setting by now, or another speedup than a clock may read."""
+    before, now = known.bound, search.bound(known.loss_limit)
+    if before is None or now is None:
+        return before is not now
+    off = abs(math.log(now.speedup / before.speedup))
+    return now.setting != before.setting or off > search.baseline.options.spread
+
+
+def frontiers(
+    searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
+) -> list[Frontier]:
+    """Decides the bound and the targets of each cell.
+
+    Single accelerators are explored first, since their losses tell what to expect of combinations;
+    what answers is timed when all are.
+    """
+    able = [search for search in searches if search.refused is None]
+    for search in searches:
+        if search.refused is not None:
+            log.warning("%s: %s", search.cell.slug, search.refused)
+    if able:
+        budget = able[0].budget
+        asked = [each for each in able if not (each.aside and budget.limited)]
+        counts = sorted({len(search.cell.accelerators) for search in asked})
+        for count in counts:
+            same = [search for search in asked if len(search.cell.accelerators) == count]
+            with budget.until(EXPLORED[count > 1]):
+                settle([(search, search.explore(targets, loss_limit)) for search in same], measurer)
+        _decide(asked, measurer, targets, loss_limit)
+        answer_at_all(able, measurer, targets, loss_limit)
+    return [_frontier(search, targets, loss_limit) for search in searches]
+
+
+def _decide(
+    asked: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
+) -> None:
+    """Until all is decided, or time is up: what is new is drawn as long as there is time for it."""
+    for share, explored in ((EXPLORED[-1], False), (ANSWERED, True)):
+        with asked[0].budget.until(share):
+            wanting = [
+                (search, search.decide(targets, loss_limit, bound=True, explored=explored))
+                for search in asked
+            ]
+            settle(wanting, measurer)
+        if not asked[0].budget.limited:
+            return
+
+
+def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -> Frontier:
+    supported, _ = search.combination.supports(search.baseline.facts)
+    bound = search.bound(loss_limit)
+    return Frontier(
+        cell=search.cell,
+        status="measured" if search.refused is None else "refused",
+        reason=search.refused or "",
+        loss_limit=loss_limit,
+        search=search.options,
+        baseline=search.baseline.whole,
+        bound=bound,
+        front=pareto.front(search.usable()),
+        measured=len(search.drawings),
+        timed=len(search.timings),
+        seconds=search.seconds,
+        candidates=search.space.size if supported else 0,
+        clear=bound is None or search.clear(bound, bound.speedup, loss_limit),
+        time_up=search.refused is None and search.time_up(targets, loss_limit),
+        passing=search.passing,
+    )
+
+
+def stored_bound(known: Frontier) -> float | None:
+    """The speedup up to which a request is tried."""
+    return round(known.bound.speedup * BOUND_MARGIN, 2) if known.bound else None
+
+
+def answers(
+    made: Sequence[Task],
+    known: Sequence[Frontier],
+    searches: Sequence[CellSearch],
+    measurer: Measurer,
+) -> list[Answer]:
+    """Answers tasks from what is known of their cells, measuring more where that is open."""
+    found: dict[str, Answer] = {}
+    settle(
+        [
+            (search, _answering([t for t in made if t.cell == search.cell], cell, search, found))
+            for cell, search in zip(known, searches, strict=True)
+        ],
+        measurer,
+    )
+    return [found[task.id] for task in made]
+
+
+def _answering(
+    made: Sequence[Task], known: Frontier, search: CellSearch, found: dict[str, Answer]
+) -> Wants:
+    """Answers a cell's tasks into ``found``: what was drawn is timed for all of them together, and
+    only then is there a search for one after the other."""
+    hopeful, open_ended = [], []
+    for task in made:
+        task = _in_time(task, search.baseline)
+        reason = _hopeless(task, known)
+        task = resolved(task, known)
+        if reason is not None:
+            found[task.id] = _infeasible(task, reason, search, known.time_up)
+        elif task.required is not None:
+            hopeful.append((task, task.required))
+        else:
+            open_ended.append(task)
+    for task in open_ended:
+        yield from search.decide([], task.max_loss, bound=True)
+        found[task.id] = _fastest(task, search, known)
+    for limit in sorted({task.max_loss for task, _ in hopeful}):
+        yield from search.meet([r for task, r in hopeful if task.max_loss == limit], limit)
+    for task, required in hopeful:
+        meet = functools.partial(pareto.meet, required=required, loss_limit=task.max_loss)
+        chosen = search.best(meet)
+        if chosen is None:
+            yield from search.decide([required], task.max_loss, bound=False)
+            chosen = search.best(meet)
+        if chosen is not None:
+            clear = search.clear(chosen, required, task.max_loss)
+            environment = search.baseline.environment
+            found[task.id] = Answer(task, "met", "", chosen, None, environment, clear)
+        else:
+            count = len(search.drawings)
+            reason = f"no setting of {count} measured reaches {required}x within the loss"
+            found[task.id] = _infeasible(task, reason, search, known.time_up)
+
+
+def _in_time(task: Task, baseline: Baseline) -> Task:
+    """The task with the speedup that its latency takes, if it asks for one."""
+    if task.latency_s is None:
+        return task
+    required = math.ceil(100 * baseline.seconds_per_image / task.latency_s) / 100
+    return dataclasses.replace(task, required=required)
+
+
+def _fastest(task: Task, search: CellSearch, known: Frontier) -> Answer:
+    """The answer to a task that asks for the fastest; what that is must then be kept."""
+    fastest = search.fastest(task.max_loss)
+    if fastest is None:
+        reason = f"no setting has a loss below {task.max_loss}"
+        return _infeasible(task, reason, search, known.time_up)
+    chosen = search.measured(fastest)
+    required = math.floor(100 * chosen.speedup) / 100
+    task = dataclasses.replace(task, required=required)
+    clear = search.clear(chosen, chosen.speedup, task.max_loss)
+    return Answer(task, "met", "", chosen, None, search.baseline.environment, clear)
+
+
+def _hopeless(task: Task, known: Frontier) -> str | None:
+    """Why a task cannot be met whatever is measured, or None."""
+    if known.status == "refused":
+        return known.reason
+    if task.fastest:
+        return None
+    required = _required(task, known)
+    if required is None:
+        return f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
+    if required <= 1 and task.latency_s is None:
+        said = f"{required}x is no speedup"
+        return f"{said}: {_measured_bound(known)} leaves none" if task.fraction else said
+    limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
+    if limit is not None and required > limit:
+        return f"{required}x is above {_measured_bound(known)}"
+    return None
+
+
+def _measured_bound(known: Frontier) -> str:
+    """The bound in words, as it was measured: the stored one, which is higher, decides what is
+    tried, and is nothing that can be had."""
+    return f"the bound of {known.bound.speedup:.2f}x" if known.bound else "the bound"
+
+
+def _required(task: Task, known: Frontier) -> float | None:
+    if task.fraction is None:
+        return task.required
+    limit = stored_bound(known)
+    return None if limit is None else round(task.fraction * limit, 2)
+
+
+def resolved(task: Task, known: Frontier) -> Task:
+    """The task with its speedup and sentence, as far as the bound gives them."""
+    required = _required(task, known)
+    if task.cell is None or task.sentence is not None or required is None or required <= 1:
+        return task
+    setup = task.cell.setup
+    request = tasks.Request(
+        setup.model,
+        setup.scheduler,
+        setup.steps,
+        task.cell.accelerators,
+        required,
+        task.max_loss,
+    )
+    return dataclasses.replace(task, required=required, sentence=tasks.sentence(request))
+
+
+def _infeasible(task: Task, reason: str, search: CellSearch, time_up: bool) -> Answer:
+    near = search.best(lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss))
+    required = task.required or math.inf
+    clear = search.refused is not None or search.clear(None, required, task.max_loss)
+    where = search.baseline.environment
+    if search.passing:
+        reason += f"; {search.passing} failed for what may pass: the next run tries them again"
+        return Answer(task, "open", reason, None, near, where, clear=False)
+    if time_up:
+        reason += "; the search's time was up before it had tried all that may be faster"
+    return Answer(task, "infeasible", reason, None, near, where, clear and not time_up)
+
+
+def unparsed(task: Task) -> Answer:
+    """The answer to a sentence that was not understood."""
+    return Answer(task, "unparsed", task.problem or "", None, None, None)

@@ -1,0 +1,125 @@
+"""Predicts losses: what a few drawn settings of a cell, and of its members' cells, say of others.
+
+Losses are seen as asinh(loss / limit): linear near zero, logarithmic beyond the limit. A single
+accelerator's loss is a regression over its levels (`_surrogate`). A combination's is expected to be
+the norm of what its members lose, as distances in independent directions add up, and what was drawn
+of the combination itself corrects that: a Gaussian process of the differences (Rasmussen &
+Williams, "Gaussian Processes for Machine Learning", 2006, section 2.7).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffaccel.plugins.space import Point, Space
+from diffaccel.search.strategies import _candidates as candidates
+from diffaccel.search.strategies._surrogate import Quantity, narrow, predict
+
+Floats = NDArray[np.float64]
+
+LOSS = Quantity(rise=(0.1, 4.0), curvature=(1.0, 2.0, 4.0), offset=0.2, noise=(0.05, 0.15, 0.3))
+WORST = math.asinh(10.0)
+SMALLEST_SCALE = 1e-3
+"""Losses are seen in units of the limit, or of this where the limit is smaller."""
+NORM = 2.0
+BIAS, BEND, LENGTH, ROUGH = 0.3, 0.5, 0.5, 0.2
+"""Of a combination's difference from the norm of its members: standard deviation of what all its
+settings have in common, of what near ones have, how near in levels, and of what each has alone."""
+
+
+def scaled(loss: float, limit: float) -> float:
+    """A loss as it is modelled; what crashed is among the worst."""
+    if not math.isfinite(loss):
+        return WORST
+    return max(-WORST, min(math.asinh(loss / max(limit, SMALLEST_SCALE)), WORST))
+
+
+@dataclass(frozen=True, eq=False)
+class LossModel:
+    """What is known of the losses of one cell.
+
+    Args:
+        space: every value of each parameter, in order of aggressiveness.
+        limit: the loss limit, the unit in which losses are seen.
+        drawn: points of the space and their losses; infinite where one failed.
+        parts: models of cells that the combination consists of, each accelerator in one.
+    """
+
+    space: Space
+    limit: float
+    drawn: Sequence[tuple[Point, float]]
+    parts: Sequence[LossModel] = field(default=())
+
+    def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the scaled losses, (n,) each."""
+        asked = self._levels(points)
+        if not self.parts:
+            if not self.drawn:
+                return np.full(len(points), 1.0), np.full(len(points), LOSS.rise[1] / 2)
+            return predict(LOSS, self._seen, self._values, asked)
+        expected, unsure = self._expected(points)
+        if not self.drawn:
+            return expected, np.sqrt(unsure**2 + BIAS**2 + BEND**2 + ROUGH**2)
+        off, spread = self._difference(asked)
+        mean, std = expected + off, np.sqrt(unsure**2 + spread**2)
+        return narrow(self._seen, self._values, asked, mean, std, LOSS)
+
+    def _levels(self, points: Sequence[Point]) -> Floats:
+        rows = [
+            [axis.values.index(point[axis.name]) for axis in self.space.axes] for point in points
+        ]
+        shape = (len(points), len(self.space.axes))
+        return candidates.levels(self.space, np.array(rows, dtype=np.intp).reshape(shape))
+
+    @functools.cached_property
+    def _seen(self) -> Floats:
+        return self._levels([point for point, _ in self.drawn])
+
+    @functools.cached_property
+    def _values(self) -> Floats:
+        return np.array([scaled(loss, self.limit) for _, loss in self.drawn])
+
+    def _expected(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
+        """The norm of what the parts lose, and how unsure that is."""
+        each = [part.of_larger(points) for part in self.parts]
+        losses = np.stack([np.sinh(np.maximum(mean, 0.0)) for mean, _ in each])
+        norm: Floats = (losses**NORM).sum(0) ** (1 / NORM)
+        share = (losses / np.maximum(norm, 1e-9)) ** NORM
+        unsure: Floats = np.sqrt((share * np.stack([std for _, std in each]) ** 2).sum(0))
+        expected: Floats = np.arcsinh(norm)
+        return expected, unsure
+
+    def of_larger(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
+        """The same for those parts of larger points that lie in this space: mostly few."""
+        names = [axis.name for axis in self.space.axes]
+        own = [tuple(point[name] for name in names) for point in points]
+        place = {values: number for number, values in enumerate(dict.fromkeys(own))}
+        mean, std = self.predict([dict(zip(names, values, strict=True)) for values in place])
+        back = np.array([place[values] for values in own], dtype=np.intp)
+        return mean[back], std[back]
+
+    @functools.cached_property
+    def _differences(self) -> tuple[Floats, Floats]:
+        """Of what was drawn from what was expected: whitened, with the Cholesky factor."""
+        expected, _ = self._expected([point for point, _ in self.drawn])
+        gram = _kernel(self._seen, self._seen) + ROUGH**2 * np.eye(len(self.drawn))
+        chol = np.linalg.cholesky(gram).astype(np.float64)
+        return np.linalg.solve(chol, self._values - expected).astype(np.float64), chol
+
+    def _difference(self, asked: Floats) -> tuple[Floats, Floats]:
+        half, chol = self._differences
+        solved = np.linalg.solve(chol, _kernel(self._seen, asked)).astype(np.float64)
+        prior = BIAS**2 + BEND**2 + ROUGH**2
+        return solved.T @ half, np.sqrt(np.maximum(prior - (solved**2).sum(0), ROUGH**2))
+
+
+def _kernel(x: Floats, y: Floats) -> Floats:
+    distance = ((x[:, None] - y[None]) ** 2).sum(-1)
+    smooth: Floats = BIAS**2 + BEND**2 * np.exp(-0.5 * distance / LENGTH**2)
+    return smooth
