@@ -22,7 +22,7 @@ test: install
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
 
-# As root, with Slurm's programs installed (docs/slurm.md): starts a Slurm of its own.
+# As root, with Slurm's programs installed (docs/how-to/run-on-a-cluster.md): starts a Slurm of its own.
 test-slurm: install
 	pytest tests/slurm
 
@@ -43,7 +43,7 @@ format: install
 bench: install
 	python -m benchmarks.search live
 
-# The search and its rivals on measured tables, without a GPU: docs/search-benchmark.md.
+# The search and its rivals on measured tables, without a GPU: docs/experiments/search-benchmark.md.
 bench-search: install
 	python -m benchmarks.search replay
 	python -m benchmarks.search report
@@ -73,13 +73,13 @@ faults: install
 docs: install
 	python -m benchmarks.gpu report
 
-# Those of the README and docs/report.md, from what `make run` left; chromium takes the latter.
+# Those of the README and docs/reference/report.md, from what `make run` left; chromium takes the latter.
 SHOWN := mini-SD1.5_DPM-Solver++_20
 pictures: install
-	diffaccel picture "$(SHOWN)_deepcache_bound90" "$(SHOWN)_deepcache+tgate_bound90" --out docs/pairs.png
+	diffaccel picture "$(SHOWN)_deepcache_bound90" "$(SHOWN)_deepcache+tgate_bound90" --out docs/images/pairs.png
 	diffaccel report --parts
-	cp "results/cpu/report/$(SHOWN).svg" docs/frontier.svg
-	python -m tests.browser.pictures results/cpu/report.html docs/report
+	cp "results/cpu/report/$(SHOWN).svg" docs/images/frontier.svg
+	python -m tests.browser.pictures results/cpu/report.html docs/images/report
 
 quality: install
 	python -m diffaccel.plugins.models.mini.quality

@@ -3,7 +3,7 @@
 Takes an experiment that was run. Its own grid is put into words, as the benchmark does with that of
 the real models; the scripts that its results give are judged as if somebody else had written them.
 Run by ``python -m benchmarks.judge``, in the folder of the experiment's config.yaml; ends with the
-table of docs/judge.md.
+table of docs/reference/judge.md.
 """
 
 from __future__ import annotations

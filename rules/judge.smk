@@ -1,6 +1,6 @@
 # Scripts that somebody wrote for tasks, judged in three stages: all of a (model, scheduler, steps) in one
 # job, beside its plain pipeline. What was judged is kept in the journal, so that a script that did not
-# change is not judged once more. They are not trusted, and run in a sandbox: docs/judge.md.
+# change is not judged once more. They are not trusted, and run in a sandbox: docs/reference/judge.md.
 localrules:
     unparsed,
     judge,

@@ -23,7 +23,7 @@ from diffaccel.stages.records import SpeedRecord
 from diffaccel.store.jsonio import read_record, write_text
 
 DATA = Path(__file__).parent
-DOCS = DATA.parents[1] / "docs"
+DOCS = DATA.parents[1] / "docs" / "experiments"
 EXPERIMENTS = Path("resources/experiments")
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from benchmarks.search.tables import Table
 
 DATA = Path(__file__).parent
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "experiments"
 EXPERIMENT = Path(__file__).parent / "tables.yaml"
 SETUPS = (
     "mini-SD1.5_DPM-Solver++_20",

@@ -275,7 +275,7 @@ the workflow, all cells of a setup in one process, and knows nothing of the tabl
 prompts a call, as the tables were drawn. GPU-seconds are those of drawing, scoring and timing
 until the bound and all targets are decided. What all settings of the table take stands beside it:
 drawing and timing, without scoring. In brackets are the parameters, as in
-[accelerators.md](accelerators.md). A table has a part of the grid, so that the search may find
+[accelerators.md](../reference/accelerators.md). A table has a part of the grid, so that the search may find
 what is faster than its best. Regret: what the bound lacks of the faster of the two.
 
 {compared}"""
@@ -348,7 +348,7 @@ def page(
         "setting is from what the model can say, by the evidence of the timings; in a replay it "
         "is off by as much, drawn anew for each seed. So the law of the speeds is taken for true "
         "here, as far as it was seen to hold: how good it is where the clock is better is in "
-        "[searching.md](searching.md)."
+        "[searching.md](../explanation/searching.md)."
     )
     return "\n\n".join(parts) + "\n"
 

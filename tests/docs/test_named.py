@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from diffaccel.cli import main as cli
+from diffaccel.cli.main import _parser
 from diffaccel.experiment.config import Config, ModelEntry
 from tests.docs.pages import DOCS, PAGES, ROOT
 
@@ -34,7 +34,7 @@ def mentions(text: str, word: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("command", "flags"), list(commands(cli._parser())), ids=lambda value: value and str(value)
+    ("command", "flags"), list(commands(_parser())), ids=lambda value: value and str(value)
 )
 def test_every_command_and_flag(command: str, flags: list[str]) -> None:
     """The flags in a page that names the command."""
@@ -77,14 +77,14 @@ def keys(model: type[BaseModel], *before: str) -> Iterator[str]:
 
 
 def test_every_key_of_the_configuration() -> None:
-    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "configuration.md").read_text(encoding="utf-8")
     found = list(keys(Config))
     assert "measure.prompts" in found and "models" in found
     assert [key for key in found if f"`{key}`" not in text] == []
 
 
 def test_every_key_of_a_model() -> None:
-    text = (DOCS / "models.md").read_text(encoding="utf-8")
+    text = (DOCS / "how-to" / "use-your-own-model.md").read_text(encoding="utf-8")
     assert [key for key in ModelEntry.model_fields if f"`{key}`" not in text] == []
 
 

@@ -24,7 +24,7 @@ from typing import IO, Any, NoReturn
 
 import yaml
 
-from diffaccel.cli import main as cli
+from diffaccel.cli import main
 from diffaccel.experiment import config
 from diffaccel.experiment.plan import Experiment
 from diffaccel.plugins.space import SettingDict
@@ -239,7 +239,7 @@ class Plan:
             value = json.dumps(value) if name == "job" else value
             values = value if isinstance(value, list) else [value]
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
-        return Job(outputs, lambda: cli.main(words))
+        return Job(outputs, lambda: main(words))
 
 
 def _run(project: Project, before: Hook, first: Hook) -> int:

@@ -1,6 +1,6 @@
 """The faults, one function each: it does harm to a project and says what became of it.
 
-`FAULTS` has them by name; ``docs/reliability.md`` has a line for each.
+`FAULTS` has them by name; ``docs/explanation/trust.md`` has a line for each.
 """
 
 from __future__ import annotations

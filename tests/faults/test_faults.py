@@ -63,5 +63,5 @@ def test_the_full_form_injects_hundreds_and_the_long_ones_begin_first() -> None:
 
 
 def test_every_fault_has_its_line_in_the_documentation() -> None:
-    text = (Path(ROOT) / "docs/reliability.md").read_text(encoding="utf-8")
+    text = (Path(ROOT) / "docs/explanation/trust.md").read_text(encoding="utf-8")
     assert [name for name in FAULTS if f"| `{name}` |" not in text] == []

@@ -186,7 +186,7 @@ def hold_device(jobs: int = 1, wanted: int = 0) -> Iterator[Device]:
 def _on_cpu(count: int) -> Iterator[Device]:
     """Cores that no other job of this program has. What is timed on them waits for nobody: a job on
     the other cores changes neither speedups nor how far pairs are apart, as far as was seen
-    (docs/measuring.md).
+    (docs/explanation/measuring.md).
     """
     with contextlib.ExitStack() as stack:
         for handle in _take_cores(count):

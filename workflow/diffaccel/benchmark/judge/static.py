@@ -27,7 +27,7 @@ from diffaccel.plugins.accelerators import ACCELERATORS
 from diffaccel.plugins.accelerators.base import Accelerator, Way
 
 LOAD, DRAW = "load_pipeline", "generate"
-"""The functions that a judged script must have; see docs/judge.md."""
+"""The functions that a judged script must have; see docs/reference/judge.md."""
 STEPS_PLACE = {"StableDiffusionPipeline": 3, "StableDiffusionXLPipeline": 4}
 """Place of ``num_inference_steps`` among the arguments of a call."""
 GUIDANCE_PLACE = {"StableDiffusionPipeline": 6, "StableDiffusionXLPipeline": 8}

@@ -1,7 +1,7 @@
 """Made-up cells on which a strategy can be judged in seconds, without a model.
 
 ``python -m diffaccel.search.strategies._rehearsal [strategy]`` prints the table of
-docs/searching.md.
+docs/explanation/searching.md.
 
 Speeds follow from what the parameters do: DeepCache recomputes one step in ``cache_interval`` and
 part of the others, T-Gate halves the batch after ``gate_step``, ToMe trades attention against
