@@ -74,7 +74,8 @@ def speed_part(records: Sequence[SpeedRecord]) -> str:
         f"Speedups over the plain pipeline: medians over {counted} rounds, each with a call of the "
         f"plain pipeline beside one of up to {TOGETHER} settings. *Nothing* is the plain pipeline "
         "beside itself: as far as it is from 1, the clock is wrong. In brackets are the parameters "
-        "in the order of [accelerators.md](../reference/accelerators.md). *Once* is how much longer the first "
+        "in the order of [accelerators.md](../reference/accelerators.md). *Once* is how much "
+        "longer the first "
         "call took than a usual one, where it prepares something (compiles, say); it is not in the "
         "speedups."
     )

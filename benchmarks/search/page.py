@@ -275,8 +275,8 @@ the workflow, all cells of a setup in one process, and knows nothing of the tabl
 prompts a call, as the tables were drawn. GPU-seconds are those of drawing, scoring and timing
 until the bound and all targets are decided. What all settings of the table take stands beside it:
 drawing and timing, without scoring. In brackets are the parameters, as in
-[accelerators.md](../reference/accelerators.md). A table has a part of the grid, so that the search may find
-what is faster than its best. Regret: what the bound lacks of the faster of the two.
+[accelerators.md](../reference/accelerators.md). A table has a part of the grid, so that the search
+may find what is faster than its best. Regret: what the bound lacks of the faster of the two.
 
 {compared}"""
 

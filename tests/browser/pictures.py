@@ -1,6 +1,7 @@
 """The pictures of docs/reference/report.md, of the report of a run.
 
-``python -m tests.browser.pictures results/cpu/report.html docs/images/report``; part of ``make pictures``.
+``python -m tests.browser.pictures results/cpu/report.html docs/images/report``; part of ``make
+pictures``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Finds the bound and the least loss for each target with few measurements; docs/explanation/searching.md."""
+"""Finds the bound and the least loss for each target with few measurements;
+docs/explanation/searching.md."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 SCALING_FACTOR = 0.18215
 TIME_ID_WIDTH = 32  # of the embedding of each of SDXL's size and crop ids
 # Classifier-free guidance that suits these models: captions fix a scene almost wholly, so stronger
-# guidance overshoots, most with the multistep solvers (figures in docs/reference/embedded-models.md).
+# guidance overshoots, most with the multistep solvers (figures in
+# docs/reference/embedded-models.md).
 GUIDANCE = 3.0
 # What SD1.5's own scheduler file says. Other keys would be carried over into other schedulers
 # in place of their own defaults.

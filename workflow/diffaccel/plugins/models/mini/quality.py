@@ -1,6 +1,7 @@
 """How good the mini models are: scenes read back from their images, captions picked by the scorer.
 
-`python -m diffaccel.plugins.models.mini.quality` prints every figure; see docs/reference/embedded-models.md.
+`python -m diffaccel.plugins.models.mini.quality` prints every figure; see
+docs/reference/embedded-models.md.
 """
 
 from __future__ import annotations
