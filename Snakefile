@@ -19,7 +19,7 @@ configfile: "config.yaml"
 
 wildcard_constraints:
     model=r"[^/]+",
-    setup=r"[^/]+_[^/]+",
+    configuration=r"[^/]+_[^/]+",
     task=r"[^/]+",
 
 
@@ -48,8 +48,8 @@ rule all:
         get_pass_rates(),
         get_speeds(),
         get_made(),
-        each_setup(get_scripts_of),
-        each_setup(get_proofs_of),
+        each_configuration(get_scripts_of),
+        each_configuration(get_proofs_of),
 
 
 # The same without running the scripts again to prove them.
@@ -57,7 +57,7 @@ rule scripts:
     input:
         get_stores(),
         get_made(),
-        each_setup(get_scripts_of),
+        each_configuration(get_scripts_of),
 
 
 # Held as long as this process lives: one run at a time writes to a store.
@@ -81,7 +81,7 @@ onsuccess:
 
 
 onerror:
-    collect.gather(EXPERIMENT.setups.values(), EXPERIMENT.listed, Path(R))
+    collect.gather(EXPERIMENT.configurations.values(), EXPERIMENT.listed, Path(R))
     if not FOLLOWED:
         show_failures(R, log[0])
     end_jobs(workflow.workdir_init)

@@ -28,14 +28,14 @@ from diffaccel.evaluation.measure import Bench
 from diffaccel.experiment import config
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine.devices import Device
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 
 CONFIG = Path(__file__).parents[1] / "config.yaml"
 WARM_UP = 30.0
 """Seconds in which the neighbour loads what it needs."""
 ROUNDS = 2
 """Of a block."""
-CANDIDATES: dict[str, SettingDict] = {
+CANDIDATES: dict[str, ParametersDict] = {
     "the plain pipeline": {},
     "DeepCache (3, 0)": {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}},
     "T-Gate (8, 3, 1, 2)": {
@@ -46,13 +46,15 @@ CANDIDATES: dict[str, SettingDict] = {
 
 
 def opened() -> Bench:
-    """The first setup of the default experiment."""
+    """The first configuration of the default experiment."""
     experiment = Experiment(config.read(CONFIG))
-    setup = next(iter(experiment.setups.values()))
-    return benches.open_bench(setup, experiment.spec(setup), experiment.options, Device("cpu"))
+    configuration = next(iter(experiment.configurations.values()))
+    return benches.open_bench(
+        configuration, experiment.spec(configuration), experiment.options, Device("cpu")
+    )
 
 
-def seconds(bench: Bench, candidate: SettingDict) -> float:
+def seconds(bench: Bench, candidate: ParametersDict) -> float:
     """Of one call."""
     applied = partial(bench.accelerated, candidate) if candidate else bench.plain
     return bench.call(applied, bench.batches()[0]).seconds

@@ -153,10 +153,10 @@ def in_short(timing: Timing) -> str:
 
 
 def timings(folder: Path) -> dict[str, Timing]:
-    """Of each setup and setting that was timed in a run of untrained models."""
+    """Of each configuration and candidate that was timed in a run of untrained models."""
     records = [read_record(SpeedRecord, path) for path in folder.glob("results/*/speed/*.json")]
     return {
-        f"{record.setup.slug}: {in_words(row.setting) or 'plain'}": row.timing
+        f"{record.configuration.slug}: {in_words(row.parameters) or 'plain'}": row.timing
         for record in records
         for row in record.rows
         if row.timing is not None

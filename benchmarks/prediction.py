@@ -1,11 +1,12 @@
-"""How well are speeds predicted from a few timed settings?
+"""How well are speeds predicted from a few timed candidates?
 
 Takes folders of exhaustive measurements, as ``make bench`` leaves them: baseline records
-``<setup>.json`` and journals ``<setup>_<accelerators>.jsonl``. Of each table k settings are taken
+``<configuration>.json`` and journals ``<configuration>_<accelerators>.jsonl``. Of each table k
+candidates are taken
 as timed, one after the other: the one whose predicted speed is least sure among 20 drawn. The
 others are predicted and compared with their measurements. Of the files ``speed.jsonl`` that
-``make bench-gpu`` keeps, about ten settings a setup, each is predicted from the others. Run by
-``python -m benchmarks.prediction FOLDER...``.
+``make bench-gpu`` keeps, about ten candidates a configuration, each is predicted from the others.
+Run by ``python -m benchmarks.prediction FOLDER...``.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import FAMILIES
-from diffaccel.plugins.space import Setting, flatten
+from diffaccel.plugins.space import Parameters, flatten
 from diffaccel.search.speeds import Floats, SpeedModel
 from diffaccel.search.strategies import _surrogate
 from diffaccel.search.strategies.frontier import LOG_SPEEDUP
@@ -33,14 +34,14 @@ TIMED = (0, 3, 5, 8, 12, 20)
 SEEDS = 5
 DRAWN = 20
 
-Row = tuple[Setting, float]
+Row = tuple[Parameters, float]
 
 
 @dataclass(frozen=True)
-class Setup:
+class Configuration:
     """The timings of one pipeline, by combination (``deepcache+tgate``)."""
 
-    facts: PipelineFacts
+    pipeline: PipelineSpec
     cells: dict[str, list[Row]]
 
     @property
@@ -62,40 +63,46 @@ class Outcome:
     levels: Floats
 
 
-def setups(folder: Path) -> Iterator[tuple[str, Setup]]:
+def configurations(folder: Path) -> Iterator[tuple[str, Configuration]]:
     """Every pipeline whose baseline lies in a folder, with what was timed on it."""
     for path in sorted(folder.rglob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or "facts" not in record:
+        if not isinstance(record, dict) or "pipeline" not in record:
             continue
         cells = {
             journal.stem.removeprefix(f"{path.stem}_"): list(timings(journal))
             for journal in sorted(folder.rglob(f"{path.stem}_*.jsonl"))
         }
-        facts = parse(PipelineFacts, record["facts"], str(path))
-        yield path.stem, Setup(facts, {name: rows for name, rows in cells.items() if rows})
+        pipeline = parse(PipelineSpec, record["pipeline"], str(path))
+        yield (
+            path.stem,
+            Configuration(pipeline, {name: rows for name, rows in cells.items() if rows}),
+        )
 
 
 def timings(journal: Path) -> Iterator[Row]:
-    """The settings of a journal with their measured speedups."""
+    """The candidates of a journal with their measured speedups."""
     for line in journal.read_text(encoding="utf-8").splitlines():
         measured = json.loads(line)["measurement"]
         if measured.get("timing") and not measured.get("failure"):
-            yield measured["setting"], measured["timing"]["speedup"]
+            yield measured["parameters"], measured["timing"]["speedup"]
 
 
-def over_levels(cell: str, setup: Setup, timed: list[Row], asked: list[Row]) -> Floats:
+def over_levels(
+    cell: str, configuration: Configuration, timed: list[Row], asked: list[Row]
+) -> Floats:
     """Errors of the Gaussian process over the levels, which knows one cell and no phases."""
-    space = combination(cell.split("+")).space(setup.facts).on_grid()
+    space = combination(cell.split("+")).space(configuration.pipeline).on_grid()
     seen, at = (
-        np.array([space.levels(flatten(setting)) for setting, _ in rows]) for rows in (timed, asked)
+        np.array([space.levels(flatten(parameters)) for parameters, _ in rows])
+        for rows in (timed, asked)
     )
     found, _ = _surrogate.predict(LOG_SPEEDUP, seen, _logs(timed), at)
     return found - _logs(asked)
 
 
 def trial(
-    setup: Setup,
+    configuration: Configuration,
     pool: list[Row],
     seed: int,
     *,
@@ -108,17 +115,19 @@ def trial(
     Args:
         asked: what is predicted; what is left of the pool, unless given.
         cell: where all are of this cell, the levels are asked, too.
-        away: the timings are of another setup.
+        away: the timings are of another configuration.
     """
     rng = np.random.default_rng(seed)
-    facts, left, timed, outcomes = setup.facts, list(pool), list[Row](), {}
+    pipeline, left, timed, outcomes = configuration.pipeline, list(pool), list[Row](), {}
     while True:
-        elsewhere = [(*row, facts) for row in timed] if away else []
-        model = SpeedModel.fit([] if away else timed, facts, elsewhere)
+        elsewhere = [(*row, pipeline) for row in timed] if away else []
+        model = SpeedModel.fit([] if away else timed, pipeline, elsewhere)
         if len(timed) in TIMED:
             rows = left if asked is None else asked
-            mean, std = model.predict([setting for setting, _ in rows])
-            levels = over_levels(cell, setup, timed, rows) if cell and timed else np.array([])
+            mean, std = model.predict([parameters for parameters, _ in rows])
+            levels = (
+                over_levels(cell, configuration, timed, rows) if cell and timed else np.array([])
+            )
             outcomes[len(timed)] = Outcome(mean - _logs(rows), std, levels)
         if len(timed) == max(TIMED) or len(left) <= 1:
             return outcomes
@@ -127,50 +136,56 @@ def trial(
         timed.append(left.pop(draw[int(np.argmax(unsure)) if timed else 0]))
 
 
-def full_size(folder: Path) -> Iterator[tuple[str, Setup]]:
-    """Every untrained pipeline of which a folder has timings; all of a setup's are one cell."""
+def full_size(folder: Path) -> Iterator[tuple[str, Configuration]]:
+    """Every untrained pipeline of which a folder has timings; all of a configuration's are one
+    cell."""
     for path in sorted(folder.rglob("speed.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = parse(SpeedRecord, json.loads(line), str(path))
             spec = record.spec
             pipe = FAMILIES[spec.family].load(spec, spec.dtype, "meta")
-            facts = PipelineFacts.of(
-                pipe, steps=record.setup.steps, guidance_scale=spec.guidance_scale
+            pipeline = PipelineSpec.of(
+                pipe, steps=record.configuration.steps, guidance_scale=spec.guidance_scale
             )
-            rows = [(row.setting, row.speedup) for row in record.rows if row.setting]
-            timed: list[Row] = [(setting, speedup) for setting, speedup in rows if speedup]
-            yield record.setup.slug, Setup(replace(facts, device="cuda"), {"": timed})
+            rows = [(row.parameters, row.speedup) for row in record.rows if row.parameters]
+            timed: list[Row] = [(parameters, speedup) for parameters, speedup in rows if speedup]
+            yield (
+                record.configuration.slug,
+                Configuration(replace(pipeline, device="cuda"), {"": timed}),
+            )
 
 
-def one_by_one(setup: Setup) -> Outcome:
-    """Each setting predicted from all others of its setup."""
-    rows = setup.rows
+def one_by_one(configuration: Configuration) -> Outcome:
+    """Each candidate predicted from all others of its configuration."""
+    rows = configuration.rows
     found = [
-        SpeedModel.fit(rows[:i] + rows[i + 1 :], setup.facts).predict([rows[i][0]])
+        SpeedModel.fit(rows[:i] + rows[i + 1 :], configuration.pipeline).predict([rows[i][0]])
         for i in range(len(rows))
     ]
     mean, std = np.concatenate(found, axis=1)
     return Outcome(mean - _logs(rows), std, np.array([]))
 
 
-def from_elsewhere(setup: Setup, others: list[Setup]) -> Outcome:
-    """All settings of a setup, of which none is timed, from what is timed of others."""
-    rows = [(*row, other.facts) for other in others for row in other.rows]
-    mean, std = SpeedModel.fit([], setup.facts, rows).predict([s for s, _ in setup.rows])
-    return Outcome(mean - _logs(setup.rows), std, np.array([]))
+def from_elsewhere(configuration: Configuration, others: list[Configuration]) -> Outcome:
+    """All candidates of a configuration, of which none is timed, from what is timed of others."""
+    rows = [(*row, other.pipeline) for other in others for row in other.rows]
+    mean, std = SpeedModel.fit([], configuration.pipeline, rows).predict(
+        [s for s, _ in configuration.rows]
+    )
+    return Outcome(mean - _logs(configuration.rows), std, np.array([]))
 
 
-def show_full_size(known: dict[str, Setup]) -> Table:
+def show_full_size(known: dict[str, Configuration]) -> Table:
     """The table of errors at full size."""
     view = Table(title="Speeds predicted at full size", title_justify="left", box=None)
-    view.add_column("setup", no_wrap=True)
-    for name in ("settings", "from", "median\nerror", "worst", "within\n1 std", "2 std"):
+    view.add_column("configuration", no_wrap=True)
+    for name in ("candidates", "from", "median\nerror", "worst", "within\n1 std", "2 std"):
         view.add_column(name, justify="right")
-    for slug, setup in known.items():
+    for slug, configuration in known.items():
         kin = [s for name, s in known.items() if name != slug and _model(name) == _model(slug)]
-        outcomes = {"the others": one_by_one(setup)}
+        outcomes = {"the others": one_by_one(configuration)}
         if kin:
-            outcomes["other steps"] = from_elsewhere(setup, kin)
+            outcomes["other steps"] = from_elsewhere(configuration, kin)
         for source, outcome in outcomes.items():
             error, std = abs(outcome.error), outcome.std
             view.add_row(
@@ -191,12 +206,14 @@ def _logs(rows: Sequence[Row]) -> Floats:
     return np.log([speedup for _, speedup in rows])
 
 
-def trials(known: dict[str, Setup]) -> Iterator[tuple[str, list[dict[int, Outcome]]]]:
-    """Each question, with its outcomes on every setup that can answer it."""
+def trials(known: dict[str, Configuration]) -> Iterator[tuple[str, list[dict[int, Outcome]]]]:
+    """Each question, with its outcomes on every configuration that can answer it."""
 
     seeds = range(SEEDS)
-    for cell in dict.fromkeys(cell for setup in known.values() for cell in setup.cells):
-        have = [setup for setup in known.values() if cell in setup.cells]
+    for cell in dict.fromkeys(
+        cell for configuration in known.values() for cell in configuration.cells
+    ):
+        have = [configuration for configuration in known.values() if cell in configuration.cells]
         yield cell, [trial(s, s.cells[cell], seed, cell=cell) for s in have for seed in seeds]
         if "+" in cell and all(s.alone(cell) for s in have):
             yield (
@@ -209,7 +226,7 @@ def trials(known: dict[str, Setup]) -> Iterator[tuple[str, list[dict[int, Outcom
             )
     yield "all cells", [trial(s, s.rows, seed) for s in known.values() for seed in seeds]
     others = [(s, t) for s in known.values() for t in known.values() if s is not t]
-    kin = [(s, t) for s, t in others if s.facts == t.facts]
+    kin = [(s, t) for s, t in others if s.pipeline == t.pipeline]
     if kin:
         yield (
             "all cells, another scheduler timed",
@@ -217,9 +234,12 @@ def trials(known: dict[str, Setup]) -> Iterator[tuple[str, list[dict[int, Outcom
         )
 
 
-def show(known: dict[str, Setup]) -> Table:
+def show(known: dict[str, Configuration]) -> Table:
     """The table of errors; the standard deviations are judged with the clock's noise on top."""
-    noises = [SpeedModel.fit(setup.rows, setup.facts).noise for setup in known.values()]
+    noises = [
+        SpeedModel.fit(configuration.rows, configuration.pipeline).noise
+        for configuration in known.values()
+    ]
     noise = float(np.mean(noises))
     view = Table(
         title=f"Speeds predicted; noise of the clock: {noise:.1%}", title_justify="left", box=None
@@ -258,8 +278,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     folders, console = parser.parse_args().folders, Console(width=110)
-    for find, table in ((setups, show), (full_size, show_full_size)):
-        known = {slug: setup for folder in folders for slug, setup in find(folder) if setup.rows}
+    for find, table in ((configurations, show), (full_size, show_full_size)):
+        known = {
+            slug: configuration
+            for folder in folders
+            for slug, configuration in find(folder)
+            if configuration.rows
+        }
         if known:
             console.print(table(known))
 

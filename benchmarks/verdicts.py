@@ -5,7 +5,7 @@ Takes the results of a platform, or the tables on which searches are replayed. E
 was evaluated with all prompts is a population: pairs of scores are sampled from it with
 replacement, and analysed as a search does. Once as they are, where the truth is the loss over the
 whole population; and once moved so that the loss is the limit itself, where whatever is said to be
-clear is wrong. Run by ``python -m benchmarks.verdicts``.
+clear is wrong. Run by ``python -m benchmarks.results``.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ NEAR = 0.005
 
 
 def populations(folder: Path) -> Iterator[Pairs]:
-    """Scores of the baseline and of each setting, over the same prompts."""
+    """Scores of the baseline and of each candidate, over the same prompts."""
     return of_tables(folder) if tables.tables(folder) else of_results(folder)
 
 
 def of_tables(folder: Path) -> Iterator[Pairs]:
-    """Those of all settings in a folder's tables."""
+    """Those of all candidates in a folder's tables."""
     for path in tables.tables(folder):
         table = tables.read(path)
         plain = np.array(table.baseline.scores[SCORE])
@@ -59,11 +59,11 @@ def of_tables(folder: Path) -> Iterator[Pairs]:
 
 
 def of_results(results: Path) -> Iterator[Pairs]:
-    """Those of all settings that searches drew on a platform."""
+    """Those of all candidates that searches drew on a platform."""
     for path in sorted(results.glob("baseline/*.json")):
         baseline = read_record(Baseline, path)
         plain = np.array(baseline.scores[SCORE])
-        for path in sorted(results.glob(f"journal/drawn/{baseline.setup.slug}_*.jsonl")):
+        for path in sorted(results.glob(f"journal/drawn/{baseline.configuration.slug}_*.jsonl")):
             for drawing in keys.drawn(results / "journal", baseline, path.stem).rows():
                 if drawing.failure is None and drawing.prompts == len(plain):
                     yield plain, np.array(drawing.scores[SCORE])
@@ -99,7 +99,7 @@ def look(pairs: Pairs, looks: Looks, true_loss: float, chosen: Indices, count: C
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument(
         "folder",
         type=Path,
@@ -119,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def verdicts(known: Sequence[Pairs], batch: int) -> Table:
     """What is said of the populations, and how much of it is wrong."""
-    table = Table(title=f"{len(known)} settings, limit {LIMIT:.0%}", box=None, title_justify="left")
+    table = Table(
+        title=f"{len(known)} candidates, limit {LIMIT:.0%}", box=None, title_justify="left"
+    )
     for name in ("prompts", "at the limit: below", "not below", "as they are: clear", "wrong"):
         table.add_column(name, justify="right")
     table.add_column(f"wrong beyond {NEAR:.1%} of the limit", justify="right")

@@ -5,10 +5,10 @@ rule baseline:
         files=get_model_files,
         model=get_model_record,
     output:
-        record=f"{R}/baseline/{{setup}}.json",
-        images=directory(f"{R}/baseline/{{setup}}"),
+        record=f"{R}/baseline/{{configuration}}.json",
+        images=directory(f"{R}/baseline/{{configuration}}"),
     log:
-        f"{R}/logs/baseline/{{setup}}.log",
+        f"{R}/logs/baseline/{{configuration}}.log",
     conda:
         "../envs/diffaccel.yaml"
     threads: get_threads
@@ -18,9 +18,9 @@ rule baseline:
     params:
         job=get_baseline_job,
         links=get_links,
-        kept=f"{R}/journal/baseline/{{setup}}",
+        kept=f"{R}/journal/baseline/{{configuration}}",
     message:
-        "baseline of {wildcards.setup}"
+        "baseline of {wildcards.configuration}"
     shell:
         "python -m diffaccel baseline --job {params.job:q} --model {input.model:q}"
         " --images {output.images:q} --kept {params.kept:q} --out {output.record:q} --log {log:q}"

@@ -43,10 +43,10 @@ except (InputError, OSError) as error:
 # Whoever started this run shows it, and its end.
 FOLLOWED = jobs.FOLLOWED in os.environ
 TIMED_GPUS = 1 if EXPERIMENT.on_gpu else 0
-SEARCHES = [f"{R}/search/{setup}.json" for setup in EXPERIMENT.setups]
+SEARCHES = [f"{R}/search/{configuration}.json" for configuration in EXPERIMENT.configurations]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
-JUDGEMENTS = [f"{R}/judge/{setup}.json" for setup in JUDGED]
+JUDGEMENTS = [f"{R}/judge/{configuration}.json" for configuration in JUDGED]
 if EXPERIMENT.given.unparsed:
     JUDGEMENTS.append(f"{R}/judge/unparsed.json")
 
@@ -63,32 +63,32 @@ def note_run(log):
     )
 
 
-def get_setup(wildcards):
-    return (EXPERIMENT.setups | EXPERIMENT.speeds | JUDGED)[wildcards.setup]
+def get_configuration(wildcards):
+    return (EXPERIMENT.configurations | EXPERIMENT.speeds | JUDGED)[wildcards.configuration]
 
 
 def get_threads(wildcards):
-    return outlook.threads_of(EXPERIMENT, get_setup(wildcards), CORES)
+    return outlook.threads_of(EXPERIMENT, get_configuration(wildcards), CORES)
 
 
 def get_places(wildcards):
-    return outlook.places_of(EXPERIMENT, get_setup(wildcards), GPUS)
+    return outlook.places_of(EXPERIMENT, get_configuration(wildcards), GPUS)
 
 
 def get_model_files(wildcards):
-    return EXPERIMENT.files(get_setup(wildcards))
+    return EXPERIMENT.files(get_configuration(wildcards))
 
 
 def get_links(wildcards):
-    return EXPERIMENT.links(get_setup(wildcards))
+    return EXPERIMENT.links(get_configuration(wildcards))
 
 
 def get_sources(wildcards):
-    return EXPERIMENT.sources(get_setup(wildcards))
+    return EXPERIMENT.sources(get_configuration(wildcards))
 
 
 def get_model_record(wildcards):
-    return f"{R}/models/{get_setup(wildcards).model}.json"
+    return f"{R}/models/{get_configuration(wildcards).model}.json"
 
 
 def get_model_job(wildcards):
@@ -96,23 +96,23 @@ def get_model_job(wildcards):
 
 
 def get_baseline_job(wildcards):
-    return json.dumps(EXPERIMENT.baseline_job(wildcards.setup))
+    return json.dumps(EXPERIMENT.baseline_job(wildcards.configuration))
 
 
 def get_speed_job(wildcards):
-    return json.dumps(EXPERIMENT.speed_job(wildcards.setup))
+    return json.dumps(EXPERIMENT.speed_job(wildcards.configuration))
 
 
 def get_search_job(wildcards):
-    return json.dumps(EXPERIMENT.search_job(wildcards.setup))
+    return json.dumps(EXPERIMENT.search_job(wildcards.configuration))
 
 
 def get_judge_job(wildcards):
-    return json.dumps(EXPERIMENT.judge_job(wildcards.setup))
+    return json.dumps(EXPERIMENT.judge_job(wildcards.configuration))
 
 
 def get_judged_scripts(wildcards):
-    return EXPERIMENT.scripts(wildcards.setup)
+    return EXPERIMENT.scripts(wildcards.configuration)
 
 
 def get_unparsed(wildcards):
@@ -127,25 +127,25 @@ def get_pass_rates():
 
 def get_baseline(wildcards):
     return {
-        "baseline": f"{R}/baseline/{wildcards.setup}.json",
-        "images": f"{R}/baseline/{wildcards.setup}",
+        "baseline": f"{R}/baseline/{wildcards.configuration}.json",
+        "images": f"{R}/baseline/{wildcards.configuration}",
     }
 
 
 def get_found(wildcards):
-    return f"{R}/search/{TASKS[wildcards.task].cell.setup.slug}.json"
+    return f"{R}/search/{TASKS[wildcards.task].cell.configuration.slug}.json"
 
 
 def get_heldout_files(wildcards):
-    return EXPERIMENT.heldout(get_setup(wildcards))[1]
+    return EXPERIMENT.heldout(get_configuration(wildcards))[1]
 
 
 def get_verify_job(wildcards):
-    return json.dumps(EXPERIMENT.verify_job(wildcards.setup))
+    return json.dumps(EXPERIMENT.verify_job(wildcards.configuration))
 
 
 def get_task_baseline(wildcards):
-    return f"{R}/baseline/{TASKS[wildcards.task].cell.setup.slug}.json"
+    return f"{R}/baseline/{TASKS[wildcards.task].cell.configuration.slug}.json"
 
 
 def get_asked(wildcards):
@@ -162,49 +162,49 @@ def get_searched(wildcards):
     return sorted(f"{path} {path.stat().st_mtime_ns}" for path in found)
 
 
-def get_met(setup):
-    with open(checkpoints.feasible.get(setup=setup).output[0]) as file:
+def get_met(configuration):
+    with open(checkpoints.feasible.get(configuration=configuration).output[0]) as file:
         return [line.strip() for line in file]
 
 
-def get_scripts_of(setup, wildcards):
-    return [f"{R}/code/{task}.py" for task in get_met(setup)]
+def get_scripts_of(configuration, wildcards):
+    return [f"{R}/code/{task}.py" for task in get_met(configuration)]
 
 
 def get_scripts(wildcards):
-    return get_scripts_of(wildcards.setup, wildcards)
+    return get_scripts_of(wildcards.configuration, wildcards)
 
 
-def get_proofs_of(setup, wildcards):
-    return [f"{R}/verify/{setup}.json"] if get_met(setup) else []
+def get_proofs_of(configuration, wildcards):
+    return [f"{R}/verify/{configuration}.json"] if get_met(configuration) else []
 
 
 def get_proofs(wildcards):
     return [
         proof
-        for setup in EXPERIMENT.setups
-        for proof in get_proofs_of(setup, wildcards)
+        for configuration in EXPERIMENT.configurations
+        for proof in get_proofs_of(configuration, wildcards)
     ]
 
 
-def each_setup(get):
-    """An input function for each setup: what one of them cannot tell yet, or never will, holds up
+def each_configuration(get):
+    """An input function for each configuration: what one of them cannot tell yet, or never will, holds up
     none of the others."""
-    return [partial(get, setup) for setup in EXPERIMENT.setups]
+    return [partial(get, configuration) for configuration in EXPERIMENT.configurations]
 
 
 def get_made():
     """Every result that is made before scripts are, by name: Snakemake would not miss a deleted
     file that is only on the way."""
     return [
-        *(f"{R}/models/{setup.model}.json" for setup in EXPERIMENT.setups.values()),
-        *(f"{R}/baseline/{setup}.json" for setup in EXPERIMENT.setups),
+        *(f"{R}/models/{configuration.model}.json" for configuration in EXPERIMENT.configurations.values()),
+        *(f"{R}/baseline/{configuration}.json" for configuration in EXPERIMENT.configurations),
         *SEARCHES,
     ]
 
 
 def get_speeds():
-    return [f"{R}/speed/{setup}.json" for setup in EXPERIMENT.speeds]
+    return [f"{R}/speed/{configuration}.json" for configuration in EXPERIMENT.speeds]
 
 
 def get_stores():

@@ -12,9 +12,9 @@ rule verdicts:
         files=get_model_files,
         model=get_model_record,
     output:
-        f"{R}/judge/{{setup}}.json",
+        f"{R}/judge/{{configuration}}.json",
     log:
-        f"{R}/logs/judge/{{setup}}.log",
+        f"{R}/logs/judge/{{configuration}}.log",
     conda:
         "../envs/diffaccel.yaml"
     threads: get_threads
@@ -23,9 +23,9 @@ rule verdicts:
         timed=get_places,
     params:
         job=get_judge_job,
-        journal=f"{R}/journal/judge/{{setup}}.jsonl",
+        journal=f"{R}/journal/judge/{{configuration}}.jsonl",
     message:
-        "judging scripts of {wildcards.setup}"
+        "judging scripts of {wildcards.configuration}"
     shell:
         "python -m diffaccel verdicts --job {params.job:q} --model {input.model:q}"
         " --journal {params.journal:q} --out {output:q} --log {log:q}"

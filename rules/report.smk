@@ -13,12 +13,12 @@ rule report:
     output:
         page=report(f"{R}/report.html", caption="../report/page.rst", category="Report"),
         frontiers=report(
-            expand(f"{R}/report/{{setup}}.svg", setup=EXPERIMENT.setups),
+            expand(f"{R}/report/{{configuration}}.svg", configuration=EXPERIMENT.configurations),
             caption="../report/frontier.rst",
             category="Frontiers",
         ),
         images=report(
-            expand(f"{R}/report/{{setup}}.png", setup=EXPERIMENT.setups),
+            expand(f"{R}/report/{{configuration}}.png", configuration=EXPERIMENT.configurations),
             caption="../report/images.rst",
             category="Images",
         ),

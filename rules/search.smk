@@ -5,9 +5,9 @@ rule search:
     input:
         unpack(get_baseline),
     output:
-        f"{R}/search/{{setup}}.json",
+        f"{R}/search/{{configuration}}.json",
     log:
-        f"{R}/logs/search/{{setup}}.log",
+        f"{R}/logs/search/{{configuration}}.log",
     conda:
         "../envs/diffaccel.yaml"
     threads: get_threads
@@ -19,7 +19,7 @@ rule search:
         sources=get_sources,
         journals=f"{R}/journal",
     message:
-        "search of {wildcards.setup}"
+        "search of {wildcards.configuration}"
     shell:
         "python -m diffaccel search --job {params.job:q} --baseline {input.baseline:q}"
         " --images {input.images:q} --journals {params.journals:q} --out {output:q} --log {log:q}"

@@ -4,9 +4,9 @@ rule speed:
     input:
         get_model_files,
     output:
-        f"{R}/speed/{{setup}}.json",
+        f"{R}/speed/{{configuration}}.json",
     log:
-        f"{R}/logs/speed/{{setup}}.log",
+        f"{R}/logs/speed/{{configuration}}.log",
     conda:
         "../envs/diffaccel.yaml"
     threads: get_threads
@@ -15,9 +15,9 @@ rule speed:
         timed=get_places,
     params:
         job=get_speed_job,
-        journal=f"{R}/journal/speed/{{setup}}.jsonl",
+        journal=f"{R}/journal/speed/{{configuration}}.jsonl",
     message:
-        "speed of {wildcards.setup}"
+        "speed of {wildcards.configuration}"
     shell:
         "python -m diffaccel speed --job {params.job:q} --journal {params.journal:q}"
         " --out {output:q} --log {log:q}"

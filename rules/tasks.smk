@@ -33,16 +33,16 @@ rule misunderstood:
         collect.misunderstood(EXPERIMENT.misunderstood, output[0])
 
 
-# Which tasks have a script is known only when they are answered: a checkpoint a setup, so that one
+# Which tasks have a script is known only when they are answered: a checkpoint a configuration, so that one
 # that fails holds up no other's.
 checkpoint feasible:
     input:
-        f"{R}/search/{{setup}}.json",
+        f"{R}/search/{{configuration}}.json",
     output:
-        f"{R}/feasible/{{setup}}.txt",
+        f"{R}/feasible/{{configuration}}.txt",
     log:
-        f"{R}/logs/feasible/{{setup}}.log",
+        f"{R}/logs/feasible/{{configuration}}.log",
     message:
-        "which tasks of {wildcards.setup} can be met"
+        "which tasks of {wildcards.configuration} can be met"
     run:
         collect.feasible(input[0], output[0])

@@ -3,13 +3,13 @@
 rule verify:
     input:
         unpack(get_baseline),
-        found=f"{R}/search/{{setup}}.json",
+        found=f"{R}/search/{{configuration}}.json",
         scripts=get_scripts,
         heldout=get_heldout_files,
     output:
-        f"{R}/verify/{{setup}}.json",
+        f"{R}/verify/{{configuration}}.json",
     log:
-        f"{R}/logs/verify/{{setup}}.log",
+        f"{R}/logs/verify/{{configuration}}.log",
     conda:
         "../envs/diffaccel.yaml"
     threads: get_threads
@@ -17,10 +17,10 @@ rule verify:
         gpu=TIMED_GPUS,
         timed=get_places,
     params:
-        journal=f"{R}/journal/verify/{{setup}}.jsonl",
+        journal=f"{R}/journal/verify/{{configuration}}.jsonl",
         job=get_verify_job,
     message:
-        "verify the scripts of {wildcards.setup}"
+        "verify the scripts of {wildcards.configuration}"
     shell:
         "python -m diffaccel verify --job {params.job:q} --found {input.found:q} --baseline {input.baseline:q}"
         " --images {input.images:q} --scripts {input.scripts:q} --journal {params.journal:q}"

@@ -1,4 +1,4 @@
-"""Settings for all tests."""
+"""Candidates for all tests."""
 
 from __future__ import annotations
 

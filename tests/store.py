@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.plugins import sources
-from diffaccel.plugins.accelerators import PipelineFacts
+from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.models import FAMILIES, known_models
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.search import pareto
-from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.store.jsonio import write_record
 
 ROOT = Path(__file__).parents[1]
@@ -22,39 +22,41 @@ LIMIT = 0.02
 VERSIONS = {"torch": "2.13.0", "diffusers": "0.42.1"}
 
 
-def deepcache(interval: int, branch: int = 0) -> SettingDict:
+def deepcache(interval: int, branch: int = 0) -> ParametersDict:
     return {"deepcache": {"cache_interval": interval, "cache_branch_id": branch}}
 
 
-def tgate(gate: int) -> SettingDict:
+def tgate(gate: int) -> ParametersDict:
     return {"tgate": {"gate_step": gate, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}}
 
 
 def measurement(
-    setting: SettingDict, speedup: float, loss: float, high: float | None = None
+    parameters: ParametersDict, speedup: float, loss: float, high: float | None = None
 ) -> Measurement:
     """One whose interval ends at ``high``, by default a thousandth above the loss."""
     interval = (loss - 0.001, loss + 0.001 if high is None else high)
-    drawn = (setting, loss, interval, {}, {"ssim": 0.9}, None, 1.0, "2026-11-21")
+    drawn = (parameters, loss, interval, {}, {"ssim": 0.9}, None, 1.0, "2026-11-21")
     return Measurement(*drawn, speedup=speedup, timing=None)
 
 
-def baseline(setup: Setup, platform: str = "cpu", seconds: float = 8.0) -> Baseline:
+def baseline(configuration: Configuration, platform: str = "cpu", seconds: float = 8.0) -> Baseline:
     """Of a model that is known by name, with as many prompts as fit into a call."""
-    spec = known_models()[setup.model]
+    spec = known_models()[configuration.model]
     prompts = [f"prompt {number}" for number in range(spec.batch_size)]
     mini = next(each for each in FAMILIES[spec.family].known if sources.is_local(each.source))
     unet = json.loads((ROOT / mini.source / "unet/config.json").read_text(encoding="utf-8"))
     kind = FAMILIES[spec.family].pipeline_class
     scale = spec.guidance_scale
     return Baseline(
-        setup=setup,
+        configuration=configuration,
         spec=spec,
         options=MeasureOptions(prompts=len(prompts)),
-        identity={},
-        digest=setup.slug,
+        fingerprint={},
+        digest=configuration.slug,
         environment=Environment(platform, platform, "", "float32", "none", 1, VERSIONS),
-        facts=PipelineFacts.of_config(kind, unet, steps=setup.steps, guidance_scale=scale),
+        pipeline=PipelineSpec.of_config(
+            kind, unet, steps=configuration.steps, guidance_scale=scale
+        ),
         prompts=prompts,
         scores={"clip_score": [80.0] * len(prompts)},
         shuffled_score=10.0,
@@ -71,14 +73,14 @@ def frontier(
     limit: float = LIMIT,
     options: SearchOptions | None = None,
     refused: str = "",
-) -> Frontier:
-    return Frontier(
+) -> CellResult:
+    return CellResult(
         cell=cell,
         status="refused" if refused else "measured",
         reason=refused,
         loss_limit=limit,
         search=options or SearchOptions("frontier"),
-        baseline=baseline(cell.setup).whole,
+        baseline=baseline(cell.configuration).whole,
         bound=pareto.bound(rows, limit),
         front=pareto.front(rows),
         measured=len(rows),
@@ -90,7 +92,7 @@ def frontier(
 
 def write(
     results: Path,
-    setup: Setup,
+    configuration: Configuration,
     cells: Mapping[tuple[str, ...], Sequence[Measurement]],
     *,
     platform: str = "cpu",
@@ -98,11 +100,21 @@ def write(
     options: SearchOptions | None = None,
     refused: Mapping[tuple[str, ...], str] | None = None,
 ) -> None:
-    """Writes the records of a setup: its baseline, and what was measured of each cell."""
+    """Writes the records of a configuration: its baseline, and what was measured of each cell."""
     folder = results / platform
     known = [
-        frontier(Cell(setup, names), rows, options=options, refused=(refused or {}).get(names, ""))
+        frontier(
+            Cell(configuration, names),
+            rows,
+            options=options,
+            refused=(refused or {}).get(names, ""),
+        )
         for names, rows in cells.items()
     ]
-    write_record(folder / "baseline" / f"{setup.slug}.json", baseline(setup, platform))
-    write_record(folder / "search" / f"{setup.slug}.json", Search(setup, known, list(answers)))
+    write_record(
+        folder / "baseline" / f"{configuration.slug}.json", baseline(configuration, platform)
+    )
+    write_record(
+        folder / "search" / f"{configuration.slug}.json",
+        Search(configuration, known, list(answers)),
+    )

@@ -1,4 +1,4 @@
-"""Searches one accelerator or combination on one setup: see --help."""
+"""Searches one accelerator or combination on one configuration: see --help."""
 
 import sys
 

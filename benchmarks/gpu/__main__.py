@@ -52,16 +52,16 @@ def run(experiment: Path, cores: str, targets: Sequence[str] = ()) -> bool:
 
 
 def speed(args: argparse.Namespace) -> bool:
-    """Times the setups one after the other, in the order in which they are named, so that what is
-    named first is there when the time is up."""
+    """Times the configurations one after the other, in the order in which they are named, so that
+    what is named first is there when the time is up."""
     path = args.experiment or EXPERIMENTS / "bench-gpu.yaml"
     experiment, results = opened(path)
     check_gpu(experiment, cpu=args.cpu)
-    unknown = sorted(set(args.setups) - set(experiment.speeds))
+    unknown = sorted(set(args.configurations) - set(experiment.speeds))
     if unknown:
-        raise InputError(f"no such setups: {unknown}; there are {list(experiment.speeds)}")
+        raise InputError(f"no such configurations: {unknown}; there are {list(experiment.speeds)}")
     folder, good = args.data / experiment.platform, True
-    for slug in args.setups or experiment.speeds:
+    for slug in args.configurations or experiment.speeds:
         record = results / "speed" / f"{slug}.json"
         good &= run(path, args.cores, [str(record)])
         if record.exists():
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if function is grid:
             command.add_argument("--unproven", action="store_true", help="stop at the scripts")
         if function is speed:
-            command.add_argument("setups", nargs="*", help="only these, in this order")
+            command.add_argument("configurations", nargs="*", help="only these, in this order")
     args = parser.parse_args(argv)
     try:
         raise SystemExit(0 if args.function(args) else 1)

@@ -68,7 +68,7 @@ class GridRecord:
         seconds: from start to the last script, all parts together where it was stopped and went on.
         parts: in how many it ran.
         share: of that time in which the GPU worked; None where nothing could tell.
-        measured: settings drawn and scored over all cells.
+        measured: candidates drawn and scored over all cells.
         timed: how many of them were timed, too.
         searching: seconds of all jobs together that drawing and timing took.
         tasks, scripts: made from the bounds; of those with a script.
@@ -107,7 +107,8 @@ class GridRecord:
 
 
 def read_speeds(folder: Path) -> list[SpeedRecord]:
-    """The timed setups, in the order in which they were first collected; none without a file."""
+    """The timed configurations, in the order in which they were first collected; none without a
+    file."""
     path = folder / SPEED
     if not path.exists():
         return []
@@ -121,9 +122,9 @@ def read_speeds(folder: Path) -> list[SpeedRecord]:
 def add_speeds(folder: Path, records: Iterable[SpeedRecord]) -> list[SpeedRecord]:
     """Puts records beside those that are kept. Rows of the same identity come together, the newer
     in place of the older; where anything that determines times has changed, the older ones go."""
-    kept = {record.setup: record for record in read_speeds(folder)}
+    kept = {record.configuration: record for record in read_speeds(folder)}
     for record in records:
-        kept[record.setup] = _together(kept.get(record.setup), record)
+        kept[record.configuration] = _together(kept.get(record.configuration), record)
     lines = [json.dumps(to_json(record), sort_keys=True) + "\n" for record in kept.values()]
     write_text(folder / SPEED, "".join(lines))
     return list(kept.values())
@@ -132,7 +133,7 @@ def add_speeds(folder: Path, records: Iterable[SpeedRecord]) -> list[SpeedRecord
 def _together(old: SpeedRecord | None, new: SpeedRecord) -> SpeedRecord:
     if old is None or old.digest != new.digest:
         return new
-    rows = {digest(row.setting): row for row in (*old.rows, *new.rows)}
+    rows = {digest(row.parameters): row for row in (*old.rows, *new.rows)}
     return replace(new, rows=list(rows.values()))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.gpu.data import read_speeds
 from benchmarks.search.results import REFERENCE, Summary
 from diffaccel.errors import InputError
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.run.outlook import Outlook
 from diffaccel.store.jsonio import parse, read_json
@@ -34,18 +34,23 @@ class Hours(Outlook):
     steps: Mapping[str, float] = field(default_factory=dict)
     full: tuple[float, float] = (math.nan, math.nan)
 
-    def call(self, setup: Setup) -> float | None:
-        per_step = self.steps.get(setup.model)
-        return None if per_step is None else per_step * setup.steps
+    def call(self, configuration: Configuration) -> float | None:
+        per_step = self.steps.get(configuration.model)
+        return None if per_step is None else per_step * configuration.steps
 
-    def usual(self, setup: Setup) -> float:
-        """Seconds that the search of a setup takes where it measures as much of a cell as it does
-        on the tables; a candidate's calls are as long as the baseline's."""
-        measure, batch = self.experiment.config.measure, self.experiment.spec(setup).batch_size
+    def usual(self, configuration: Configuration) -> float:
+        """Seconds that the search of a configuration takes where it measures as much of a cell as
+        it does on the tables; a candidate's calls are as long as the baseline's."""
+        measure, batch = (
+            self.experiment.config.measure,
+            self.experiment.spec(configuration).batch_size,
+        )
         calls = math.ceil(measure.prompts / batch) + 2 * measure.pairs
-        cells = [cell for cell in self.experiment.cells.values() if cell.setup == setup]
+        cells = [
+            cell for cell in self.experiment.cells.values() if cell.configuration == configuration
+        ]
         full = sum(self.full[len(cell.accelerators) > 1] for cell in cells)
-        return (self.call(setup) or math.nan) * calls * full
+        return (self.call(configuration) or math.nan) * calls * full
 
 
 def read(experiment: Experiment, data: Path) -> Hours:
@@ -55,7 +60,8 @@ def read(experiment: Experiment, data: Path) -> Hours:
         InputError: nothing is kept of it.
     """
     steps = {
-        record.setup.model: record.seconds / record.setup.steps for record in read_speeds(data)
+        record.configuration.model: record.seconds / record.configuration.steps
+        for record in read_speeds(data)
     }
     replay = REPLAY / data.name / "replay.json"
     if not steps or not replay.is_file():
@@ -75,18 +81,18 @@ def _full(known: Sequence[Summary]) -> tuple[float, float]:
 
 def lines(hours: Hours) -> Iterator[str]:
     """Of each model at its most steps, and of the whole experiment."""
-    setups = [*hours.experiment.setups.values()]
+    configurations = [*hours.experiment.configurations.values()]
     for model in hours.steps:
-        own = [setup for setup in setups if setup.model == model]
+        own = [configuration for configuration in configurations if configuration.model == model]
         if own:
-            longest = max(own, key=lambda setup: setup.steps)
+            longest = max(own, key=lambda configuration: configuration.steps)
             yield f"{longest.slug}: {_hours([longest], hours)}"
-    yield f"all {len(setups)}: {_hours(setups, hours)}"
+    yield f"all {len(configurations)}: {_hours(configurations, hours)}"
 
 
-def _hours(setups: Sequence[Setup], hours: Hours) -> str:
-    usual = sum(hours.usual(setup) for setup in setups) / 3600
-    most = sum(hours.seconds(setup) or math.nan for setup in setups) / 3600
+def _hours(configurations: Sequence[Configuration], hours: Hours) -> str:
+    usual = sum(hours.usual(configuration) for configuration in configurations) / 3600
+    most = sum(hours.seconds(configuration) or math.nan for configuration in configurations) / 3600
     return (
         f"about {usual:.1f} GPU-hours to search; {most:.0f} at most, with every script verified "
         "on its own and no call shorter than the baseline's"

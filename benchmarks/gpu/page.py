@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks.gpu.data import NOTES, GridRecord, read_grid, read_speeds
 from benchmarks.markdown import table
 from diffaccel.evaluation.records import Environment, SpeedRow
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import ACCELERATORS, combination
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages.records import SpeedRecord
 from diffaccel.stages.speed import TOGETHER
 
@@ -72,14 +72,15 @@ def speed_part(records: Sequence[SpeedRecord]) -> str:
     )
     timed = (
         f"Speedups over the plain pipeline: medians over {counted} rounds, each with a call of the "
-        f"plain pipeline beside one of up to {TOGETHER} settings. *Nothing* is the plain pipeline "
+        f"plain pipeline beside one of up to {TOGETHER} candidates. *Nothing* is the plain "
+        "pipeline "
         "beside itself: as far as it is from 1, the clock is wrong. In brackets are the parameters "
         "in the order of [accelerators.md](../reference/accelerators.md). *Once* is how much "
         "longer the first "
         "call took than a usual one, where it prepares something (compiles, say); it is not in the "
         "speedups."
     )
-    parts = [told, _setups(records), timed, _speedups(records)]
+    parts = [told, _configurations(records), timed, _speedups(records)]
     if failed := _failed(records):
         parts.append("What could not be timed:\n\n" + "\n".join(failed))
     if doubted := _doubted(records):
@@ -87,18 +88,18 @@ def speed_part(records: Sequence[SpeedRecord]) -> str:
     return "\n\n".join(parts)
 
 
-def _title(setup: Setup) -> str:
-    return f"{setup.model}, {setup.scheduler} {setup.steps}"
+def _title(configuration: Configuration) -> str:
+    return f"{configuration.model}, {configuration.scheduler} {configuration.steps}"
 
 
-def _setups(records: Sequence[SpeedRecord]) -> str:
+def _configurations(records: Sequence[SpeedRecord]) -> str:
     header = ["model, sampler and steps", "image", "batch", "dtype", "call, s", "TFLOP a call"]
     header += ["TFLOP/s", "ceiling, TFLOP/s", "share"]
     return table(
         header,
         (
             [
-                _title(record.setup),
+                _title(record.configuration),
                 f"{record.spec.width}x{record.spec.height}",
                 str(record.spec.batch_size),
                 record.environment.dtype,
@@ -114,13 +115,13 @@ def _setups(records: Sequence[SpeedRecord]) -> str:
 
 
 def _speedups(records: Sequence[SpeedRecord]) -> str:
-    by_record = [{short(row.setting): row for row in record.rows} for record in records]
-    settings = dict.fromkeys(key for rows in by_record for key in rows)
+    by_record = [{short(row.parameters): row for row in record.rows} for record in records]
+    candidates = dict.fromkeys(key for rows in by_record for key in rows)
     return table(
-        ["", *(_title(record.setup) for record in records), "once, s"],
+        ["", *(_title(record.configuration) for record in records), "once, s"],
         (
             [key, *(_speedup(rows.get(key)) for rows in by_record), _once(key, by_record)]
-            for key in settings
+            for key in candidates
         ),
     )
 
@@ -142,15 +143,15 @@ def _once(key: str, by_record: Sequence[dict[str, SpeedRow]]) -> str:
     return f"{most:.0f}" if most >= PREPARED and key != short({}) else ""
 
 
-def short(setting: SettingDict) -> str:
+def short(parameters: ParametersDict) -> str:
     """``DeepCache (3, 0) and T-Gate (10, 5, 1, 2)``: the accelerators, each with its parameters in
     the order in which it declares them."""
-    if not setting:
+    if not parameters:
         return "nothing"
     parts = []
-    for member in combination(sorted(setting)).members:
+    for member in combination(sorted(parameters)).members:
         fields = [field.name for field in dataclasses.fields(ACCELERATORS[member.name].Params)]
-        own = setting[member.name]
+        own = parameters[member.name]
         values = ", ".join(str(own[field]) for field in fields if field in own)
         parts.append(f"{member.title} ({values})" if values else member.title)
     return " and ".join(parts)
@@ -158,7 +159,7 @@ def short(setting: SettingDict) -> str:
 
 def _failed(records: Sequence[SpeedRecord]) -> list[str]:
     return [
-        f"- {_title(record.setup)}, {short(row.setting)}: {row.failure}"
+        f"- {_title(record.configuration)}, {short(row.parameters)}: {row.failure}"
         for record in records
         for row in record.rows
         if row.failure is not None
@@ -167,7 +168,7 @@ def _failed(records: Sequence[SpeedRecord]) -> list[str]:
 
 def _doubted(records: Sequence[SpeedRecord]) -> list[str]:
     return [
-        f"- {_title(record.setup)}, {short(row.setting)}: {'; '.join(row.warnings)}"
+        f"- {_title(record.configuration)}, {short(row.parameters)}: {'; '.join(row.warnings)}"
         for record in records
         for row in record.rows
         if row.warnings
@@ -185,7 +186,7 @@ def grid_part(grid: GridRecord) -> str:
         f"From empty results, {cells} cells and {grid.targets} targets took "
         f"**{grid.seconds / 60:.1f} minutes**{parts}{share}. {grid.met} targets can be met, with "
         f"a loss of CLIP score below {grid.loss_limit:.0%} over {grid.prompts} prompts. "
-        f"{grid.measured} settings were drawn and scored, many jobs at once, and {grid.timed} of "
+        f"{grid.measured} candidates were drawn and scored, many jobs at once, and {grid.timed} of "
         f"them timed, one job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} "
         "have a script." + _proof(grid)
     )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parent
 DOCS = Path(__file__).parents[2] / "docs" / "experiments"
 EXPERIMENT = Path(__file__).parent / "tables.yaml"
-SETUPS = (
+CONFIGURATIONS = (
     "mini-SD1.5_DPM-Solver++_20",
     "mini-SD2.1_UniPCMultistepScheduler_20",
     "mini-SDXL_UniPCMultistepScheduler_20",
@@ -55,26 +55,28 @@ DECIDED = (
 REPLAY, SESSIONS = "replay.json", "live.json"
 ALLOWED_REGRET, ALLOWED_SHARE = 0.02, 0.25
 LIVE = 100
-"""Settings of a combination that are measured live, at least: on a CPU they take minutes."""
+"""Candidates of a combination that are measured live, at least: on a CPU they take minutes."""
 
 
 def plans_of(args: argparse.Namespace) -> list[Plan]:
-    """The plans of the setups that are asked for."""
+    """The plans of the configurations that are asked for."""
     experiment = Experiment(config.read(args.experiment))
-    unknown = sorted(set(args.setups) - set(experiment.setups))
+    unknown = sorted(set(args.configurations) - set(experiment.configurations))
     if unknown:
-        raise InputError(f"no such setups: {unknown}; there are {list(experiment.setups)}")
+        raise InputError(
+            f"no such configurations: {unknown}; there are {list(experiment.configurations)}"
+        )
     options = experiment.options
     return [
         Plan.of(
-            experiment.spec(experiment.setups[slug]),
+            experiment.spec(experiment.configurations[slug]),
             options,
-            [cell for cell in experiment.cells.values() if cell.setup.slug == slug],
+            [cell for cell in experiment.cells.values() if cell.configuration.slug == slug],
             args.work,
             args.fewest or None,
             args.timed or None,
         )
-        for slug in args.setups or experiment.setups
+        for slug in args.configurations or experiment.configurations
     ]
 
 
@@ -86,21 +88,23 @@ def do_record(args: argparse.Namespace) -> bool:
 
 
 def do_collect(args: argparse.Namespace) -> bool:
-    """Makes tables of what was recorded; setups that are not complete are left out."""
+    """Makes tables of what was recorded; configurations that are not complete are left out."""
     from benchmarks.search import tables
 
     good = True
     for plan in plans_of(args):
         try:
-            what = f"record --fewest {args.fewest} --timed {args.timed} {plan.setup.slug}"
+            what = f"record --fewest {args.fewest} --timed {args.timed} {plan.configuration.slug}"
             made = tables.collect(plan, f"python -m benchmarks.search {what}")
         except ValueError as error:
             print(error)
             good = False
             continue
-        path = args.tables / made.baseline.environment.platform / f"{plan.setup.slug}.parquet"
+        path = (
+            args.tables / made.baseline.environment.platform / f"{plan.configuration.slug}.parquet"
+        )
         tables.write(made, path)
-        print(f"{path}: {sum(map(len, made.rows.values()))} settings")
+        print(f"{path}: {sum(map(len, made.rows.values()))} candidates")
     return good
 
 
@@ -114,7 +118,7 @@ def do_decide(args: argparse.Namespace) -> bool:
         raise InputError(f"the tables are of {folder.name}, and this machine is {here}")
     args.fewest, args.timed = 0, 0
     for plan in plans_of(args):
-        for made in live.decide(plan, read(folder / f"{plan.setup.slug}.parquet")):
+        for made in live.decide(plan, read(folder / f"{plan.configuration.slug}.parquet")):
             live.keep(made, folder / SESSIONS)
             print(page.live_part([made]), flush=True)
     return True
@@ -219,7 +223,7 @@ def do_live(args: argparse.Namespace) -> bool:
     args.work = Path(experiment.config.results) / experiment.platform / "bench"
     args.tables, args.platform = args.work / "tables", experiment.platform
     args.fewest, args.timed = LIVE, 0
-    args.setups, args.strategies = list(experiment.setups), list(peers.STRATEGIES)
+    args.configurations, args.strategies = list(experiment.configurations), list(peers.STRATEGIES)
     if not (record.record(plans_of(args), args.workers, 1e6) and do_collect(args)):
         return False
     do_replay(args)
@@ -302,24 +306,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _where(command: argparse.ArgumentParser, work: Path, setups: Sequence[str]) -> None:
+def _where(command: argparse.ArgumentParser, work: Path, configurations: Sequence[str]) -> None:
     command.add_argument("--work", type=Path, default=work, help="where journals are kept")
-    command.add_argument("setups", nargs="*", default=list(setups))
+    command.add_argument("configurations", nargs="*", default=list(configurations))
 
 
 def _what(command: argparse.ArgumentParser) -> None:
-    _where(command, Path("results/tables"), SETUPS)
+    _where(command, Path("results/tables"), CONFIGURATIONS)
     command.add_argument(
         "--fewest",
         type=int,
         default=500,
-        help="settings of a combination, at least; 0: its coarse grid (%(default)s)",
+        help="candidates of a combination, at least; 0: its coarse grid (%(default)s)",
     )
     command.add_argument(
         "--timed",
         type=int,
         default=20,
-        help="settings of a cell that are timed; 0: all (%(default)s)",
+        help="candidates of a cell that are timed; 0: all (%(default)s)",
     )
 
 

@@ -1,6 +1,6 @@
 """Decides the cells of a table live, on this machine, and holds the answers against the table's.
 
-Nothing of the table helps the search. When it has ended, its bounds and the best settings of the
+Nothing of the table helps the search. When it has ended, its bounds and the best candidates of the
 table are timed once more beside each other, so that one clock compares them. Their losses stay what
 they were when they were chosen: ToMe adds up in any order on a GPU, and would draw another one.
 """
@@ -20,7 +20,7 @@ from benchmarks.search.tables import Table
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.machine import devices
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.search import decide as search
 from diffaccel.search import pareto
 from diffaccel.search.cell import CellSearch, Estimate, Measurer
@@ -32,15 +32,15 @@ CLOCKINGS = 3
 
 @dataclass(frozen=True)
 class Side:
-    """A setting that was chosen, by the search or from the table.
+    """A candidate that was chosen, by the search or from the table.
 
     Args:
         speedup: over all pairs of the comparison, the median; without one, what whoever chose it
             believes.
-        loss: relative, over all prompts, as it was when the setting was chosen.
+        loss: relative, over all prompts, as it was when the candidate was chosen.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     speedup: float
     loss: float
 
@@ -50,14 +50,14 @@ class Decided:
     """A cell that was decided live, and what its table says.
 
     Args:
-        candidates: settings of the space that was searched.
+        candidates: of the space that was searched.
         seconds: of drawing, scoring and timing, until the bound and all of `TARGETS` were decided.
         bound: what the search chose; None where nothing keeps the limit.
         met: of each target, whether it is called met.
-        settings, whole: of the table, and the GPU-seconds that all of it takes, as many prompts a
-            call.
-        best: the fastest setting within the limit that the table has.
-        meets: of each target, whether a setting of the table meets it.
+        tabulated, whole: candidates of the table, and the GPU-seconds that all of it takes, as many
+            prompts a call.
+        best: the fastest candidate within the limit that the table has.
+        meets: of each target, whether a candidate of the table meets it.
     """
 
     cell: str
@@ -67,7 +67,7 @@ class Decided:
     seconds: float
     bound: Side | None
     met: list[bool]
-    settings: int
+    tabulated: int
     whole: float
     best: Side | None
     meets: list[bool]
@@ -84,14 +84,14 @@ class Decided:
 
 @dataclass(frozen=True)
 class Session:
-    """The cells of one setup, decided together as the workflow does it.
+    """The cells of one configuration, decided together as the workflow does it.
 
     Args:
         spread: standard deviation of a pair's ratio when the bounds were compared, the median over
-            the settings; None where they were not.
+            the candidates; None where they were not.
     """
 
-    setup: str
+    configuration: str
     cells: list[Decided]
     spread: float | None
     environment: Environment
@@ -106,8 +106,8 @@ class Sessions:
 
 
 def decide(plan: Plan, table: Table) -> Iterator[Session]:
-    """Decides all cells of a setup: the answers, and then the same ones compared with the table's
-    by one clock. What was measured stays in the plan's folder."""
+    """Decides all cells of a configuration: the answers, and then the same ones compared with the
+    table's by one clock. What was measured stays in the plan's folder."""
     if not plan.record.exists():
         with devices.hold_device() as device:
             Opened.of(plan, device)
@@ -117,7 +117,7 @@ def decide(plan: Plan, table: Table) -> Iterator[Session]:
         cells, measurer = opened
         search.frontiers(cells, measurer, TARGETS, LIMIT)
         known = answers(cells, table)
-        made = Session(plan.setup.slug, known, None, baseline.environment, today())
+        made = Session(plan.configuration.slug, known, None, baseline.environment, today())
         yield made
         found, spread = compared(cells, made.cells, measurer)
         yield dataclasses.replace(made, cells=found, spread=round(spread, 4))
@@ -142,7 +142,7 @@ def _decided(cell: CellSearch, truth: Truth) -> Decided:
         seconds=round(cell.seconds, 1),
         bound=_side(chosen) if chosen else None,
         met=[cell.best(meet) is not None for meet in MEETING],
-        settings=len(truth.table.rows[cell.cell]),
+        tabulated=len(truth.table.rows[cell.cell]),
         whole=round(whole_seconds(truth, cell.cell, calls), 1),
         best=_side(best) if best else None,
         meets=[meet(good) is not None for meet in MEETING],
@@ -150,7 +150,7 @@ def _decided(cell: CellSearch, truth: Truth) -> Decided:
 
 
 def _side(chosen: Measurement | Estimate) -> Side:
-    return Side(chosen.setting, round(chosen.speedup, 4), round(chosen.loss, 5))
+    return Side(chosen.parameters, round(chosen.speedup, 4), round(chosen.loss, 5))
 
 
 def compared(
@@ -158,7 +158,7 @@ def compared(
 ) -> tuple[list[Decided], float]:
     """The same with what one clock says of all bounds, and how noisy it was."""
     wanted = {
-        digest(side.setting): (cell.cell, side.setting)
+        digest(side.parameters): (cell.cell, side.parameters)
         for cell, each in zip(cells, found, strict=True)
         for side in (each.bound, each.best)
         if side is not None
@@ -167,7 +167,7 @@ def compared(
     for _ in range(CLOCKINGS):
         for row in measurer.clock(list(wanted.values())):
             if row.timing is not None:
-                ratios[digest(row.setting)] += [plain / own for plain, own in row.timing.pairs]
+                ratios[digest(row.parameters)] += [plain / own for plain, own in row.timing.pairs]
     speedups = {key: round(float(np.median(each)), 4) for key, each in ratios.items()}
     spread = float(np.median([np.std(np.log(each)) for each in ratios.values()]))
     return [_with(each, speedups) for each in found], spread
@@ -175,16 +175,16 @@ def compared(
 
 def _with(each: Decided, speedups: dict[str, float]) -> Decided:
     bound, best = (
-        side and dataclasses.replace(side, speedup=speedups[digest(side.setting)])
+        side and dataclasses.replace(side, speedup=speedups[digest(side.parameters)])
         for side in (each.bound, each.best)
     )
     return dataclasses.replace(each, bound=bound, best=best)
 
 
 def keep(made: Session, path: Path) -> None:
-    """Puts a session into a file, in place of an older one of the same setup."""
-    known = {each.setup: each for each in kept(path)}
-    write_record(path, Sessions(list((known | {made.setup: made}).values())))
+    """Puts a session into a file, in place of an older one of the same configuration."""
+    known = {each.configuration: each for each in kept(path)}
+    write_record(path, Sessions(list((known | {made.configuration: made}).values())))
 
 
 def kept(path: Path) -> list[Session]:

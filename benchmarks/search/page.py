@@ -141,7 +141,7 @@ def cells_part(known: Sequence[Summary], least: Mapping[str, float]) -> str:
     rows = [
         (
             each.cell,
-            str(each.settings),
+            str(each.candidates),
             f"{np.mean(each.drawn):.1f}",
             f"{np.mean(each.timed):.1f}",
             f"{np.mean(each.seconds):.0f}",
@@ -155,7 +155,7 @@ def cells_part(known: Sequence[Summary], least: Mapping[str, float]) -> str:
     ]
     header = (
         "cell",
-        "settings",
+        "candidates",
         "drawn",
         "timed",
         "GPU-s",
@@ -201,23 +201,23 @@ def tables_part(known: Sequence[Table]) -> str:
         every = [row for cell in each.rows.values() for row in cell]
         rows.append(
             (
-                each.baseline.setup.slug,
+                each.baseline.configuration.slug,
                 str(len(each.rows)),
                 str(len(every)),
                 str(sum(row.failure is not None for row in every)),
                 str(sum(row.measured is not None for row in every)),
-                f"{each.about.plain:.2f}",
-                f"{each.about.noise:.1%}",
-                f"{each.about.error:.1%}",
-                f"{each.about.clock:.1%}",
-                f"{each.about.rough:.1%}",
+                f"{each.provenance.plain:.2f}",
+                f"{each.provenance.noise:.1%}",
+                f"{each.provenance.error:.1%}",
+                f"{each.provenance.clock:.1%}",
+                f"{each.provenance.rough:.1%}",
                 each.baseline.date[:10],
             )
         )
     header = (
-        "setup",
+        "configuration",
         "cells",
-        "settings",
+        "candidates",
         "failed",
         "timed",
         "plain call, s",
@@ -240,7 +240,7 @@ def live_part(sessions: Sequence[Session]) -> str:
             f"{each.seconds:.0f}",
             _side(each.bound),
             f"{sum(each.met)} of {len(each.met)}",
-            f"{each.settings:,}",
+            f"{each.candidates:,}",
             f"{each.whole:.0f}",
             _side(each.best),
             f"{sum(each.meets)}",
@@ -256,7 +256,7 @@ def live_part(sessions: Sequence[Session]) -> str:
         "GPU-s",
         "bound",
         "targets met",
-        "table's settings",
+        "table's candidates",
         "all of them, GPU-s",
         "their best",
         "targets they meet",
@@ -266,14 +266,15 @@ def live_part(sessions: Sequence[Session]) -> str:
 
 
 def _side(side: Side | None) -> str:
-    return f"{side.speedup:.2f}x, {side.loss:+.1%}: {short(side.setting)}" if side else "none"
+    return f"{side.speedup:.2f}x, {side.loss:+.1%}: {short(side.parameters)}" if side else "none"
 
 
 LIVE = """\
 `python -m benchmarks.search decide` on {device}, {date}: the search, as it was then, runs as in
-the workflow, all cells of a setup in one process, and knows nothing of the tables; {prompts}
-prompts a call, as the tables were drawn. GPU-seconds are those of drawing, scoring and timing
-until the bound and all targets are decided. What all settings of the table take stands beside it:
+the workflow, all cells of a configuration in one process, and knows nothing of the tables;
+{prompts} prompts a call, as the tables were drawn. GPU-seconds are those of drawing, scoring and
+timing
+until the bound and all targets are decided. What all candidates of the table take stands beside it:
 drawing and timing, without scoring. In brackets are the parameters, as in
 [accelerators.md](../reference/accelerators.md). A table has a part of the grid, so that the search
 may find what is faster than its best. Regret: what the bound lacks of the faster of the two.
@@ -305,7 +306,7 @@ def page(
     parts = [
         "# The search, replayed on measured tables",
         f"<!-- Made by `make bench-search` from {data}. -->",
-        f"Settings of {sum(len(each.rows) for each in measured)} cells were drawn and scored on "
+        f"Candidates of {sum(len(each.rows) for each in measured)} cells were drawn and scored on "
         f"{where.device} ([tables](#the-tables)). Strategies are replayed on these tables: the "
         "search runs as it does on a GPU, drawing, predicting and timing, but looks up what it "
         "wants measured, and adds up the GPU-seconds that this would have cost. What is asked of "
@@ -340,12 +341,13 @@ def page(
     parts.append(
         f"Measured with {len(first.prompts)} prompts, {first.spec.batch_size} a call, in "
         f"{where.dtype} on {where.device}, driver {where.driver or 'none'}; {versions}; each by "
-        f"`{measured[0].about.command}` and the like. Noise: standard deviation of one timed "
-        "pair's ratio. A part of the settings was timed, in two to four pairs; the table's speeds "
+        f"`{measured[0].provenance.command}` and the like. Noise: standard deviation of one timed "
+        "pair's ratio. A part of the candidates was timed, in two to four pairs; the table's "
+        "speeds "
         "are what the model of speeds says that was told of all these timings. Held-out error: "
-        "that of predictions for timed settings that they were not told of; the clock's part is "
+        "that of predictions for timed candidates that they were not told of; the clock's part is "
         "what the noise of the pairs explains of it. Roughness: how far the true speed of a "
-        "setting is from what the model can say, by the evidence of the timings; in a replay it "
+        "candidate is from what the model can say, by the evidence of the timings; in a replay it "
         "is off by as much, drawn anew for each seed. So the law of the speeds is taken for true "
         "here, as far as it was seen to hold: how good it is where the clock is better is in "
         "[searching.md](../explanation/searching.md)."
@@ -359,15 +361,15 @@ and what a strategy draws.
 
 - GPU-seconds: until the bound and all targets are decided. Prompts are drawn {batch} a call, as on
   full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds of a
-  plain call, shared by what is timed in it, and one of each setting; up to twice as many while they
-  differ, for who times all and for what is timed again.
-- Of exhaustive: of what it takes to draw all settings with all prompts, and to time them.
-- Full measurement: the mean cost of one setting, drawn and timed.
-- Regret of the bound: the share of the largest speedup within the limit that the chosen setting
+  plain call, shared by what is timed in it, and one of each candidate; up to twice as many while
+  they   differ, for who times all and for what is timed again.
+- Of exhaustive: of what it takes to draw all candidates with all prompts, and to time them.
+- Full measurement: the mean cost of one candidate, drawn and timed.
+- Regret of the bound: the share of the largest speedup within the limit that the chosen candidate
   lacks; 100% where the chosen one is beyond the limit. Where none was found, or what was is slower,
   the plain pipeline is chosen: nothing below 1x is lost.
-- Wrong verdict: a target is called met by a setting that misses it, or missed although a setting
-  meets it; by more than {tolerance:.0%} of the speedup.
+- Wrong verdict: a target is called met by a candidate that misses it, or missed although a
+  candidate   meets it; by more than {tolerance:.0%} of the speedup.
 - Loss too much: at a target that is rightly met, the loss beyond the least there is, in % of the
   score.
 - To {reference}'s regret: the share of these GPU-seconds, the same in every cell, after which the
@@ -375,17 +377,17 @@ and what a strategy draws.
   {smallest:.1%}); where it never is, the mean share of its whole budget. `{reference}`'s is the
   mean of all that it spends, on the targets and on knowing the end, too.
 
-All strategies see the same predicted speeds, so that what is compared is the choice of settings;
+All strategies see the same predicted speeds, so that what is compared is the choice of candidates;
 but for two samplers that are `alone` and time whatever they draw, as who uses them by themselves
 must. `{exact}` draws everything, what clearly loses too much with a part of the prompts, and times
-it. `first version` walks the settings from the most
+it. `first version` walks the candidates from the most
 aggressive downwards and stops at the first that keeps the loss. `random` and Optuna's samplers,
-which have no end of their own, are given {share:.0%} of the settings, at least {fewest} and at most
-{most} (the Gaussian process {gp}). `halving` draws a quarter of the prompts for twice as many
-settings, half of them for half of these, and all for half of those. The samplers maximise the
+which have no end of their own, are given {share:.0%} of the candidates, at least {fewest} and at
+most {most} (the Gaussian process {gp}). `halving` draws a quarter of the prompts for twice as many
+candidates, half of them for half of these, and all for half of those. The samplers maximise the
 logarithm of the speedup (all but the Gaussian process minimise the loss, too; that made it worse),
 with the constraint that the loss is within the limit; where they suggest what is forbidden or
-known, the nearest setting that is neither is measured."""
+known, the nearest candidate that is neither is measured."""
 
 
 def _live(decided: Sequence[Session], first: Baseline) -> str:
@@ -400,9 +402,9 @@ def _live(decided: Sequence[Session], first: Baseline) -> str:
 def _comparison(session: Session) -> str:
     """Where the speedups of a session are from."""
     if session.spread is None:
-        return f"- {session.setup}: speedups as the search and the table had them."
+        return f"- {session.configuration}: speedups as the search and the table had them."
     return (
-        f"- {session.setup}: all bounds were timed once more beside each other at the end, "
+        f"- {session.configuration}: all bounds were timed once more beside each other at the end, "
         f"{CLOCKINGS} times; these are the medians, of pairs with a standard deviation of "
         f"{session.spread:.0%}."
     )

@@ -1,8 +1,9 @@
-"""What `frontier` is compared with: other ways to search, each at its best reasonable setting.
+"""What `frontier` is compared with: other ways to search, each at its best reasonable candidate.
 
 They are no plugins. All see the same drawings and the same predicted speeds as `frontier` does, so
-that what is compared is the choice of settings; but for those that are `alone`, which time whatever
-they draw, as who uses them by themselves must. An instance is for one cell: some keep a study.
+that what is compared is the choice of candidates; but for those that are `alone`, which time
+whatever they draw, as who uses them by themselves must. An instance is for one cell: some keep a
+study.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from diffaccel.evaluation.records import Drawing
+from diffaccel.evaluation.records import Evaluation
 from diffaccel.plugins.space import Point, Space, nest
 from diffaccel.search.strategies import STRATEGIES, Strategy
 from diffaccel.search.strategies import _candidates as candidates
@@ -29,7 +30,7 @@ FEWEST, SHARE, MOST = 15, 0.6, 120
 """Measurements of a cell that a peer without an end of its own is given: this share of the allowed
 points, between the fewest and the most."""
 HOPELESS, SLOWEST = 3.0, 1e-3
-"""Relative loss and speedup that a failed setting is said to have."""
+"""Relative loss and speedup that a failed candidate is said to have."""
 
 
 class Peer(Strategy):
@@ -47,8 +48,8 @@ class Peer(Strategy):
     """Whether it knows no predicted speeds: what it asks for is timed before it is asked again."""
 
     def __init__(self, seed: int) -> None:
-        self.drawings: Mapping[str, Drawing] = {}
-        """Of its cell, by digest of the setting; of part of the prompts, too."""
+        self.drawings: Mapping[str, Evaluation] = {}
+        """Of its cell, by digest of the candidate; of part of the prompts, too."""
         self.random = np.random.default_rng(seed)
         self._left: dict[tuple[int, ...], None] | None = None
 
@@ -94,8 +95,8 @@ class Random(Peer):
 
 
 class FirstVersion(Peer):
-    """The order of this project's first version: from the most aggressive setting downwards, up to
-    the first that keeps the loss. Ends by itself."""
+    """The order of this project's first version: from the most aggressive candidate downwards, up
+    to the first that keeps the loss. Ends by itself."""
 
     name: ClassVar[str] = "first version"
 
@@ -296,7 +297,8 @@ PEERS: tuple[type[Peer], ...] = (
 
 
 def names() -> list[str]:
-    """Every strategy that can be replayed: the rivals, and those of the product between them."""
+    """Every strategy that can be replayed: the rivals, and those of the product
+    between them."""
     own = [name for name in STRATEGIES if name != Everything.name]
     return [Everything.name, *own, *(peer.name for peer in PEERS[1:])]
 

@@ -1,7 +1,8 @@
-"""Measures tables: every setting drawn, by many processes at once; some timed, alone.
+"""Measures tables: every candidate drawn, by many processes at once; some timed, alone.
 
-What was measured is kept in journals as the workflow keeps them (``SETUP.json`` and its images,
-``drawn/``, ``timed/``), row by row: a run that was stopped goes on, and loses what was in flight.
+What was measured is kept in journals as the workflow keeps them (``CONFIGURATION.json`` and its
+images, ``drawn/``, ``timed/``), row by row: a run that was stopped goes on, and loses what was in
+flight.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.search.spaces import Point, far_apart, recorded, spanned
-from diffaccel.evaluation.records import Baseline, Drawing
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.evaluation.records import Baseline, Evaluation
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.machine import devices, gpus
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.space import SettingDict, nest
+from diffaccel.plugins.space import ParametersDict, nest
 from diffaccel.search import decide as search
 from diffaccel.search.cell import CellSearch
 from diffaccel.store.jsonio import digest, read_record, write_record
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUND = 16
-"""Settings that are timed in the same rounds."""
+"""Candidates that are timed in the same rounds."""
 Claim = Callable[[], int]
-"""The number of the next setting to draw; each is given once."""
+"""The number of the next candidate to draw; each is given once."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a table of one setup holds.
+    """What a table of one configuration holds.
 
     Args:
         points: what is drawn, by cell.
@@ -60,7 +61,7 @@ class Plan:
         folder: where journals, baselines and images are kept.
     """
 
-    setup: Setup
+    configuration: Configuration
     spec: ModelSpec
     options: MeasureOptions
     points: dict[Cell, list[Point]]
@@ -77,37 +78,37 @@ class Plan:
         fewest: int | None,
         timed: int | None,
     ) -> Plan:
-        """Plans a setup.
+        """Plans a configuration.
 
         Args:
-            cells: of one setup, whose model lies in a local folder.
-            fewest: settings of a combination, at least; None: its coarse grid.
-            timed: settings of a cell that are timed, spread over its space; None: all.
+            cells: of one configuration, whose model lies in a local folder.
+            fewest: candidates of a combination, at least; None: its coarse grid.
+            timed: candidates of a cell that are timed, spread over its space; None: all.
         """
-        setup = cells[0].setup
-        facts = facts_of(spec, setup.steps)
-        cells = [cell for cell in cells if combination(cell.accelerators).supports(facts)[0]]
+        configuration = cells[0].configuration
+        pipeline = facts_of(spec, configuration.steps)
+        cells = [cell for cell in cells if combination(cell.accelerators).supports(pipeline)[0]]
         points, some = {}, {}
         for cell in cells:
             members = combination(cell.accelerators)
-            space = members.space(facts)
-            every = recorded(members, facts, fewest)
+            space = members.space(pipeline)
+            every = recorded(members, pipeline, fewest)
             points[cell] = some[cell] = every
             if timed is not None:
                 some[cell] = far_apart(spanned(every, space.axes), every, timed)
-        return cls(setup, spec, options, points, some, folder)
+        return cls(configuration, spec, options, points, some, folder)
 
     @property
-    def settings(self) -> list[tuple[Cell, SettingDict]]:
+    def candidates(self) -> list[tuple[Cell, ParametersDict]]:
         return [(cell, nest(point)) for cell, points in self.points.items() for point in points]
 
     @property
     def record(self) -> Path:
-        return self.folder / f"{self.setup.slug}.json"
+        return self.folder / f"{self.configuration.slug}.json"
 
     @property
     def images(self) -> Path:
-        return self.folder / self.setup.slug
+        return self.folder / self.configuration.slug
 
     @contextlib.contextmanager
     def known(self) -> Iterator[dict[Cell, CellSearch]]:
@@ -119,42 +120,42 @@ class Plan:
         with search.opened(list(self.points), baseline, self.images, self.folder, whole) as opened:
             yield {each.cell: each for each in opened[0]}
 
-    def undrawn(self) -> list[tuple[Cell, SettingDict]]:
+    def undrawn(self) -> list[tuple[Cell, ParametersDict]]:
         """What is still to be drawn."""
         with self.known() as known:
             return [
-                (cell, setting)
-                for cell, setting in self.settings
-                if not known or digest(setting) not in known[cell].drawings
+                (cell, parameters)
+                for cell, parameters in self.candidates
+                if not known or digest(parameters) not in known[cell].drawings
             ]
 
-    def untimed(self) -> dict[Cell, list[SettingDict]]:
+    def untimed(self) -> dict[Cell, list[ParametersDict]]:
         """What is still to be timed, of what was drawn and did not fail; the order is drawn."""
-        left: dict[Cell, list[SettingDict]] = {}
+        left: dict[Cell, list[ParametersDict]] = {}
         with self.known() as known:
             for cell, each in known.items():
                 good = {key for key, row in each.drawings.items() if row.scores}
                 good -= each.clocked.timings.keys()
                 wanted = [nest(point) for point in self.timed[cell]]
-                wanted = [setting for setting in wanted if digest(setting) in good]
+                wanted = [parameters for parameters in wanted if digest(parameters) in good]
                 order = np.random.default_rng(0).permutation(len(wanted))
                 left[cell] = [wanted[i] for i in order]
         return left
 
 
-def facts_of(spec: ModelSpec, steps: int) -> PipelineFacts:
+def facts_of(spec: ModelSpec, steps: int) -> PipelineSpec:
     """The facts of a pipeline in a local folder, from its configuration alone."""
     index, unet = (
         json.loads((Path(spec.source) / name).read_text(encoding="utf-8"))
         for name in ("model_index.json", "unet/config.json")
     )
     scale = spec.guidance_scale
-    return PipelineFacts.of_config(index["_class_name"], unet, steps=steps, guidance_scale=scale)
+    return PipelineSpec.of_config(index["_class_name"], unet, steps=steps, guidance_scale=scale)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A plan's setup, loaded, with its baseline."""
+    """A plan's configuration, loaded, with its baseline."""
 
     plan: Plan
     bench: Bench
@@ -163,10 +164,10 @@ class Opened:
 
     @classmethod
     def of(cls, plan: Plan, device: devices.Device) -> Opened:
-        """Loads a setup; measures its baseline where no process has yet."""
+        """Loads a configuration; measures its baseline where no process has yet."""
         from diffaccel.evaluation import bench
 
-        made = bench.open_bench(plan.setup, plan.spec, plan.options, device)
+        made = bench.open_bench(plan.configuration, plan.spec, plan.options, device)
         plan.folder.mkdir(parents=True, exist_ok=True)
         with plan.record.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -179,16 +180,16 @@ class Opened:
         made.call(made.plain, made.batches()[0])  # warm-up
         return cls(plan, made, baseline, bench.load_images(plan.images, baseline))
 
-    def candidate(self, setting: SettingDict, *, warm: bool = False) -> Candidate:
+    def candidate(self, parameters: ParametersDict, *, warm: bool = False) -> Candidate:
         from diffaccel.evaluation.measure import Candidate
 
-        return Candidate(setting, functools.partial(self.bench.accelerated, setting), warm)
+        return Candidate(parameters, functools.partial(self.bench.accelerated, parameters), warm)
 
-    def draw(self, setting: SettingDict) -> Drawing:
-        """What a setting draws; a table needs no more than the means of other metrics."""
+    def draw(self, parameters: ParametersDict) -> Evaluation:
+        """What a candidate draws; a table needs no more than the means of other metrics."""
         from diffaccel.evaluation.measure import draw
 
-        made = draw(self.bench, self.baseline, self.references, self.candidate(setting))
+        made = draw(self.bench, self.baseline, self.references, self.candidate(parameters))
         kept = {name: values for name, values in made.scores.items() if name == SCORE}
         return dataclasses.replace(made, scores=kept)
 
@@ -196,22 +197,22 @@ class Opened:
         """Times what is left of the plan, in rounds; whether all of it was done in time.
 
         The first round of a cell is called once before it is timed; after that the device has
-        prepared what such settings need.
+        prepared what such candidates need.
         """
         from diffaccel.evaluation.measure import clock
 
         longest = 0.0
-        for cell, settings in self.plan.untimed().items():
-            for first in range(0, len(settings), ROUND):
+        for cell, candidates in self.plan.untimed().items():
+            for first in range(0, len(candidates), ROUND):
                 start = time.perf_counter()
                 if start + longest > deadline:
                     return False
-                chosen = settings[first : first + ROUND]
-                candidates = [self.candidate(each, warm=first > 0) for each in chosen]
-                for row in clock(self.bench, candidates, self.references):
+                chosen = candidates[first : first + ROUND]
+                opened = [self.candidate(each, warm=first > 0) for each in chosen]
+                for row in clock(self.bench, opened, self.references):
                     searches[cell].clocked.add(row)
                 longest = max(longest, time.perf_counter() - start)
-                log.info("%s: timed %d of %d", cell.slug, first + len(chosen), len(settings))
+                log.info("%s: timed %d of %d", cell.slug, first + len(chosen), len(candidates))
         return True
 
 
@@ -232,12 +233,12 @@ def draw_all(plans: Sequence[Plan], claims: Sequence[Claim], jobs: int, deadline
 
 
 def _draw(opened: Opened, claim: Claim, deadline: float) -> None:
-    settings = opened.plan.settings
+    candidates = opened.plan.candidates
     with opened.plan.known() as known:
-        while time.perf_counter() < deadline and (number := claim()) < len(settings):
-            cell, setting = settings[number]
-            if digest(setting) not in known[cell].drawings:
-                known[cell].drawn.append(opened.draw(setting))
+        while time.perf_counter() < deadline and (number := claim()) < len(candidates):
+            cell, parameters = candidates[number]
+            if digest(parameters) not in known[cell].drawings:
+                known[cell].drawn.append(opened.draw(parameters))
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,7 @@ def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool =
     context = multiprocessing.get_context("spawn")
     todo = [plan for plan in plans if plan.undrawn()]
     if todo:
-        claims = [Counter(plan.folder / f"{plan.setup.slug}.next") for plan in todo]
+        claims = [Counter(plan.folder / f"{plan.configuration.slug}.next") for plan in todo]
         for claim in claims:
             claim.path.unlink(missing_ok=True)
         count = workers * max(1, len(gpus.visible()))
@@ -335,9 +336,9 @@ def _clock(plans: Sequence[Plan], deadline: float) -> bool:
 
 
 def _watch(plans: Sequence[Plan], drawers: Sequence[multiprocessing.process.BaseProcess]) -> None:
-    """Says every half minute how many settings are left, until the processes have ended."""
+    """Says every half minute how many candidates are left, until the processes have ended."""
     start, before = time.perf_counter(), sum(len(plan.undrawn()) for plan in plans)
-    log.info("%d settings to draw in %d processes", before, len(drawers))
+    log.info("%d candidates to draw in %d processes", before, len(drawers))
     while any(each.is_alive() for each in drawers):
         next(each for each in drawers if each.is_alive()).join(30)
         left, took = sum(len(plan.undrawn()) for plan in plans), time.perf_counter() - start

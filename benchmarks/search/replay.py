@@ -1,8 +1,9 @@
 """Replays strategies on tables: the search runs as it does on a GPU, but what it wants drawn or
 timed is looked up, and what that would have cost is added up.
 
-The cells of a setup are searched together, as the workflow does it. A seed decides the noise of
-the clock, what a strategy draws, and how far the true speed of each setting is from what the model
+The cells of a configuration are searched together, as the workflow does it. A seed decides the
+noise of the clock, what a strategy draws, and how far the true speed of each candidate is from what
+the model
 of speeds can say: as far as the table's timings suggest.
 """
 
@@ -22,14 +23,14 @@ from benchmarks.search import peers
 from benchmarks.search.tables import Row, Table
 from diffaccel.evaluation.measure import loss_interval, loss_of
 from diffaccel.evaluation.pairs import spread_of, timing_of
-from diffaccel.evaluation.records import Drawing, Measurement, SpeedRow
+from diffaccel.evaluation.records import Evaluation, Measurement, SpeedRow
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.plugins.metrics import SCORE
-from diffaccel.plugins.space import Point, SettingDict, Space
+from diffaccel.plugins.space import ParametersDict, Point, Space
 from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import TOGETHER, CellSearch, Clocked, Estimate, Sheet, Wanted
+from diffaccel.search.cell import TOGETHER, CellSearch, Clocked, Estimate, EvaluationRequest, Wanted
 from diffaccel.search.speeds import Floats, SpeedModel
 from diffaccel.search.strategies import Observation, Problem, Strategy
 from diffaccel.store.jsonio import digest
@@ -43,7 +44,7 @@ TOLERANCE = 0.01
 """A verdict on a speedup that is nearer to the target than this share is not wrong either way: no
 clock could tell."""
 PAIRS = 2
-"""Timed pairs of a setting at least, and twice as many at most while they differ."""
+"""Timed pairs of a candidate at least, and twice as many at most while they differ."""
 
 
 class InMemory:
@@ -58,11 +59,11 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a setup under one seed.
+    """What is true of a configuration under one seed.
 
     Args:
-        rows, speedups: by digest of the setting.
-        good: of each cell, the settings that work.
+        rows, speedups: by digest of the candidate.
+        good: of each cell, the candidates that work.
         best: of each cell, the largest speedup within the limit.
     """
 
@@ -75,13 +76,13 @@ class Truth:
     @classmethod
     def of(cls, table: Table, seed: int) -> Truth:
         rows = {row.key: row for each in table.rows.values() for row in each}
-        rough = table.about.rough
+        rough = table.provenance.rough
         speedups = {
             key: row.speedup * math.exp(rough * _normal(key, seed)) for key, row in rows.items()
         }
         good = {
             cell: [
-                Estimate(row.setting, speedups[row.key], table.losses[row.key])
+                Estimate(row.parameters, speedups[row.key], table.losses[row.key])
                 for row in each
                 if row.failure is None
             ]
@@ -91,10 +92,10 @@ class Truth:
         best = {cell: bound.speedup if bound else None for cell, bound in bounds.items()}
         return cls(table, rows, speedups, good, best)
 
-    def of_setting(self, setting: SettingDict) -> Estimate:
-        """The truth about a setting that works."""
-        key = digest(setting)
-        return Estimate(setting, self.speedups[key], self.table.losses[key])
+    def of_parameters(self, parameters: ParametersDict) -> Estimate:
+        """The truth about a candidate that works."""
+        key = digest(parameters)
+        return Estimate(parameters, self.speedups[key], self.table.losses[key])
 
 
 def _normal(key: str, seed: int, number: int = 0) -> float:
@@ -136,17 +137,17 @@ class Replay:
         rungs: tuple[float, ...] = (),
     ) -> None:
         self.truth, self.seed, self.batch, self.ledgers = truth, seed, batch, ledgers
-        self._plain = truth.table.about.plain
+        self._plain = truth.table.provenance.plain
         self._prompts = [math.ceil(s * len(truth.table.baseline.prompts)) for s in (0.0, *rungs)]
         self._drawn: Counter[str] = Counter()
         self._timed: Counter[str] = Counter()
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         """Costs as many calls as the prompts need."""
         return [self._draw(sheet) for sheet in wanted]
 
-    def _draw(self, sheet: Sheet) -> Drawing:
-        row, ledger = self.truth.rows[digest(sheet.setting)], self.ledgers[sheet.cell]
+    def _draw(self, sheet: EvaluationRequest) -> Evaluation:
+        row, ledger = self.truth.rows[digest(sheet.parameters)], self.ledgers[sheet.cell]
         before, now = sheet.before.prompts if sheet.before else 0, sheet.prompts
         if len(self._prompts) > 1:
             before, now = self._prompts[self._drawn[row.key] :][:2]
@@ -161,28 +162,30 @@ class Replay:
         return made
 
     def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-        """Costs a call of each setting, and its share of the plain one, a round."""
+        """Costs a call of each candidate, and its share of the plain one, a round."""
         share = 1 / len(wanted)
         return [
-            self._clock(cell, setting, share, PAIRS if digest(setting) in brief else 2 * PAIRS)
-            for cell, setting in wanted
+            self._clock(
+                cell, parameters, share, PAIRS if digest(parameters) in brief else 2 * PAIRS
+            )
+            for cell, parameters in wanted
         ]
 
-    def _clock(self, cell: Cell, setting: SettingDict, share: float, most: int) -> SpeedRow:
-        key = digest(setting)
+    def _clock(self, cell: Cell, parameters: ParametersDict, share: float, most: int) -> SpeedRow:
+        key = digest(parameters)
         self._timed[key] += 1
         pairs: list[tuple[float, float]] = []
         options = self.truth.table.baseline.options
         own = self._plain / self.truth.speedups[key]
         while len(pairs) < PAIRS or (len(pairs) < most and spread_of(pairs) > options.spread):
-            error = self.truth.table.about.noise * _normal(
+            error = self.truth.table.provenance.noise * _normal(
                 key, self.seed, 10 * self._timed[key] + len(pairs)
             )
             pairs.append((self._plain, own * math.exp(error)))
         took = len(pairs) * (own + share * self._plain)
         self.ledgers[cell].timed += 1
         self.ledgers[cell].seconds += took
-        return SpeedRow(setting, timing_of(pairs), None, took, "")
+        return SpeedRow(parameters, timing_of(pairs), None, took, "")
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -190,13 +193,13 @@ def _interval(before: tuple[float, ...], after: tuple[float, ...], confidence: f
     return loss_interval(before, after, confidence)
 
 
-def _drawing(table: Table, row: Row, prompts: int, took: float) -> Drawing:
-    """What a setting draws of the first prompts."""
+def _drawing(table: Table, row: Row, prompts: int, took: float) -> Evaluation:
+    """What a candidate draws of the first prompts."""
     if not row.scores:
-        return Drawing(row.setting, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
+        return Evaluation(row.parameters, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
     before, after = tuple(table.baseline.scores[SCORE][:prompts]), row.scores[:prompts]
-    return Drawing(
-        setting=row.setting,
+    return Evaluation(
+        parameters=row.parameters,
         loss=loss_of(before, after),
         loss_interval=_interval(before, after, table.baseline.options.confidence),
         scores={SCORE: list(after)},
@@ -214,8 +217,8 @@ class _Unknown(SpeedModel):
     def __init__(self) -> None:
         pass
 
-    def predict(self, settings: Sequence[Any]) -> tuple[Floats, Floats]:
-        return np.zeros(len(settings)), np.zeros(len(settings))
+    def predict(self, candidates: Sequence[Any]) -> tuple[Floats, Floats]:
+        return np.zeros(len(candidates)), np.zeros(len(candidates))
 
 
 class Unpredicted(Clocked):
@@ -227,15 +230,15 @@ class Unpredicted(Clocked):
             self._model = _Unknown()
         return self._model
 
-    def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
-        known = [digest(setting) for setting in settings]
+    def believed(self, candidates: Sequence[ParametersDict]) -> tuple[Floats, Floats]:
+        known = [digest(parameters) for parameters in candidates]
         speeds = [self.measured(key).speedup if key in self.timings else 1.0 for key in known]
-        return np.log([speed or 1.0 for speed in speeds]), np.zeros(len(settings))
+        return np.log([speed or 1.0 for speed in speeds]), np.zeros(len(candidates))
 
 
 @dataclass
 class TableCell(CellSearch):
-    """A cell whose settings are those of a table, searched by any strategy."""
+    """A cell whose candidates are those of a table, searched by any strategy."""
 
     table_space: Space | None = None
     by: Strategy | None = None
@@ -271,12 +274,13 @@ class TableCell(CellSearch):
 
 
 def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
-    """Share of the largest true speedup within the limit that the chosen setting lacks; 1 where one
-    beyond the limit is chosen. The plain pipeline is always at hand: nothing below 1x is lost."""
+    """Share of the largest true speedup within the limit that the chosen candidate lacks; 1 where
+    one beyond the limit is chosen. The plain pipeline is always at hand: nothing below 1x is
+    lost."""
     best = max(1.0, truth.best[cell] or 0.0)
     if chosen is None:
         return 1 - 1 / best
-    real = truth.of_setting(chosen.setting)
+    real = truth.of_parameters(chosen.parameters)
     return 1.0 if real.loss >= LIMIT else 1 - max(1.0, real.speedup) / best
 
 
@@ -296,7 +300,7 @@ class Outcome:
     cell: str
     strategy: str
     seed: int
-    settings: int
+    candidates: int
     drawn: int
     timed: int
     seconds: float
@@ -317,7 +321,7 @@ class Outcome:
 
 
 def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
-    """Searches the cells of a setup by one strategy, under one seed."""
+    """Searches the cells of a configuration by one strategy, under one seed."""
     truth = Truth.of(table, seed)
     cells, measurer = searches(truth, name, seed, batch)
     search.frontiers(cells, measurer, TARGETS, LIMIT)
@@ -333,7 +337,7 @@ def _whole(table: Table, cell: Cell, seed: int, batch: int) -> float:
 
 
 def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:
-    """The cells of a setup, not searched yet, and what measures them by looking up."""
+    """The cells of a configuration, not searched yet, and what measures them by looking up."""
     table = truth.table
     # A loss is looked at after each call, as where a call really draws so few.
     baseline = replace(table.baseline, spec=replace(table.baseline.spec, batch_size=batch))
@@ -364,7 +368,7 @@ def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[Table
 
 def whole_seconds(truth: Truth, cell: Cell, batch: int) -> float:
     """GPU-seconds of drawing and timing all of a cell, in full rounds."""
-    return _seconds(truth, cell, batch, [row.setting for row in truth.table.rows[cell]])
+    return _seconds(truth, cell, batch, [row.parameters for row in truth.table.rows[cell]])
 
 
 def least_seconds(table: Table, cell: Cell, batch: int) -> float:
@@ -373,17 +377,17 @@ def least_seconds(table: Table, cell: Cell, batch: int) -> float:
     truth = Truth.of(table.but(noise=0.0, rough=0.0), seed=0)
     good = truth.good[cell]
     found = [pareto.bound(good, LIMIT), *(meet(good) for meet in MEETING)]
-    chosen = {digest(each.setting): each.setting for each in found if each is not None}
+    chosen = {digest(each.parameters): each.parameters for each in found if each is not None}
     return _seconds(truth, cell, batch, list(chosen.values()))
 
 
-def _seconds(truth: Truth, cell: Cell, batch: int, settings: Sequence[SettingDict]) -> float:
+def _seconds(truth: Truth, cell: Cell, batch: int, candidates: Sequence[ParametersDict]) -> float:
     ledgers = {cell: Ledger()}
     measurer = Replay(truth, 0, batch, ledgers)
     prompts = len(truth.table.baseline.prompts)
-    measurer.draw([Sheet(cell, setting, prompts) for setting in settings])
-    for first in range(0, len(settings), TOGETHER):
-        measurer.clock([(cell, setting) for setting in settings[first : first + TOGETHER]])
+    measurer.draw([EvaluationRequest(cell, parameters, prompts) for parameters in candidates])
+    for first in range(0, len(candidates), TOGETHER):
+        measurer.clock([(cell, parameters) for parameters in candidates[first : first + TOGETHER]])
     return ledgers[cell].seconds
 
 
@@ -395,7 +399,7 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
         cell=cell.cell.slug,
         strategy=name,
         seed=seed,
-        settings=len(truth.table.rows[cell.cell]),
+        candidates=len(truth.table.rows[cell.cell]),
         drawn=cell.ledger.drawn,
         timed=cell.ledger.timed,
         seconds=cell.ledger.seconds,
@@ -416,7 +420,7 @@ def _verdict(
     if chosen is None:
         surely = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
         return surely is not None, None
-    real = truth.of_setting(chosen.setting)
+    real = truth.of_parameters(chosen.parameters)
     if real.loss >= LIMIT or real.speedup < target * (1 - TOLERANCE):
         return True, None
     return False, None if right is None else real.loss - right.loss

@@ -71,7 +71,7 @@ class Summary:
     """One strategy in one cell; what is a list has one number a seed, unless it is said.
 
     Args:
-        settings: in the cell's table.
+        candidates: in the cell's table.
         whole: GPU-seconds that drawing and timing all of them takes.
         seconds: GPU-seconds until all was decided.
         regret: of the bound.
@@ -83,7 +83,7 @@ class Summary:
 
     cell: str
     strategy: str
-    settings: int
+    candidates: int
     whole: float
     drawn: Floats
     timed: Floats
@@ -101,8 +101,8 @@ class Summary:
 
     @property
     def full(self) -> float:
-        """GPU-seconds of one setting, drawn and timed, on average."""
-        return self.whole / self.settings
+        """GPU-seconds of one candidate, drawn and timed, on average."""
+        return self.whole / self.candidates
 
     @property
     def combined(self) -> bool:
@@ -121,7 +121,7 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
             Summary(
                 cell=cell,
                 strategy=strategy,
-                settings=group[0].settings,
+                candidates=group[0].candidates,
                 whole=round(float(np.mean([each.whole for each in group])), 2),
                 drawn=[each.drawn for each in group],
                 timed=[each.timed for each in group],
@@ -177,7 +177,7 @@ class Figures:
 
     Args:
         share: GPU-seconds over those of measuring everything.
-        full: GPU-seconds in full measurements of one setting.
+        full: GPU-seconds in full measurements of one candidate.
         wrong: of a hundred targets.
         mean: of the share.
         mean_regret: of the bound.

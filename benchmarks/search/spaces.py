@@ -1,4 +1,4 @@
-"""Which settings of a cell a table holds: a product of values spread over the whole space."""
+"""Which candidates of a cell a table holds: a product of values spread over the whole space."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffaccel.plugins.accelerators import Combination, PipelineFacts
+from diffaccel.plugins.accelerators import Combination, PipelineSpec
 from diffaccel.plugins.space import Axis, Space, Value
 from diffaccel.search.strategies import _candidates as candidates
 
 Point = dict[str, Value]
 
 
-def recorded(accelerators: Combination, facts: PipelineFacts, fewest: int | None) -> list[Point]:
+def recorded(accelerators: Combination, pipeline: PipelineSpec, fewest: int | None) -> list[Point]:
     """The declared grid of one accelerator; of several, their full space thinned to at least
-    ``fewest`` settings that are allowed, or their coarse grid."""
-    alone = [Combination((member,)).space(facts) for member in accelerators.members]
+    ``fewest`` candidates that are allowed, or their coarse grid."""
+    alone = [Combination((member,)).space(pipeline) for member in accelerators.members]
     if len(alone) == 1:
         return list(alone[0].points(grid=True))
-    joint = accelerators.space(facts)
+    joint = accelerators.space(pipeline)
     return list(joint.coarse().points()) if fewest is None else thinned(alone, joint, fewest)
 
 

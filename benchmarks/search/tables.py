@@ -1,9 +1,9 @@
-"""Tables of measured settings: one Parquet file a setup, read and written as `Table`.
+"""Tables of measured candidates: one Parquet file a configuration, read and written as `Table`.
 
 Columns: ``cell`` (``deepcache+tgate``); one a parameter (``tgate.gate_step``), null where the cell
 has no such; ``scores``, the CLIP score of each prompt; ``ssim`` and ``psnr``, means over the
 prompts against the baseline's images; ``speedup``; ``timed``, whether that was measured or is
-predicted from what was; ``failure``, null where the setting works. The file's metadata, under
+predicted from what was; ``failure``, null where the candidate works. The file's metadata, under
 ``diffaccel``, is a JSON object of `About` and of the baseline.
 """
 
@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from benchmarks.search.record import Plan
 from benchmarks.search.spaces import spanned
 from diffaccel.evaluation.measure import loss_of
-from diffaccel.evaluation.records import Baseline, Drawing, SpeedRow
+from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow
 from diffaccel.experiment.grid import Cell
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import SCORE
-from diffaccel.plugins.space import SettingDict, Space, Value, flatten, nest
+from diffaccel.plugins.space import ParametersDict, Space, Value, flatten, nest
 from diffaccel.search.speeds import SpeedModel
 from diffaccel.store.jsonio import digest, parse, to_json, today
 
 KEY = b"diffaccel"
 FOLDS = 5
-"""Parts of the timed settings, each of which is predicted from the others."""
+"""Parts of the timed candidates, each of which is predicted from the others."""
 NORMAL = 0.6745
 """Median of the absolute value of a standard normal number."""
 MEDIAN = math.pi / 2
@@ -44,18 +44,18 @@ MEDIAN = math.pi / 2
 
 
 @dataclass(frozen=True)
-class About:
+class Provenance:
     """What is known of a table as a whole.
 
     Args:
         command: that recorded it.
         plain: seconds of a plain call, the median of all that were timed.
         noise: standard deviation of the logarithm of one timed pair's ratio.
-        error: that of predicted over measured speedups of settings that the prediction was not told
-            of; most of it is the clock's.
+        error: that of predicted over measured speedups of candidates that the prediction was not
+            told of; most of it is the clock's.
         clock: the part of it that the noise of the pairs explains.
-        rough: how far the logarithm of a setting's true speedup is from what the model can say, by
-            the evidence of the timings.
+        rough: how far the logarithm of a candidate's true speedup is from what the model can say,
+            by the evidence of the timings.
     """
 
     command: str
@@ -69,7 +69,7 @@ class About:
 
 @dataclass(frozen=True)
 class Row:
-    """One setting.
+    """One candidate.
 
     Args:
         scores: per prompt; empty where it failed.
@@ -77,7 +77,7 @@ class Row:
         measured: the one that was timed, if it was.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     scores: tuple[float, ...]
     ssim: float
     psnr: float
@@ -87,20 +87,20 @@ class Row:
 
     @cached_property
     def key(self) -> str:
-        return digest(self.setting)
+        return digest(self.parameters)
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """All that was measured of a setup."""
+    """All that was measured of a configuration."""
 
     baseline: Baseline
-    about: About
+    provenance: Provenance
     rows: dict[Cell, list[Row]]
 
     def but(self, **known: Any) -> Table:
-        """The same settings with something else known of the table."""
-        return replace(self, about=replace(self.about, **known))
+        """The same candidates with something else known of the table."""
+        return replace(self, provenance=replace(self.provenance, **known))
 
     @cached_property
     def spaces(self) -> dict[Cell, Space]:
@@ -108,14 +108,14 @@ class Table:
         return {cell: self._space(cell) for cell in self.rows}
 
     def _space(self, cell: Cell) -> Space:
-        axes = combination(cell.accelerators).space(self.baseline.facts).axes
+        axes = combination(cell.accelerators).space(self.baseline.pipeline).axes
         names = [axis.name for axis in axes]
-        points = [flatten(row.setting) for row in self.rows[cell]]
+        points = [flatten(row.parameters) for row in self.rows[cell]]
         return spanned([{name: point[name] for name in names} for point in points], axes)
 
     @cached_property
     def losses(self) -> dict[str, float]:
-        """Relative loss over all prompts, by digest of the setting; infinite where it failed."""
+        """Relative loss over all prompts, by digest of the candidate; infinite where it failed."""
         before = self.baseline.scores[SCORE]
         return {
             row.key: math.inf if row.failure else loss_of(before, row.scores)
@@ -124,7 +124,7 @@ class Table:
 
 
 def collect(plan: Plan, command: str) -> Table:
-    """The table of a plan whose settings were all drawn.
+    """The table of a plan whose candidates were all drawn.
 
     Args:
         command: that recorded it.
@@ -133,7 +133,9 @@ def collect(plan: Plan, command: str) -> Table:
         ValueError: some were not drawn, or none timed.
     """
     if left := len(plan.undrawn()):
-        raise ValueError(f"{plan.setup.slug}: {left} settings are not drawn yet; record goes on")
+        raise ValueError(
+            f"{plan.configuration.slug}: {left} candidates are not drawn yet; record goes on"
+        )
     with plan.known() as known:
         searches = list(known.values())
         clocked = searches[0].clocked
@@ -143,17 +145,17 @@ def collect(plan: Plan, command: str) -> Table:
             if (found := [row for row in rows if row.timing is not None])
         }
         if not timings:
-            raise ValueError(f"{plan.setup.slug}: nothing was timed; record goes on")
-        told = [(found[-1].setting, _speedup(found)) for found in timings.values()]
-        facts = searches[0].baseline.facts
-        model, noise = SpeedModel.fit(told, facts), _noise(timings.values())
+            raise ValueError(f"{plan.configuration.slug}: nothing was timed; record goes on")
+        told = [(found[-1].parameters, _speedup(found)) for found in timings.values()]
+        pipeline = searches[0].baseline.pipeline
+        model, noise = SpeedModel.fit(told, pipeline), _noise(timings.values())
         pairs = [sum(len(_ratios(row)) for row in found) for found in timings.values()]
-        about = About(
+        provenance = Provenance(
             command,
             today(),
             float(np.median([s for rows in timings.values() for s in _plain(rows)])),
             noise,
-            _held_out_error(told, facts),
+            _held_out_error(told, pipeline),
             noise * math.sqrt(MEDIAN * float(np.mean(1 / np.array(pairs)))),
             model.rough,
         )
@@ -163,25 +165,27 @@ def collect(plan: Plan, command: str) -> Table:
             wanted = [nest(point) for point in plan.points[cell]]
             means, _ = model.predict(wanted)
             rows[cell] = [
-                _row(setting, each.drawings[digest(setting)], math.exp(mean), measured)
-                for setting, mean in zip(wanted, means, strict=True)
+                _row(parameters, each.drawings[digest(parameters)], math.exp(mean), measured)
+                for parameters, mean in zip(wanted, means, strict=True)
             ]
-        return Table(searches[0].baseline, about, rows)
+        return Table(searches[0].baseline, provenance, rows)
 
 
 def _speedup(rows: Sequence[SpeedRow]) -> float:
-    """The median over all pairs of a setting."""
+    """The median over all pairs of a candidate."""
     return float(np.median(np.concatenate([_ratios(row) for row in rows])))
 
 
-def _row(setting: SettingDict, drawing: Drawing, speedup: float, measured: dict[str, float]) -> Row:
+def _row(
+    parameters: ParametersDict, drawing: Evaluation, speedup: float, measured: dict[str, float]
+) -> Row:
     return Row(
-        setting=setting,
+        parameters=parameters,
         scores=tuple(drawing.scores.get(SCORE, ())),
         ssim=drawing.means.get("ssim", math.nan),
         psnr=drawing.means.get("psnr", math.nan),
         speedup=speedup,
-        measured=measured.get(digest(setting)),
+        measured=measured.get(digest(parameters)),
         failure=drawing.failure,
     )
 
@@ -196,7 +200,7 @@ def _ratios(row: SpeedRow) -> NDArray[np.float64]:
 
 
 def _noise(timings: Any) -> float:
-    """Robust standard deviation of the logarithm of a pair's ratio about its setting's median."""
+    """Robust standard deviation of the logarithm of a pair's ratio about its candidate's median."""
     off = []
     for rows in timings:
         logs = np.log(np.concatenate([_ratios(row) for row in rows]))
@@ -206,23 +210,23 @@ def _noise(timings: Any) -> float:
     return float(np.median(off)) / NORMAL if off else 0.0
 
 
-def _held_out_error(told: Sequence[tuple[SettingDict, float]], facts: PipelineFacts) -> float:
+def _held_out_error(told: Sequence[tuple[ParametersDict, float]], pipeline: PipelineSpec) -> float:
     """Robust standard deviation of the logarithm of predicted over measured speedups, each of a
-    setting that the prediction was not told of."""
+    candidate that the prediction was not told of."""
     order = np.random.default_rng(0).permutation(len(told))
     off: list[float] = []
     for fold in range(min(FOLDS, len(told))):
         asked = set(order[fold::FOLDS].tolist())
-        model = SpeedModel.fit([row for i, row in enumerate(told) if i not in asked], facts)
-        settings, speedups = zip(*(told[i] for i in sorted(asked)), strict=True)
-        off += list(np.abs(model.predict(settings)[0] - np.log(speedups)))
+        model = SpeedModel.fit([row for i, row in enumerate(told) if i not in asked], pipeline)
+        candidates, speedups = zip(*(told[i] for i in sorted(asked)), strict=True)
+        off += list(np.abs(model.predict(candidates)[0] - np.log(speedups)))
     return float(np.median(off)) / NORMAL
 
 
 def write(table: Table, path: Path) -> None:
     """Writes a table as Parquet."""
     rows = [(cell, row) for cell, each in table.rows.items() for row in each]
-    points = [flatten(row.setting) for _, row in rows]
+    points = [flatten(row.parameters) for _, row in rows]
     names = sorted({name for point in points for name in point})
     prompts = len(table.baseline.prompts)
     columns: dict[str, Any] = {
@@ -237,8 +241,8 @@ def write(table: Table, path: Path) -> None:
         "measured": pa.array([row.measured for _, row in rows], pa.float32()),
         "failure": pa.array([row.failure for _, row in rows], pa.string()),
     }
-    about = {"about": to_json(table.about), "baseline": to_json(table.baseline)}
-    whole = pa.table(columns).replace_schema_metadata({KEY: json.dumps(about, sort_keys=True)})
+    provenance = {"provenance": to_json(table.provenance), "baseline": to_json(table.baseline)}
+    whole = pa.table(columns).replace_schema_metadata({KEY: json.dumps(provenance, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(whole, path, compression="zstd", compression_level=19)
 
@@ -254,7 +258,7 @@ def read(path: Path) -> Table:
     baseline = parse(Baseline, stored["baseline"], str(path))
     rows: dict[Cell, list[Row]] = {}
     for each in whole.to_pylist():
-        cell = Cell(baseline.setup, tuple(each["cell"].split("+")))
+        cell = Cell(baseline.configuration, tuple(each["cell"].split("+")))
         point: dict[str, Value] = {
             name: value for name, value in each.items() if "." in name and value is not None
         }
@@ -269,7 +273,7 @@ def read(path: Path) -> Table:
                 each["failure"],
             )
         )
-    return Table(baseline, parse(About, stored["about"], str(path)), rows)
+    return Table(baseline, parse(Provenance, stored["provenance"], str(path)), rows)
 
 
 def tables(folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@
   const gib = (bytes) => (missing(bytes) ? "" : `${(bytes / 2 ** 30).toPrecision(3)} GiB`);
   const seconds = (value) =>
     missing(value) ? "" : value < 0.1 ? `${(1000 * value).toPrecision(2)} ms` : `${value.toPrecision(2)} s`;
-  const titled = (view) => `${view.setup.model}, ${view.setup.scheduler}, ${view.setup.steps} steps`;
+  const titled = (view) => `${view.configuration.model}, ${view.configuration.scheduler}, ${view.configuration.steps} steps`;
 
   /** An element with attributes and children; texts are never read as HTML. */
   function make(tag, attributes = {}, ...children) {
@@ -51,8 +51,8 @@
 
   const best = (series) => (series.bound === null ? null : series.points[series.bound]);
   const range = (point) => `${percent(point.low)} to ${percent(point.high)}`;
-  const rivals = data.setups.flatMap((view) => view.series).filter((series) => series.is_rival);
-  const RIVAL = rivals.length ? rivals[0].name.replace(/^./, (first) => first.toUpperCase()) : "Rival";
+  const fewerSteps = data.configurations.flatMap((view) => view.series).filter((series) => series.is_fewer_steps);
+  const FEWER = fewerSteps.length ? fewerSteps[0].name.replace(/^./, (first) => first.toUpperCase()) : "Fewer steps";
 
   // ---- filters ---------------------------------------------------------------------------------
   const AXES = ["model", "scheduler", "steps", "accelerators"];
@@ -64,16 +64,16 @@
     (!chosen.model || model === chosen.model) &&
     (!chosen.scheduler || scheduler === chosen.scheduler) &&
     (!chosen.steps || String(steps) === chosen.steps);
-  const shown = (view) => passes(view.setup.model, view.setup.scheduler, view.setup.steps);
+  const shown = (view) => passes(view.configuration.model, view.configuration.scheduler, view.configuration.steps);
   const wanted = (name) => !chosen.accelerators || name === chosen.accelerators;
-  const visible = (series) => series.is_rival || wanted(series.name);
-  const isOfRival = () => rivals.some((series) => series.name === chosen.accelerators);
+  const visible = (series) => series.is_fewer_steps || wanted(series.name);
+  const isFewerSteps = () => fewerSteps.some((series) => series.name === chosen.accelerators);
 
   function fillFilters() {
     const values = {
-      model: data.setups.map((view) => view.setup.model),
-      scheduler: data.setups.map((view) => view.setup.scheduler),
-      steps: data.setups.map((view) => view.setup.steps).sort((a, b) => a - b),
+      model: data.configurations.map((view) => view.configuration.model),
+      scheduler: data.configurations.map((view) => view.configuration.scheduler),
+      steps: data.configurations.map((view) => view.configuration.steps).sort((a, b) => a - b),
       accelerators: [...styles.keys()],
     };
     for (const axis of AXES) {
@@ -125,12 +125,12 @@
   function doubtful(view, series) {
     const least = series ? use(series).speedup : 1;
     return view.series
-      .filter((s) => !s.is_rival && wanted(s.name) && s.doubt && may(s).speedup > least)
+      .filter((s) => !s.is_fewer_steps && wanted(s.name) && s.doubt && may(s).speedup > least)
       .reduce(easier, null);
   }
 
   const short = (series, point) => `${times(point.speedup)}, loss ${percent(point.loss)} (${range(point)})`;
-  const about = (view) => `${view.setup.model} with ${view.setup.scheduler} at ${view.setup.steps} steps`;
+  const about = (view) => `${view.configuration.model} with ${view.configuration.scheduler} at ${view.configuration.steps} steps`;
 
   /** What holds for all that is shown. */
   function headline(views) {
@@ -145,18 +145,18 @@
     if (series) {
       title = `${use(series).speedup.toFixed(2)} times as fast, with a loss clearly below ${limit(view)}`;
       parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
-      if (series.is_rival && !isOfRival()) parts.push("No accelerator is clearly faster.");
+      if (series.is_fewer_steps && !isFewerSteps()) parts.push("No accelerator is clearly faster.");
     } else if (open) title = "Nothing faster is clear yet";
     const doubt = open && `${about(other)}, ${open.name}, ${short(open, may(open))}; ${open.doubt.telling}.`;
     $("headline-doubt").textContent = doubt ? `Not clear yet: ${doubt}` : "";
     if (!series && !open) parts.push("The frontiers show how far off everything is.");
-    parts.push("Loss is of CLIP score, beside the plain pipeline with the same prompts and seeds.");
+    parts.push("Loss is of CLIP score, beside the baseline pipeline with the same prompts and seeds.");
     if (!missing(data.clock)) parts.push(`Speedups are ${plusMinus(data.clock)} in the median (standard error).`);
     $("headline").textContent = title;
     $("headline-about").textContent = parts.join(" ");
   }
 
-  /** One of a setup's images, which takes its room before it is there. */
+  /** One of a configuration's images, which takes its room before it is there. */
   const picture = (view, number, alt) => {
     const source = missing(number) ? "" : data.pictures[number];
     return source ? make("img", { src: source, alt, width: view.width, height: view.height }) : null;
@@ -169,18 +169,18 @@
     const series = advised(view);
     const point = series && use(series);
     const open = doubtful(view, series);
-    title.append(make("strong", {}, view.setup.model), ` ${view.setup.scheduler}, ${view.setup.steps} steps`);
+    title.append(make("strong", {}, view.configuration.model), ` ${view.configuration.scheduler}, ${view.configuration.steps} steps`);
     if (point) {
       figure.append(times(point.speedup), make("span", {}, ` ${plusMinus(point.error)} `, sign(series.name), ` ${series.name}`));
       fact(facts, "Loss", `${percent(point.loss)} (${range(point)}), clearly below ${percent(view.limit)}`);
       fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       if (!missing(point.memory)) fact(facts, "Memory", gib(point.memory));
-      fact(facts, "Parameters", point.setting);
+      fact(facts, "Parameters", point.parameters);
       if (data.scripts[series.script]) does.append(button("Script", () => showScript({ id: series.script })));
       does.append(button("Recipe", () => showRecipe(view, series)));
-      const other = advised(view, (each) => visible(each) && each.is_rival !== series.is_rival);
-      const name = series.is_rival ? "Fastest accelerator that is clear" : `${RIVAL} alone`;
-      if (other) fact(facts, name, `${series.is_rival ? `${other.name}, ` : ""}${short(other, use(other))}`);
+      const other = advised(view, (each) => visible(each) && each.is_fewer_steps !== series.is_fewer_steps);
+      const name = series.is_fewer_steps ? "Fastest accelerator that is clear" : `${FEWER} alone`;
+      if (other) fact(facts, name, `${series.is_fewer_steps ? `${other.name}, ` : ""}${short(other, use(other))}`);
     } else {
       figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster is clearly below the limit"));
     }
@@ -189,10 +189,10 @@
       fact(facts, "Not clear yet", `${open.name}, ${short(open, may(open))}; ${telling}${command ? ": " : ""}`);
       if (command) facts.lastElementChild.append(make("code", {}, command));
     }
-    if (view.series.some((each) => wanted(each.name) && !each.is_rival && each.time_up)) {
+    if (view.series.some((each) => wanted(each.name) && !each.is_fewer_steps && each.time_up)) {
       fact(facts, "Searched to the end?", "no: the time was up (search.budget)");
     }
-    const plain = point && picture(view, view.plain[0], "plain pipeline");
+    const plain = point && picture(view, view.plain[0], "baseline pipeline");
     const fast = point && picture(view, point.images[0], `with ${series.name}`);
     if (plain && fast) {
       pair.firstElementChild.append(plain, fast);
@@ -218,7 +218,7 @@
     return made;
   }
 
-  /** Of a setup's answers at a speedup, the one with the least loss, what is clear first. */
+  /** Of a configuration's answers at a speedup, the one with the least loss, what is clear first. */
   function answerAt(view, target) {
     const found = rows.filter((row) => row.origin === "target" && row.status === "met" && row.required === target &&
       slug(row) === view.slug && wanted(row.accelerators));
@@ -274,7 +274,7 @@
       make("strong", {}, sign(series.name), ` ${series.name}: ${speed(point)}`),
       make("span", {}, `loss ${percent(point.loss)} (${range(point)}), ${point.prompts} prompts`),
       make("span", {}, [`${seconds(point.seconds)} an image`, gib(point.memory), ...metrics].filter(Boolean).join(", ")),
-      make("code", {}, point.setting),
+      make("code", {}, point.parameters),
       point.marks.length ? make("span", {}, `chosen for ${point.marks.join(", ")}`) : null,
       ...point.warnings.map((warning) => make("span", { class: "warn" }, warning)),
     ].filter(Boolean);
@@ -293,7 +293,7 @@
   function select(view, series, place, prompt = at.prompt) {
     const moved = at.view !== view;
     at = { view, series, place: Math.min(place, series.points.length - 1), prompt };
-    if (moved) { $("setup").value = view.slug; showChart(); }
+    if (moved) { $("configuration").value = view.slug; showChart(); }
     showPoint();
   }
 
@@ -322,7 +322,7 @@
       () => select(view, each, placeOf(each)),
       {
         "aria-pressed": "false", "data-series": each.name, disabled: !each.points.length,
-        title: each.reason || `${each.drawn} settings drawn, ${each.timed} timed`,
+        title: each.reason || `${each.drawn} candidates evaluated, ${each.timed} timed`,
       },
     )));
     $("points").replaceChildren(
@@ -332,7 +332,7 @@
         make("td", {}, speed(point)),
         make("td", {}, percent(point.loss)),
         make("td", {}, range(point)),
-        make("td", {}, make("code", {}, point.setting)),
+        make("td", {}, make("code", {}, point.parameters)),
         make("td", {}, button("Images", () => select(view, each, place))),
       )))),
     );
@@ -369,7 +369,7 @@
         make("td", {}, gain.seconds < 90 ? `${gain.seconds.toFixed(0)} s` : `${(gain.seconds / 60).toFixed(1)} min`),
         make("td", {}, times(gain.speedup)),
         make("td", {}, percent(gain.loss)),
-        make("td", {}, make("code", {}, gain.setting)),
+        make("td", {}, make("code", {}, gain.parameters)),
       )))] : []));
     $("influences").replaceChildren(...(series.influences.length ? [
       headings("Parameter", "Values tried", "Goes with the speedup", "Goes with the loss"),
@@ -387,7 +387,7 @@
     const { view } = at;
     const able = view.plain.map((number, n) => n).filter((n) => data.pictures[view.plain[n]]);
     if (!able.includes(at.prompt)) at.prompt = able[0] || 0;
-    const plain = picture(view, view.plain[at.prompt], "plain pipeline");
+    const plain = picture(view, view.plain[at.prompt], "baseline pipeline");
     const fast = picture(view, point.images[at.prompt], `with ${at.series.name}, ${times(point.speedup)}`);
     const pane = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, caption));
     const panes = [];
@@ -400,7 +400,7 @@
       const both = make("div", { class: "difference", role: "img", "aria-label": label }, plain.cloneNode(), above);
       panes.push(pane("Difference, 4 times as strong", both));
     } else {
-      panes.push(make("p", { class: "help" }, "No images of this setting were kept."));
+      panes.push(make("p", { class: "help" }, "No images of this candidate were kept."));
     }
     $("trio").replaceChildren(...panes);
     $("prompt").textContent = plain ? `“${view.prompts[at.prompt]}”` : "";
@@ -437,10 +437,10 @@
 
   function showSteps() {
     const each = shownSteps().find((one) => `${one.model}, ${one.scheduler}` === $("steps-of").value);
-    $("steps-help").textContent = "All configurations in seconds an image, with their loss beside the plain pipeline " +
-      `with ${each.reference} steps. Numbers: steps of the plain pipeline. Further left is faster, further down loses less.`;
+    $("steps-help").textContent = "All configurations in seconds an image, with their loss beside the baseline pipeline " +
+      `with ${each.reference} steps. Numbers: steps of the baseline pipeline. Further left is faster, further down loses less.`;
     const points = each.points.filter((row) => !styles.has(row.series) || wanted(row.series) ||
-      rivals.some((series) => series.name === row.series));
+      fewerSteps.some((series) => series.name === row.series));
     if (stepsChart) stepsChart.data("steps", points).run();
   }
 
@@ -509,9 +509,9 @@
     ["Loss", (row) => row.loss, (row) => (missing(row.loss) ? "" : [
       percent(row.loss) + (row.clear === false ? "?" : ""),
       note(range({ low: row.loss_low, high: row.loss_high }))])],
-    [`${RIVAL} lose`, (row) => row.rival_loss, (row) => [percent(row.rival_loss), note(row.beaten && "less")]],
+    [`${FEWER} lose`, (row) => row.fewer_steps_loss, (row) => [percent(row.fewer_steps_loss), note(row.beaten && "less")]],
     ["Verified", (row) => row.verified_speedup, (row) => (missing(row.verified) ? "" : [
-      `${row.verified}, ${times(row.verified_speedup)}`, note(row.verdict, { class: "long" })])],
+      `${row.verified}, ${times(row.verified_speedup)}`, note(row.verification, { class: "long" })])],
     ["Held out", (row) => row.heldout_loss, (row) => [
       percent(row.heldout_loss), note(row.heldout === false && "above the limit")]],
     ["Files", null, (row) => [
@@ -525,7 +525,7 @@
   function folded(found) {
     const groups = new Map();
     for (const row of found) {
-      const key = row.status === "met" ? JSON.stringify([slug(row), row.accelerators, row.setting]) : row.id;
+      const key = row.status === "met" ? JSON.stringify([slug(row), row.accelerators, row.parameters]) : row.id;
       if (!groups.has(key)) groups.set(key, { ...row, same: [] });
       groups.get(key).same.push(row);
     }
@@ -583,7 +583,7 @@
   const SERVED = [
     ["Model", (row) => `${row.model}, ${row.scheduler}, ${row.steps} steps`],
     ["Images a call", (row) => row.batch_size],
-    ["What", (row) => row.accelerators || "plain pipeline", (row) => row.setting],
+    ["What", (row) => row.accelerators || "baseline pipeline", (row) => row.parameters],
     ["p50", (row) => seconds(row.latency_p50), (row) => (row.calls ? `${row.calls} calls` : row.problem)],
     ["p99", (row) => seconds(row.latency_p99), (row) => (row.calls && row.calls < 100 ? "slowest" : "")],
     ["Images a second", (row) => (missing(row.images_per_second) ? "" : row.images_per_second.toPrecision(3))],
@@ -645,8 +645,8 @@
   };
 
   const showRecipe = (view, series) => {
-    const command = `diffaccel recommend --model ${view.setup.model} --scheduler ${view.setup.scheduler} --steps ` +
-      `${view.setup.steps} --accelerators "${series.name}" --out recipe.json`;
+    const command = `diffaccel recommend --model ${view.configuration.model} --scheduler ${view.configuration.scheduler} --steps ` +
+      `${view.configuration.steps} --accelerators "${series.name}" --out recipe.json`;
     const help = ["Save it as recipe.json: ", make("code", {}, "diffaccel.apply(pipe, \"recipe.json\")"),
       " puts it on a pipeline. It is also written by ", make("code", {}, command)];
     dialog(`${titled(view)}: ${series.name}`, help, (code) => { code.textContent = series.recipe; });
@@ -665,14 +665,14 @@
 
   // ---- all of it -------------------------------------------------------------------------------
   function show() {
-    const views = data.setups.filter(shown);
+    const views = data.configurations.filter(shown);
     const cells = views.flatMap((view) => view.series)
-      .filter((each) => each.is_rival === isOfRival() && wanted(each.name));
-    $("filter-count").textContent = `${views.length} of ${data.setups.length} setups, ${cells.length} cells`;
+      .filter((each) => each.is_fewer_steps === isFewerSteps() && wanted(each.name));
+    $("filter-count").textContent = `${views.length} of ${data.configurations.length} configurations, ${cells.length} cells`;
     headline(views);
     $("cards").replaceChildren(...views.map(card));
     if (!views.length) $("cards").append(make("p", { class: "help" }, "Nothing to show."));
-    $("setup").replaceChildren(...views.map((view) => make("option", { value: view.slug }, titled(view))));
+    $("configuration").replaceChildren(...views.map((view) => make("option", { value: view.slug }, titled(view))));
     const view = views.includes(at.view) ? at.view : views[0];
     const able = view ? view.series.filter((series) => visible(series) && series.points.length) : [];
     const series = able.includes(at.series) ? at.series : advised(view || { series: [] }) || able[0];
@@ -692,8 +692,8 @@
   fillFilters();
   head();
   show();
-  $("setup").addEventListener("change", () => {
-    const view = data.setups.find((each) => each.slug === $("setup").value);
+  $("configuration").addEventListener("change", () => {
+    const view = data.configurations.find((each) => each.slug === $("configuration").value);
     const series = advised(view) || view.series.find((each) => visible(each) && each.points.length);
     if (series) select(view, series, placeOf(series));
   });

@@ -32,7 +32,7 @@ def shoot(tab: Tab, out: Path) -> None:
 
 
 def walk(tab: Tab) -> None:
-    """To the most aggressive setting of a series, and the third prompt's images."""
+    """To the most aggressive candidate of a series, and the third prompt's images."""
     legend = [
         each for each in tab.all("#legend button") if each.text.split(maxsplit=1)[1] == SERIES
     ]

@@ -107,7 +107,7 @@ def test_filters_keep_what_they_say(full: Tab) -> None:
     marks = [each.get_attribute("aria-label") for each in full.all("#chart .mark-symbol path")]
     assert {each.split(":")[0] for each in marks if each} == {"T-Gate"}
     assert set(full.column("Accelerators")) == {"T-Gate"}
-    assert full.one("#filter-count").text == "3 of 27 setups, 3 cells"
+    assert full.one("#filter-count").text == "3 of 27 configurations, 3 cells"
     full.press(full.one("#filters button"))
     assert len(full.all(".card")) == 27
 
@@ -120,7 +120,7 @@ def test_a_link_keeps_the_filters(chromium: Any, pages: dict[str, Path], full: T
     chromium.get("about:blank")
     chromium.get(pages["full"].as_uri() + kept + "&scheduler=none-of-these")
     full.wait(lambda: full.js("return document.documentElement.dataset.ready"))
-    assert full.one("#filter-count").text.startswith("3 of 27 setups")
+    assert full.one("#filter-count").text.startswith("3 of 27 configurations")
     chromium.get("about:blank")
     chromium.get(pages["full"].as_uri() + "#tasks")
     assert len(full.all(".card")) == 27, "the name of a part is no filter"
@@ -212,7 +212,7 @@ def test_the_csv_has_every_column_of_what_is_shown(
     assert set(table["model"]) == {"mini-SDXL"}
     row = table[table["id"] == "mini-SDXL_DDIM_20_deepcache+tgate_1.5x"].iloc[0]
     assert row["accelerators"] == "DeepCache and T-Gate" and row["speedup"] == pytest.approx(1.96)
-    assert {"bound_speedup", "loss_low", "heldout_loss", "setting"} <= set(table.columns)
+    assert {"bound_speedup", "loss_low", "heldout_loss", "parameters"} <= set(table.columns)
 
 
 def test_hovering_shows_the_parameters(part: Tab) -> None:
@@ -269,8 +269,8 @@ def test_another_prompt_is_another_pair(part: Tab) -> None:
 def test_a_card_and_a_bound_lead_to_the_frontier(full: Tab) -> None:
     card = full.all(".card")[4]
     full.press(card.find_element(By.CSS_SELECTOR, ".does button"))
-    setup = Select(full.one("#setup")).first_selected_option.text
-    assert setup == "mini-SD1.5, DPM-Solver++, 25 steps"
+    configuration = Select(full.one("#configuration")).first_selected_option.text
+    assert configuration == "mini-SD1.5, DPM-Solver++, 25 steps"
     full.press(full.all("#matrix tbody tr")[1].find_elements(By.TAG_NAME, "button")[0])
     assert full.one("#viewer-title").text == "Along the frontier of DeepCache"
     assert "bound" in full.point()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel.plugins.accelerators import ACCELERATORS, Combination, PipelineFacts, combination
+from diffaccel.plugins.accelerators import ACCELERATORS, Combination, PipelineSpec, combination
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.schedulers import SCHEDULERS as BY_NAME
 from diffaccel.plugins.space import Space, nest
@@ -29,7 +29,7 @@ from .drawing import (
     PROMPTS,
     STEPS,
     Images,
-    Setting,
+    Parameters,
     decoded,
     first_input,
     generate,
@@ -69,7 +69,7 @@ class Subject:
     scheduler: str
     folder: Path
     pipe: Any
-    facts: PipelineFacts
+    pipeline: PipelineSpec
     plain: Images
     noise: torch.Tensor
     layers: Seen
@@ -81,20 +81,20 @@ class Subject:
 
         pipe = tiny.FAMILIES[family](0)
         pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
-        facts = PipelineFacts.of(pipe, steps=STEPS, guidance_scale=GUIDANCE)
+        pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=GUIDANCE)
         noise = first_input(pipe, lambda: generate(pipe))
         plain, layers = trace(pipe, lambda: generate(pipe))
-        return cls(scheduler, folder, pipe, facts, plain, noise, layers[0])
+        return cls(scheduler, folder, pipe, pipeline, plain, noise, layers[0])
 
-    def drawn(self, chosen: Combination, setting: Setting) -> tuple[Images, list[Seen]]:
-        """Images with a setting applied, and the layers that ran at each step; drawn once.
+    def drawn(self, chosen: Combination, parameters: Parameters) -> tuple[Images, list[Seen]]:
+        """Images with a candidate applied, and the layers that ran at each step; drawn once.
 
         Layers are not watched under an accelerator beyond the six, which may compile them.
         """
-        key = str(setting)
+        key = str(parameters)
         if key not in self._drawn:
-            with chosen.applied(self.pipe, setting) as call:
-                watched = tuple(setting) in SIX
+            with chosen.applied(self.pipe, parameters) as call:
+                watched = tuple(parameters) in SIX
                 self._drawn[key] = (
                     trace(self.pipe, lambda: generate(call)) if watched else (generate(call), [])
                 )
@@ -128,22 +128,22 @@ def cells(family: str) -> pytest.MarkDecorator:
 
 
 @functools.cache
-def settings(chosen: Combination, facts: PipelineFacts, seed: str) -> tuple[Setting, ...]:
+def candidates(chosen: Combination, pipeline: PipelineSpec, seed: str) -> tuple[Parameters, ...]:
     """The mildest, one at random, and the most aggressive; beyond the six, one at random."""
-    space = chosen.space(facts)
+    space = chosen.space(pipeline)
     if set(chosen.names) & set(FURTHER):
         return (drawn(space, seed),)
     return nest(next(space.points())), drawn(space, seed), last(space)
 
 
-def last(space: Space) -> Setting:
-    """The most aggressive allowed setting."""
+def last(space: Space) -> Parameters:
+    """The most aggressive allowed candidate."""
     axes = (dataclasses.replace(axis, values=axis.values[::-1]) for axis in space.axes)
     return nest(next(dataclasses.replace(space, axes=tuple(axes)).points()))
 
 
-def drawn(space: Space, seed: str) -> Setting:
-    """An allowed setting at random, without walking through the space."""
+def drawn(space: Space, seed: str) -> Parameters:
+    """An allowed candidate at random, without walking through the space."""
     rng = random.Random(seed)
     for _ in range(100_000):
         point = {axis.name: rng.choice(axis.values) for axis in space.axes}
@@ -167,13 +167,13 @@ def tree(pipe: Any) -> list[Any]:
     return found
 
 
-def scripted(subject: Subject, chosen: Combination | None, setting: Setting) -> Any:
+def scripted(subject: Subject, chosen: Combination | None, parameters: Parameters) -> Any:
     """The generated script as a module."""
     side = 2 * tiny.LATENT_SIZE
     script = Script(
         description="a test",
         model=str(subject.folder),
-        pipeline_class=subject.facts.pipeline_class,
+        pipeline_class=subject.pipeline.pipeline_class,
         scheduler_class=subject.scheduler,
         steps=STEPS,
         guidance_scale=GUIDANCE,
@@ -181,8 +181,8 @@ def scripted(subject: Subject, chosen: Combination | None, setting: Setting) -> 
         width=side,
         dtype="float32",
         title=chosen.title if chosen else "",
-        setting=setting,
-        parts=chosen.emit(setting, subject.facts) if chosen else (),
+        parameters=parameters,
+        parts=chosen.emit(parameters, subject.pipeline) if chosen else (),
     )
     module = types.ModuleType("script")
     exec(compile(render(script), "script.py", "exec"), vars(module))
@@ -201,28 +201,28 @@ class Cells:
     @pytest.fixture
     def chosen(self, subject: Subject, names: tuple[str, ...]) -> Combination:
         found = combination(names)
-        ok, reason = found.supports(subject.facts)
+        ok, reason = found.supports(subject.pipeline)
         assert ok or set(names) & set(FURTHER), reason
         if not ok:
             pytest.skip(reason)
         return found
 
     @pytest.fixture
-    def several(self, subject: Subject, chosen: Combination) -> tuple[Setting, ...]:
-        return settings(chosen, subject.facts, f"{self.family} {subject.scheduler}")
+    def several(self, subject: Subject, chosen: Combination) -> tuple[Parameters, ...]:
+        return candidates(chosen, subject.pipeline, f"{self.family} {subject.scheduler}")
 
     def test_twice_is_once_and_nothing_stays(
-        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+        self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
-        pipe, setting = subject.pipe, several[len(several) // 2]
-        once, _ = subject.drawn(chosen, setting)
+        pipe, parameters = subject.pipe, several[len(several) // 2]
+        once, _ = subject.drawn(chosen, parameters)
         before = tree(pipe)
-        with chosen.applied(pipe, setting) as call:
+        with chosen.applied(pipe, parameters) as call:
             state = torch.get_rng_state()
             generate(call, OTHERS)  # what ran before must not matter
             assert torch.equal(torch.get_rng_state(), state)
             torch.rand(1)
-            with chosen.applied(pipe, setting) as call_again:
+            with chosen.applied(pipe, parameters) as call_again:
                 assert_same(chosen, generate(call_again), once)
             noise = first_input(pipe, lambda: assert_same(chosen, generate(call), once))
             assert torch.equal(noise, subject.noise)
@@ -230,18 +230,18 @@ class Cells:
         np.testing.assert_equal(generate(pipe), subject.plain)
 
     def test_images_are_those_of_documented_usage(
-        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+        self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
-        for setting in several:
-            images, _ = subject.drawn(chosen, setting)
-            assert np.isfinite(images).all(), setting
+        for parameters in several:
+            images, _ = subject.drawn(chosen, parameters)
+            assert np.isfinite(images).all(), parameters
             if not set(chosen.names) <= set(FURTHER):
-                assert not np.array_equal(images, subject.plain), setting
+                assert not np.array_equal(images, subject.plain), parameters
             pipe = tiny.FAMILIES[self.family](0)
-            assert_same(chosen, images, documented(pipe, subject.scheduler, setting), setting)
+            assert_same(chosen, images, documented(pipe, subject.scheduler, parameters), parameters)
 
     def test_scripts_draw_the_same_and_leave_the_pipeline_plain(
-        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+        self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
         def images(script: Any) -> Images:
             seeds = list(range(len(PROMPTS)))
@@ -250,30 +250,30 @@ class Cells:
         plain = scripted(subject, None, {})
         pipe = plain.load_pipeline(device="cpu")
         pipe.set_progress_bar_config(disable=True)
-        for setting in several[-2:]:
-            script = scripted(subject, chosen, setting)
-            assert_same(chosen, images(script), subject.drawn(chosen, setting)[0], setting)
+        for parameters in several[-2:]:
+            script = scripted(subject, chosen, parameters)
+            assert_same(chosen, images(script), subject.drawn(chosen, parameters)[0], parameters)
         np.testing.assert_equal(images(plain), subject.plain)
 
     def test_the_layers_run_that_should(
-        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+        self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
         """At each step, on as many images and tokens as the parameters say; no others."""
         if chosen.names not in SIX:
             pytest.skip("its layers are not watched")
-        for setting in several:
-            _, layers = subject.drawn(chosen, setting)
-            assert layers == expected(subject.pipe, subject.layers, setting), setting
-            assert layers != [subject.layers] * STEPS, setting
+        for parameters in several:
+            _, layers = subject.drawn(chosen, parameters)
+            assert layers == expected(subject.pipe, subject.layers, parameters), parameters
+            assert layers != [subject.layers] * STEPS, parameters
 
     def test_images_are_those_of_the_method_by_hand(
-        self, subject: Subject, chosen: Combination, several: tuple[Setting, ...]
+        self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
         if chosen.names not in SIX:
             pytest.skip("not written out by hand")
-        setting = several[1]
-        draw = functools.partial(by_hand, setting=setting)
-        merged = {name: part for name, part in setting.items() if name == "tome"}
+        parameters = several[1]
+        draw = functools.partial(by_hand, parameters=parameters)
+        merged = {name: part for name, part in parameters.items() if name == "tome"}
         reference = documented(tiny.FAMILIES[self.family](0), subject.scheduler, merged, draw)
-        images, _ = subject.drawn(chosen, setting)
-        np.testing.assert_equal(images, reference, err_msg=str(setting))
+        images, _ = subject.drawn(chosen, parameters)
+        np.testing.assert_equal(images, reference, err_msg=str(parameters))

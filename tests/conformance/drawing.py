@@ -14,7 +14,7 @@ GUIDANCE = 7.5
 PROMPTS = ("a red ring", "two blue dots")
 
 Images = NDArray[np.float32]
-Setting = Mapping[str, Mapping[str, Any]]
+Parameters = Mapping[str, Mapping[str, Any]]
 
 
 def generate(call: Callable[..., Any], prompts: tuple[str, ...] = PROMPTS, **more: Any) -> Images:

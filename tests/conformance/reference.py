@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .drawing import GUIDANCE, PROMPTS, STEPS, Images, Setting
+from .drawing import GUIDANCE, PROMPTS, STEPS, Images, Parameters
 
 LAYERS_A_BLOCK = 3
 
@@ -135,11 +135,11 @@ def _conditions(pipe: Any, prompts: tuple[str, ...]) -> tuple[tuple[torch.Tensor
 
 
 @torch.no_grad()
-def by_hand(pipe: Any, setting: Setting, prompts: tuple[str, ...] = PROMPTS) -> Images:
+def by_hand(pipe: Any, parameters: Parameters, prompts: tuple[str, ...] = PROMPTS) -> Images:
     """Images with DeepCache and T-Gate, either, both or none, by their parameters."""
     never = {"gate_step": STEPS + 1, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}
-    gate = Gate(**setting.get("tgate", never))
-    cached = setting.get("deepcache", {"cache_interval": 1, "cache_branch_id": 0})
+    gate = Gate(**parameters.get("tgate", never))
+    cached = parameters.get("deepcache", {"cache_interval": 1, "cache_branch_id": 0})
     cache = Cache(
         *divmod(cached["cache_branch_id"], LAYERS_A_BLOCK),
         interval=cached["cache_interval"],

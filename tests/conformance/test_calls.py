@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel.plugins.accelerators import PipelineFacts, UnsupportedError, combination
+from diffaccel.plugins.accelerators import PipelineSpec, UnsupportedError, combination
 from diffaccel.plugins.models.mini import tiny
 
 from .cells import SCHEDULERS, Subject, assert_same, tree
-from .drawing import PROMPTS, STEPS, Images, Setting, generate
+from .drawing import PROMPTS, STEPS, Images, Parameters, generate
 from .reference import by_hand
 from .upstream import documented
 
 CACHED = {"cache_interval": 2, "cache_branch_id": 1}
 GATED = {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}
 MERGED = {"ratio": 0.5, "max_downsample": 2}
-SETTINGS: Mapping[str, Setting] = {
+CANDIDATES: Mapping[str, Parameters] = {
     "tgate": {"tgate": {"gate_step": 4, "sp_interval": 2, "fi_interval": 3, "warm_up": 1}},
     "all": {"deepcache": CACHED, "tgate": GATED, "tome": MERGED},
     "unguided": {"deepcache": CACHED, "tome": MERGED},
@@ -35,27 +35,29 @@ def sampler(family: str) -> str:
     return SCHEDULERS[list(tiny.FAMILIES).index(family)]
 
 
-def check(family: str, setting: Setting, draw: Callable[..., Images], dtype: torch.dtype) -> None:
+def check(
+    family: str, parameters: Parameters, draw: Callable[..., Images], dtype: torch.dtype
+) -> None:
     """Applied is the packages' documented usage, is not plain, and leaves nothing."""
     import diffusers
 
     pipe, alone = (tiny.FAMILIES[family](0).to(dtype) for _ in range(2))
     pipe.scheduler = getattr(diffusers, sampler(family)).from_config(pipe.scheduler.config)
     plain, before = draw(pipe), tree(pipe)
-    chosen = combination(list(setting))
-    with chosen.applied(pipe, setting) as call:
+    chosen = combination(list(parameters))
+    with chosen.applied(pipe, parameters) as call:
         images = draw(call)
     assert np.isfinite(images).all()
     assert np.ptp(images) > 0.1
     assert not np.array_equal(images, plain)
-    assert_same(chosen, images, documented(alone, sampler(family), setting, draw))
+    assert_same(chosen, images, documented(alone, sampler(family), parameters, draw))
     assert tree(pipe) == before
     assert {part.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder)} == {dtype}
     np.testing.assert_equal(draw(pipe), plain)
 
 
 @pytest.mark.parametrize(
-    ("family", "setting", "dtype"),
+    ("family", "parameters", "dtype"),
     [
         *((family, "tgate", torch.float16) for family in tiny.FAMILIES),
         ("SDXL", "all", torch.float16),
@@ -63,11 +65,11 @@ def check(family: str, setting: Setting, draw: Callable[..., Images], dtype: tor
     ],
 )
 @pytest.mark.filterwarnings("ignore:.upcast_vae. is deprecated")
-def test_half_precision(family: str, setting: str, dtype: torch.dtype) -> None:
+def test_half_precision(family: str, parameters: str, dtype: torch.dtype) -> None:
     """SDXL's decoder, which overflows in float16, goes through float32 and back."""
     if family == "SDXL":
         assert tiny.sdxl().vae.config.force_upcast
-    check(family, SETTINGS[setting], generate, dtype)
+    check(family, CANDIDATES[parameters], generate, dtype)
 
 
 CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -78,18 +80,18 @@ CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "several": ("tgate", {"prompts": PROMPTS[:1], "num_images_per_prompt": 3}),
     "sizes": ("all", {"height": 40, "width": 56}),
 }
-"""Setting, and arguments of the call."""
+"""Candidate, and arguments of the call."""
 
 
 @FAMILIES
 @pytest.mark.parametrize("call", CALLS)
 def test_other_calls(family: str, call: str) -> None:
-    setting, arguments = CALLS[call]
+    parameters, arguments = CALLS[call]
 
     def draw(pipe: Callable[..., Any]) -> Images:
         return generate(pipe, **arguments)
 
-    check(family, SETTINGS[setting], draw, torch.float32)
+    check(family, CANDIDATES[parameters], draw, torch.float32)
 
 
 @FAMILIES
@@ -100,16 +102,16 @@ def test_without_guidance(family: str, scale: float) -> None:
     def draw(pipe: Callable[..., Any]) -> Images:
         return generate(pipe, guidance_scale=scale)
 
-    check(family, SETTINGS["unguided"], draw, torch.float32)
+    check(family, CANDIDATES["unguided"], draw, torch.float32)
     pipe = tiny.FAMILIES[family](0)
-    facts = PipelineFacts.of(pipe, steps=STEPS, guidance_scale=scale)
-    assert combination(["deepcache", "tome"]).supports(facts) == (True, "")
+    pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=scale)
+    assert combination(["deepcache", "tome"]).supports(pipeline) == (True, "")
     chosen = combination(["tgate"])
-    ok, reason = chosen.supports(facts)
+    ok, reason = chosen.supports(pipeline)
     assert not ok and "guidance_scale above 1" in reason
     with (
         pytest.raises(UnsupportedError, match="guidance_scale"),
-        chosen.applied(pipe, SETTINGS["tgate"]) as call,
+        chosen.applied(pipe, CANDIDATES["tgate"]) as call,
     ):
         draw(call)
 
@@ -129,13 +131,13 @@ def test_tgate_over_merged_tokens_is_right(
     family: str, merged: dict[str, Any], gate: int, count: int
 ) -> None:
     """Against a loop that keeps T-Gate and ToMe apart; after the gate, of an odd batch, too."""
-    setting = {"tgate": {**GATED, "gate_step": gate}, **({"tome": merged} if merged else {})}
+    parameters = {"tgate": {**GATED, "gate_step": gate}, **({"tome": merged} if merged else {})}
     prompts = tuple("abc"[:count])
     pipe, alone = (tiny.FAMILIES[family](0) for _ in range(2))
-    with combination(list(setting)).applied(pipe, setting) as call:
+    with combination(list(parameters)).applied(pipe, parameters) as call:
         images = generate(call, prompts)
-    draw = functools.partial(by_hand, setting=setting, prompts=prompts)
-    others = {name: part for name, part in setting.items() if name == "tome"}
+    draw = functools.partial(by_hand, parameters=parameters, prompts=prompts)
+    others = {name: part for name, part in parameters.items() if name == "tome"}
     np.testing.assert_equal(images, documented(alone, "DDIMScheduler", others, draw))
 
 
@@ -185,8 +187,8 @@ def test_sdxls_loop_with_deepcache_reuses_self_attention_upstream() -> None:
     """Although it sets out not to: it goes by another variable than the one that it changes."""
 
     def draw(**own: int) -> Images:
-        setting = {"deepcache": CACHED, "tgate": {**GATED, "gate_step": 4, **own}}
-        return documented(tiny.sdxl(), "DDIMScheduler", setting)
+        parameters = {"deepcache": CACHED, "tgate": {**GATED, "gate_step": 4, **own}}
+        return documented(tiny.sdxl(), "DDIMScheduler", parameters)
 
     plain = draw()
     assert not np.array_equal(draw(sp_interval=3), plain)

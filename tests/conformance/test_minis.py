@@ -1,4 +1,4 @@
-"""Mild settings on the trained models of this repository: the images stay what they were."""
+"""Mild candidates on the trained models of this repository: the images stay what they were."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 
 from .cells import SIX
 from .drawing import GUIDANCE, Images, generate
@@ -20,7 +20,7 @@ STEPS = 20
 PROMPTS = tuple((ROOT / "prompts/mini-heldout.txt").read_text(encoding="utf-8").splitlines()[:6])
 BOUND = 23.9
 """Decibels. A small model's images drawn in ten steps were that far from those in fifty (median);
-with mild settings of an accelerator they were 45 and nearer."""
+with mild candidates of an accelerator they were 45 and nearer."""
 
 
 def psnr(images: Images, others: Images) -> float:
@@ -42,13 +42,13 @@ def loaded(model: str) -> tuple[Any, Images]:
 
 @pytest.mark.parametrize("names", [*SIX[:3], SIX[-1]], ids="+".join)
 @pytest.mark.parametrize("model", MODELS)
-def test_mild_settings_keep_the_images(model: str, names: tuple[str, ...]) -> None:
+def test_mild_candidates_keep_the_images(model: str, names: tuple[str, ...]) -> None:
     pipe, plain = loaded(model)
-    facts = PipelineFacts.of(pipe, steps=STEPS, guidance_scale=GUIDANCE)
+    pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=GUIDANCE)
     mild = {
         "deepcache": {"cache_interval": 2, "cache_branch_id": 3},
         "tgate": {"gate_step": 15, "sp_interval": 1, "fi_interval": 1, "warm_up": 0},
-        "tome": {"ratio": 0.1, "max_downsample": facts.transformer_downsamples[0]},
+        "tome": {"ratio": 0.1, "max_downsample": pipeline.transformer_downsamples[0]},
     }
     assert psnr(plain, plain[::-1]) < BOUND - 6  # other images are far below
     with combination(names).applied(pipe, {name: mild[name] for name in names}) as call:

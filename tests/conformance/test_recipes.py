@@ -18,7 +18,7 @@ import torch
 
 import diffaccel
 from diffaccel.errors import InputError
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.models.mini import tiny
@@ -41,10 +41,10 @@ Subjects = Callable[[str, str], Subject]
 
 
 def recipe(layout: str, names: tuple[str, ...] = ("deepcache", "tgate"), **changes: Any) -> Recipe:
-    setup = Setup(layout, SAMPLERS[layout], STEPS)
+    configuration = Configuration(layout, SAMPLERS[layout], STEPS)
     measured = store.measurement({name: PARTS[name] for name in names}, 2.0, 0.01)
     side = 2 * tiny.LATENT_SIZE
-    made = recipe_of(store.baseline(setup), measured)
+    made = recipe_of(store.baseline(configuration), measured)
     size = {"height": side, "width": side, "guidance_scale": GUIDANCE}
     return dataclasses.replace(made, **{**size, **changes})
 
@@ -79,7 +79,7 @@ def test_draws_what_the_script_draws_and_leaves_nothing(
     plain, before = generate(pipe), tree(pipe)
 
     subject = subjects(family, SCHEDULERS[SAMPLERS[family]])
-    script = scripted(subject, combination(names), recipe(family, names).setting)
+    script = scripted(subject, combination(names), recipe(family, names).parameters)
     own = script.load_pipeline(device="cpu")
     seeds = list(range(len(PROMPTS)))
     expected = decoded(own, lambda: script.generate(own, list(PROMPTS), seeds))
@@ -116,7 +116,7 @@ def test_what_fails_leaves_nothing() -> None:
     with pytest.raises(ZeroDivisionError), apply(pipe, recipe("SDXL")):
         raise ZeroDivisionError
     with pytest.raises(RecipeError, match="max_downsample 1"):
-        apply(pipe, recipe("SDXL", ("tome",), setting={"tome": {"ratio": 0.5}}))
+        apply(pipe, recipe("SDXL", ("tome",), parameters={"tome": {"ratio": 0.5}}))
     with (
         apply(pipe, recipe("SDXL")),
         pytest.raises(RecipeError, match="has a recipe on it already"),
@@ -150,7 +150,7 @@ def test_other_steps_than_were_measured(
     """They draw what a script of so many steps draws, and are warned of once."""
     pipe, made = fresh("SD1.5"), recipe("SD1.5")
     subject = subjects("SD1.5", SCHEDULERS[SAMPLERS["SD1.5"]])
-    script = scripted(subject, combination(("deepcache", "tgate")), made.setting)
+    script = scripted(subject, combination(("deepcache", "tgate")), made.parameters)
     own = script.load_pipeline(device="cpu")
     script.STEPS = STEPS + 2
     expected = decoded(own, lambda: script.generate(own, list(PROMPTS), [0, 1]))
@@ -195,16 +195,16 @@ def pipe() -> Any:
         ({"family": "SD2.1"}, r"of the family SD2\.1; this is a .* of the family SD1\.5"),
         ({"family": "SD9"}, "unknown model family 'SD9'.*Known: SD1.5"),
         ({"scheduler": "DDIMM"}, "unknown scheduler 'DDIMM': did you mean 'DDIM'"),
-        ({"setting": {"magic": {}}}, "unknown accelerator 'magic'.*Known"),
-        ({"setting": {}}, "names no accelerator"),
-        ({"setting": {"deepcache": {}}}, "DeepCache: .*missing"),
-        ({"setting": {"deepcache": {"os": 1}}}, "DeepCache: .*'os'"),
+        ({"parameters": {"magic": {}}}, "unknown accelerator 'magic'.*Known"),
+        ({"parameters": {}}, "names no accelerator"),
+        ({"parameters": {"deepcache": {}}}, "DeepCache: .*missing"),
+        ({"parameters": {"deepcache": {"os": 1}}}, "DeepCache: .*'os'"),
         (
-            {"setting": {"deepcache": {"cache_interval": 2, "cache_branch_id": 99}}},
+            {"parameters": {"deepcache": {"cache_interval": 2, "cache_branch_id": 99}}},
             "cache_branch_id 99 names no layer",
         ),
         (
-            {"setting": {"deepcache": {"cache_interval": 2.0, "cache_branch_id": 0}}},
+            {"parameters": {"deepcache": {"cache_interval": 2.0, "cache_branch_id": 0}}},
             "cache_interval must be of type int, got 2.0",
         ),
         ({"steps": 2}, "gate_step 3 is above the 2 steps"),
@@ -242,7 +242,7 @@ def test_a_recipe_survives(tmp_path: Path) -> None:
 
 
 def test_a_path_is_not_shared() -> None:
-    made = store.baseline(Setup("mini-SD1.5", "DDIM", 5))
+    made = store.baseline(Configuration("mini-SD1.5", "DDIM", 5))
     assert recipe_of(made, store.measurement(store.deepcache(2), 2, 0.01)).source is None
 
 
@@ -255,9 +255,9 @@ def test_a_path_is_not_shared() -> None:
         ({"prompts": None}, "prompts"),
         ({"speedup": float("nan")}, "speedup"),
         ({"extra": "__import__('os')"}, "extra: .* its fields are model"),
-        ({"setting": {"deepcache": {"cache_interval": "2; evil()"}}}, "setting.deepcache"),
-        ({"setting": {"deepcache": {"cache_interval": [2]}}}, "setting.deepcache"),
-        ({"setting": {"deepcache": {"cache_interval": "2"}}}, "setting"),
+        ({"parameters": {"deepcache": {"cache_interval": "2; evil()"}}}, "candidate.deepcache"),
+        ({"parameters": {"deepcache": {"cache_interval": [2]}}}, "candidate.deepcache"),
+        ({"parameters": {"deepcache": {"cache_interval": "2"}}}, "parameters"),
     ],
 )
 def test_what_was_tampered_with_is_refused(
@@ -266,7 +266,7 @@ def test_what_was_tampered_with_is_refused(
     path = tmp_path / "recipe.json"
     write_record(path, recipe("SD1.5"))
     whole = json.loads(path.read_text())
-    del whole["seal"]
+    del whole["checksum"]
     path.write_text(json.dumps(copy.deepcopy(whole) | change))
     with pytest.raises(InputError, match=says) as caught:
         read_recipe(path)

@@ -18,7 +18,7 @@ import pytest
 from diffaccel.benchmark import ground_truth
 from diffaccel.benchmark.prompt_set import Prompt
 from diffaccel.evaluation.records import Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.tasks import Request
 from diffaccel.plugins.models import known_models
 from diffaccel.plugins.schedulers import SCHEDULERS
@@ -42,13 +42,16 @@ def test_every_shape_runs(
     model: str, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(store.ROOT)  # where the models' folders are
-    setup = Setup(model, scheduler, STEPS)
+    configuration = Configuration(model, scheduler, STEPS)
     cells: dict[tuple[str, ...], Sequence[Measurement]] = {
         names: [store.measurement({name: PARTS[name] for name in names}, 2.0, 0.01)]
         for names in SIX
     }
-    store.write(tmp_path, setup, cells)
-    requests = [Request(*astuple(setup)), *(Request(*astuple(setup), names) for names in SIX)]
+    store.write(tmp_path, configuration, cells)
+    requests = [
+        Request(*astuple(configuration)),
+        *(Request(*astuple(configuration), names) for names in SIX),
+    ]
     prompts = [Prompt(number, request) for number, request in enumerate(requests)]
     said = ground_truth.write(tmp_path / "b", prompts, tmp_path, "cpu", known_models())
     assert "1 made of category 1, 3 made of category 2, 3 made of category 3" in said

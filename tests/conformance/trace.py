@@ -1,4 +1,4 @@
-"""Which layers of the U-Net run at each step, and on what: as seen, and as the settings say.
+"""Which layers of the U-Net run at each step, and on what: as seen, and as the candidates say.
 
 A layer is a module without modules in it. Of its input we keep the length of the first dimension
 (images, twice with guidance) and, inside transformer blocks, of the second (tokens).
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .drawing import STEPS, Images, Setting
+from .drawing import STEPS, Images, Parameters
 
 Seen = dict[str, tuple[int, int | None]]
 """Layer -> batch, tokens."""
@@ -43,35 +43,35 @@ def trace(pipe: Any, run: Callable[[], Images]) -> tuple[Images, list[Seen]]:
     return images, steps
 
 
-def expected(pipe: Any, plain: Seen, setting: Setting) -> list[Seen]:
+def expected(pipe: Any, plain: Seen, parameters: Parameters) -> list[Seen]:
     """The same, worked out from a step of the plain pipeline and the parameters' meaning."""
     return [
         {
-            name: (_batch(batch, step, setting), _tokens(pipe, name, tokens, setting))
+            name: (_batch(batch, step, parameters), _tokens(pipe, name, tokens, parameters))
             for name, (batch, tokens) in plain.items()
-            if _runs(pipe, name, step, setting)
+            if _runs(pipe, name, step, parameters)
         }
         for step in range(STEPS)
     ]
 
 
-def _gate(setting: Setting) -> float:
-    return float(setting["tgate"]["gate_step"]) if "tgate" in setting else math.inf
+def _gate(parameters: Parameters) -> float:
+    return float(parameters["tgate"]["gate_step"]) if "tgate" in parameters else math.inf
 
 
-def _batch(guided: int, step: int, setting: Setting) -> int:
-    return guided if step < _gate(setting) else guided // 2
+def _batch(guided: int, step: int, parameters: Parameters) -> int:
+    return guided if step < _gate(parameters) else guided // 2
 
 
-def _runs(pipe: Any, name: str, step: int, setting: Setting) -> bool:
-    return not (_in_cache(pipe, name, step, setting) or _reused(name, step, setting))
+def _runs(pipe: Any, name: str, step: int, parameters: Parameters) -> bool:
+    return not (_in_cache(pipe, name, step, parameters) or _reused(name, step, parameters))
 
 
-def _in_cache(pipe: Any, name: str, step: int, setting: Setting) -> bool:
+def _in_cache(pipe: Any, name: str, step: int, parameters: Parameters) -> bool:
     """Whether DeepCache leaves a layer out. T-Gate empties the cache before its gate and at it."""
-    if "deepcache" not in setting:
+    if "deepcache" not in parameters:
         return False
-    gate, cached = _gate(setting), setting["deepcache"]
+    gate, cached = _gate(parameters), parameters["deepcache"]
     started = max(start for start in (0, gate - 1, gate) if start <= step)
     if (step - started) % cached["cache_interval"] == 0:
         return False
@@ -87,11 +87,11 @@ def _in_cache(pipe: Any, name: str, step: int, setting: Setting) -> bool:
     return (block, 0 if kind == "upsamplers" else layers - 1 - layer) > branch
 
 
-def _reused(name: str, step: int, setting: Setting) -> bool:
+def _reused(name: str, step: int, parameters: Parameters) -> bool:
     """Whether T-Gate leaves an attention layer out."""
-    if "tgate" not in setting:
+    if "tgate" not in parameters:
         return False
-    gate, own = _gate(setting), setting["tgate"]
+    gate, own = _gate(parameters), parameters["tgate"]
     if ".attn2." in name:
         return step >= gate
     if ".attn1." not in name:
@@ -101,10 +101,10 @@ def _reused(name: str, step: int, setting: Setting) -> bool:
     return own["warm_up"] < step < gate - 1 and bool(step % own["sp_interval"])
 
 
-def _tokens(pipe: Any, name: str, tokens: int | None, setting: Setting) -> int | None:
+def _tokens(pipe: Any, name: str, tokens: int | None, parameters: Parameters) -> int | None:
     """How many tokens ToMe leaves to a layer."""
     part = next((flag for place, flag in MERGED.items() if place in name), None)
-    merging = setting.get("tome", {})
+    merging = parameters.get("tome", {})
     if tokens is None or part is None or name.endswith(TEXT) or not merging.get(part):
         return tokens
     size = pipe.unet.config.sample_size

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .drawing import Images, Setting, generate
+from .drawing import Images, Parameters, generate
 
 Call = Callable[..., Any]
 
 
 def documented(
-    pipe: Any, scheduler: str, setting: Setting, draw: Callable[[Call], Images] = generate
+    pipe: Any, scheduler: str, parameters: Parameters, draw: Callable[[Call], Images] = generate
 ) -> Images:
     """Images with these accelerators on a new pipeline, which is not put back after it.
 
@@ -25,22 +25,22 @@ def documented(
 
     call: Call = pipe
     for name in EACH:
-        if name in setting:
-            call = EACH[name](pipe, setting) or call
+        if name in parameters:
+            call = EACH[name](pipe, parameters) or call
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
     return draw(call)
 
 
-def _deepcache(pipe: Any, setting: Setting) -> None:
+def _deepcache(pipe: Any, parameters: Parameters) -> None:
     from DeepCache import DeepCacheSDHelper
 
-    if "tgate" not in setting:
+    if "tgate" not in parameters:
         helper = DeepCacheSDHelper(pipe=pipe)
-        helper.set_params(**setting["deepcache"])
+        helper.set_params(**parameters["deepcache"])
         helper.enable()
 
 
-def _tgate(pipe: Any, setting: Setting) -> Call:
+def _tgate(pipe: Any, parameters: Parameters) -> Call:
     import diffusers
     from tgate import (
         TgateSDDeepCacheLoader,
@@ -50,28 +50,28 @@ def _tgate(pipe: Any, setting: Setting) -> Call:
     )
 
     large = isinstance(pipe, diffusers.StableDiffusionXLPipeline)
-    if "deepcache" in setting:
+    if "deepcache" in parameters:
         load = TgateSDXLDeepCacheLoader if large else TgateSDDeepCacheLoader
-        pipe = load(pipe, **setting["deepcache"])
+        pipe = load(pipe, **parameters["deepcache"])
     else:
         pipe = TgateSDXLLoader(pipe) if large else TgateSDLoader(pipe)
-    return lambda *args, **kwargs: pipe.tgate(*args, **setting["tgate"], **kwargs)
+    return lambda *args, **kwargs: pipe.tgate(*args, **parameters["tgate"], **kwargs)
 
 
-def _tome(pipe: Any, setting: Setting) -> None:
+def _tome(pipe: Any, parameters: Parameters) -> None:
     import tomesd
     import torch
 
-    tomesd.apply_patch(pipe, **setting["tome"])
+    tomesd.apply_patch(pipe, **parameters["tome"])
     torch.manual_seed(0)  # "you might need to set the seed every batch"
 
 
-def _fewer_steps(pipe: Any, setting: Setting) -> Call:
-    fewer = {"num_inference_steps": setting["fewer_steps"]["steps"]}
+def _fewer_steps(pipe: Any, parameters: Parameters) -> Call:
+    fewer = {"num_inference_steps": parameters["fewer_steps"]["steps"]}
     return lambda *args, **kwargs: pipe(*args, **(kwargs | fewer))
 
 
-EACH: dict[str, Callable[[Any, Setting], Call | None]] = {
+EACH: dict[str, Callable[[Any, Parameters], Call | None]] = {
     "fewer_steps": _fewer_steps,
     "deepcache": _deepcache,
     "tgate": _tgate,

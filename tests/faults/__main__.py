@@ -131,7 +131,7 @@ def _ranges(seeds: list[int]) -> str:
     return f"0 to {len(seeds) - 1}" if whole and len(seeds) > 1 else ", ".join(map(str, seeds))
 
 
-def verdict(line: Line) -> str:
+def result(line: Line) -> str:
     """What is to be said of a fault when it is done."""
     if line["wrong"] or line["lost"]:
         return f"{line['lost']} lost; {'; '.join(line['wrong'])}"
@@ -167,7 +167,7 @@ def main() -> int:
             lines.append(line)
             with args.data.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            said = f"{line['seconds']} s, {verdict(line)}"
+            said = f"{line['seconds']} s, {result(line)}"
             print(f"{line['fault']} {line['seed']}: {said}", flush=True)
         wanted = [] if few else plan(kinds, lines)
     for name, reason in missing.items():

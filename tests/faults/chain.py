@@ -27,7 +27,7 @@ import yaml
 from diffaccel.cli import main
 from diffaccel.experiment import config
 from diffaccel.experiment.plan import Experiment
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.run import stores
 from diffaccel.search.records import Search
 from diffaccel.stages import collect, database
@@ -50,16 +50,16 @@ EXPERIMENT: dict[str, Any] = {
     "accelerators": ["DeepCache"],
     "speedups": [50.0],
     "loss_limit": 0.5,
-    "rival": None,
+    "fewer_steps_baseline": False,
     "platform": "cpu",
     "measure": {"prompts": 3, "max_prompts": None, "pairs": 1, "max_pairs": 1},
     "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 60.0},
     "verify": {"heldout": 0, "max_pairs": 1},
 }
-"""Every setting of one accelerator is drawn and timed, so that what is measured does not hang on
+"""Every candidate of one accelerator is drawn and timed, so that what is measured does not hang on
 the clock."""
 Hook = Callable[[], None] | None
-SETUP = "mini-SD1.5_DDIM_2"
+CONFIGURATION = "mini-SD1.5_DDIM_2"
 PATIENCE_SECONDS = 300.0
 
 
@@ -75,12 +75,14 @@ def warm_up(folder: Path) -> None:
 
     torch.set_num_threads(1)
     experiment = Experiment(config.load(EXPERIMENT))
-    setup = experiment.setups[SETUP]
+    configuration = experiment.configurations[CONFIGURATION]
     with devices.hold_device() as device:
-        made = bench.open_bench(setup, experiment.spec(setup), experiment.options, device)
+        made = bench.open_bench(
+            configuration, experiment.spec(configuration), experiment.options, device
+        )
         bench.save_images(folder, bench.run_baseline(made)[1])
-        setting: SettingDict = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
-        with made.accelerated(setting) as generate:
+        parameters: ParametersDict = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
+        with made.accelerated(parameters) as generate:
             generate(made.prompts, [0] * len(made.prompts))
 
 
@@ -188,7 +190,7 @@ class Plan:
 
     @cached_property
     def found(self) -> Search:
-        return read_record(Search, self.results / "search" / f"{SETUP}.json")
+        return read_record(Search, self.results / "search" / f"{CONFIGURATION}.json")
 
     @property
     def met(self) -> list[str]:
@@ -197,25 +199,25 @@ class Plan:
 
     def jobs(self) -> Iterator[Job]:
         r = self.results
-        model, baseline = r / "models/mini-SD1.5.json", r / f"baseline/{SETUP}.json"
-        search, images = r / f"search/{SETUP}.json", r / f"baseline/{SETUP}"
-        proof = r / f"verify/{SETUP}.json"
+        model, baseline = r / "models/mini-SD1.5.json", r / f"baseline/{CONFIGURATION}.json"
+        search, images = r / f"search/{CONFIGURATION}.json", r / f"baseline/{CONFIGURATION}"
+        proof = r / f"verify/{CONFIGURATION}.json"
         yield self._command("model", [model], job=self.experiment.model_job("mini-SD1.5"))
         yield self._command(
             "baseline",
             [baseline, images],
-            job=self.experiment.baseline_job(SETUP),
+            job=self.experiment.baseline_job(CONFIGURATION),
             model=model,
             images=images,
-            kept=r / f"journal/baseline/{SETUP}",
+            kept=r / f"journal/baseline/{CONFIGURATION}",
         )
         beside = {"baseline": baseline, "images": images}
-        job = self.experiment.search_job(SETUP)
+        job = self.experiment.search_job(CONFIGURATION)
         yield self._command("search", [search], job=job, journals=r / "journal", **beside)
         yield Job([b := r / database.BOUNDS], lambda: database.bounds(r, b))
         yield Job([p := r / database.PARAMS], lambda: database.params(r, p))
         asked = self.experiment.listed
-        t, f = r / "tasks/tasks.json", r / f"feasible/{SETUP}.txt"
+        t, f = r / "tasks/tasks.json", r / f"feasible/{CONFIGURATION}.txt"
         yield Job([t], lambda: collect.tasks(asked, collect.load([search]), t))
         yield Job([f], lambda: collect.feasible(search, f))
         for name in self.met:
@@ -226,8 +228,8 @@ class Plan:
             [proof],
             found=search,
             scripts=[r / f"code/{name}.py" for name in self.met],
-            journal=r / f"journal/verify/{SETUP}.jsonl",
-            job=self.experiment.verify_job(SETUP),
+            journal=r / f"journal/verify/{CONFIGURATION}.jsonl",
+            job=self.experiment.verify_job(CONFIGURATION),
             **beside,
         )
         s = r / "summary.csv"

@@ -409,24 +409,27 @@ Act = Callable[[Bench, Callable[..., Any], list[str], list[int]], Any]
 
 
 def _unmeasured(case: Case) -> list[str]:
-    """The settings that are still to be measured."""
+    """The candidates that are still to be measured."""
     every, known = (
-        {digest(row.measured["setting"]) for row in stores.Store(results).rows(["drawn", "timed"])}
+        {
+            digest(row.measured["parameters"])
+            for row in stores.Store(results).rows(["drawn", "timed"])
+        }
         for results in (case.bench.reference.results, case.project.results)
     )
     return sorted(every - known)
 
 
 def _candidates_do(targets: set[str], act: Act) -> Callable[[], None]:
-    """Has the calls of some settings do something else, beneath all that the product does."""
+    """Has the calls of some candidates do something else, beneath all that the product does."""
 
     def hook() -> None:
         real = Bench.accelerated
 
         @contextlib.contextmanager
-        def accelerated(self: Bench, setting: Any) -> Iterator[Any]:
-            with real(self, setting) as generate:
-                if digest(setting) in targets:
+        def accelerated(self: Bench, parameters: Any) -> Iterator[Any]:
+            with real(self, parameters) as generate:
+                if digest(parameters) in targets:
                     yield lambda prompts, seeds: act(self, generate, prompts, seeds)
                 else:
                     yield generate
@@ -524,14 +527,16 @@ def out_of_memory(case: Case) -> Outcome:
         found.wrong.append(f"the run ended with {status}: {project.output[-600:]}")
     for row in stores.Store(project.results).rows(["drawn", "timed"]):
         said = any("not enough memory" in each for each in row.measured["warnings"])
-        if said != (digest(row.measured["setting"]) in targets):
-            found.wrong.append(f"{row.kind}: {row.measured['setting']}: {row.measured['warnings']}")
+        if said != (digest(row.measured["parameters"]) in targets):
+            found.wrong.append(
+                f"{row.kind}: {row.measured['parameters']}: {row.measured['warnings']}"
+            )
     return found
 
 
 @fault(4, 20)
 def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
-    """All of the setup is measured with a batch that fits, and the baseline says so."""
+    """All of the configuration is measured with a batch that fits, and the baseline says so."""
     project, act = case.at("nothing"), _only(case.rng.choice([1, 2]))
 
     def hook() -> None:

@@ -16,10 +16,10 @@ from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.recipes import scripts as code
 from diffaccel.run import stores
 from diffaccel.search.records import Search
-from diffaccel.stages.records import Proof
+from diffaccel.stages.records import Verification
 from diffaccel.store.journal import Line, lines
 from diffaccel.store.jsonio import digest, read_record
-from tests.faults.chain import SETUP, Project, warm_up
+from tests.faults.chain import CONFIGURATION, Project, warm_up
 
 SPREAD = 10.0
 """How many times as large or small a speedup may be when it is timed again, of one pair of calls of
@@ -102,9 +102,9 @@ class Bench:
             found = [line for line in lines(path) if isinstance(line, Line)]
             if path.parent.name == "drawn":
                 found = found[: math.ceil(stage.share * len(found))]
-                drawn.update(map(_setting, found))
+                drawn.update(map(_parameters, found))
             # What was not drawn was not timed either.
-            kept = [line.text + b"\n" for line in found if _setting(line) in drawn]
+            kept = [line.text + b"\n" for line in found if _parameters(line) in drawn]
             if drawn:
                 copy = project.results / path.relative_to(done)
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class Case:
         Args:
             kept: rows that were there before and must be there after.
             injected: whether the fault hit.
-            failed: settings, by digest, that cannot be measured, and are a loss.
+            failed: candidates, by digest, that cannot be measured, and are a loss.
             torn: lines of journals that the fault left torn.
             says: what must have been said.
             near: compare scores nearly: other batches round otherwise.
@@ -169,12 +169,12 @@ class Case:
         return Outcome(injected, len(kept - found), wrong, says)
 
 
-def _setting(line: Line) -> str:
+def _parameters(line: Line) -> str:
     """Digest of what was measured; empty where a line says of what the others are."""
     if line.measurement is None:
         return ""
     measured = line.measurement.get("row", line.measurement)
-    return digest(measured["setting"])
+    return digest(measured["parameters"])
 
 
 def rows(project: Project) -> Iterator[Row]:
@@ -191,27 +191,35 @@ def differences(
     """In what the results are not those of an undisturbed run: what does not hang on the clock is
     the same, and speedups are within `SPREAD`."""
     one, other = (
-        read_record(Baseline, each.results / f"baseline/{SETUP}.json")
+        read_record(Baseline, each.results / f"baseline/{CONFIGURATION}.json")
         for each in (reference, project)
     )
-    for name in ("setup", "identity", "digest", "prompts", "scores", "image_digests", "facts"):
+    for name in (
+        "configuration",
+        "fingerprint",
+        "digest",
+        "prompts",
+        "scores",
+        "image_digests",
+        "pipeline",
+    ):
         if not near and getattr(one, name) != getattr(other, name):
             yield f"baseline: {name}"
     drawn, again = (_drawn(each) for each in (reference, project))
     if drawn.keys() != again.keys():
-        yield f"drawn: {len(again)} settings and not {len(drawn)}"
+        yield f"drawn: {len(again)} candidates and not {len(drawn)}"
     for key in drawn.keys() & again.keys():
         if key in failed:
             if again[key]["failure"] is None or again[key]["loss"] < EXPERIMENT_LIMIT:
                 yield f"drawn: {key} has not failed"
         elif again[key]["failure"] or not _alike(drawn[key], again[key], near):
-            yield f"drawn: {again[key]['setting']} has another loss or failed"
-    found = read_record(Search, project.results / f"search/{SETUP}.json")
+            yield f"drawn: {again[key]['parameters']} has another loss or failed"
+    found = read_record(Search, project.results / f"search/{CONFIGURATION}.json")
     (cell,) = found.cells
-    timed = {digest(row["setting"]): row["timing"]["speedup"] for row in _rows(project, "timed")}
+    timed = {digest(row["parameters"]): row["timing"]["speedup"] for row in _rows(project, "timed")}
     if timed.keys() != drawn.keys() - set(failed):
-        yield f"timed: {len(timed)} settings"
-    before = {digest(r["setting"]): r["timing"]["speedup"] for r in _rows(reference, "timed")}
+        yield f"timed: {len(timed)} candidates"
+    before = {digest(r["parameters"]): r["timing"]["speedup"] for r in _rows(reference, "timed")}
     for key, speedup in timed.items():
         if not 1 / SPREAD < speedup / before.get(key, speedup) < SPREAD:
             yield f"timed: {speedup:.2f}x, undisturbed {before[key]:.2f}x"
@@ -220,13 +228,13 @@ def differences(
         yield from _sound(row, again, failed)
     if (cell.status, cell.measured, len(found.answers)) != ("measured", len(drawn), 4):
         yield f"search: {cell.status}, {cell.measured} measured, {len(found.answers)} answers"
-    proof = read_record(Proof, project.results / f"verify/{SETUP}.json")
+    proof = read_record(Verification, project.results / f"verify/{CONFIGURATION}.json")
     met = {answer.task.id for answer in found.answers if answer.status == "met"}
-    if {verdict.id for verdict in proof.verdicts} != met:
+    if {result.id for result in proof.results} != met:
         yield "verify: other scripts than were met"
-    for v in proof.verdicts:
-        if v.loss != v.promised_loss and not (near and abs(v.loss - v.promised_loss) < NEAR):
-            yield f"verify: {v.id}: loss {v.loss}, promised {v.promised_loss}: {v.reason}"
+    for v in proof.results:
+        if v.loss != v.reported_loss and not (near and abs(v.loss - v.reported_loss) < NEAR):
+            yield f"verify: {v.id}: loss {v.loss}, promised {v.reported_loss}: {v.reason}"
     for name in met:
         answer = found.answer(name)
         assert answer is not None
@@ -246,7 +254,7 @@ def _rows(project: Project, kind: str) -> list[dict[str, Any]]:
 
 
 def _drawn(project: Project) -> dict[str, dict[str, Any]]:
-    return {digest(row["setting"]): row for row in _rows(project, "drawn")}
+    return {digest(row["parameters"]): row for row in _rows(project, "drawn")}
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any], near: bool) -> bool:
@@ -261,10 +269,10 @@ def _sound(
     """What is promised was measured, and did not fail."""
     if row is None:
         yield "search: nothing was found"
-    elif digest(row.setting) in failed or row.failure is not None:
-        yield f"search: {row.setting} is promised, and failed"
-    elif drawn[digest(row.setting)]["loss"] != row.loss or row.timing is None:
-        yield f"search: {row.setting} is not what was measured"
+    elif digest(row.parameters) in failed or row.failure is not None:
+        yield f"search: {row.parameters} is promised, and failed"
+    elif drawn[digest(row.parameters)]["loss"] != row.loss or row.timing is None:
+        yield f"search: {row.parameters} is not what was measured"
 
 
 def unsound(project: Project, torn: int) -> list[str]:

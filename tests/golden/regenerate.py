@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffaccel.plugins.accelerators import PipelineFacts, combination
-from diffaccel.plugins.space import Setting
+from diffaccel.plugins.accelerators import PipelineSpec, combination
+from diffaccel.plugins.space import Parameters
 from diffaccel.recipes.codegen import Measured, Script, render
 
 HERE = Path(__file__).parent
@@ -32,7 +32,7 @@ TOME = {
     "merge_crossattn": False,
     "merge_mlp": False,
 }
-SETTINGS: dict[str, Setting] = {
+CANDIDATES: dict[str, Parameters] = {
     "plain": {},
     "deepcache": {"deepcache": DEEPCACHE},
     "tgate": {"tgate": {**TGATE, "sp_interval": 5, "fi_interval": 2, "warm_up": 2}},
@@ -74,10 +74,10 @@ EXAMPLE = Measured(
 )
 
 
-def script(family: str, setting: Setting, scheduler: str) -> Script:
+def script(family: str, parameters: Parameters, scheduler: str) -> Script:
     """A script of 20 steps with made-up figures."""
-    joined = combination(list(setting)) if setting else None
-    facts = PipelineFacts(
+    joined = combination(list(parameters)) if parameters else None
+    pipeline = PipelineSpec(
         pipeline_class=CLASSES[family],
         steps=20,
         block_layers=(3, 3, 3, 2) if family == "sd" else (3, 3, 2),
@@ -94,8 +94,8 @@ def script(family: str, setting: Setting, scheduler: str) -> Script:
         height=SIDES[family],
         width=SIDES[family],
         title=joined.title if joined else "",
-        setting=setting,
-        parts=joined.emit(setting, facts) if joined else (),
+        parameters=parameters,
+        parts=joined.emit(parameters, pipeline) if joined else (),
         measured=EXAMPLE if joined else None,
         load_arguments=LOADING[family],
         variant=VARIANTS[family],
@@ -106,7 +106,7 @@ def script(family: str, setting: Setting, scheduler: str) -> Script:
 def golden() -> dict[Path, str]:
     """Every golden file and what it should hold."""
     return {
-        HERE / f"{name}.py": render(script(family, SETTINGS[accelerators], scheduler))
+        HERE / f"{name}.py": render(script(family, CANDIDATES[accelerators], scheduler))
         for name, (family, accelerators, scheduler) in GOLDEN.items()
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.recipes.codegen import Script, render
 
@@ -52,22 +52,24 @@ def pipe(request: pytest.FixtureRequest) -> Any:
     return made
 
 
-def images_of(pipe: Any, setting: dict[str, dict[str, Any]], prompts: list[str] = PROMPTS) -> Any:
-    if not setting:
+def images_of(
+    pipe: Any, parameters: dict[str, dict[str, Any]], prompts: list[str] = PROMPTS
+) -> Any:
+    if not parameters:
         return generate(pipe, prompts)
-    with combination(tuple(setting)).applied(pipe, setting) as call:
+    with combination(tuple(parameters)).applied(pipe, parameters) as call:
         return generate(call, prompts)
 
 
-@pytest.mark.parametrize("others", OTHERS, ids=lambda setting: "+".join(setting) or "alone")
+@pytest.mark.parametrize("others", OTHERS, ids=lambda parameters: "+".join(parameters) or "alone")
 @pytest.mark.parametrize("decoder", [False, True])
 def test_replayed_steps_compute_the_same(pipe: Any, others: Any, decoder: bool) -> None:
     plain = images_of(pipe, {})
     wanted, three = images_of(pipe, others), images_of(pipe, others, ["a", "b", "c"])
-    setting = {"graphs": {"decoder": decoder}, **others}
+    parameters = {"graphs": {"decoder": decoder}, **others}
     for _ in range(3):  # recorded, then replayed
-        np.testing.assert_array_equal(images_of(pipe, setting), wanted)
-        np.testing.assert_array_equal(images_of(pipe, setting, ["a", "b", "c"]), three)
+        np.testing.assert_array_equal(images_of(pipe, parameters), wanted)
+        np.testing.assert_array_equal(images_of(pipe, parameters, ["a", "b", "c"]), three)
     np.testing.assert_array_equal(images_of(pipe, {}), plain)
 
 
@@ -75,18 +77,18 @@ def test_a_compiled_network_is_recorded(pipe: Any) -> None:
     compiled = {"compile": {"channels_last": True}, "deepcache": CACHE}
     wanted = images_of(pipe, compiled)
     assert np.abs(wanted - images_of(pipe, {"deepcache": CACHE})).max() < 0.02
-    setting = {**compiled, "graphs": {"decoder": True}}
+    parameters = {**compiled, "graphs": {"decoder": True}}
     for _ in range(3):
-        np.testing.assert_array_equal(images_of(pipe, setting), wanted)
+        np.testing.assert_array_equal(images_of(pipe, parameters), wanted)
 
 
-def written(folder: Path, setting: dict[str, dict[str, Any]]) -> str:
-    """A script with that setting, of a pipeline that is saved in the folder."""
+def written(folder: Path, parameters: dict[str, dict[str, Any]]) -> str:
+    """A script with that candidate, of a pipeline that is saved in the folder."""
     made = tiny.FAMILIES["SD1.5"](0)
     made.save_pretrained(folder)
-    joined = combination(tuple(setting))
-    facts = PipelineFacts.of(made.to("cuda"), steps=STEPS, guidance_scale=5.0)
-    assert joined.supports(facts) == (True, "")
+    joined = combination(tuple(parameters))
+    pipeline = PipelineSpec.of(made.to("cuda"), steps=STEPS, guidance_scale=5.0)
+    assert joined.supports(pipeline) == (True, "")
     return render(
         Script(
             description="a test",
@@ -99,8 +101,8 @@ def written(folder: Path, setting: dict[str, dict[str, Any]]) -> str:
             width=2 * tiny.LATENT_SIZE,
             dtype="float32",
             title=joined.title,
-            setting=setting,
-            parts=joined.emit(setting, facts),
+            parameters=parameters,
+            parts=joined.emit(parameters, pipeline),
         )
     )
 

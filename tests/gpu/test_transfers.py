@@ -30,12 +30,12 @@ def pipe(family: str, scheduler: str) -> Any:
     return made
 
 
-def images_of(pipe: Any, setting: dict[str, dict[str, Any]], steps: int = STEPS) -> np.ndarray:
+def images_of(pipe: Any, parameters: dict[str, dict[str, Any]], steps: int = STEPS) -> np.ndarray:
     """Eight bits a colour, as they leave the pipeline."""
     more = {"output_type": "pil", "num_inference_steps": steps}
-    if not setting:
+    if not parameters:
         return generate(pipe, **more)
-    with combination(tuple(setting)).applied(pipe, setting) as call:
+    with combination(tuple(parameters)).applied(pipe, parameters) as call:
         return generate(call, **more)
 
 
@@ -53,9 +53,9 @@ def test_images_are_the_same(pipe: Any) -> None:
 def test_replayed_steps_take_times_from_the_processor(pipe: Any) -> None:
     for others in ({"deepcache": CACHE}, {"tgate": GATE}):
         wanted = images_of(pipe, others)
-        setting = {"graphs": {"decoder": True}} | LEAN | others
+        parameters = {"graphs": {"decoder": True}} | LEAN | others
         for _ in range(3):  # recorded, then replayed
-            np.testing.assert_array_equal(images_of(pipe, setting), wanted)
+            np.testing.assert_array_equal(images_of(pipe, parameters), wanted)
 
 
 @pytest.mark.parametrize("family", ["SD1.5"])
@@ -63,13 +63,13 @@ def test_replayed_steps_take_times_from_the_processor(pipe: Any) -> None:
 def test_no_step_is_waited_for(pipe: Any) -> None:
     """However many steps there are, the processor waits equally often."""
 
-    def waits(setting: dict[str, dict[str, Any]], steps: int) -> int:
-        images_of(pipe, setting, steps)
+    def waits(parameters: dict[str, dict[str, Any]], steps: int) -> int:
+        images_of(pipe, parameters, steps)
         torch.cuda.set_sync_debug_mode("warn")
         try:
             with warnings.catch_warnings(record=True) as seen:
                 warnings.simplefilter("always")
-                images_of(pipe, setting, steps)
+                images_of(pipe, parameters, steps)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         return sum("synchroniz" in str(warning.message) for warning in seen)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from diffaccel.benchmark.judge import sandbox
-from diffaccel.benchmark.judge.sandbox import Failed, Limits, Room, Sandbox
+from diffaccel.benchmark.judge.sandbox import Failed, Limits, Sandbox, SandboxMounts
 
 ATTACKS = sorted((Path(__file__).parent / "attacks").glob("*.py"))
 LIMITS = Limits(
@@ -34,7 +34,7 @@ def story(path: Path) -> tuple[str, str]:
 def attack(source: str) -> str:
     """What becomes of a script that is asked to draw twice."""
     try:
-        with Sandbox(source.encode(), Room(threads=1), LIMITS) as opened:
+        with Sandbox(source.encode(), SandboxMounts(threads=1), LIMITS) as opened:
             opened.load()
             for seed in (1, 2):
                 images, _ = opened.draw(["one", "two"], [seed, seed], (4, 4))
@@ -95,7 +95,7 @@ def test_the_next_script_is_none_the_worse(sandboxed: str) -> None:
         "    pixel = [bytes([pipe, seed, 0]) for seed in seeds]\n"
         "    return [memoryview(each * 16).cast('B', (4, 4, 3)) for each in pixel]\n"
     )
-    with Sandbox(good.encode(), Room(), LIMITS) as opened:
+    with Sandbox(good.encode(), SandboxMounts(), LIMITS) as opened:
         opened.load()
         images, seconds = opened.draw(["a", "b"], [3, 4], (4, 4))
         again, _ = opened.draw(["a", "b"], [3, 4], (4, 4))

@@ -19,11 +19,11 @@ import pytest
 
 from diffaccel.benchmark.judge.case import Case
 from diffaccel.benchmark.judge.drawn import Drawn
-from diffaccel.benchmark.judge.judging import Court
+from diffaccel.benchmark.judge.judging import Evaluator
 from diffaccel.benchmark.judge.records import Judgement
 from diffaccel.benchmark.judge.static import examine
 from diffaccel.experiment.asked import Asked
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.tasks import Request, sentence
 from diffaccel.plugins.metrics import SCORE
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timing
 HERE = Path(__file__).parent
 CHEATS = sorted((HERE / "cheats").glob("*.py"))
 PIPELINES = sorted((HERE / "cheats/pipelines").glob("*.py"))
-SETUP = Setup("mini-SD1.5", "DDIM", 8)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 8)
 WORDS = [f"{colour} {shape}" for colour in ["red", "green", "blue"] for shape in "ab"]
 SPEC = replace(
     known_models()["mini-SD1.5"], height=8, width=8, batch_size=2, threads=1, jobs_per_gpu=1
@@ -72,23 +72,23 @@ def fits(images: Images, prompts: list[str], references: Images | None) -> list[
 
 
 @pytest.fixture(scope="module")
-def court(sandboxed: str) -> Iterator[Court]:
+def court(sandboxed: str) -> Iterator[Evaluator]:
     measure = MeasureOptions(prompts=6, pairs=3, max_pairs=3)
     options = JudgeOptions(call_seconds=5, load_seconds=5, memory_gib=1)
     with contextlib.ExitStack() as stack:
-        made = Court(Toy(SETUP, SPEC, measure, options, 0.02, "cpu"), sandboxed, stack)
+        made = Evaluator(Toy(CONFIGURATION, SPEC, measure, options, 0.02, "cpu"), sandboxed, stack)
         made.metrics = {SCORE: fits}
         made.prompts = WORDS
         yield made
 
 
-def outcome(court: Court, path: Path, request: Request) -> Judgement:
+def outcome(court: Evaluator, path: Path, request: Request) -> Judgement:
     begun = court.begin(Asked(path.stem, sentence(request)), source(path))
     return court.try_out(begun, source(path))
 
 
 @pytest.mark.parametrize("path", CHEATS, ids=lambda path: path.stem)
-def test_no_cheat_passes(path: Path, court: Court) -> None:
+def test_no_cheat_passes(path: Path, court: Evaluator) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     tries, _, becomes = told.partition("\n\nBecomes: ")
     said = outcome(court, path, Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02))
@@ -107,7 +107,7 @@ def test_no_cheat_passes(path: Path, court: Court) -> None:
     ],
 )
 def test_an_accelerator_that_changes_nothing_is_none(
-    accelerators: tuple[str, ...], off: int, seconds: float, idle: bool, court: Court
+    accelerators: tuple[str, ...], off: int, seconds: float, idle: bool, court: Evaluator
 ) -> None:
     """However little was asked of it: the same images, no faster."""
     toy: dict[str, Any] = {}
@@ -125,7 +125,9 @@ def test_an_accelerator_that_changes_nothing_is_none(
 def test_no_cheat_reads_as_if_it_were_honest(path: Path) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     tries, _, becomes = told.partition("\n\nBecomes: ")
-    case = Case(SETUP, known_models()["mini-SD1.5"], MeasureOptions(), JudgeOptions(), 0.02, "cpu")
+    case = Case(
+        CONFIGURATION, known_models()["mini-SD1.5"], MeasureOptions(), JudgeOptions(), 0.02, "cpu"
+    )
     request = Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02)
     found = examine(path.read_bytes(), case.wanted(request))
     wrong = "; ".join(f"static: {name}: {text}" for name, text in found.items() if text)

@@ -19,34 +19,36 @@ from diffaccel.benchmark.judge.records import Judged, Judgement
 from diffaccel.benchmark.judge.table import as_text, pass_rates, write_pass_rates
 from diffaccel.errors import InputError
 from diffaccel.experiment.asked import Asked, given, read_asked
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.tasks import Request, sentence
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import known_models
 from diffaccel.recipes import codegen
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import write_record
 
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
-SETUP = Setup(SPEC.name, "DDIM", 8)
+CONFIGURATION = Configuration(SPEC.name, "DDIM", 8)
 MEASURE = MeasureOptions(prompts=4, pairs=2, max_pairs=2)
 # Of so few steps and prompts nothing is known of the loss.
-CASE = Case(SETUP, SPEC, MEASURE, JudgeOptions(margin=0.6), 0.9, "cpu")
+CASE = Case(CONFIGURATION, SPEC, MEASURE, JudgeOptions(margin=0.6), 0.9, "cpu")
 DEEPCACHE = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
 
 
 def request(**more: object) -> Request:
-    return Request(SETUP.model, SETUP.scheduler, SETUP.steps, **more)  # type: ignore[arg-type]
+    return Request(CONFIGURATION.model, CONFIGURATION.scheduler, CONFIGURATION.steps, **more)  # type: ignore[arg-type]
 
 
 def accelerated() -> str:
     """The plain script with DeepCache on."""
     config = json.loads(Path(SPEC.source, "unet/config.json").read_text(encoding="utf-8"))
-    facts = PipelineFacts.of_config("StableDiffusionPipeline", config, steps=8, guidance_scale=3.0)
-    parts = combination(["deepcache"]).emit(DEEPCACHE, facts)
-    script = code._plain(SPEC, SETUP, "the plain pipeline with DeepCache on")
-    return codegen.render(replace(script, setting=DEEPCACHE, parts=parts))
+    pipeline = PipelineSpec.of_config(
+        "StableDiffusionPipeline", config, steps=8, guidance_scale=3.0
+    )
+    parts = combination(["deepcache"]).emit(DEEPCACHE, pipeline)
+    script = code._plain(SPEC, CONFIGURATION, "the plain pipeline with DeepCache on")
+    return codegen.render(replace(script, parameters=DEEPCACHE, parts=parts))
 
 
 BROKEN = """
@@ -162,7 +164,9 @@ def test_without_a_sandbox_a_script_is_run_all_the_same() -> None:
         "def generate(pipe, prompts, seeds):\n    raise ValueError(pipe, os.getcwd())\n"
     )
     limits = sandbox.Limits(load_seconds=20, call_seconds=5)
-    with sandbox.Sandbox(source.encode(), sandbox.Room(), limits, sandboxed=False) as opened:
+    with sandbox.Sandbox(
+        source.encode(), sandbox.SandboxMounts(), limits, sandboxed=False
+    ) as opened:
         opened.load()
         with pytest.raises(sandbox.Failed, match=r"ValueError: \(None, "):
             opened.draw(["a"], [1], (2, 2))
@@ -185,8 +189,8 @@ def test_prompts_with_scripts_are_judged(lines: bool, tmp_path: Path) -> None:
     ]
     path = write_prompts(tmp_path / "prompts", *rows, lines=lines)
     (tmp_path / "2.py").write_text("")
-    found = given(path, tmp_path, [SETUP.model])
-    assert found.setups == {SETUP: [Asked("2", sentence(request()))]}
+    found = given(path, tmp_path, [CONFIGURATION.model])
+    assert found.configurations == {CONFIGURATION: [Asked("2", sentence(request()))]}
     assert found.absent == ["1"]
 
 
@@ -210,8 +214,8 @@ def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> Non
     path = write_prompts(tmp_path / "prompts", *rows)
     for name in "12":
         (tmp_path / f"{name}.py").write_text("")
-    found = given(path, tmp_path, [SETUP.model])
-    assert list(found.setups) == [SETUP]
+    found = given(path, tmp_path, [CONFIGURATION.model])
+    assert list(found.configurations) == [CONFIGURATION]
     (said,) = found.unparsed
     assert (said.id, said.outcome, said.sentence) == ("1", "unparsed", "Draw me a sheep")
     assert "Generate a" in said.reason, "what a task looks like"
@@ -319,8 +323,8 @@ def test_the_table(tmp_path: Path) -> None:
     assert table.loc["speedup", "achievement"] == (0 + 0 + 0.5 + 1) / 4
     assert table.loc["latency", ["absolute", "relative", "undecided"]].tolist() == [1, 0, 1]
     assert table.loc["all", ["scripts", "judged", "absent"]].tolist() == [7, 6, 7]
-    record = tmp_path / "setup.json"
-    write_record(record, Judged(SETUP, said))
+    record = tmp_path / "configuration.json"
+    write_record(record, Judged(CONFIGURATION, said))
     write_pass_rates([record], 7, tmp_path / "pass_rates.csv")
     assert "4-relative: relative: relative" in as_text(tmp_path)
     shown = report(tmp_path, "a machine")

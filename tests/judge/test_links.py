@@ -10,7 +10,7 @@ import pytest
 
 from diffaccel.benchmark.judge.case import room
 from diffaccel.benchmark.judge.links import with_links
-from diffaccel.benchmark.judge.sandbox import CODE, Failed, Limits, Room, Sandbox
+from diffaccel.benchmark.judge.sandbox import CODE, Failed, Limits, Sandbox, SandboxMounts
 from diffaccel.plugins.models import known_models
 
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=5)
@@ -23,7 +23,7 @@ def load_pipeline():
 """
 
 
-def read_there(seen: Room, *files: Path) -> str:
+def read_there(seen: SandboxMounts, *files: Path) -> str:
     source = READS.format(files=[str(each) for each in files])
     try:
         with Sandbox(source.encode(), seen, LIMITS) as opened:

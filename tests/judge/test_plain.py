@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from diffaccel.benchmark.judge import sandbox
-from diffaccel.benchmark.judge.judging import Court
+from diffaccel.benchmark.judge.judging import Evaluator
 from diffaccel.benchmark.judge.records import Judgement
-from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Room, Sandbox
+from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Sandbox, SandboxMounts
 from diffaccel.experiment.asked import Asked
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.tasks import Request, sentence
 from diffaccel.plugins.metrics import SCORE
-from tests.judge.test_cheats import HERE, SETUP, SPEC, WORDS, Toy, fits, source
+from tests.judge.test_cheats import CONFIGURATION, HERE, SPEC, WORDS, Toy, fits, source
 
 pytestmark = pytest.mark.timing
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=2)
@@ -69,8 +69,8 @@ def judge(sandboxed: str, tmp_path: Path) -> Iterator[Judge]:
             measure = MeasureOptions(prompts=6, pairs=3, max_pairs=3)
             options = JudgeOptions(call_seconds=2, load_seconds=10, memory_gib=1)
             more: dict[str, Any] = {"fault": fault, "folder": tmp_path / "begun", "times": times}
-            case = Faulty(SETUP, SPEC, measure, options, 0.02, "cpu", **more)
-            court = Court(case, sandboxed, stack)
+            case = Faulty(CONFIGURATION, SPEC, measure, options, 0.02, "cpu", **more)
+            court = Evaluator(case, sandboxed, stack)
             court.metrics = {SCORE: fits}
             court.prompts = WORDS
             honest = source(HERE / "cheats/honest.py")
@@ -111,7 +111,7 @@ def test_calls_do_not_add_up_to_a_limit(sandboxed: str) -> None:
 
 
 def opened(text: str, limits: Limits) -> Sandbox:
-    return Sandbox(text.encode(), Room(threads=1), limits)
+    return Sandbox(text.encode(), SandboxMounts(threads=1), limits)
 
 
 WAITS = (

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from diffaccel.benchmark import prompt_set
 from diffaccel.benchmark.judge.judging import Case
 from diffaccel.benchmark.judge.static import LOOKED_AT, Wanted, examine
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
-from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
 from diffaccel.plugins.models import known_models
 from diffaccel.plugins.space import nest
 from diffaccel.recipes import scripts as code
 from diffaccel.recipes.codegen import Script, render
 
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden/regenerate.py"))
-SETTINGS = GOLDEN["SETTINGS"]
+CANDIDATES = GOLDEN["SETTINGS"]
 WANTED = Wanted(
     pipeline_class="StableDiffusionPipeline",
     source="models/one",
@@ -49,13 +49,13 @@ KINDS = {"StableDiffusionPipeline": (1, 2, 4, 8), "StableDiffusionXLPipeline": (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("names", [each for each in SETTINGS if each != "fewer_steps"])
+@pytest.mark.parametrize("names", [each for each in CANDIDATES if each != "fewer_steps"])
 def test_own_scripts_are_what_they_say_and_nothing_else(names: str, kind: str) -> None:
-    setting = SETTINGS[names]
-    facts = PipelineFacts(kind, 20, (3, 3, 3, 2), KINDS[kind])
-    parts = combination(list(setting)).emit(setting, facts) if setting else ()
+    parameters = CANDIDATES[names]
+    pipeline = PipelineSpec(kind, 20, (3, 3, 3, 2), KINDS[kind])
+    parts = combination(list(parameters)).emit(parameters, pipeline) if parameters else ()
     script = Script("", "models/one", kind, "DDIMScheduler", 20, 7.5, 512, 512, parts=parts)
-    source, used = render(script), frozenset(setting)
+    source, used = render(script), frozenset(parameters)
     assert wrong(source, pipeline_class=kind, accelerators=used) == {}
     for name in ACCELERATORS:
         other = frozenset({name}) ^ used
@@ -72,21 +72,21 @@ def test_own_scripts_are_what_they_say_and_nothing_else(names: str, kind: str) -
 
 
 def test_scripts_of_the_benchmark_fit_their_prompts_and_no_others() -> None:
-    """One in seven of the prompts, each with a script of our own and a mild setting."""
+    """One in seven of the prompts, each with a script of our own and a mild candidate."""
     levels = {"SD1.5": (1, 2, 4, 8), "SD2.1": (1, 2, 4, 8), "SDXL": (2, 4)}
     wanted, sources = [], []
     for prompt in prompt_set.prompts(prompt_set.grid())[::7]:
         each, spec = prompt.request, known_models()[prompt.request.model]
-        setup = Setup(each.model, each.scheduler, each.steps)
-        case = Case(setup, spec, MeasureOptions(), JudgeOptions(), 0.02, "cpu")
+        configuration = Configuration(each.model, each.scheduler, each.steps)
+        case = Case(configuration, spec, MeasureOptions(), JudgeOptions(), 0.02, "cpu")
         wanted.append(case.wanted(each))
         kind = wanted[-1].pipeline_class
-        facts = PipelineFacts(kind, each.steps, (3, 3, 3, 2), levels[each.model])
-        script = code._plain(spec, setup, prompt.text)
+        pipeline = PipelineSpec(kind, each.steps, (3, 3, 3, 2), levels[each.model])
+        script = code._plain(spec, configuration, prompt.text)
         if each.accelerators:
             combined = combination(each.accelerators)
-            setting = nest(next(iter(combined.space(facts).on_grid().points())))
-            script = replace(script, parts=combined.emit(setting, facts))
+            parameters = nest(next(iter(combined.space(pipeline).on_grid().points())))
+            script = replace(script, parts=combined.emit(parameters, pipeline))
         sources.append(render(script).encode())
     for number, source in enumerate(sources):
         assert not any(examine(source, wanted[number]).values())
@@ -163,10 +163,10 @@ def load_pipeline():
     ),
     "steps by a constant": script(
         draw="""
-class Settings:
+class Candidates:
     steps = 10
 
-STEPS = 2 * Settings.steps
+STEPS = 2 * Candidates.steps
 
 def draw(pipe, prompt, steps=STEPS, **more):
     return pipe(prompt, num_inference_steps=steps, **more).images[0]
@@ -503,9 +503,9 @@ def test_what_is_shown_is_short() -> None:
     assert len(found["model"]) < 200
 
 
-def test_the_settings_of_a_class_may_change() -> None:
-    settings = "class S:\n    steps = 20\nS.steps = 5\n"
-    source = script(draw=settings + DRAW.replace("20", "S.steps"))
+def test_the_candidates_of_a_class_may_change() -> None:
+    candidates = "class S:\n    steps = 20\nS.steps = 5\n"
+    source = script(draw=candidates + DRAW.replace("20", "S.steps"))
     assert list(wrong(source)) == ["steps"]
 
 

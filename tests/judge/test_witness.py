@@ -11,13 +11,15 @@ import pytest
 
 from diffaccel.benchmark.judge.case import Case, room
 from diffaccel.benchmark.judge.sandbox import Failed, Sandbox
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.plugins.models import known_models
 
 STEPS = 4
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
-CASE = Case(Setup(SPEC.name, "DDIM", STEPS), SPEC, MeasureOptions(), JudgeOptions(), 0.02, "cpu")
+CASE = Case(
+    Configuration(SPEC.name, "DDIM", STEPS), SPEC, MeasureOptions(), JudgeOptions(), 0.02, "cpu"
+)
 SCRIPT = """
 import copy
 import functools

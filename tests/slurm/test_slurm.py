@@ -17,7 +17,7 @@ import pytest
 
 from diffaccel.run.view import named
 from diffaccel.search.records import Search
-from diffaccel.stages.records import Proof
+from diffaccel.stages.records import Verification
 from diffaccel.store.jsonio import read_record
 from tests.slurm.cluster import SAVED, Cluster, Job
 from tests.slurm.conftest import Ended, Submitting, submitting
@@ -47,14 +47,17 @@ def finished(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_the_grid_goes_through_slurm_to_verified_scripts(finished: Submitting) -> None:
     results = finished.project.results
     scripts = {path.stem for path in results.glob("code/*.py")}
-    proofs = [read_record(Proof, results / "verify" / f"{setup}.json") for setup in TWO]
-    verdicts = [verdict for proof in proofs for verdict in proof.verdicts]
-    assert scripts == {verdict.id for verdict in verdicts} and len(scripts) >= 4
-    assert all(verdict.same_scores for verdict in verdicts)
+    proofs = [
+        read_record(Verification, results / "verify" / f"{configuration}.json")
+        for configuration in TWO
+    ]
+    found = [result for proof in proofs for result in proof.results]
+    assert scripts == {result.id for result in found} and len(scripts) >= 4
+    assert all(result.same_scores for result in found)
     done = {job.comment for job in finished.jobs() if job.state == "COMPLETED"}
     stages = ("baseline", "search", "verify")
-    assert done == {f"rule_{s}_wildcards_{setup}" for s in stages for setup in TWO}
-    assert f"{len(verdicts)} scripts verified" in finished.output()
+    assert done == {f"rule_{s}_wildcards_{configuration}" for s in stages for configuration in TWO}
+    assert f"{len(found)} scripts verified" in finished.output()
 
 
 def test_two_jobs_at_once_get_different_devices(finished: Submitting) -> None:
@@ -87,7 +90,7 @@ def test_logs_of_all_jobs_are_kept(finished: Submitting) -> None:
 @dataclass(frozen=True)
 class Restarted:
     """A run that was interrupted and started again, then killed and started again while its jobs
-    went on. The baseline of one of its two setups crashes each time that it is tried.
+    went on. The baseline of one of its two configurations crashes each time that it is tried.
 
     Args:
         interrupted: the jobs right after the interrupted master ended.
@@ -104,7 +107,11 @@ class Restarted:
 @pytest.fixture(scope="module")
 def restarted(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restarted]:
     folder = tmp_path_factory.mktemp("restarted") / "p"
-    command = [*(f"results/cpu/search/{setup}.json" for setup in TWO), "--retries", "1"]
+    command = [
+        *(f"results/cpu/search/{configuration}.json" for configuration in TWO),
+        "--retries",
+        "1",
+    ]
     with submitting(folder, cluster, schedulers=SCHEDULERS) as made:
 
         def rows() -> list[str]:
@@ -145,10 +152,10 @@ def test_what_was_measured_before_is_not_measured_again(restarted: Restarted) ->
     project = restarted.run.project
     rows = project.journal_lines("drawn")
     assert rows[: len(restarted.kept)] == restarted.kept
-    settings = [json.dumps(json.loads(row)["measurement"]["setting"]) for row in rows]
+    candidates = [json.dumps(json.loads(row)["measurement"]["parameters"]) for row in rows]
     assert restarted.kept
     found = read_record(Search, project.results / "search" / f"{TWO[0]}.json")
-    assert len(set(settings)) == len(settings) == found.cells[0].measured
+    assert len(set(candidates)) == len(candidates) == found.cells[0].measured
 
 
 def test_a_job_that_always_fails_stops_no_other(restarted: Restarted) -> None:

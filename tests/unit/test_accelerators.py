@@ -15,17 +15,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from diffaccel.plugins.accelerators import PipelineFacts, UnsupportedError, combination
+from diffaccel.plugins.accelerators import PipelineSpec, UnsupportedError, combination
 from diffaccel.plugins.accelerators.deepcache import branch_ids
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.registry import UnknownNameError
 
-SD = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
-SDXL = PipelineFacts("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128)
+SD = PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+SDXL = PipelineSpec("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128)
 STEPS = 8
 PROMPTS = ("a red square", "two blue rings")
-Setting = dict[str, dict[str, Any]]
+Parameters = dict[str, dict[str, Any]]
 
 
 def gated(gate: int, sp: int = 1, fi: int = 1, warm_up: int = 0) -> dict[str, int]:
@@ -57,14 +57,14 @@ def plain(pipe: Any) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(("family", "like"), [("SD1.5", SD), ("SD2.1", SD), ("SDXL", SDXL)])
-def test_facts_of_the_layouts(family: str, like: PipelineFacts) -> None:
-    facts = PipelineFacts.of(tiny.FAMILIES[family](0), steps=20, guidance_scale=7.5)
-    assert facts == replace(like, latent_size=tiny.LATENT_SIZE)
+def test_facts_of_the_layouts(family: str, like: PipelineSpec) -> None:
+    pipeline = PipelineSpec.of(tiny.FAMILIES[family](0), steps=20, guidance_scale=7.5)
+    assert pipeline == replace(like, latent_size=tiny.LATENT_SIZE)
 
 
 def test_facts_tell_guidance() -> None:
-    def of(**config: Any) -> PipelineFacts:
-        return PipelineFacts.of_config("Any", config, steps=20, guidance_scale=scale)
+    def of(**config: Any) -> PipelineSpec:
+        return PipelineSpec.of_config("Any", config, steps=20, guidance_scale=scale)
 
     scale = 7.5
     assert of().guided
@@ -74,9 +74,9 @@ def test_facts_tell_guidance() -> None:
 
 
 def test_a_pipeline_without_a_unet_is_unsupported() -> None:
-    facts = PipelineFacts.of_config("PixArtSigmaPipeline", {}, steps=20, guidance_scale=4.5)
+    pipeline = PipelineSpec.of_config("PixArtSigmaPipeline", {}, steps=20, guidance_scale=4.5)
     for name in ("deepcache", "tgate", "tome"):
-        ok, reason = combination([name]).supports(facts)
+        ok, reason = combination([name]).supports(pipeline)
         assert not ok and "PixArtSigmaPipeline" in reason
 
 
@@ -94,13 +94,13 @@ def test_a_pipeline_without_a_unet_is_unsupported() -> None:
         (["deepcache", "tgate", "tome"], 20, 500),
     ],
 )
-@pytest.mark.parametrize("facts", [SD, SDXL])
+@pytest.mark.parametrize("pipeline", [SD, SDXL])
 def test_grids_that_can_be_measured_as_a_whole(
-    names: list[str], least: int, most: int, facts: PipelineFacts
+    names: list[str], least: int, most: int, pipeline: PipelineSpec
 ) -> None:
-    if facts is SDXL and names == ["tome"]:
+    if pipeline is SDXL and names == ["tome"]:
         least = 15  # two levels, not four
-    space = combination(names).space(facts)
+    space = combination(names).space(pipeline)
     grid = space.coarse() if len(names) > 1 else space.on_grid()
     assert least <= sum(1 for _ in grid.points()) <= most
 
@@ -124,7 +124,7 @@ def test_spaces_have_the_whole_of_the_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("parameters", "message"),
     [
         ({"deepcache": {"cache_interval": 1, "cache_branch_id": 0}}, "2 or more, got 1"),
         ({"deepcache": {"cache_interval": 2.5, "cache_branch_id": 0}}, "of type int, got 2.5"),
@@ -140,12 +140,12 @@ def test_spaces_have_the_whole_of_the_bounds() -> None:
         ({"tome": {"ratio": 0.5, "merge_attn": False}}, "nothing is merged"),
     ],
 )
-def test_values_out_of_bounds_are_refused(pipe: Any, setting: Setting, message: str) -> None:
-    chosen = combination(list(setting))
-    with pytest.raises(UnsupportedError, match=message), chosen.applied(pipe, setting):
+def test_values_out_of_bounds_are_refused(pipe: Any, parameters: Parameters, message: str) -> None:
+    chosen = combination(list(parameters))
+    with pytest.raises(UnsupportedError, match=message), chosen.applied(pipe, parameters):
         pass
     with pytest.raises(UnsupportedError, match=message):
-        chosen.emit(setting, SD)
+        chosen.emit(parameters, SD)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_values_out_of_bounds_are_refused(pipe: Any, setting: Setting, message: 
         (gated(10, sp=9, warm_up=5), "sp_interval 9 does the same as 5"),
     ],
 )
-def test_settings_that_repeat_others_are_left_out(own: dict[str, int], message: str) -> None:
+def test_candidates_that_repeat_others_are_left_out(own: dict[str, int], message: str) -> None:
     reason = combination(["tgate"]).space(SD).forbids({f"tgate.{k}": v for k, v in own.items()})
     assert reason is not None and message in reason
 
@@ -178,10 +178,10 @@ def test_what_is_left_out_does_the_same(pipe: Any) -> None:
 
 
 def test_all_points_of_a_small_tgate_space_differ(pipe: Any) -> None:
-    facts = PipelineFacts.of(pipe, steps=4, guidance_scale=7.5)
+    pipeline = PipelineSpec.of(pipe, steps=4, guidance_scale=7.5)
     chosen = combination(["tgate"])
     seen: dict[bytes, dict[str, Any]] = {}
-    for point in chosen.space(facts).points():
+    for point in chosen.space(pipeline).points():
         own = {key.split(".")[1]: value for key, value in point.items()}
         with chosen.applied(pipe, {"tgate": own}) as call:
             image = generate(call, PROMPTS[:1], num_inference_steps=4)
@@ -210,12 +210,12 @@ def calls(pipe: Any, run: Callable[[], Any]) -> Counter[str]:
 @pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
 def test_each_branch_id_skips_more_than_the_one_above(family: str) -> None:
     pipe = tiny.FAMILIES[family](0)
-    facts = PipelineFacts.of(pipe, steps=2, guidance_scale=7.5)
+    pipeline = PipelineSpec.of(pipe, steps=2, guidance_scale=7.5)
     chosen = combination(["deepcache"])
     above: Counter[str] | None = None
-    for branch in branch_ids(facts.block_layers)[::-1]:
-        setting = {"deepcache": {"cache_interval": 2, "cache_branch_id": branch}}
-        with chosen.applied(pipe, setting) as call:
+    for branch in branch_ids(pipeline.block_layers)[::-1]:
+        parameters = {"deepcache": {"cache_interval": 2, "cache_branch_id": branch}}
+        with chosen.applied(pipe, parameters) as call:
             run = functools.partial(generate, call, PROMPTS[:1], num_inference_steps=2)
             counts = calls(pipe, run)
         assert above is None or (counts <= above and counts != above), branch
@@ -239,11 +239,11 @@ def test_branch_ids_beyond_skip_the_middle_alone() -> None:
 
 @pytest.mark.parametrize(("family", "beyond"), [("SD1.5", 11), ("SD2.1", 11), ("SDXL", 8)])
 def test_a_branch_that_is_not_there_is_refused(family: str, beyond: int) -> None:
-    setting = {"deepcache": {"cache_interval": 3, "cache_branch_id": beyond}}
+    parameters = {"deepcache": {"cache_interval": 3, "cache_branch_id": beyond}}
     chosen = combination(["deepcache"])
     with (
         pytest.raises(UnsupportedError, match=f"branch_id {beyond} names no layer"),
-        chosen.applied(tiny.FAMILIES[family](0), setting),
+        chosen.applied(tiny.FAMILIES[family](0), parameters),
     ):
         pass
 
@@ -256,8 +256,8 @@ def test_without_guidance_tgate_is_refused(pipe: Any, names: list[str]) -> None:
     chosen = combination(names)
     ok, reason = chosen.supports(replace(SD, guided=False))
     assert not ok and "guidance" in reason
-    setting = {"tgate": gated(4), "deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
-    with chosen.applied(pipe, {name: setting[name] for name in names}) as call:
+    parameters = {"tgate": gated(4), "deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
+    with chosen.applied(pipe, {name: parameters[name] for name in names}) as call:
         for scale in (1.0, 0, 0.5):
             with pytest.raises(UnsupportedError, match="guidance_scale"):
                 generate(call, guidance_scale=scale)
@@ -314,8 +314,8 @@ def test_a_skipped_warm_up_step_would_leak_attention_between_calls(pipe: Any) ->
 def test_reuse_of_merged_tokens_is_refused(
     own: dict[str, int], merged: dict[str, Any], message: str | None
 ) -> None:
-    setting = {"tgate": own, "tome": {"ratio": 0.5, **merged}}
-    reason = combination(["tgate", "tome"]).forbids(setting)
+    parameters = {"tgate": own, "tome": {"ratio": 0.5, **merged}}
+    reason = combination(["tgate", "tome"]).forbids(parameters)
     assert reason is None if message is None else reason is not None and message in reason
 
 
@@ -335,11 +335,11 @@ def test_tome_is_refused_where_it_would_patch_nothing() -> None:
         norm_num_groups=4,
         cross_attention_dim=16,
     )
-    chosen, setting = combination(["tome"]), {"tome": {"ratio": 0.5}}
-    assert not chosen.supports(PipelineFacts.of(pipe, steps=20, guidance_scale=7.5))[0]
+    chosen, parameters = combination(["tome"]), {"tome": {"ratio": 0.5}}
+    assert not chosen.supports(PipelineSpec.of(pipe, steps=20, guidance_scale=7.5))[0]
     with (
         pytest.raises(UnsupportedError, match="0 transformer blocks"),
-        chosen.applied(pipe, setting),
+        chosen.applied(pipe, parameters),
     ):
         pass
 
@@ -347,10 +347,10 @@ def test_tome_is_refused_where_it_would_patch_nothing() -> None:
 def test_tome_is_refused_where_no_block_is_shallow_enough() -> None:
     """SDXL has no transformer block at full resolution: tomesd's default does nothing."""
     pipe = tiny.sdxl()
-    chosen, setting = combination(["tome"]), {"tome": {"ratio": 0.5, "max_downsample": 1}}
+    chosen, parameters = combination(["tome"]), {"tome": {"ratio": 0.5, "max_downsample": 1}}
     with (
         pytest.raises(UnsupportedError, match=r"at downsamplings \[2, 4\]"),
-        chosen.applied(pipe, setting),
+        chosen.applied(pipe, parameters),
     ):
         pass
     space = chosen.space(SDXL)
@@ -372,8 +372,8 @@ def test_tome_does_not_depend_on_what_ran_before(pipe: Any) -> None:
 def test_fewer_steps_are_the_plain_call_with_fewer(pipe: Any) -> None:
     generate(pipe)
     scheduler, times = pipe.scheduler, pipe.scheduler.timesteps
-    chosen, setting = combination(["fewer_steps"]), {"fewer_steps": {"steps": 3}}
-    with chosen.applied(pipe, setting) as call:
+    chosen, parameters = combination(["fewer_steps"]), {"fewer_steps": {"steps": 3}}
+    with chosen.applied(pipe, parameters) as call:
         counted = calls(pipe, lambda: generate(call))
         images = generate(call)
     assert counted["conv_in"] == 3
@@ -460,12 +460,12 @@ def test_which_accelerators_change_from_step_to_step() -> None:
         "deepcache+tgate": 2,
         "deepcache+tgate+tome": 2,
     }
-    facts = PipelineFacts.of(tiny.sd15(), steps=20, guidance_scale=7.5)
+    pipeline = PipelineSpec.of(tiny.sd15(), steps=20, guidance_scale=7.5)
     for slug, count in counts.items():
-        assert combination(slug.split("+")).changing(facts) == count
+        assert combination(slug.split("+")).changing(pipeline) == count
 
 
-def test_a_setting_must_be_for_the_combination(pipe: Any) -> None:
+def test_a_parameters_must_be_for_the_combination(pipe: Any) -> None:
     chosen = combination(["deepcache", "tgate"])
     with (
         pytest.raises(UnsupportedError, match=r"for \['deepcache', 'tgate'\] names \['tgate'\]"),
@@ -476,7 +476,7 @@ def test_a_setting_must_be_for_the_combination(pipe: Any) -> None:
 
 def test_a_call_that_fails_leaves_nothing_behind(pipe: Any, plain: NDArray[np.float32]) -> None:
     chosen = combination(["deepcache", "tgate", "tome"])
-    setting: Setting = {
+    parameters: Parameters = {
         "deepcache": {"cache_interval": 3, "cache_branch_id": 0},
         "tgate": gated(4),
         "tome": {"ratio": 0.5},
@@ -487,7 +487,7 @@ def test_a_call_that_fails_leaves_nothing_behind(pipe: Any, plain: NDArray[np.fl
             raise KeyboardInterrupt
         return kwargs
 
-    with pytest.raises(KeyboardInterrupt), chosen.applied(pipe, setting) as call:
+    with pytest.raises(KeyboardInterrupt), chosen.applied(pipe, parameters) as call:
         generate(call, callback_on_step_end=fail)
     assert not hasattr(pipe, "tgate") and not hasattr(pipe, "deepcache")
     np.testing.assert_equal(generate(pipe), plain)
@@ -522,11 +522,11 @@ def test_a_block_within_another_accelerators_block(pipe: Any) -> None:
 def test_emitted_scripts_say_no_more_than_needed() -> None:
     (tome,) = combination(["tome"]).emit({"tome": {"ratio": 0.5, "max_downsample": 2, "sx": 2}}, SD)
     assert tome.enter[0] == "tomesd.apply_patch(pipe, ratio=0.5, max_downsample=2)"
-    setting: Setting = {
+    parameters: Parameters = {
         "deepcache": {"cache_interval": 3, "cache_branch_id": 0},
         "tgate": gated(4),
     }
-    (both,) = combination(["tgate", "deepcache"]).emit(setting, SDXL)
+    (both,) = combination(["tgate", "deepcache"]).emit(parameters, SDXL)
     assert both.enter == ("TgateSDXLDeepCacheLoader(pipe, cache_interval=3, cache_branch_id=0)",)
     assert both.call == "pipe.tgate"
     assert dict(both.arguments)["gate_step"] == "4"

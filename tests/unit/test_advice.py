@@ -12,23 +12,23 @@ import pytest
 import yaml
 
 from diffaccel.evaluation.records import Baseline, Measurement
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.metrics import SCORE
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.recipes import advice
 from diffaccel.recipes.advice import Advice, advise
 from diffaccel.recipes.known import Known
 from diffaccel.search.records import Answer, Search
 from tests import store
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 CACHE, GATE, FEWER = ("deepcache",), ("tgate",), ("fewer_steps",)
 PROMPTS = 16
 
 
 def baseline(most: int = PROMPTS) -> Baseline:
-    made = store.baseline(SETUP)
+    made = store.baseline(CONFIGURATION)
     return dataclasses.replace(
         made,
         options=dataclasses.replace(made.options, prompts=PROMPTS),
@@ -37,14 +37,14 @@ def baseline(most: int = PROMPTS) -> Baseline:
     )
 
 
-def row(setting: SettingDict, speedup: float, loss: float, noise: float = 0.0) -> Measurement:
+def row(parameters: ParametersDict, speedup: float, loss: float, noise: float = 0.0) -> Measurement:
     """One whose scores differ by ``noise`` times 80 about their mean."""
     waves = np.resize([1.0, -1.0], PROMPTS)
     scores = (80 * (1 - loss + noise * waves)).tolist()
-    return dataclasses.replace(store.measurement(setting, speedup, loss), scores={SCORE: scores})
+    return dataclasses.replace(store.measurement(parameters, speedup, loss), scores={SCORE: scores})
 
 
-def steps(count: int) -> SettingDict:
+def steps(count: int) -> ParametersDict:
     return {"fewer_steps": {"steps": count}}
 
 
@@ -57,11 +57,11 @@ def known(
     plain = plain or baseline()
 
     def cell(names: tuple[str, ...], rows: Sequence[Measurement]):  # type: ignore[no-untyped-def]
-        made = store.frontier(Cell(SETUP, names), rows)
+        made = store.frontier(Cell(CONFIGURATION, names), rows)
         return dataclasses.replace(made, baseline=plain.whole)
 
     cells = [cell(CACHE, cache), cell(GATE, gate)]
-    return Known(plain, Search(SETUP, cells, [], cell(FEWER, fewer)))
+    return Known(plain, Search(CONFIGURATION, cells, [], cell(FEWER, fewer)))
 
 
 SLOW = row(store.deepcache(2), 1.5, 0.001)
@@ -160,9 +160,9 @@ def test_it_is_shown_and_recommended(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     rows = [store.measurement(store.deepcache(2), 1.5, 0.001)]
     rows.append(store.measurement(store.deepcache(5), 2.5, 0.015, high=0.03))
-    task = Task("t", "target", Cell(SETUP, CACHE), 1.2, None, store.LIMIT, None)
+    task = Task("t", "target", Cell(CONFIGURATION, CACHE), 1.2, None, store.LIMIT, None)
     answers = [Answer(task, "met", "", rows[0], None, None)]
-    store.write(tmp_path, SETUP, {CACHE: rows}, answers=answers)
+    store.write(tmp_path, CONFIGURATION, {CACHE: rows}, answers=answers)
     main(["show", str(tmp_path / "cpu")])
     shown = capsys.readouterr().out
     assert "To use: DeepCache, 1.50x" in shown and "Not clear yet: DeepCache, 2.50x" in shown

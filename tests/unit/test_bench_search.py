@@ -1,5 +1,5 @@
-"""The benchmark of the search: tables, replay, rivals. In data/ are real measurements of one setup,
-made on two CPU cores by the command that the file names."""
+"""The benchmark of the search: tables, replay, baselines of fewer steps. In data/ are real
+measurements of one configuration, made on two CPU cores by the command that the file names."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from benchmarks.search.replay import (
     whole_seconds,
 )
 from benchmarks.search.tables import Table, collect, read, write
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine import devices
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import known_models
 from diffaccel.plugins.space import Axis, flatten
 from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import Estimate, Sheet
+from diffaccel.search.cell import Estimate, EvaluationRequest
 from diffaccel.search.strategies.base import Observation, Problem
 from diffaccel.store.jsonio import parse, read_json
 
-FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+FACTS = PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 TABLE = Path(__file__).parent / "data" / "mini-SD1.5_DDIM_20.parquet"
-DEEPCACHE = Cell(Setup("mini-SD1.5", "DDIM", 20), ("deepcache",))
+DEEPCACHE = Cell(Configuration("mini-SD1.5", "DDIM", 20), ("deepcache",))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def noiseless(table: Table) -> Table:
     return table.but(noise=0.0, rough=0.0)
 
 
-# Which settings a table holds.
+# Which candidates a table holds.
 
 
 @pytest.mark.parametrize("names", [("deepcache", "tome"), ("deepcache", "tgate", "tome")])
@@ -115,7 +115,7 @@ def test_a_table_is_read_as_it_was_written(table: Table, tmp_path: Path) -> None
     write(failed, tmp_path / "t.parquet")
     again = read(tmp_path / "t.parquet")
     assert again.rows == failed.rows
-    assert (again.baseline, again.about) == (failed.baseline, failed.about)
+    assert (again.baseline, again.provenance) == (failed.baseline, failed.provenance)
     assert sum(math.isinf(loss) for loss in again.losses.values()) == len(cells)
 
 
@@ -126,12 +126,12 @@ def test_what_is_looked_up_costs_what_it_would_have(noiseless: Table) -> None:
     truth, ledger = Truth.of(noiseless, 0), Ledger()
     measurer = Replay(truth, 0, 8, {DEEPCACHE: ledger})
     some = noiseless.rows[DEEPCACHE][:3]
-    plain = noiseless.about.plain
+    plain = noiseless.provenance.plain
     own = [plain / row.speedup for row in some]
-    drawn = measurer.draw([Sheet(DEEPCACHE, row.setting, 16) for row in some])
+    drawn = measurer.draw([EvaluationRequest(DEEPCACHE, row.parameters, 16) for row in some])
     assert [each.loss for each in drawn] == [noiseless.losses[row.key] for row in some]
     assert ledger.seconds == pytest.approx(2 * sum(own))  # 16 prompts are 2 calls of 8
-    timed = measurer.clock([(DEEPCACHE, row.setting) for row in some])
+    timed = measurer.clock([(DEEPCACHE, row.parameters) for row in some])
     assert [each.speedup for each in timed] == pytest.approx([row.speedup for row in some])
     assert ledger.seconds == pytest.approx(2 * sum(own) + 2 * (plain + sum(own)))
 
@@ -140,10 +140,10 @@ def test_the_clock_is_noisy_and_never_twice_the_same(table: Table) -> None:
     truth = Truth.of(table, 3)
     measurer = Replay(truth, 3, 8, {DEEPCACHE: Ledger()})
     row = table.rows[DEEPCACHE][5]
-    speeds = [measurer.clock([(DEEPCACHE, row.setting)])[0].speedup for _ in range(40)]
+    speeds = [measurer.clock([(DEEPCACHE, row.parameters)])[0].speedup for _ in range(40)]
     logs = np.log([speed / truth.speedups[row.key] for speed in speeds if speed])
     assert len(set(speeds)) == 40
-    assert 0.3 * table.about.noise < logs.std() < 1.1 * table.about.noise
+    assert 0.3 * table.provenance.noise < logs.std() < 1.1 * table.provenance.noise
 
 
 def test_true_speeds_are_as_rough_as_the_timings_suggest(table: Table) -> None:
@@ -191,7 +191,7 @@ def test_verdicts(noiseless: Table) -> None:
 def test_measuring_everything_with_a_perfect_clock_is_perfect(noiseless: Table) -> None:
     for each in replay(noiseless, "exhaustive", 0, 8):
         assert (each.regret, each.wrong, set(each.excess) - {0.0}) == (0, 0, set())
-        assert each.drawn == each.settings
+        assert each.drawn == each.candidates
         assert each.seconds == pytest.approx(each.whole, rel=0.1)
         assert each.curve[-1] == (each.seconds, 0)
 
@@ -216,7 +216,7 @@ def test_a_replay_depends_on_its_seed_alone(table: Table) -> None:
 def test_the_default_strategy_costs_a_part_of_measuring_everything(table: Table) -> None:
     for each in replay(table, "frontier", 0, 8):
         assert 0 < each.seconds < 0.5 * each.whole
-        assert each.drawn < each.settings / 2
+        assert each.drawn < each.candidates / 2
         spent = [place for place, _ in each.curve]
         assert spent == sorted(spent)
 
@@ -225,10 +225,10 @@ def test_the_default_strategy_costs_a_part_of_measuring_everything(table: Table)
 
 
 @pytest.mark.parametrize("name", [peer.name for peer in peers.PEERS if peer is not peers.Halving])
-def test_a_rival_asks_for_allowed_points_once_and_ends(name: str, table: Table) -> None:
+def test_a_fewer_steps_asks_for_allowed_points_once_and_ends(name: str, table: Table) -> None:
     space = table.spaces[DEEPCACHE]
     truth = {
-        tuple(flatten(row.setting).items()): (row.speedup, table.losses[row.key])
+        tuple(flatten(row.parameters).items()): (row.speedup, table.losses[row.key])
         for row in table.rows[DEEPCACHE]
     }
     by, problem = peers.strategy(name, 0), Problem(space, LIMIT, TARGETS)
@@ -249,9 +249,9 @@ def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
     ledger, row = Ledger(), noiseless.rows[DEEPCACHE][7]
     truth = Truth.of(noiseless, 0)
     measurer = Replay(truth, 0, 4, {DEEPCACHE: ledger}, (0.25, 0.5, 1.0))
-    call = noiseless.about.plain / row.speedup
+    call = noiseless.provenance.plain / row.speedup
     for prompts, calls in ((4, 1), (8, 2), (16, 4)):
-        (drawn,) = measurer.draw([Sheet(DEEPCACHE, row.setting, 16)])
+        (drawn,) = measurer.draw([EvaluationRequest(DEEPCACHE, row.parameters, 16)])
         assert drawn.scores["clip_score"] == list(row.scores[:prompts])
         assert ledger.seconds == pytest.approx(calls * call)
         assert (drawn.failure is None) == (prompts == 16)
@@ -265,10 +265,10 @@ def test_who_is_alone_times_all_that_it_draws(table: Table) -> None:
 
 
 def test_halving_answers_with_what_was_drawn_as_a_whole(table: Table) -> None:
-    """Two settings a full one's price at first; a quarter of them comes through."""
+    """Two candidates a full one's price at first; a quarter of them comes through."""
     for each in replay(table, "halving", 0, 4):
         assert each.drawn == min(
-            each.settings, 2 * max(peers.FEWEST, round(peers.SHARE * each.settings))
+            each.candidates, 2 * max(peers.FEWEST, round(peers.SHARE * each.candidates))
         )
         assert each.timed <= each.drawn // 4 + 1
         assert each.seconds < 0.6 * each.whole
@@ -291,7 +291,7 @@ def test_a_share_is_the_same_in_every_cell(noiseless: Table) -> None:
     assert results.share_to(0.1, [dataclasses.replace(slow, curve=[(0.0, 0.4)]), fast]) is None
 
 
-def test_figures_say_when_a_rival_is_as_good(noiseless: Table) -> None:
+def test_figures_say_when_a_fewer_steps_is_as_good(noiseless: Table) -> None:
     outcomes = [
         outcome
         for name in ("exhaustive", "frontier", "random")
@@ -358,7 +358,7 @@ def test_a_decided_cell_stands_beside_its_table(noiseless: Table, tmp_path: Path
     assert spread == pytest.approx(0, abs=1e-9)
     for each, was in zip(found, before, strict=True):
         assert each.best == was.best  # with a perfect clock
-        assert each.drawn < each.settings and each.seconds < each.whole
+        assert each.drawn < each.candidates and each.seconds < each.whole
         assert (each.bound is None) == (each.best is None)
         assert each.regret < 0.05
     best = next(each for each in found if each.best and each.best.speedup > 2)
@@ -370,9 +370,9 @@ def test_a_decided_cell_stands_beside_its_table(noiseless: Table, tmp_path: Path
     environment = noiseless.baseline.environment
     session = live.Session("a", found, spread, environment, "2026-11-21")
     path = tmp_path / SESSIONS
-    for made in (session, dataclasses.replace(session, setup="b"), session):
+    for made in (session, dataclasses.replace(session, configuration="b"), session):
         live.keep(made, path)
-    assert live.kept(path) == [session, dataclasses.replace(session, setup="b")]
+    assert live.kept(path) == [session, dataclasses.replace(session, configuration="b")]
     assert f"| {best.cell} |" in page.live_part([session])
 
 
@@ -390,17 +390,17 @@ def test_cells_are_decided_where_their_tables_are_from(
 
 
 def test_recording_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    cell = Cell(Setup("mini-SD1.5", "DDIM", 2), ("deepcache",))
+    cell = Cell(Configuration("mini-SD1.5", "DDIM", 2), ("deepcache",))
     spec = dataclasses.replace(known_models()["mini-SD1.5"], batch_size=2)
     options = MeasureOptions(prompts=2, pairs=1, max_pairs=1)
     plan = Plan.of(spec, options, [cell], tmp_path, 10, 3)
     claim = Counter(tmp_path / "next")
     draw_all([plan], [claim], 1, time.perf_counter())  # no time left
-    assert len(plan.undrawn()) == len(plan.settings) > 3
+    assert len(plan.undrawn()) == len(plan.candidates) > 3
     assert [claim(), claim()] == [0, 1]  # another process has these
     draw_all([plan], [claim], 1, math.inf)
-    assert plan.undrawn() == plan.settings[:2]
-    with pytest.raises(ValueError, match="2 settings are not drawn"):
+    assert plan.undrawn() == plan.candidates[:2]
+    with pytest.raises(ValueError, match="2 candidates are not drawn"):
         collect(plan, "")
     claim.path.unlink()
     draw_all([plan], [claim], 1, math.inf)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from diffaccel.evaluation.budget import Budget
-from diffaccel.evaluation.records import Drawing, SpeedRow
+from diffaccel.evaluation.records import Evaluation, SpeedRow
 from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.tasks import Task
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.search import decide as search
-from diffaccel.search.cell import Sheet, Wanted
-from diffaccel.search.rival import decide_beside
-from tests.unit.test_rival import RIVAL, TARGETS, TASKS, Steps, opened
+from diffaccel.search.cell import EvaluationRequest, Wanted
+from diffaccel.search.fewer_steps import decide_with_fewer_steps
+from tests.unit.test_fewer_steps import FEWER_STEPS, TARGETS, TASKS, Steps, opened
 from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search
 
 
@@ -37,10 +37,10 @@ class Slow(Noisy):
         self.clock_ = clock
         self.prompts: list[tuple[str, int, int]] = []
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         for sheet in wanted:
             before = sheet.before.prompts if sheet.before else 0
-            self.prompts.append((str(sheet.setting), before, sheet.prompts))
+            self.prompts.append((str(sheet.parameters), before, sheet.prompts))
             self.clock_.seconds += (sheet.prompts - before) / 2
         return super().draw(wanted)
 
@@ -84,7 +84,7 @@ def test_with_time_enough_it_is_decided_as_without_a_limit(tmp_path: Path) -> No
     (known,) = search.frontiers([limited], Slow(clock), [1.5], 0.02)
     (free,) = search.frontiers([cell_search(tmp_path / "free")], Slow(Clock()), [1.5], 0.02)
     assert known.bound is not None and free.bound is not None
-    assert known.bound.setting == free.bound.setting
+    assert known.bound.parameters == free.bound.parameters
     assert not known.time_up and not free.time_up
 
 
@@ -97,8 +97,8 @@ def test_going_on_with_more_time_repeats_nothing(tmp_path: Path) -> None:
     again = cell_search(tmp_path)
     (known,) = search.frontiers([again], second, [1.5, 2.0], 0.02)
     assert second.prompts and not known.time_up
-    done = {(setting, most) for setting, _, most in first.prompts}
-    assert done.isdisjoint((setting, most) for setting, _, most in second.prompts)
+    done = {(parameters, most) for parameters, _, most in first.prompts}
+    assert done.isdisjoint((parameters, most) for parameters, _, most in second.prompts)
     search.frontiers([cell_search(tmp_path)], Forbidden(), [1.5, 2.0], 0.02)
 
 
@@ -115,20 +115,20 @@ def test_what_was_not_tried_for_want_of_time_is_said_to_be_open(tmp_path: Path) 
 @pytest.mark.parametrize("seconds", [5, 30, 60, 100])
 def test_comparing_with_fewer_steps_ends_in_time_too(tmp_path: Path, seconds: float) -> None:
     class Both(Slow):
-        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
-            return Steps(1e-5).truth(setting, steps)
+        def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
+            return Steps(1e-5).truth(parameters, steps)
 
     clock = Clock()
-    searches = opened(tmp_path, [CELL, RIVAL])
+    searches = opened(tmp_path, [CELL, FEWER_STEPS])
     budget = Budget(seconds, clock)
     for each in searches:
-        each.budget, each.aside = budget, each.cell == RIVAL
+        each.budget, each.aside = budget, each.cell == FEWER_STEPS
     measurer, began = Both(clock), clock.seconds
-    found = decide_beside(RIVAL, [CELL], searches, measurer, TASKS, TARGETS, 0.02)
+    found = decide_with_fewer_steps(FEWER_STEPS, [CELL], searches, measurer, TASKS, TARGETS, 0.02)
     assert clock.seconds - began <= seconds + 2 * (8 + 3 * (1 + 1))
     assert found.cells[0].bound is not None
-    rivals = [found.cells[0].rival, *(answer.rival for answer in found.answers)]
-    assert all(each.timed for each in rivals if each and each.beats)
+    fewer_steps = [found.cells[0].fewer_steps, *(answer.fewer_steps for answer in found.answers)]
+    assert all(each.timed for each in fewer_steps if each and each.beats)
 
 
 @pytest.mark.parametrize(

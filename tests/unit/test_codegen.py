@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, candidates, given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
@@ -30,13 +30,13 @@ from PIL import Image
 from diffaccel.plugins.accelerators import (
     ACCELERATORS,
     Emitted,
-    PipelineFacts,
+    PipelineSpec,
     UnsupportedError,
     combination,
 )
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.sources import is_local
-from diffaccel.plugins.space import Setting, nest
+from diffaccel.plugins.space import Parameters, nest
 from diffaccel.recipes.codegen import (
     LINE,
     Measured,
@@ -59,8 +59,8 @@ COMBINATIONS = [
     for names in itertools.combinations(ACCELERATORS, size)
 ]
 FACTS = {
-    "sd": PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8)),
-    "sdxl": PipelineFacts("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128),
+    "sd": PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8)),
+    "sdxl": PipelineSpec("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128),
 }
 PLAIN = Script("plain", "models/a", "StableDiffusionPipeline", "DDIMScheduler", 20, 7.5, 64, 64)
 
@@ -82,10 +82,12 @@ def test_no_stray_golden_files() -> None:
 # Clean under the tools that users have
 
 
-def random_settings(names: tuple[str, ...], facts: PipelineFacts, count: int) -> list[Setting]:
-    """Allowed settings from all over the space."""
+def random_candidates(
+    names: tuple[str, ...], pipeline: PipelineSpec, count: int
+) -> list[Parameters]:
+    """Allowed candidates from all over the space."""
     generator = random.Random("+".join(names))
-    space = combination(names).space(facts)
+    space = combination(names).space(pipeline)
     drawn = (
         {axis.name: generator.choice(axis.values) for axis in space.axes} for _ in itertools.count()
     )
@@ -99,13 +101,13 @@ def scripts() -> dict[str, Script]:
         f"{family}_{'_'.join(names)}_{number}": dataclasses.replace(
             GOLDEN.script(family, {}, "DDIMScheduler"),
             title=combination(names).title,
-            setting=setting,
-            parts=combination(names).emit(setting, FACTS[family]),
+            parameters=parameters,
+            parts=combination(names).emit(parameters, FACTS[family]),
             measured=GOLDEN.EXAMPLE,
         )
         for family, names in itertools.product(FACTS, COMBINATIONS)
         if combination(names).supports(FACTS[family])[0]
-        for number, setting in enumerate(random_settings(names, FACTS[family], 4))
+        for number, parameters in enumerate(random_candidates(names, FACTS[family], 4))
     }
     assert {name.split("_")[0] for name in made} == set(FACTS)
     for dtype in ("float16", "float32", "bfloat16"):
@@ -198,11 +200,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
     torch.set_num_threads(threads)
 
 
-def tiny_script(family: str, folder: Path, setting: Setting) -> Script:
+def tiny_script(family: str, folder: Path, parameters: Parameters) -> Script:
     """A script for the tiny pipeline in this folder."""
     config = json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))
     pipeline_class = type(tiny.FAMILIES[family](0)).__name__
-    facts = PipelineFacts.of_config(pipeline_class, config, steps=6, guidance_scale=7.5)
+    pipeline = PipelineSpec.of_config(pipeline_class, config, steps=6, guidance_scale=7.5)
     side = 2 * tiny.LATENT_SIZE
     return Script(
         description="a test",
@@ -213,8 +215,8 @@ def tiny_script(family: str, folder: Path, setting: Setting) -> Script:
         guidance_scale=7.5,
         height=side,
         width=side,
-        setting=setting,
-        parts=combination(list(setting)).emit(setting, facts) if setting else (),
+        parameters=parameters,
+        parts=combination(list(parameters)).emit(parameters, pipeline) if parameters else (),
     )
 
 
@@ -223,7 +225,7 @@ def pixels(images: list[Any]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
-@pytest.mark.parametrize("accelerators", [name for name in GOLDEN.SETTINGS if name != "plain"])
+@pytest.mark.parametrize("accelerators", [name for name in GOLDEN.CANDIDATES if name != "plain"])
 def test_runs_again_and_again_and_leaves_no_trace(
     family: str,
     accelerators: str,
@@ -231,15 +233,17 @@ def test_runs_again_and_again_and_leaves_no_trace(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    setting = {name: dict(part) for name, part in GOLDEN.SETTINGS[accelerators].items()}
-    if "graphs" in setting and not torch.cuda.is_available():
+    parameters = {name: dict(part) for name, part in GOLDEN.CANDIDATES[accelerators].items()}
+    if "graphs" in parameters and not torch.cuda.is_available():
         pytest.skip("CUDA graphs need a CUDA device")
     # Traced for real; generating C++ from the trace takes minutes, and is torch's own business.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    if "tgate" in setting:
-        setting["tgate"]["gate_step"] = 3
-    script = tiny_script(family, models[family], setting)
-    plain = load(render(dataclasses.replace(script, parts=(), setting={})), tmp_path / "plain.py")
+    if "tgate" in parameters:
+        parameters["tgate"]["gate_step"] = 3
+    script = tiny_script(family, models[family], parameters)
+    plain = load(
+        render(dataclasses.replace(script, parts=(), parameters={})), tmp_path / "plain.py"
+    )
     fast = load(render(script), tmp_path / "fast.py")
     prompts, seeds = ["a red square", "a blue ring", "a dot"], [1, 2, 3]
 
@@ -247,7 +251,7 @@ def test_runs_again_and_again_and_leaves_no_trace(
     before = pixels(plain.generate(pipe, prompts, seeds))
     first = pixels(fast.generate(pipe, prompts, seeds))
     assert len(first) == len(prompts)
-    lossless = set(setting) <= {"compile", "graphs", "transfers"}
+    lossless = set(parameters) <= {"compile", "graphs", "transfers"}
     assert (first != before) is not lossless, "what changes the images, and what does not"
     alone = pixels(fast.generate(pipe, prompts[:1], seeds[:1]))
     assert len(alone) == 1
@@ -259,10 +263,12 @@ def test_runs_again_and_again_and_leaves_no_trace(
 def test_the_pipeline_is_left_as_it_was_after_an_error(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    setting = {"deepcache": GOLDEN.DEEPCACHE, "tgate": GOLDEN.TGATE | {"gate_step": 3}}
-    script = tiny_script("SD1.5", models["SD1.5"], setting)
+    parameters = {"deepcache": GOLDEN.DEEPCACHE, "tgate": GOLDEN.TGATE | {"gate_step": 3}}
+    script = tiny_script("SD1.5", models["SD1.5"], parameters)
     fast = load(render(script), tmp_path / "fast.py")
-    plain = load(render(dataclasses.replace(script, parts=(), setting={})), tmp_path / "plain.py")
+    plain = load(
+        render(dataclasses.replace(script, parts=(), parameters={})), tmp_path / "plain.py"
+    )
     pipe = fast.load_pipeline(device="cpu")
     before = pixels(plain.generate(pipe, ["a dot"], [0]))
     with pytest.raises(ValueError, match="generator"):
@@ -440,7 +446,7 @@ EXPECTED = {
 }
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@candidates(suppress_health_check=[HealthCheck.too_slow])
 @given(model=hostile, text=hostile, other=hostile, vae=hostile, single=st.booleans())
 def test_hostile_text_never_becomes_code(
     model: str, text: str, other: str, vae: str, single: bool
@@ -452,7 +458,7 @@ def test_hostile_text_never_becomes_code(
         description=text,
         model=model,
         title=text,
-        setting={text: {text: text}},  # type: ignore[dict-item]
+        parameters={text: {text: text}},  # type: ignore[dict-item]
         vae=vae,
         measured=Measured(2.0, 0.0, (0.0, 0.0), 1, text, {text: text}, text),
         **{OTHER[single]: other},
@@ -473,15 +479,15 @@ def called(source: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ACCELERATORS)
 @pytest.mark.parametrize("text", ["1); evil(", "evil()", "\n    evil()", "'+evil()+'"])
-def test_a_hostile_setting_never_becomes_code(name: str, text: str) -> None:
-    joined, part = combination([name]), GOLDEN.SETTINGS[name][name]
+def test_a_hostile_parameters_never_becomes_code(name: str, text: str) -> None:
+    joined, part = combination([name]), GOLDEN.CANDIDATES[name][name]
     harmless = called(
         render(dataclasses.replace(PLAIN, parts=joined.emit({name: part}, FACTS["sd"])))
     )
     changed = [{**part, field: text} for field in part] + [{**part, text: 1}]
-    for setting in changed:
+    for parameters in changed:
         try:
-            parts = joined.emit({name: setting}, FACTS["sd"])
+            parts = joined.emit({name: parameters}, FACTS["sd"])
         except UnsupportedError:
             continue
         assert called(render(dataclasses.replace(PLAIN, parts=parts))) == harmless

@@ -11,12 +11,15 @@ from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.report import page
 from diffaccel.report.page.compare import Run, pairs
 from tests import store
 
-SETUP, OTHER = Setup("mini-SD1.5", "DDIM", 20), Setup("mini-SD1.5", "DDIM", 25)
+CONFIGURATION, OTHER = (
+    Configuration("mini-SD1.5", "DDIM", 20),
+    Configuration("mini-SD1.5", "DDIM", 25),
+)
 CACHE, GATE = ("deepcache",), ("tgate",)
 
 
@@ -31,15 +34,15 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
     faster = timed(dataclasses.replace(cached, speedup=2.05), 2.0, 2.05, 2.1)
     gated = timed(store.measurement(store.tgate(9), 1.5, 0.001), 1.5, 1.5, 1.5)
     slower = timed(dataclasses.replace(gated, speedup=1.3), 1.3, 1.3, 1.3)
-    store.write(tmp_path / "a", SETUP, {CACHE: [noisy], GATE: [gated]})
-    store.write(tmp_path / "b", SETUP, {CACHE: [faster], GATE: [slower]})
+    store.write(tmp_path / "a", CONFIGURATION, {CACHE: [noisy], GATE: [gated]})
+    store.write(tmp_path / "b", CONFIGURATION, {CACHE: [faster], GATE: [slower]})
     store.write(tmp_path / "b", OTHER, {CACHE: [noisy]})
     return tmp_path / "a" / "cpu", tmp_path / "b" / "cpu"
 
 
 def test_only_what_the_clock_tells_apart_differs(runs: tuple[Path, Path]) -> None:
     both, alone = pairs(*map(Run.read, runs))
-    assert (both.setup, alone.setup) == (SETUP, OTHER)
+    assert (both.configuration, alone.configuration) == (CONFIGURATION, OTHER)
     differ = {row.accelerators: row.differ for row in both.rows}
     assert differ == {"DeepCache": False, "T-Gate": True}
     (row,) = alone.rows

@@ -16,7 +16,7 @@ from diffaccel.benchmark.ground_truth import best
 from diffaccel.benchmark.prompt_files import read, write
 from diffaccel.experiment.asked import read_asked
 from diffaccel.experiment.config import Config
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Category, Request, parse
 from diffaccel.plugins.models import known_models
@@ -145,12 +145,12 @@ def test_files_equal_the_golden_copy(files: Path, start: str, category: int) -> 
 
 
 def test_a_latency_has_the_same_form(tmp_path: Path) -> None:
-    setup = Setup("mini-SD1.5", "DDIM", 20)
+    configuration = Configuration("mini-SD1.5", "DDIM", 20)
     rows = [store.measurement(store.tgate(5), 2.0, 0.0)]
-    store.write(tmp_path / "results", setup, {("tgate",): rows})
+    store.write(tmp_path / "results", configuration, {("tgate",): rows})
     write(tmp_path, Experiment(Config(results=str(tmp_path / "results"), platform="cpu")))
     text = (tmp_path / "gen_5_category.json").read_text(encoding="utf-8")
-    size = store.baseline(setup).spec.batch_size
+    size = store.baseline(configuration).spec.batch_size
     assert text.startswith(f"""[
   {{
     "prompt_id": "1326",
@@ -198,14 +198,14 @@ def test_lists_that_name_a_loss_are_still_read(tmp_path: Path) -> None:
 
 
 def test_without_a_loss_the_configured_limit_holds(tmp_path: Path) -> None:
-    setup = Setup("mini-SD1.5", "DDIM", 20)
+    configuration = Configuration("mini-SD1.5", "DDIM", 20)
     rows = [
         store.measurement(store.deepcache(n), speedup, loss)
         for n, speedup, loss in ((2, 1.5, 0.01), (3, 2.0, 0.03))
     ]
-    store.write(tmp_path, setup, {("deepcache",): rows})
-    known = Known.read(tmp_path / "cpu", setup)
+    store.write(tmp_path, configuration, {("deepcache",): rows})
+    known = Known.read(tmp_path / "cpu", configuration)
     asked = Request(*("mini-SD1.5", "DDIM", 20), ("deepcache",), 1.2)
     chosen, loose = best(asked, known), best(replace(asked, max_loss=0.05, speedup=1.8), known)
-    assert chosen is not None and chosen.setting == store.deepcache(2)
-    assert loose is not None and loose.setting == store.deepcache(3)
+    assert chosen is not None and chosen.parameters == store.deepcache(2)
+    assert loose is not None and loose.parameters == store.deepcache(3)

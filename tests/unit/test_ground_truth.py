@@ -1,4 +1,4 @@
-"""The benchmark's own scripts: which setting each has, and which prompts have none and why."""
+"""The benchmark's own scripts: which candidate each has, and which prompts have none and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, candidates, given
 from hypothesis import strategies as st
 
 from diffaccel.benchmark import prompt_set
@@ -18,7 +18,7 @@ from diffaccel.benchmark.ground_truth import Truth, Truths, write
 from diffaccel.benchmark.prompt_set import Latency, Prompt
 from diffaccel.evaluation.records import Measurement
 from diffaccel.experiment.config import read
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.plugins.accelerators import combination
@@ -32,20 +32,20 @@ from diffaccel.store.jsonio import read_record
 from tests import store
 
 ROOT = Path(__file__).parents[2]
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 SPECS = known_models()
 Cells = dict[tuple[str, ...], Sequence[Measurement]]
 
 
-def rows(setup: Setup, names: tuple[str, ...]) -> list[Measurement]:
-    """Of a cell: settings from all over its space, with any speedups and losses."""
-    rng = random.Random(f"{setup} {names}")
-    space = combination(names).space(store.baseline(setup).facts)
+def rows(configuration: Configuration, names: tuple[str, ...]) -> list[Measurement]:
+    """Of a cell: candidates from all over its space, with any speedups and losses."""
+    rng = random.Random(f"{configuration} {names}")
+    space = combination(names).space(store.baseline(configuration).pipeline)
     drawn = ({axis.name: rng.choice(axis.values) for axis in space.axes} for _ in itertools.count())
     allowed = (nest(point) for point in drawn if space.forbids(point) is None)
     return [
-        store.measurement(setting, rng.uniform(0.9, 5), rng.uniform(-0.01, 0.04))
-        for setting in itertools.islice(allowed, 4)
+        store.measurement(parameters, rng.uniform(0.9, 5), rng.uniform(-0.01, 0.04))
+        for parameters in itertools.islice(allowed, 4)
     ]
 
 
@@ -57,16 +57,21 @@ def grid() -> Experiment:
 
 @pytest.fixture(scope="module")
 def prompts(grid: Experiment) -> list[Prompt]:
-    fast = [Latency(setup, "cpu", 1, 1.0, 0.4) for setup in list(grid.setups.values())[::9]]
+    fast = [
+        Latency(configuration, "cpu", 1, 1.0, 0.4)
+        for configuration in list(grid.configurations.values())[::9]
+    ]
     return prompt_set.prompts(grid, fast)
 
 
 @pytest.fixture(scope="module")
-def measured(grid: Experiment) -> dict[Setup, Cells]:
-    """Everything but one setup and one cell."""
-    known: dict[Setup, Cells] = {}
+def measured(grid: Experiment) -> dict[Configuration, Cells]:
+    """Everything but one configuration and one cell."""
+    known: dict[Configuration, Cells] = {}
     for cell in grid.cells.values():
-        known.setdefault(cell.setup, {})[cell.accelerators] = rows(cell.setup, cell.accelerators)
+        known.setdefault(cell.configuration, {})[cell.accelerators] = rows(
+            cell.configuration, cell.accelerators
+        )
     del known[list(known)[-1]]
     del known[next(iter(known))]["deepcache", "tgate", "tome"]
     return known
@@ -75,12 +80,12 @@ def measured(grid: Experiment) -> dict[Setup, Cells]:
 @pytest.fixture(scope="module")
 def made(
     prompts: list[Prompt],
-    measured: dict[Setup, Cells],
+    measured: dict[Configuration, Cells],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, Truth]]:
     results = tmp_path_factory.mktemp("results")
-    for setup, cells in measured.items():
-        store.write(results, setup, cells)
+    for configuration, cells in measured.items():
+        store.write(results, configuration, cells)
     said = write(results / "benchmark", prompts, results, "cpu", SPECS)
     assert "27 made of category 1" in said
     record = read_record(Truths, results / "benchmark/ground_truth.json")
@@ -101,15 +106,15 @@ def test_every_prompt_has_a_script_or_a_reason(
 
 
 def test_each_has_what_was_asked_for_with_the_least_loss(
-    made: tuple[Path, dict[str, Truth]], prompts: list[Prompt], measured: dict[Setup, Cells]
+    made: tuple[Path, dict[str, Truth]], prompts: list[Prompt], measured: dict[Configuration, Cells]
 ) -> None:
     """Against looking at every measurement."""
     for prompt in prompts:
         request, truth = prompt.request, made[1][prompt.id]
-        setup = request.setup
-        cells = measured.get(setup, {})
+        configuration = request.configuration
+        cells = measured.get(configuration, {})
         if prompt.category == Category.PLAIN:
-            assert (truth.status, truth.setting) == ("made", {})
+            assert (truth.status, truth.parameters) == ("made", {})
             continue
         if not cells or (request.accelerators and request.accelerators not in cells):
             assert truth.status == "unmeasured" and "was not searched" in truth.reason
@@ -117,10 +122,10 @@ def test_each_has_what_was_asked_for_with_the_least_loss(
         asked = [request.accelerators] if request.accelerators else list(cells)
         required = request.speedup or 0.0
         if request.latency_s is not None:
-            plain = 8.0 / SPECS[setup.model].batch_size
+            plain = 8.0 / SPECS[configuration.model].batch_size
             required = plain / request.latency_s
             if required <= 1:
-                assert (truth.status, truth.setting) == ("made", {})
+                assert (truth.status, truth.parameters) == ("made", {})
                 continue
         fitting = [
             row
@@ -157,42 +162,47 @@ def test_scripts_say_what_they_do(
         assert constants["MODEL"] == SPECS[request.model].source
         assert constants["STEPS"] == request.steps
         if request.accelerators:
-            assert tuple(sorted(truth.setting)) == request.accelerators
+            assert tuple(sorted(truth.parameters)) == request.accelerators
             assert f"Measured: {round(truth.speedup or 0, 2)}x" in said
 
 
 def test_what_is_no_longer_met_has_no_script(tmp_path: Path) -> None:
-    prompt = Prompt(7, Request(*dataclasses.astuple(SETUP), ("deepcache",), 2.0, max_loss=0.02))
+    prompt = Prompt(
+        7, Request(*dataclasses.astuple(CONFIGURATION), ("deepcache",), 2.0, max_loss=0.02)
+    )
     path = tmp_path / "benchmark/gt_code/7.py"
     for speedup, there in ((2.1, True), (1.9, False), (2.0, True)):
         row = store.measurement(store.deepcache(3), speedup, 0.01)
-        store.write(tmp_path, SETUP, {("deepcache",): [row]})
+        store.write(tmp_path, CONFIGURATION, {("deepcache",): [row]})
         write(tmp_path / "benchmark", [prompt], tmp_path, "cpu", SPECS)
         assert path.exists() is there
-    (tmp_path / "cpu/search" / f"{SETUP.slug}.json").write_text("{")
+    (tmp_path / "cpu/search" / f"{CONFIGURATION.slug}.json").write_text("{")
     assert "1 unmeasured" in write(tmp_path / "benchmark", [prompt], tmp_path, "cpu", SPECS)
     assert not path.exists()
 
 
 def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
     """The plain pipeline takes a second an image; one that meets it by itself loses nothing."""
-    setup = Setup("mini-SD1.5", "UniPCMultistepScheduler", 25)
+    configuration = Configuration("mini-SD1.5", "UniPCMultistepScheduler", 25)
     cells: Cells = {
         ("deepcache",): [store.measurement(store.deepcache(3), 2.0, 0.01)],
         ("tgate",): [store.measurement(store.tgate(9), 1.5, 0.005)],
     }
-    store.write(tmp_path, setup, cells, platform="nvidia-x")
+    store.write(tmp_path, configuration, cells, platform="nvidia-x")
     batch = SPECS["mini-SD1.5"].batch_size
 
     def asked(seconds: float, platform: str, names: tuple[str, ...] = ()) -> Truth:
         request = Request(
-            *dataclasses.astuple(setup), names, platform=platform, latency_s=seconds * 8 / batch
+            *dataclasses.astuple(configuration),
+            names,
+            platform=platform,
+            latency_s=seconds * 8 / batch,
         )
         write(tmp_path / "benchmark", [Prompt(1, request)], tmp_path, "cpu", SPECS)
         (truth,) = read_record(Truths, tmp_path / "benchmark/ground_truth.json").truths
         return truth
 
-    assert asked(1.0, "nvidia-x").setting == {}
+    assert asked(1.0, "nvidia-x").parameters == {}
     assert asked(0.9, "nvidia-x").speedup == 1.5
     assert asked(0.6, "nvidia-x").speedup == 2.0
     assert asked(0.9, "nvidia-x", ("deepcache",)).speedup == 2.0
@@ -204,9 +214,9 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
 
 
 def test_a_refused_cell_and_an_unknown_model(tmp_path: Path) -> None:
-    store.write(tmp_path, SETUP, {("tome",): []}, refused={("tome",): "nothing to merge"})
+    store.write(tmp_path, CONFIGURATION, {("tome",): []}, refused={("tome",): "nothing to merge"})
     requests = [
-        Request(*dataclasses.astuple(SETUP), ("tome",)),
+        Request(*dataclasses.astuple(CONFIGURATION), ("tome",)),
         Request("../../etc/passwd", "DDIM", 20),
         Request("SDXL", "DDIM", 20, ("tome",)),
     ]
@@ -247,14 +257,16 @@ KINDS = [(vae, config) for vae in (True, False) for config in (True, False)]
 
 
 def rendered(text: str, vae: str | None, config: str | None, model: str = "m") -> tuple[str, str]:
-    known = store.baseline(SETUP)
+    known = store.baseline(CONFIGURATION)
     spec = dataclasses.replace(known.spec, name=text, source=model, vae=vae, config=config)
     place = dataclasses.replace(
         known.environment, platform=text, device=text, driver=text, versions={text: text}
     )
     known = dataclasses.replace(known, spec=spec, environment=place, prompts=[text])
     chosen = dataclasses.replace(CHOSEN, date=text)
-    return code.accelerated(known, recipe_of(known, chosen), text), code.plain(spec, SETUP, text)
+    return code.accelerated(known, recipe_of(known, chosen), text), code.plain(
+        spec, CONFIGURATION, text
+    )
 
 
 def beside(source: str) -> bool:
@@ -275,7 +287,7 @@ HARMLESS = {
 }
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@candidates(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(hostile, hostile, hostile, st.sampled_from(KINDS))
 def test_hostile_records_never_become_code(
     text: str, model: str, other: str, kind: tuple[bool, bool]

@@ -13,23 +13,23 @@ import pytest
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
-from diffaccel.evaluation.bench import check_same, identity_of, shared, versions
+from diffaccel.evaluation.bench import check_same, fingerprint_of, shared, versions
 from diffaccel.evaluation.measure import Bench
-from diffaccel.evaluation.records import Clocking, Drawing, Environment, SpeedRow
+from diffaccel.evaluation.records import Environment, Evaluation, SpeedRow, TimingRow
 from diffaccel.experiment.config import load
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.models.base import content_hash, model_files
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages import speed
 from diffaccel.store import source
 from diffaccel.store.journal import Journal
 from tests.store import baseline, deepcache, tgate
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 PACKAGE = "diffaccel.plugins.accelerators"
 Change = Callable[[Bench, Environment], tuple[Bench, Environment]]
 
@@ -51,8 +51,8 @@ def made(folder: Path) -> tuple[Bench, Environment]:
         config=str(folder / "config"),
         vae=str(folder / "vae"),
     )
-    setup, options = Setup("m", "DDIM", 20), MeasureOptions()
-    bench = Bench(None, setup, spec, options, ["a", "b"], Device("cpu"), {})  # type: ignore[arg-type]
+    configuration, options = Configuration("m", "DDIM", 20), MeasureOptions()
+    bench = Bench(None, configuration, spec, options, ["a", "b"], Device("cpu"), {})  # type: ignore[arg-type]
     return bench, Environment("cpu", "CPU", "1.0", "float32", "AttnProcessor", 1, versions())
 
 
@@ -60,8 +60,11 @@ def spec_with(**changes: Any) -> Change:
     return lambda bench, where: (replace(bench, spec=replace(bench.spec, **changes)), where)
 
 
-def setup_with(**changes: Any) -> Change:
-    return lambda bench, where: (replace(bench, setup=replace(bench.setup, **changes)), where)
+def configuration_with(**changes: Any) -> Change:
+    return lambda bench, where: (
+        replace(bench, configuration=replace(bench.configuration, **changes)),
+        where,
+    )
 
 
 def options_with(**changes: Any) -> Change:
@@ -96,8 +99,8 @@ CHANGES: dict[str, Change] = {
     "width": spec_with(width=128),
     "guidance": spec_with(guidance_scale=3.0),
     "batch": spec_with(batch_size=4),
-    "scheduler": setup_with(scheduler="DPM-Solver++"),
-    "steps": setup_with(steps=25),
+    "scheduler": configuration_with(scheduler="DPM-Solver++"),
+    "steps": configuration_with(steps=25),
     "seed": options_with(seed=1),
     "platform": where_with(platform="nvidia-a"),
     "device": where_with(device="another CPU"),
@@ -112,11 +115,11 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_input_reuses_no_row(name: str, tmp_path: Path) -> None:
     bench, where = made(tmp_path)
-    before = shared(identity_of(bench, where))
+    before = shared(fingerprint_of(bench, where))
     row = SpeedRow({}, None, None, 1.0, "2026-11-21")
     Journal(tmp_path / "j", before, SpeedRow).append(row)
-    assert Journal(tmp_path / "j", shared(identity_of(bench, where)), SpeedRow).rows() == [row]
-    after = shared(identity_of(*CHANGES[name](bench, where)))
+    assert Journal(tmp_path / "j", shared(fingerprint_of(bench, where)), SpeedRow).rows() == [row]
+    after = shared(fingerprint_of(*CHANGES[name](bench, where)))
     assert Journal(tmp_path / "j", after, SpeedRow).rows() == []
 
 
@@ -127,10 +130,10 @@ def test_measuring_more_or_more_surely_measures_nothing_again(
     more: dict[str, Any], tmp_path: Path
 ) -> None:
     bench, where = made(tmp_path)
-    before = shared(identity_of(bench, where))
-    assert shared(identity_of(*options_with(**more)(bench, where))) == before
-    now = baseline(SETUP)
-    row = Clocking(now.digest, now.facts, SpeedRow(deepcache(2), None, None, 1.0, "2026-11-21"))
+    before = shared(fingerprint_of(bench, where))
+    assert shared(fingerprint_of(*options_with(**more)(bench, where))) == before
+    now = baseline(CONFIGURATION)
+    row = TimingRow(now.digest, now.pipeline, SpeedRow(deepcache(2), None, None, 1.0, "2026-11-21"))
     keys.timed(tmp_path, now).append(row)
     later = replace(now, options=replace(now.options, **more))
     assert keys.timed(tmp_path, later).rows() == [row]
@@ -150,20 +153,22 @@ def test_measuring_more_or_more_surely_measures_nothing_again(
 )
 def test_the_times_of_an_untrained_model(change: Change, same: bool, tmp_path: Path) -> None:
     bench, where = made(tmp_path)
-    before = speed.identity_of(bench, where)
-    assert (speed.identity_of(*change(bench, where)) == before) is same
+    before = speed.fingerprint_of(bench, where)
+    assert (speed.fingerprint_of(*change(bench, where)) == before) is same
 
 
-def evaluated(prompts: int, setting: SettingDict | None = None) -> Drawing:
+def evaluated(prompts: int, parameters: ParametersDict | None = None) -> Evaluation:
     scores = {"clip_score": [80.0] * prompts}
-    return Drawing(setting or deepcache(2), 0.0, (0.0, 0.0), scores, {}, 1.0, 1.0, "2026-11-21")
+    return Evaluation(
+        parameters or deepcache(2), 0.0, (0.0, 0.0), scores, {}, 1.0, 1.0, "2026-11-21"
+    )
 
 
 def test_what_was_drawn_with_the_first_prompts_is_used_whatever_follows_them(
     tmp_path: Path,
 ) -> None:
-    def drawn(*prompts: str) -> Journal[Drawing]:
-        return keys.drawn(tmp_path, replace(baseline(SETUP), prompts=list(prompts)), "cell")
+    def drawn(*prompts: str) -> Journal[Evaluation]:
+        return keys.drawn(tmp_path, replace(baseline(CONFIGURATION), prompts=list(prompts)), "cell")
 
     rows = [evaluated(1), evaluated(2)]
     for row in rows:
@@ -176,15 +181,15 @@ def test_what_was_drawn_with_the_first_prompts_is_used_whatever_follows_them(
 def test_an_accelerators_source_is_of_its_own_measurements_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = baseline(SETUP)
+    now = baseline(CONFIGURATION)
     combined = {**deepcache(2), **tgate(10)}
     rows = [evaluated(1), evaluated(1, tgate(10)), evaluated(1, combined)]
     for row in rows:
         keys.drawn(tmp_path, now, "cell").append(row)
     real = keys.sources
 
-    def changed(setting: SettingDict) -> dict[str, str]:
-        return real(setting) | ({"tgate": "another"} if "tgate" in setting else {})
+    def changed(parameters: ParametersDict) -> dict[str, str]:
+        return real(parameters) | ({"tgate": "another"} if "tgate" in parameters else {})
 
     monkeypatch.setattr(keys, "sources", changed)
     assert keys.drawn(tmp_path, now, "cell").rows() == rows[:1]
@@ -192,8 +197,11 @@ def test_an_accelerators_source_is_of_its_own_measurements_alone(
 
 def test_an_experiment_knows_the_sources_that_it_puts_on() -> None:
     titles = ["DeepCache", "DeepCache and T-Gate"]
-    experiment = Experiment(load({"accelerators": titles, "rival": "fewer steps"}))
-    (found,) = {tuple(experiment.sources(setup).items()) for setup in experiment.setups.values()}
+    experiment = Experiment(load({"accelerators": titles, "fewer_steps_baseline": True}))
+    (found,) = {
+        tuple(experiment.sources(configuration).items())
+        for configuration in experiment.configurations.values()
+    }
     assert [name for name, _ in found] == ["deepcache", "fewer_steps", "tgate"]
     assert len({source for _, source in found}) == 3
 
@@ -232,9 +240,9 @@ def test_a_name_or_a_path_alone_changes_nothing(tmp_path: Path) -> None:
     bench, where = made(tmp_path)
     moved = tmp_path / "moved"
     Path(bench.spec.source).rename(moved)
-    before = identity_of(replace(bench, spec=replace(bench.spec, source=str(moved))), where)
+    before = fingerprint_of(replace(bench, spec=replace(bench.spec, source=str(moved))), where)
     moved.rename(bench.spec.source)
-    assert identity_of(bench, where) == before
+    assert fingerprint_of(bench, where) == before
 
 
 def test_what_lies_behind_links_counts(tmp_path: Path) -> None:
@@ -266,7 +274,7 @@ def test_measuring_beside_another_baseline_is_refused(
 ) -> None:
     bench, where = made(tmp_path)
     monkeypatch.setattr("diffaccel.evaluation.bench.environment", lambda pipe: where)
-    known = replace(baseline(SETUP), identity=identity_of(bench, where))
+    known = replace(baseline(CONFIGURATION), fingerprint=fingerprint_of(bench, where))
     check_same(bench, known)
     changed, _ = CHANGES["seed"](bench, where)
     with pytest.raises(InputError, match="another seed than this"):

@@ -17,7 +17,7 @@ from diffaccel.store.journal import Journal, Line, lines, writing
 
 def measurement(interval: int = 3) -> Measurement:
     return Measurement(
-        setting={"deepcache": {"cache_interval": interval, "cache_branch_id": 0}},
+        parameters={"deepcache": {"cache_interval": interval, "cache_branch_id": 0}},
         speedup=2.0,
         loss=0.01,
         loss_interval=(0.0, 0.02),
@@ -54,7 +54,7 @@ def test_a_torn_line_costs_only_itself(
     journal.append(measurement(4))
     with caplog.at_level(logging.WARNING):
         rows = journal.rows()
-    assert [row.setting["deepcache"]["cache_interval"] for row in rows] == [2, 4]
+    assert [row.parameters["deepcache"]["cache_interval"] for row in rows] == [2, 4]
     assert f"{journal.path}:2" in caplog.text
 
 
@@ -68,14 +68,14 @@ def test_any_cut_keeps_the_rows_before_it(tmp_path: Path) -> None:
         journal.path.write_bytes(content[:cut])
         assert len(journal.rows()) == 1
         journal.append(measurement(5))
-        assert [row.setting["deepcache"]["cache_interval"] for row in journal.rows()] == [2, 5]
+        assert [row.parameters["deepcache"]["cache_interval"] for row in journal.rows()] == [2, 5]
 
 
 def test_many_writers(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", "abc", Measurement)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(journal.append, [measurement(n) for n in range(40)]))
-    found = {row.setting["deepcache"]["cache_interval"] for row in journal.rows()}
+    found = {row.parameters["deepcache"]["cache_interval"] for row in journal.rows()}
     assert found == set(range(40))
 
 
@@ -96,7 +96,7 @@ def test_rows_without_a_seal_are_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", "abc", Measurement)
     journal.append(measurement())
     row = json.loads(journal.path.read_text())
-    del row["seal"]
+    del row["checksum"]
     journal.path.write_text(json.dumps(row) + "\n")
     assert journal.rows() == [measurement()]
 
@@ -107,7 +107,7 @@ def test_what_a_digest_is_of_stands_before_its_first_row(tmp_path: Path) -> None
             journal = Journal(tmp_path / "j", digest, Measurement, {"model": digest})
             journal.append(measurement())
     found = [line for line in lines(tmp_path / "j") if isinstance(line, Line)]
-    told = [(line.digest, dict(line.about) if line.about else None) for line in found]
+    told = [(line.digest, dict(line.provenance) if line.provenance else None) for line in found]
     assert told == [
         ("abc", {"model": "abc"}),
         ("abc", None),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.store.jsonio import (
     SUMS,
@@ -23,7 +23,9 @@ from diffaccel.store.jsonio import (
     write_text,
 )
 
-TASK = Task("a", "target", Cell(Setup("m", "DDIM", 20), ("deepcache",)), 1.5, None, 0.02, None)
+TASK = Task(
+    "a", "target", Cell(Configuration("m", "DDIM", 20), ("deepcache",)), 1.5, None, 0.02, None
+)
 
 
 def test_a_record_survives(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_nan_is_refused() -> None:
         ({"schema": 99}, "schema 99"),
         ({"max_loss": "much"}, "max_loss.*'much'"),
         ({"origin": "dream"}, "origin.*'dream'"),
-        ({"cell": {"setup": {"model": "m"}}}, "cell"),
+        ({"cell": {"configuration": {"model": "m"}}}, "cell"),
     ],
 )
 def test_a_wrong_record_names_file_and_field(
@@ -94,7 +96,7 @@ def test_an_edited_record_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(content | {"required": 9.5}))
     with pytest.raises(RecordError, match=r"task\.json: changed after it was written.*'seal'"):
         read_record(Task, path)
-    del content["seal"]  # meant, or of a version that knew none
+    del content["checksum"]  # meant, or of a version that knew none
     path.write_text(json.dumps(content | {"required": 9.5}))
     assert read_record(Task, path).required == 9.5
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.space import Point, Space
 from diffaccel.search.losses import WORST, LossModel, scaled
 
 LIMIT = 0.02
-FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+FACTS = PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 NAMES = ("deepcache", "tome")
 
 

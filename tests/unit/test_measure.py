@@ -40,17 +40,17 @@ from diffaccel.evaluation.measure import (
 from diffaccel.evaluation.pairs import Goal, timing_of
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.evaluation.sequential import doubling
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import gpus
 from diffaccel.machine.devices import Device
 from diffaccel.machine.gpus import Gpu
 from diffaccel.machine.watch import Failure, Watch
-from diffaccel.plugins.accelerators import PipelineFacts
+from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages import baseline
 from diffaccel.stages.verify import goal_of
 from diffaccel.store.jsonio import digest, dumps, to_json
@@ -89,19 +89,21 @@ def brightness(images: np.ndarray, prompts: object, references: object) -> list[
 def bench(pipe: Recorder, options: MeasureOptions = OPTIONS) -> Bench:
     metrics = {name: METRICS[name].prepare("", "cpu") for name in ("ssim", "psnr")}
     metrics["clip_score"] = brightness
-    return Bench(pipe, Setup("m", "DDIM", 4), SPEC, options, PROMPTS, Device("cpu"), metrics)  # type: ignore[arg-type]
+    return Bench(
+        pipe, Configuration("m", "DDIM", 4), SPEC, options, PROMPTS, Device("cpu"), metrics
+    )  # type: ignore[arg-type]
 
 
 def baseline_of(made: Bench) -> tuple[Baseline, np.ndarray]:
     run = measure_baseline(made)
     record = Baseline(
-        setup=made.setup,
+        configuration=made.configuration,
         spec=made.spec,
         options=made.options,
-        identity={},
+        fingerprint={},
         digest="d",
         environment=Environment("cpu", "cpu", "", "float32", "none", 1, {}),
-        facts=PipelineFacts("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4)),
+        pipeline=PipelineSpec("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4)),
         prompts=made.prompts,
         scores=run.scores,
         shuffled_score=float(np.mean(run.shuffled_scores)),
@@ -123,9 +125,9 @@ def putting_on(made: Bench, pipe: Recorder, enter_seconds: float = 0.0):  # type
 
 
 def alone(
-    made: Bench, record: Baseline, images: np.ndarray, applied: Applied, setting: SettingDict
+    made: Bench, record: Baseline, images: np.ndarray, applied: Applied, parameters: ParametersDict
 ) -> Measurement:
-    (row,) = measure(made, record, images, [Candidate(setting, applied)])
+    (row,) = measure(made, record, images, [Candidate(parameters, applied)])
     return row
 
 
@@ -192,7 +194,7 @@ def test_candidates_measured_together_share_the_baseline_and_one_may_fail() -> N
         images,
         [Candidate({"a": {"n": n}}, putting_on(made, each)) for n, each in enumerate(made_of)],  # type: ignore[arg-type]
     )
-    assert [row.setting["a"]["n"] for row in rows] == [0, 1, 2]
+    assert [row.parameters["a"]["n"] for row in rows] == [0, 1, 2]
     slow, failed, bright = rows
     assert failed.failure == "RuntimeError: no such block" and failed.timing is None
     assert slow.timing is not None and bright.timing is not None
@@ -278,7 +280,7 @@ def test_a_crash_is_a_result() -> None:
     record, images = baseline_of(made)
     row = alone(made, record, images, putting_on(made, broken), {"a": {"b": 1}})  # type: ignore[arg-type]
     assert row.failure == "RuntimeError: no such block"
-    assert row.setting == {"a": {"b": 1}} and row.speedup == 0
+    assert row.parameters == {"a": {"b": 1}} and row.speedup == 0
 
 
 def test_blank_images_are_a_failure() -> None:
@@ -327,10 +329,10 @@ def test_a_baseline_says_that_some_of_its_images_are_blank(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     where = Environment("cpu", "cpu", "", "float32", "none", 1, {})
-    facts = PipelineFacts("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4))
+    pipeline = PipelineSpec("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4))
     monkeypatch.setattr(benches, "environment", lambda pipe: where)
     monkeypatch.setattr(benches, "identity_of", lambda bench, where: {})
-    monkeypatch.setattr(Bench, "facts", facts)
+    monkeypatch.setattr(Bench, "pipeline", pipeline)
     record, _ = baseline._measured(bench(blank_for(2, 5)))
     (warning,) = record.warnings
     assert warning.startswith("2 of 8 images are blank: of the prompts 'prompt 2', 'prompt 5'")
@@ -494,35 +496,35 @@ def test_a_score_that_is_no_number_is_a_failure() -> None:
 
 
 def test_what_ended_a_process_is_not_called_again() -> None:
-    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    made, parameters = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
     record, images = baseline_of(made)
-    blamed = {digest(setting): Failure("a call ended the process, by signal SIGSEGV")}
+    blamed = {digest(parameters): Failure("a call ended the process, by signal SIGSEGV")}
     made, pipe = replace(made, watch=Watch(blamed)), Recorder()
-    row = alone(made, record, images, putting_on(made, pipe), setting)
+    row = alone(made, record, images, putting_on(made, pipe), parameters)
     assert row.failure == "a call ended the process, by signal SIGSEGV" and pipe.calls == []
     other = alone(made, record, images, putting_on(made, pipe), {"deepcache": {}})
     assert other.failure is None
 
 
 def test_what_was_drawn_is_kept_where_going_on_fails_for_what_may_pass() -> None:
-    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    made, parameters = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
     record, images = baseline_of(made)
-    wanted = Candidate(setting, putting_on(made, Recorder(shift=10)), prompts=4)
+    wanted = Candidate(parameters, putting_on(made, Recorder(shift=10)), prompts=4)
     few = draw(made, record, images, wanted)
     late = Failure("a call took more than 600 s", passing=True)
-    made = replace(made, watch=Watch({digest(setting): late}))
+    made = replace(made, watch=Watch({digest(parameters): late}))
     again = draw(made, record, images, replace(wanted, prompts=None), few)
     assert again == replace(few, passing=late.reason)
-    crashed = replace(made, watch=Watch({digest(setting): replace(late, passing=False)}))
+    crashed = replace(made, watch=Watch({digest(parameters): replace(late, passing=False)}))
     assert draw(crashed, record, images, replace(wanted, prompts=None), few).scores == {}
 
 
 @pytest.mark.parametrize("passing", [True, False])
 def test_what_may_pass_is_said_to(passing: bool) -> None:
-    made, setting = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
+    made, parameters = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
     record, images = baseline_of(made)
-    made = replace(made, watch=Watch({digest(setting): Failure("why", passing)}))
-    candidate = Candidate(setting, putting_on(made, Recorder()))
+    made = replace(made, watch=Watch({digest(parameters): Failure("why", passing)}))
+    candidate = Candidate(parameters, putting_on(made, Recorder()))
     rows = [*measure(made, record, images, [candidate]), *clock(made, [candidate])]
     assert [row.failure for row in rows] == ["why"] * 2
     assert [row.passing for row in rows] == ["why" if passing else None] * 2

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench
 from diffaccel.experiment.config import ConfigError, load, model_spec
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine.devices import Device
 from diffaccel.plugins import sources
@@ -301,7 +301,7 @@ def test_a_baseline_is_of_one_model_only(folders: dict[str, Path], tmp_path: Pat
     folder = shutil.copytree(folders["SD1.5"], tmp_path / "model")
     spec = own(folder, batch_size=2)
     opened = bench.open_bench(
-        Setup("mine", "DDIM", 2), spec, MeasureOptions(prompts=2), Device("cpu")
+        Configuration("mine", "DDIM", 2), spec, MeasureOptions(prompts=2), Device("cpu")
     )
     record, _ = bench.run_baseline(opened)
     bench.check_same(opened, record)

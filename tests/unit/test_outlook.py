@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from benchmarks.gpu import hours
 from diffaccel.errors import InputError
 from diffaccel.experiment.config import load, read
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES
@@ -21,7 +21,7 @@ from diffaccel.search.strategies import STRATEGIES
 from diffaccel.store.jsonio import write_record
 from tests import store
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 SMALL: dict[str, Any] = {"schedulers": ["DDIM"], "platform": "cpu"}
 
 
@@ -33,47 +33,47 @@ def said(made: Outlook) -> str:
     return "\n".join(lines(made))
 
 
-def measured(tmp_path: Path, setup: Setup, seconds: float) -> None:
-    record = store.baseline(setup, seconds=seconds)
-    write_record(tmp_path / "cpu" / "baseline" / f"{setup.slug}.json", record)
+def measured(tmp_path: Path, configuration: Configuration, seconds: float) -> None:
+    record = store.baseline(configuration, seconds=seconds)
+    write_record(tmp_path / "cpu" / "baseline" / f"{configuration.slug}.json", record)
 
 
 def test_the_candidates_are_those_of_the_strategy(tmp_path: Path) -> None:
-    facts = store.baseline(SETUP).facts
+    pipeline = store.baseline(CONFIGURATION).pipeline
     frontier = STRATEGIES["frontier"]
     names = [("deepcache",), ("tgate",), ("tome",), ("deepcache", "tgate"), ("fewer_steps",)]
-    spaces = [combination(each).space(facts).on_grid() for each in names]
+    spaces = [combination(each).space(pipeline).on_grid() for each in names]
     made = outlook(tmp_path)
-    assert made.candidates(SETUP) == sum(map(frontier.at_most, spaces))
-    assert f"candidates: {made.candidates(SETUP)} at most" in said(made)
-    whole = outlook(tmp_path, search={"strategy": "exhaustive"}, rival=None)
-    assert whole.candidates(SETUP) == sum(space.size for space in spaces[:-1])
+    assert made.candidates(CONFIGURATION) == sum(map(frontier.at_most, spaces))
+    assert f"candidates: {made.candidates(CONFIGURATION)} at most" in said(made)
+    whole = outlook(tmp_path, search={"strategy": "exhaustive"}, fewer_steps_baseline=False)
+    assert whole.candidates(CONFIGURATION) == sum(space.size for space in spaces[:-1])
 
 
 def test_a_call_is_told_by_the_most_similar_that_was_timed(tmp_path: Path) -> None:
-    assert outlook(tmp_path).call(SETUP) is None
-    measured(tmp_path, Setup("mini-SD1.5", "DPM-Solver++", 50), 10.0)
-    assert outlook(tmp_path).call(SETUP) == pytest.approx(4.0)
-    measured(tmp_path, Setup("mini-SD1.5", "DDIM", 25), 5.5)
-    assert outlook(tmp_path).call(SETUP) == pytest.approx(4.4)
-    measured(tmp_path, SETUP, 3.0)
-    assert outlook(tmp_path).call(SETUP) == pytest.approx(3.0)
-    measured(tmp_path, Setup("mini-SD2.1", "DDIM", 20), 9.0)
-    assert outlook(tmp_path).call(SETUP) == pytest.approx(3.0)
+    assert outlook(tmp_path).call(CONFIGURATION) is None
+    measured(tmp_path, Configuration("mini-SD1.5", "DPM-Solver++", 50), 10.0)
+    assert outlook(tmp_path).call(CONFIGURATION) == pytest.approx(4.0)
+    measured(tmp_path, Configuration("mini-SD1.5", "DDIM", 25), 5.5)
+    assert outlook(tmp_path).call(CONFIGURATION) == pytest.approx(4.4)
+    measured(tmp_path, CONFIGURATION, 3.0)
+    assert outlook(tmp_path).call(CONFIGURATION) == pytest.approx(3.0)
+    measured(tmp_path, Configuration("mini-SD2.1", "DDIM", 20), 9.0)
+    assert outlook(tmp_path).call(CONFIGURATION) == pytest.approx(3.0)
 
 
 def test_the_time_rests_on_budgets_or_on_a_call(tmp_path: Path) -> None:
     unknown = outlook(tmp_path)
-    assert unknown.seconds(SETUP) is None
+    assert unknown.seconds(CONFIGURATION) is None
     assert "time: known once a baseline is timed" in said(unknown)
     limited = outlook(tmp_path, search={"budget": 300}, verify={"budget": 150})
-    assert limited.seconds(SETUP) == 450
+    assert limited.seconds(CONFIGURATION) == 450
     assert "at most about 7 min 30 s and the baselines, one after the other" in said(limited)
-    measured(tmp_path, SETUP, 3.0)
-    one, two = (outlook(tmp_path, measure={"prompts": n}).seconds(SETUP) for n in (8, 16))
+    measured(tmp_path, CONFIGURATION, 3.0)
+    one, two = (outlook(tmp_path, measure={"prompts": n}).seconds(CONFIGURATION) for n in (8, 16))
     assert one is not None and two is not None and 0 < one < two
     assert "a call of the baseline took 3 s" in said(outlook(tmp_path))
-    budget = outlook(tmp_path, search={"budget": 30}, verify={"budget": 15}).seconds(SETUP)
+    budget = outlook(tmp_path, search={"budget": 30}, verify={"budget": 15}).seconds(CONFIGURATION)
     assert budget is not None and 45 < budget < 45 + 3 * 20 < one
 
 
@@ -138,8 +138,8 @@ def test_the_hours_of_the_real_grid_are_computed_from_what_is_kept() -> None:
     named = {line.split(":")[0] for line in models}
     assert named == {"SD1.5_DDIM_50", "SD2.1_DDIM_50", "SDXL_DDIM_50"}
     assert whole.startswith("all 27: about ")
-    usual = [known.usual(setup) for setup in experiment.setups.values()]
-    most = [known.seconds(setup) for setup in experiment.setups.values()]
+    usual = [known.usual(configuration) for configuration in experiment.configurations.values()]
+    most = [known.seconds(configuration) for configuration in experiment.configurations.values()]
     assert all(0 < one < (other or 0) for one, other in zip(usual, most, strict=True))
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.gallery import KEPT, SIDE, Gallery
-from diffaccel.evaluation.records import Drawing
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.evaluation.records import Evaluation
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.recipes.recipe import read_recipe
 from diffaccel.report.page import charts, render
@@ -22,7 +22,7 @@ from diffaccel.report.page.data import gather
 from diffaccel.search.records import Answer
 from tests import store
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 ROWS = [
     store.measurement(store.deepcache(2), 1.5, -0.001),
     store.measurement(store.deepcache(3), 2.0, 0.004),
@@ -38,7 +38,7 @@ def noise(count: int, side: int) -> np.ndarray:
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Two accelerators that were searched, one that was refused, one task met and one not."""
-    cell = Cell(SETUP, ("deepcache",))
+    cell = Cell(CONFIGURATION, ("deepcache",))
     tasks = [
         Task(f"{cell.slug}_{speed}x", "target", cell, speed, None, store.LIMIT, None)
         for speed in (1.2, 2.5)
@@ -49,17 +49,17 @@ def results(tmp_path: Path) -> Path:
     ]
     cells = {("deepcache",): ROWS, ("tgate",): OTHERS, ("tome",): []}
     refused = {("tome",): "nothing to merge"}
-    store.write(tmp_path, SETUP, cells, answers=answers, refused=refused)
+    store.write(tmp_path, CONFIGURATION, cells, answers=answers, refused=refused)
     return tmp_path / "cpu"
 
 
-def test_a_setup_shows_what_was_found(results: Path) -> None:
-    (view,) = gather(results).setups
+def test_a_configuration_shows_what_was_found(results: Path) -> None:
+    (view,) = gather(results).configurations
     cache, gate, merge = view.series
     assert [point.speedup for point in cache.points] == [1.5, 2.0, 3.0]
     assert [point.marks for point in cache.points] == [["1.2x"], ["bound"], []]
     assert [point.within for point in cache.points] == [True, True, False]
-    assert cache.points[1].setting == "cache_branch_id=0 cache_interval=3"
+    assert cache.points[1].parameters == "cache_branch_id=0 cache_interval=3"
     assert cache.points[1].seconds == pytest.approx(view.seconds / 2)
     assert cache.use is cache.points[1] and cache.doubt is None and gate.use is gate.points[0]
     assert merge.points == [] and merge.reason == "nothing to merge"
@@ -70,7 +70,7 @@ def test_a_setup_shows_what_was_found(results: Path) -> None:
 
 def test_the_axis_is_broken_where_losses_are_great(results: Path) -> None:
     """To scale below; above, in their order, each with its number."""
-    drawn = charts.data(gather(results).setups[0])
+    drawn = charts.data(gather(results).configurations[0])
     rows, top = drawn["points"], charts.CEILING * store.LIMIT
     assert [row["y"] for row in rows[:2]] == [-0.001, 0.004]
     (line,) = drawn["breaks"]
@@ -84,14 +84,14 @@ def test_the_axis_is_broken_where_losses_are_great(results: Path) -> None:
 def test_how_it_was_searched(results: Path) -> None:
     """In the order of the evaluations; only what was faster than all before it, and kept the
     limit."""
-    baseline = store.baseline(SETUP)
-    rows = keys.drawn(results / "journal", baseline, Cell(SETUP, ("deepcache",)).slug)
+    baseline = store.baseline(CONFIGURATION)
+    rows = keys.drawn(results / "journal", baseline, Cell(CONFIGURATION, ("deepcache",)).slug)
     losses = [0.001, 0.03, 0.0005, 0.004, 0.019, 0.06, 0.015]
     for number, loss in enumerate(losses):
         made = store.measurement(store.deepcache(2 + number), 1.0, loss)
-        fields = {each.name: getattr(made, each.name) for each in dataclasses.fields(Drawing)}
-        rows.append(Drawing(**fields | {"spent": 10.0, "scores": {"clip_score": [80.0] * 4}}))
-    ((cache, *_),) = (each.series for each in gather(results).setups)
+        fields = {each.name: getattr(made, each.name) for each in dataclasses.fields(Evaluation)}
+        rows.append(Evaluation(**fields | {"spent": 10.0, "scores": {"clip_score": [80.0] * 4}}))
+    ((cache, *_),) = (each.series for each in gather(results).configurations)
     numbers = [gain.number for gain in cache.gains]
     assert numbers and numbers == sorted(numbers) and not {2, 6} & set(numbers)
     assert [gain.seconds for gain in cache.gains] == [10.0 * number for number in numbers]
@@ -103,31 +103,31 @@ def test_how_it_was_searched(results: Path) -> None:
 
 
 def test_what_is_to_be_used_has_its_script_and_recipe(results: Path, tmp_path: Path) -> None:
-    (view,) = gather(results).setups
+    (view,) = gather(results).configurations
     cache, gate, merge = view.series
     path = tmp_path / "recipe.json"
     path.write_text(cache.recipe)
     recipe = read_recipe(path)
-    assert (recipe.speedup, recipe.setting) == (2.0, store.deepcache(3))
-    assert cache.script is None, "no task has this setting as its answer"
+    assert (recipe.speedup, recipe.parameters) == (2.0, store.deepcache(3))
+    assert cache.script is None, "no task has this candidate as its answer"
     assert gate.recipe and not merge.recipe
 
 
 def test_numbers_at_the_upper_edge_do_not_lie_on_each_other(tmp_path: Path) -> None:
     over = [(2.9, 0.12), (2.97, 0.13), (3.0, 0.2), (6.0, 0.47)]
     rows = [store.measurement(store.deepcache(n), *each) for n, each in enumerate(over, 3)]
-    store.write(tmp_path, SETUP, {("deepcache",): [ROWS[0], *rows]})
-    (view,) = gather(tmp_path / "cpu").setups
+    store.write(tmp_path, CONFIGURATION, {("deepcache",): [ROWS[0], *rows]})
+    (view,) = gather(tmp_path / "cpu").configurations
     labels = [row["label"] for row in charts.data(view)["points"]]
     assert labels == ["", "", "", "20%", "47%"]
 
 
 def test_a_frontier_by_itself_names_its_series(results: Path) -> None:
     page = gather(results)
-    drawn = charts.as_svg(page.setups[0], page.names, page.rivals)
+    drawn = charts.as_svg(page.configurations[0], page.names, page.fewer_steps)
     assert len(page.names) > 1 and all(f">{name}</text>" in drawn for name in page.names)
     assert f'fill="{charts.PAPER.paper}"' in drawn
-    within = charts.compiled(charts.chart(page.names, page.rivals, charts.PAGE, 9))
+    within = charts.compiled(charts.chart(page.names, page.fewer_steps, charts.PAGE, 9))
     assert not within.get("legends"), "the page has its own"
 
 
@@ -171,7 +171,7 @@ def test_half_an_image_is_none(tmp_path: Path) -> None:
 
 
 def test_the_gallery_keeps_the_first_images_and_makes_them_small(tmp_path: Path) -> None:
-    gallery = Gallery.beside(tmp_path, store.baseline(SETUP))
+    gallery = Gallery.beside(tmp_path, store.baseline(CONFIGURATION))
     assert gallery.paths(store.deepcache(2)) == []
     gallery.keep(store.deepcache(2), noise(KEPT + 3, SIDE + 88))
     paths = gallery.paths(store.deepcache(2))

@@ -18,8 +18,8 @@ import pytest
 from rich.console import Console
 
 from diffaccel.errors import InputError
-from diffaccel.evaluation.records import Clocking, Drawing, SpeedRow, Timing
-from diffaccel.experiment.grid import Setup
+from diffaccel.evaluation.records import Evaluation, SpeedRow, Timing, TimingRow
+from diffaccel.experiment.grid import Configuration
 from diffaccel.machine import jobs
 from diffaccel.machine.jobs import Job
 from diffaccel.run import stores, view
@@ -28,36 +28,40 @@ from diffaccel.stages.records import Outcome
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import write_json, write_record
 from tests.store import baseline, deepcache, measurement
-from tests.store import write as write_setup
+from tests.store import write as write_configuration
 
-ONE, TWO = (Setup("mini-SD1.5", scheduler, 20) for scheduler in ("DDIM", "DPM-Solver++"))
+ONE, TWO = (Configuration("mini-SD1.5", scheduler, 20) for scheduler in ("DDIM", "DPM-Solver++"))
 CELLS = [["deepcache"], ["tgate"]]
 
 
 def begin(
     store: Path, *, stages: tuple[str, ...] = ("baseline", "search"), **about: object
 ) -> None:
-    """A run of both setups that is to make all of these stages."""
-    files = [f"{store}/{stage}/{setup.slug}.json" for stage in stages for setup in (ONE, TWO)]
+    """A run of both configurations that is to make all of these stages."""
+    files = [
+        f"{store}/{stage}/{configuration.slug}.json"
+        for stage in stages
+        for configuration in (ONE, TWO)
+    ]
     given: dict[str, object] = {
-        "setups": {setup.slug: CELLS for setup in (ONE, TWO)},
+        "configurations": {configuration.slug: CELLS for configuration in (ONE, TWO)},
         "loss_limit": 0.02,
         "loss_confidence": "point",
-        "rival": ["fewer_steps"],
+        "fewer_steps": ["fewer_steps"],
     }
     jobs.begin(store, files, files, str(store / "said.log"), **given | about)  # type: ignore[arg-type]
 
 
-def log_of(store: Path, stage: str, setup: Setup) -> Path:
-    path = store / "logs" / stage / f"{setup.slug}.log"
+def log_of(store: Path, stage: str, configuration: Configuration) -> Path:
+    path = store / "logs" / stage / f"{configuration.slug}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
 
 
-def done(store: Path, stage: str, setup: Setup, seconds: float) -> None:
+def done(store: Path, stage: str, configuration: Configuration, seconds: float) -> None:
     """A job of the run that took so long."""
-    path = log_of(store, stage, setup)
+    path = log_of(store, stage, configuration)
     with jobs.noted(path):
         pass
     job = jobs.read_job(path.with_suffix(".json"))
@@ -65,17 +69,17 @@ def done(store: Path, stage: str, setup: Setup, seconds: float) -> None:
     jobs.change(path.with_suffix(".json"), started=job.ended - seconds)
 
 
-def drawing(number: int, loss: float, **changes: object) -> Drawing:
-    row = Drawing(
+def drawing(number: int, loss: float, **changes: object) -> Evaluation:
+    row = Evaluation(
         deepcache(number), loss, (loss - 0.01, loss + 0.01), {}, {}, None, 3.0, "2026-11-21"
     )
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
-def clocking(number: int, speedup: float) -> Clocking:
+def clocking(number: int, speedup: float) -> TimingRow:
     timing = Timing([speedup], [1.0], speedup, speedup, 0.0)
     row = SpeedRow(deepcache(number), timing, None, 1.0, "2026-11-21")
-    return Clocking(ONE.slug, baseline(ONE).facts, row)
+    return TimingRow(ONE.slug, baseline(ONE).pipeline, row)
 
 
 @pytest.fixture
@@ -135,13 +139,15 @@ def test_candidates_and_the_best_of_them_come_from_the_journals(store: Path) -> 
         begin(store)
         write_record(store / "baseline" / f"{ONE.slug}.json", baseline(ONE))
         reader = Reader(store)
-        drawn = Journal(store / "journal/drawn" / f"{ONE.slug}_deepcache.jsonl", ONE.slug, Drawing)
-        timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", Clocking)
+        drawn = Journal(
+            store / "journal/drawn" / f"{ONE.slug}_deepcache.jsonl", ONE.slug, Evaluation
+        )
+        timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", TimingRow)
         with jobs.noted(log_of(store, "search", ONE)):
             jobs.note(device="GPU 1", most={f"{ONE.slug}_deepcache": 18})
             drawn.append(drawing(2, 0.01))
             drawn.append(drawing(3, 0.5))
-            first = reader.read().setups[ONE.slug][0]
+            first = reader.read().configurations[ONE.slug][0]
             assert (first.measured, first.most, first.best, first.done) == (2, 18, None, False)
             timed.append(clocking(3, 5.0))  # loses too much
             timed.append(clocking(2, 2.5))
@@ -152,11 +158,11 @@ def test_candidates_and_the_best_of_them_come_from_the_journals(store: Path) -> 
             progress = reader.read()
             (job,) = progress.working
             assert (job.device, job.name) == ("GPU 1", ONE.slug)
-            cell = progress.setups[ONE.slug][0]
+            cell = progress.configurations[ONE.slug][0]
             assert cell.measured == progress.measured == 3
             assert cell.best is not None and cell.best.speedup == 2.5
             assert progress.best == cell.best
-            stale = Journal(drawn.path, "another baseline", Drawing)
+            stale = Journal(drawn.path, "another baseline", Evaluation)
             stale.append(drawing(5, 0.0))
             drawn.append(drawing(6, 0.0))
             assert reader.read().measured == Reader(store).read().measured == 4
@@ -167,22 +173,22 @@ def test_the_upper_end_counts_where_it_must_keep_the_limit(store: Path) -> None:
         begin(store, loss_confidence="upper")
         write_record(store / "baseline" / f"{ONE.slug}.json", baseline(ONE))
         path = store / "journal/drawn" / f"{ONE.slug}_deepcache.jsonl"
-        Journal(path, ONE.slug, Drawing).append(drawing(2, 0.015))
-        Journal(path, ONE.slug, Drawing).append(drawing(3, 0.005))
-        timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", Clocking)
+        Journal(path, ONE.slug, Evaluation).append(drawing(2, 0.015))
+        Journal(path, ONE.slug, Evaluation).append(drawing(3, 0.005))
+        timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", TimingRow)
         timed.append(clocking(2, 3.0))
         timed.append(clocking(3, 2.0))
         best = Reader(store).read().best
         assert best is not None and best.speedup == 2.0
 
 
-def test_cells_are_done_when_their_setup_is(store: Path) -> None:
+def test_cells_are_done_when_their_configuration_is(store: Path) -> None:
     """What a record of an earlier run says does not count as long as it is to be made anew."""
     rows = {("deepcache",): [measurement(deepcache(3), 2.0, 0.01)], ("tgate",): []}
     with stores.hold(store):
         begin(store)
-        for setup in (ONE, TWO):
-            write_setup(store.parent, setup, rows)
+        for configuration in (ONE, TWO):
+            write_configuration(store.parent, configuration, rows)
         reader = Reader(store)
         assert (reader.read().cells, reader.read().cells_done) == (4, 0)
         done(store, "search", ONE, 60)
@@ -206,8 +212,8 @@ def test_time_left_is_unknown_before_there_is_ground(store: Path) -> None:
 
         assert left() == Left(None, ("baseline", "search", "verify"))
         assert view.left(left()) == "unknown before a first baseline, search and proof"
-        for setup in (ONE, TWO):
-            done(store, "baseline", setup, 10)
+        for configuration in (ONE, TWO):
+            done(store, "baseline", configuration, 10)
         assert left() == Left(None, ("search", "verify"))
         done(store, "search", ONE, 300)
         partly = left()
@@ -234,13 +240,13 @@ def test_a_budget_says_how_long_a_stage_takes_before_one_was_done(store: Path) -
         )
         reader = Reader(store)
         first = reader.read()
-        # Two setups at once: as long as one of them takes.
+        # Two configurations at once: as long as one of them takes.
         assert first.left == Left(360.0, ("baseline",))
         said = "\n".join(view.Events().news(first))
         assert "left: more than 6 min; the rest unknown before a first baseline" in said
         assert "each search at most 4 min (search.budget), each proof at most 2 min" in said
-        for setup in (ONE, TWO):
-            done(store, "baseline", setup, 10)
+        for configuration in (ONE, TWO):
+            done(store, "baseline", configuration, 10)
         done(store, "search", ONE, 200)  # less than it might
         assert reader.read().left == Left(pytest.approx(200 + 120), ())
 
@@ -262,14 +268,16 @@ def test_what_failed_and_what_needs_it_is_not_to_come(store: Path) -> None:
 
 
 def test_of_a_longer_kind_more_is_expected(store: Path) -> None:
-    long, like = Setup("SDXL", "DDIM", 50), Setup("SDXL", "DPM-Solver++", 50)
+    long, like = Configuration("SDXL", "DDIM", 50), Configuration("SDXL", "DPM-Solver++", 50)
     with stores.hold(store):
         slugs = [each.slug for each in (ONE, TWO, long, like)]
         files = [f"{store}/baseline/{slug}.json" for slug in slugs]
         about = {"loss_limit": 0.02, "loss_confidence": "point"}
-        jobs.begin(store, files, files, "said", setups={slug: CELLS for slug in slugs}, **about)
-        for setup, seconds in ((ONE, 10), (long, 1000)):
-            done(store, "baseline", setup, seconds)
+        jobs.begin(
+            store, files, files, "said", configurations={slug: CELLS for slug in slugs}, **about
+        )
+        for configuration, seconds in ((ONE, 10), (long, 1000)):
+            done(store, "baseline", configuration, seconds)
         found = Reader(store).read().left
         # Both began at different times, so that there was one at once or a little more.
         assert found is not None and found.seconds is not None
@@ -383,7 +391,7 @@ def many(count: int) -> Progress:
         measured=1234,
         best=cells[-1].best,
         left=Left(3600.0),
-        setups={slug: cells for slug in slugs},
+        configurations={slug: cells for slug in slugs},
         working=working,
         failed=(lost,),
     )
@@ -407,7 +415,7 @@ def test_what_was_proven_is_counted(store: Path) -> None:
         begin(store, stages=("verify",))
         pairs = zip(("met", *get_args(Outcome)), (*get_args(Outcome), "undecided"), strict=True)
         outcomes = [{"outcome": asked, "kept": found} for asked, found in pairs]
-        write_json(store / "verify" / f"{ONE.slug}.json", {"verdicts": outcomes})
+        write_json(store / "verify" / f"{ONE.slug}.json", {"results": outcomes})
         done(store, "verify", ONE, 5)
         said = "\n".join(view.Events().news(Reader(store).read()))
     assert "4 scripts, 2 as fast as was asked (of 1 the timings do not tell), 1 as fast as" in said

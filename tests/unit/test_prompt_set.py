@@ -21,7 +21,7 @@ from diffaccel.benchmark.prompt_files import read as read_lines
 from diffaccel.benchmark.prompt_set import Latency, grid, measured, prompts
 from diffaccel.errors import InputError
 from diffaccel.experiment.config import Config, ConfigError, read
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Category, Request, parse
 from diffaccel.plugins.models import known_models
@@ -32,7 +32,7 @@ from tests import store
 ROOT = Path(__file__).parents[2]
 MODELS = list(known_models())
 PROMPTS = prompts(grid())
-SETUPS = list(
+CONFIGURATIONS = list(
     itertools.product(
         ["SD1.5", "SD2.1", "SDXL"],
         ["DDIM", "DPM-Solver++", "UniPCMultistepScheduler"],
@@ -52,12 +52,12 @@ SPEEDUPS = [1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0]
 
 def test_ids_and_order() -> None:
     expected = [
-        *(Request(*setup) for setup in SETUPS),
-        *(Request(*each, names) for each in SETUPS for names in ACCELERATORS[:3]),
-        *(Request(*each, names) for each in SETUPS for names in ACCELERATORS[3:]),
+        *(Request(*configuration) for configuration in CONFIGURATIONS),
+        *(Request(*each, names) for each in CONFIGURATIONS for names in ACCELERATORS[:3]),
+        *(Request(*each, names) for each in CONFIGURATIONS for names in ACCELERATORS[3:]),
         *(
-            Request(*setup, names, speedup)
-            for setup in SETUPS
+            Request(*configuration, names, speedup)
+            for configuration in CONFIGURATIONS
             for names in ACCELERATORS
             for speedup in SPEEDUPS
         ),
@@ -130,8 +130,11 @@ latencies = st.builds(
     lambda plain, speedup, **told: Latency(plain_s=plain, fastest_s=plain / speedup, **told),
     plain=st.floats(1e-5, 1e5),
     speedup=st.floats(0.5, 20),
-    setup=st.builds(
-        Setup, st.sampled_from(MODELS), st.sampled_from(list(SCHEDULERS)), st.integers(1, 1000)
+    configuration=st.builds(
+        Configuration,
+        st.sampled_from(MODELS),
+        st.sampled_from(list(SCHEDULERS)),
+        st.integers(1, 1000),
     ),
     platform=st.sampled_from(["cpu", "nvidia-h100-80gb-hbm3"]),
     batch_size=st.integers(1, 64),
@@ -140,16 +143,16 @@ latencies = st.builds(
 
 @given(grids, st.lists(latencies, max_size=5))
 def test_prompts_of_any_grid(config: Config, known: list[Latency]) -> None:
-    setups = len(config.models) * len(config.schedulers) * len(config.steps)
-    cells = setups * len(config.accelerators)
-    if setups + cells > 191:
+    configurations = len(config.models) * len(config.schedulers) * len(config.steps)
+    cells = configurations * len(config.accelerators)
+    if configurations + cells > 191:
         with pytest.raises(InputError, match=r"only the 191 ids below 192"):
             prompts(Experiment(config), known)
         return
     made = prompts(Experiment(config), known)
     below = [prompt for prompt in made if prompt.category <= Category.COMBINATION]
     above = made[len(below) :]
-    assert [prompt.number for prompt in below] == list(range(1, setups + cells + 1))
+    assert [prompt.number for prompt in below] == list(range(1, configurations + cells + 1))
     assert [prompt.number for prompt in above] == list(range(192, 192 + len(above)))
     categories = [prompt.category for prompt in made]
     assert categories == sorted(categories)
@@ -172,7 +175,7 @@ def test_limits_lie_between_the_fastest_and_the_plain_pipeline(latency: Latency)
         assert prompt.request.platform == latency.platform
 
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 
 
 def experiment(results: Path, **told: Any) -> Experiment:
@@ -180,30 +183,30 @@ def experiment(results: Path, **told: Any) -> Experiment:
 
 
 def save(results: Path, **speedups: float) -> None:
-    """Records of a setup, by how fast each accelerator is; none loses anything."""
+    """Records of a configuration, by how fast each accelerator is; none loses anything."""
     cells = {(name,): [store.measurement({}, each, 0.0)] for name, each in speedups.items()}
-    store.write(results, SETUP, cells, platform="My GPU")
+    store.write(results, CONFIGURATION, cells, platform="My GPU")
 
 
 def test_latencies_are_those_of_the_plain_pipeline_and_the_fastest_bound(tmp_path: Path) -> None:
     save(tmp_path, deepcache=1.5, tgate=2.0, tome=1.1)
-    size = store.baseline(SETUP).spec.batch_size
+    size = store.baseline(CONFIGURATION).spec.batch_size
     (latency,) = measured(experiment(tmp_path))
-    assert latency == Latency(SETUP, "my-gpu", size, 8 / size, 4 / size)
+    assert latency == Latency(CONFIGURATION, "my-gpu", size, 8 / size, 4 / size)
 
 
 def test_an_image_takes_its_share_of_a_call_of_few_prompts(tmp_path: Path) -> None:
     save(tmp_path, tgate=2.0)
-    made = store.baseline(SETUP)
+    made = store.baseline(CONFIGURATION)
     count = len(made.prompts)
     few = dataclasses.replace(made, spec=dataclasses.replace(made.spec, batch_size=4 * count))
-    write_record(tmp_path / "My GPU" / "baseline" / f"{SETUP.slug}.json", few)
+    write_record(tmp_path / "My GPU" / "baseline" / f"{CONFIGURATION.slug}.json", few)
     found = measured(experiment(tmp_path))
-    assert found == [Latency(SETUP, "my-gpu", count, 8 / count, 4 / count)]
+    assert found == [Latency(CONFIGURATION, "my-gpu", count, 8 / count, 4 / count)]
 
 
 def test_limits_are_shares_of_what_is_saved() -> None:
-    latency = Latency(SETUP, "my-gpu", 8, 0.5, 0.25)
+    latency = Latency(CONFIGURATION, "my-gpu", 8, 0.5, 0.25)
     asked = [prompt for prompt in prompts(grid(), [latency]) if prompt.category == Category.LATENCY]
     assert [(prompt.id, prompt.request.latency_s) for prompt in asked] == [
         ("1326", 0.375),
@@ -221,17 +224,17 @@ def test_what_was_not_measured_has_no_latency(tmp_path: Path) -> None:
     save(tmp_path, tgate=2.0)
     assert measured(experiment(tmp_path))
     assert measured(experiment(tmp_path, steps=[21])) == []
-    (tmp_path / "My GPU" / "baseline" / f"{SETUP.slug}.json").unlink()
+    (tmp_path / "My GPU" / "baseline" / f"{CONFIGURATION.slug}.json").unlink()
     assert measured(experiment(tmp_path)) == []
     assert measured(Experiment(Config(results=str(tmp_path), platform="cpu"))) == []
-    store.write(tmp_path, SETUP, {("tgate",): []}, platform="My GPU")
+    store.write(tmp_path, CONFIGURATION, {("tgate",): []}, platform="My GPU")
     assert measured(experiment(tmp_path)) == []
 
 
 def test_what_was_measured_beside_another_baseline_does_not_count(tmp_path: Path) -> None:
     save(tmp_path, tgate=2.0)
-    other = dataclasses.replace(store.baseline(SETUP), digest="another")
-    write_record(tmp_path / "My GPU" / "baseline" / f"{SETUP.slug}.json", other)
+    other = dataclasses.replace(store.baseline(CONFIGURATION), digest="another")
+    write_record(tmp_path / "My GPU" / "baseline" / f"{CONFIGURATION.slug}.json", other)
     assert measured(experiment(tmp_path)) == []
 
 
@@ -257,8 +260,8 @@ def test_each_category_has_its_files(tmp_path: Path) -> None:
 def test_the_same_bytes_in_every_run(tmp_path: Path) -> None:
     save(tmp_path / "results", tgate=2.0)
     write(tmp_path / "here", experiment(tmp_path / "results"))
-    settings = {"results": str(tmp_path / "results"), "platform": "My GPU"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    candidates = {"results": str(tmp_path / "results"), "platform": "My GPU"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(candidates))
     command = [sys.executable, str(ROOT / "workflow" / "generate_prompts.py")]
     command += ["--config", str(tmp_path / "config.yaml")]
     for seed, out in (("1", ["--out", str(tmp_path / "there")]), ("2", [])):

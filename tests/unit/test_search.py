@@ -12,13 +12,13 @@ import pytest
 
 from diffaccel.evaluation.measure import loss_of
 from diffaccel.evaluation.pairs import timing_of
-from diffaccel.evaluation.records import Baseline, Clocking, Drawing, Environment, SpeedRow
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.evaluation.records import Baseline, Environment, Evaluation, SpeedRow, TimingRow
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks import Task
-from diffaccel.plugins.accelerators import PipelineFacts
+from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.space import SettingDict, flatten, nest
+from diffaccel.plugins.space import ParametersDict, flatten, nest
 from diffaccel.search import decide as search
 from diffaccel.search import pareto
 from diffaccel.search.cell import (
@@ -27,24 +27,24 @@ from diffaccel.search.cell import (
     CellSearch,
     Clocked,
     Estimate,
+    EvaluationRequest,
     Measurer,
-    Sheet,
     Wanted,
 )
-from diffaccel.search.records import Answer, Frontier
+from diffaccel.search.records import Answer, CellResult
 from diffaccel.search.strategies import frontier as strategy
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest
 
-CELL = Cell(Setup("m", "DDIM", 20), ("deepcache",))
+CELL = Cell(Configuration("m", "DDIM", 20), ("deepcache",))
 BASELINE = Baseline(
-    setup=CELL.setup,
+    configuration=CELL.configuration,
     spec=ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none"),
     options=MeasureOptions(),
-    identity={},
+    fingerprint={},
     digest="d",
     environment=Environment("cpu", "cpu", "", "float32", "none", 1, {}),
-    facts=PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4)),
+    pipeline=PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4)),
     prompts=["a", "b"] * 8,
     scores={"clip_score": [80.0, 81.0] * 8},
     shuffled_score=10.0,
@@ -54,10 +54,10 @@ BASELINE = Baseline(
 )
 
 
-def response(setting: SettingDict, steps: int = 20) -> tuple[float, float]:
-    """Speedup and loss of a setting: more aggressive is faster and lossier."""
-    interval = int(setting["deepcache"]["cache_interval"])
-    branch = int(setting["deepcache"]["cache_branch_id"])
+def response(parameters: ParametersDict, steps: int = 20) -> tuple[float, float]:
+    """Speedup and loss of a candidate: more aggressive is faster and lossier."""
+    interval = int(parameters["deepcache"]["cache_interval"])
+    branch = int(parameters["deepcache"]["cache_branch_id"])
     depth = 0.9 - branch / 13  # what is left out of a step, a tenth of it never
     left_out = 1 - math.ceil(steps / interval) / steps
     return 1 / (1 - depth * left_out), 0.004 * (interval - 1) * depth**2 - 0.001
@@ -68,36 +68,40 @@ class Noisy:
 
     def __init__(self, seed: int = 0, noise: float = 0.0) -> None:
         self.random, self.noise = np.random.default_rng(seed), noise
-        self.drawn: list[SettingDict] = []
+        self.drawn: list[ParametersDict] = []
         self.rounds: list[list[Cell]] = []
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
-        self.drawn += [sheet.setting for sheet in wanted if sheet.before is None]
-        losses = [self.truth(sheet.setting, sheet.cell.setup.steps)[1] for sheet in wanted]
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        self.drawn += [sheet.parameters for sheet in wanted if sheet.before is None]
+        losses = [
+            self.truth(sheet.parameters, sheet.cell.configuration.steps)[1] for sheet in wanted
+        ]
         return [drawing(sheet, loss) for sheet, loss in zip(wanted, losses, strict=True)]
 
     def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
-        return [self._timing(cell, setting) for cell, setting in wanted]
+        return [self._timing(cell, parameters) for cell, parameters in wanted]
 
-    def _timing(self, cell: Cell, setting: SettingDict) -> SpeedRow:
-        speedup, _ = self.truth(setting, cell.setup.steps)
+    def _timing(self, cell: Cell, parameters: ParametersDict) -> SpeedRow:
+        speedup, _ = self.truth(parameters, cell.configuration.steps)
         speedup *= float(np.exp(self.random.normal(0, self.noise)))
-        return SpeedRow(setting, timing_of([(speedup, 1.0)]), None, 1.0, "")
+        return SpeedRow(parameters, timing_of([(speedup, 1.0)]), None, 1.0, "")
 
-    def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
-        return response(setting, steps)
+    def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
+        return response(parameters, steps)
 
 
-def drawing(sheet: Sheet, loss: float) -> Drawing:
+def drawing(sheet: EvaluationRequest, loss: float) -> Evaluation:
     scores = [score * (1 - loss) for score in (BASELINE.scores["clip_score"] * 4)[: sheet.prompts]]
-    return Drawing(sheet.setting, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, "")
+    return Evaluation(
+        sheet.parameters, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, ""
+    )
 
 
 class Forbidden:
     """Nothing may be measured."""
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         raise AssertionError(f"drawn again: {wanted}")
 
     def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
@@ -107,23 +111,23 @@ class Forbidden:
 def cell_search(
     folder: Path, options: SearchOptions | None = None, cell: Cell = CELL
 ) -> CellSearch:
-    facts = replace(BASELINE.facts, steps=cell.setup.steps)
-    baseline = replace(BASELINE, facts=facts, digest=cell.setup.slug)
+    pipeline = replace(BASELINE.pipeline, steps=cell.configuration.steps)
+    baseline = replace(BASELINE, pipeline=pipeline, digest=cell.configuration.slug)
     return CellSearch(
         cell,
         baseline,
-        Journal(folder / f"{cell.slug}.drawn", "d", Drawing),
-        Clocked(baseline, Journal(folder / "timed", "d", Clocking)),
+        Journal(folder / f"{cell.slug}.drawn", "d", Evaluation),
+        Clocked(baseline, Journal(folder / "timed", "d", TimingRow)),
         options or SearchOptions("frontier"),
     )
 
 
-def frontier(opened: CellSearch, measurer: Measurer, targets: Sequence[float] = ()) -> Frontier:
+def frontier(opened: CellSearch, measurer: Measurer, targets: Sequence[float] = ()) -> CellResult:
     (known,) = search.frontiers([opened], measurer, targets, 0.02)
     return known
 
 
-def answer(task: Task, known: Frontier, opened: CellSearch, measurer: Measurer) -> Answer:
+def answer(task: Task, known: CellResult, opened: CellSearch, measurer: Measurer) -> Answer:
     (found,) = search.answers([task], [known], [opened], measurer)
     return found
 
@@ -151,7 +155,7 @@ def test_the_bound_is_timed_until_it_is_known_and_the_first_time_does_not_count(
         opened.baseline = replace(opened.baseline, options=options)
         known = frontier(opened, Noisy(0, noise))
         assert known.bound is not None and known.bound.timing is not None
-        _first, *others = opened.timings[digest(known.bound.setting)]
+        _first, *others = opened.timings[digest(known.bound.parameters)]
         assert known.bound.timing.pairs == [p for row in others for p in row.timing.pairs]
         counts.append(1 + len(others))
     assert counts[0] == 2 < counts[1] <= MOST
@@ -165,8 +169,8 @@ def test_only_the_first_timing_is_brief_and_none_where_all_are_timed(
 
     class Watched(Noisy):
         def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-            for _, setting in wanted:
-                asked.setdefault(digest(setting), []).append(digest(setting) in brief)
+            for _, parameters in wanted:
+                asked.setdefault(digest(parameters), []).append(digest(parameters) in brief)
             return super().clock(wanted, brief)
 
     frontier(cell_search(tmp_path, SearchOptions(strategy)), Watched(0, 0.05))
@@ -177,13 +181,13 @@ def test_only_the_first_timing_is_brief_and_none_where_all_are_timed(
 
 
 def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
-    """Over many searches the bound is, on average, not faster than its setting really is."""
+    """Over many searches the bound is, on average, not faster than its candidate really is."""
     excess = []
     for seed in range(30):
         opened = cell_search(tmp_path / str(seed), SearchOptions("exhaustive"))
         bound = frontier(opened, Noisy(seed, 0.05)).bound
         assert bound is not None
-        excess.append(np.log(bound.speedup / response(bound.setting)[0]))
+        excess.append(np.log(bound.speedup / response(bound.parameters)[0]))
     # Unconfirmed, the fastest of the grid reads 5% too fast here.
     assert np.mean(excess) < 0.02
 
@@ -210,13 +214,13 @@ class Passing(Noisy):
         super().__init__()
         self.prompts, self.times = prompts, times
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         rows = super().draw(wanted)
         if self.prompts is None:
             return rows
         return [self._drawn(*each) for each in zip(wanted, rows, strict=True)]
 
-    def _drawn(self, sheet: Sheet, row: Drawing) -> Drawing:
+    def _drawn(self, sheet: EvaluationRequest, row: Evaluation) -> Evaluation:
         if row.prompts <= (self.prompts or 0):
             return row
         nothing = replace(row, scores={}, loss=1.0, loss_interval=(1.0, 1.0), failure="late")
@@ -242,7 +246,7 @@ def test_what_may_pass_is_tried_again_by_the_next_run_and_is_not_infeasible(
     found = frontier(later, Noisy())
     fresh = frontier(cell_search(tmp_path / "fresh"), Noisy())
     assert found.passing == 0 and found.bound is not None and fresh.bound is not None
-    assert found.bound.setting == fresh.bound.setting
+    assert found.bound.parameters == fresh.bound.parameters
     assert answer(task, found, later, Noisy()).status == "met"
 
 
@@ -260,23 +264,23 @@ def test_what_was_drawn_and_timed_is_as_good_as_it_was_where_more_of_it_fails_fo
     before = frontier(cell_search(tmp_path), Noisy())
     assert before.bound is not None
     opened = cell_search(tmp_path)
-    key = digest(before.bound.setting)
+    key = digest(before.bound.parameters)
     late = replace(opened.timings[key][-1], timing=None, failure="late", passing="late")
     opened.add_timing(late, 0.0, 0.0)
     opened.add_drawing(replace(opened.drawings[key], passing="late"))
     for each in (opened, cell_search(tmp_path)):
         known = frontier(each, Forbidden())
-        assert known.bound is not None and known.bound.setting == before.bound.setting
+        assert known.bound is not None and known.bound.parameters == before.bound.parameters
         assert known.bound.timing == before.bound.timing
 
 
 def test_an_interval_is_of_the_confidence_that_is_asked_for_now(tmp_path: Path) -> None:
     opened = cell_search(tmp_path)
-    sheet = Sheet(CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16)
+    sheet = EvaluationRequest(CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16)
     scores = {"clip_score": [79.0, 80.5, 78.0, 81.0] * 4}
     row = replace(drawing(sheet, 0.01), scores=scores, loss_interval=(0.0, 0.0), confidence=0.95)
     opened.add_drawing(row)
-    low, high = opened.drawings[digest(row.setting)].loss_interval
+    low, high = opened.drawings[digest(row.parameters)].loss_interval
     assert (low, high) == (0.0, 0.0)
     (same,) = cell_search(tmp_path).drawings.values()
     assert same == row
@@ -316,7 +320,7 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     assert known.bound is not None and known.bound.speedup == fastest
     assert early is None or early.speedup < fastest
     assert found.status == "met"
-    assert len(opened.timings[digest(known.bound.setting)]) == 2
+    assert len(opened.timings[digest(known.bound.parameters)]) == 2
 
 
 def test_few_of_those_drawn_are_timed(tmp_path: Path) -> None:
@@ -333,11 +337,11 @@ def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path:
     class Useless(Noisy):
         early = 0
 
-        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
-            return 1.0, response(setting, steps)[1]
+        def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
+            return 1.0, response(parameters, steps)[1]
 
         def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-            self.early += sum(setting not in self.drawn for _, setting in wanted)
+            self.early += sum(parameters not in self.drawn for _, parameters in wanted)
             return super().clock(wanted, brief)
 
     measurer = Useless()
@@ -350,8 +354,8 @@ def test_what_was_timed_and_not_drawn_counts_where_it_belongs(tmp_path: Path) ->
     opened = cell_search(tmp_path)
     own = {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}}
     other = own | {"tgate": {"gate_step": 10}}
-    for setting in (own, other):
-        row = SpeedRow(setting, timing_of([(2.0, 1.0)]), None, 1.0, "")
+    for parameters in (own, other):
+        row = SpeedRow(parameters, timing_of([(2.0, 1.0)]), None, 1.0, "")
         opened.add_timing(row, expected=0.0, error=0.1)
     assert list(opened.timings) == [digest(own)]
     assert opened.seconds == 1.0 and not opened.drawings
@@ -378,7 +382,7 @@ def test_the_upper_end_of_the_loss_may_be_what_counts(tmp_path: Path) -> None:
     class Unsure(Noisy):
         """Losses are known to a percent only."""
 
-        def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
             exact = super().draw(wanted)
             return [replace(d, loss_interval=(d.loss - 0.01, d.loss + 0.01)) for d in exact]
 
@@ -394,10 +398,10 @@ def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: P
     class Scattered(Noisy):
         """Each prompt's loss is half a percent off."""
 
-        def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+        def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
             return [scattered(*pair) for pair in zip(wanted, super().draw(wanted), strict=True)]
 
-    def scattered(sheet: Sheet, made: Drawing) -> Drawing:
+    def scattered(sheet: EvaluationRequest, made: Evaluation) -> Evaluation:
         random = np.random.default_rng(0)
         scores = [score + random.normal(0, 0.4) for score in made.scores["clip_score"]]
         plain = opened.baseline.scores["clip_score"][: sheet.prompts]
@@ -411,35 +415,35 @@ def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: P
         options=MeasureOptions(max_prompts=64),
     )
     known = frontier(opened, Scattered(), [1.5])
-    drawn = {digest(each.setting): each for each in opened.drawings.values()}
+    drawn = {digest(each.parameters): each for each in opened.drawings.values()}
     clear = {key: opened.below(each, 0.02) for key, each in drawn.items()}
     assert {8, 16} <= {each.prompts for each in drawn.values()}
     for key, each in drawn.items():
         assert each.prompts >= 16 or clear[key] is False
     assert known.bound is not None
-    bound = drawn[digest(known.bound.setting)]
-    assert known.clear == (clear[digest(known.bound.setting)] is True)
+    bound = drawn[digest(known.bound.parameters)]
+    assert known.clear == (clear[digest(known.bound.parameters)] is True)
     assert known.clear or bound.prompts == 64
 
 
 def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:
     class Broken(Noisy):
-        """The most aggressive settings draw, and fail on the clock."""
+        """The most aggressive candidates draw, and fail on the clock."""
 
-        def _timing(self, cell: Cell, setting: SettingDict) -> SpeedRow:
-            if int(setting["deepcache"]["cache_interval"]) > 3:
-                return SpeedRow(setting, None, None, 1.0, "", "out of memory")
-            return super()._timing(cell, setting)
+        def _timing(self, cell: Cell, parameters: ParametersDict) -> SpeedRow:
+            if int(parameters["deepcache"]["cache_interval"]) > 3:
+                return SpeedRow(parameters, None, None, 1.0, "", "out of memory")
+            return super()._timing(cell, parameters)
 
     opened = cell_search(tmp_path)
     known = frontier(opened, Broken(), [1.5])
     assert known.bound is not None
-    assert known.bound.setting["deepcache"]["cache_interval"] <= 3
+    assert known.bound.parameters["deepcache"]["cache_interval"] <= 3
 
 
 def test_cells_side_by_side_draw_together_and_share_rounds(tmp_path: Path) -> None:
-    """At most so many settings in one, and no cell waits for another."""
-    cells = [Cell(Setup("m", "DDIM", count), ("deepcache",)) for count in (10, 20, 25, 50)]
+    """At most so many candidates in one, and no cell waits for another."""
+    cells = [Cell(Configuration("m", "DDIM", count), ("deepcache",)) for count in (10, 20, 25, 50)]
     measurer = Noisy()
     together = [cell_search(tmp_path / "together", cell=cell) for cell in cells]
     known = search.frontiers(together, measurer, [1.5], 0.02)
@@ -456,7 +460,7 @@ def test_cells_side_by_side_draw_together_and_share_rounds(tmp_path: Path) -> No
     [
         (1.5, 0.02, "met", ""),
         (40.0, 0.02, "infeasible", "above the bound"),
-        (1.5, 0.0005, "infeasible", "no setting of"),
+        (1.5, 0.0005, "infeasible", "no candidate of"),
         (1.0, 0.02, "infeasible", "is no speedup"),
     ],
 )
@@ -477,8 +481,8 @@ def test_answers(tmp_path: Path, required: float, max_loss: float, status: str, 
 
 def test_no_speedup_is_said_without_a_bound(tmp_path: Path) -> None:
     class Lossy(Noisy):
-        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
-            return response(setting, steps)[0], 0.5
+        def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
+            return response(parameters, steps)[0], 0.5
 
     opened, measurer = cell_search(tmp_path), Lossy()
     known = frontier(opened, measurer)
@@ -486,12 +490,12 @@ def test_no_speedup_is_said_without_a_bound(tmp_path: Path) -> None:
     task = Task("t", "user", CELL, 1.0, None, 0.02, "a sentence")
     assert answer(task, known, opened, measurer).reason == "1.0x is no speedup"
     share = replace(task, required=None, fraction=0.8)
-    assert answer(share, known, opened, measurer).reason.startswith("no setting has a loss below")
+    assert answer(share, known, opened, measurer).reason.startswith("no candidate has a loss below")
 
 
 def test_a_share_of_a_small_bound_is_no_speedup(tmp_path: Path) -> None:
     class Slow(Noisy):
-        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
+        def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
             return 1.0, 0.0
 
     opened, measurer = cell_search(tmp_path), Slow()
@@ -517,15 +521,15 @@ def test_the_fastest_is_the_bound_at_its_own_limit(tmp_path: Path) -> None:
 
 def test_where_everything_loses_something_nothing_is_lossless(tmp_path: Path) -> None:
     class Lossy(Noisy):
-        def truth(self, setting: SettingDict, steps: int) -> tuple[float, float]:
-            speedup, loss = response(setting, steps)
+        def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
+            speedup, loss = response(parameters, steps)
             return speedup, loss + 0.001
 
     opened, measurer = cell_search(tmp_path), Lossy()
     known = frontier(opened, measurer)
     task = Task("t", "user", CELL, None, None, 1e-9, "a sentence")
     none = answer(task, known, opened, measurer)
-    assert none.status == "infeasible" and "no setting has a loss below 1e-09" in none.reason
+    assert none.status == "infeasible" and "no candidate has a loss below 1e-09" in none.reason
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0.3, "met"), (0.6, "met"), (0.01, "infeasible")])
@@ -556,9 +560,9 @@ def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
     assert "80.50" in answer(task, known, opened, Forbidden()).reason
 
 
-def test_what_another_setup_timed_is_learnt_from(tmp_path: Path) -> None:
+def test_what_another_configuration_timed_is_learnt_from(tmp_path: Path) -> None:
     """The steps of a model cost the same there: less is left to be timed here."""
-    here = Cell(Setup("m", "DPM-Solver++", 25), ("deepcache",))
+    here = Cell(Configuration("m", "DPM-Solver++", 25), ("deepcache",))
     points = list(cell_search(tmp_path, cell=here).space.points())
     _, ignorant = cell_search(tmp_path, cell=here).clocked.predict(points)
     frontier(cell_search(tmp_path), Noisy(), [1.5, 2.0])
@@ -568,23 +572,23 @@ def test_what_another_setup_timed_is_learnt_from(tmp_path: Path) -> None:
     assert np.abs(means - truth).mean() < 2 * taught.mean()
 
 
-def test_a_setting_that_is_drawn_further_is_known_anew(tmp_path: Path) -> None:
+def test_a_parameters_that_is_drawn_further_is_known_anew(tmp_path: Path) -> None:
     """With its first prompts it seemed to lose much; it does not."""
     opened = cell_search(tmp_path)
-    setting = nest(next(opened.space.points()))
-    few = drawing(Sheet(CELL, setting, 8), 0.04)
+    parameters = nest(next(opened.space.points()))
+    few = drawing(EvaluationRequest(CELL, parameters, 8), 0.04)
     opened.add_drawing(few)
-    (before,), _ = opened.losses(0.02).predict([flatten(setting)])
-    opened.add_drawing(drawing(Sheet(CELL, setting, 16, few), 0.001))
-    (after,), _ = opened.losses(0.02).predict([flatten(setting)])
-    (fresh,), _ = cell_search(tmp_path).losses(0.02).predict([flatten(setting)])
+    (before,), _ = opened.losses(0.02).predict([flatten(parameters)])
+    opened.add_drawing(drawing(EvaluationRequest(CELL, parameters, 16, few), 0.001))
+    (after,), _ = opened.losses(0.02).predict([flatten(parameters)])
+    (fresh,), _ = cell_search(tmp_path).losses(0.02).predict([flatten(parameters)])
     assert after == fresh < before
 
 
 def test_a_combination_consists_of_the_largest_cells_there_are(tmp_path: Path) -> None:
     three = ("deepcache", "tgate", "tome")
     names = [("tome",), ("tgate",), ("deepcache",), ("deepcache", "tgate"), three]
-    beside = {each: cell_search(tmp_path, cell=Cell(CELL.setup, each)) for each in names}
+    beside = {each: cell_search(tmp_path, cell=Cell(CELL.configuration, each)) for each in names}
     for search_of in beside.values():
         search_of.beside = beside
     parts = [part.cell.accelerators for part in beside[three].parts()]

@@ -8,7 +8,7 @@ import pytest
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import SpeedRow
 from diffaccel.evaluation.selftest import Readings
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 
 
 def readings(noise: float, count: int, *, pairs: int = 4, bias: float = 0.0) -> Readings:
@@ -18,7 +18,7 @@ def readings(noise: float, count: int, *, pairs: int = 4, bias: float = 0.0) -> 
         SpeedRow({}, timing_of([(each, 1.0) for each in np.exp(logs)]), None, 1.0, "")
         for logs in random.normal(bias, noise, (count, pairs))
     ]
-    return Readings(Setup("m", "DDIM", 20), "here", 0.01, rows)
+    return Readings(Configuration("m", "DDIM", 20), "here", 0.01, rows)
 
 
 def test_so_many_pairs_as_it_says_are_enough() -> None:

@@ -40,7 +40,7 @@ def verdict(loss: float, seed: int, looks: Looks) -> bool | None:
 
 
 def test_a_loss_at_the_limit_is_said_to_be_clear_of_it_as_seldom_as_was_promised() -> None:
-    """1000 settings at the worst place, the limit itself, each looked at four times: the binomial
+    """1000 candidates at the worst place, the limit itself, each looked at four times: the binomial
     distribution's upper 99.9% for the promised 5% is 74."""
     looks = Looks(8, 32, 64, 0.95)
     wrong = sum(verdict(LIMIT, seed, looks) is not None for seed in range(1000))

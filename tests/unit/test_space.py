@@ -47,5 +47,5 @@ def test_levels_run_from_the_mildest_to_the_most_aggressive() -> None:
 
 
 @given(st.dictionaries(names, st.dictionaries(names, values, min_size=1), max_size=3))
-def test_nesting_undoes_flattening(setting: dict[str, dict[str, int | float | bool]]) -> None:
-    assert nest(flatten(setting)) == setting
+def test_nesting_undoes_flattening(parameters: dict[str, dict[str, int | float | bool]]) -> None:
+    assert nest(flatten(parameters)) == parameters

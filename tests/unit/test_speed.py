@@ -17,11 +17,11 @@ from diffaccel.evaluation.flops import call_flops, flops, matmul_ceiling
 from diffaccel.evaluation.measure import Bench, Candidate, clock
 from diffaccel.evaluation.records import SpeedRow
 from diffaccel.experiment.config import ConfigError, load, model_spec
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine.devices import Device
-from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
 from diffaccel.plugins.models import FAMILIES
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.space import flatten
@@ -35,7 +35,9 @@ OPTIONS = MeasureOptions(prompts=2, pairs=2, max_pairs=2)
 def bench(pipe: Any, steps: int = 4) -> Bench:
     spec = replace(model_spec(load({"models": [BARE]}).models[0]), height=32, width=32)
     prompts = ["a red square", "a blue ring"]
-    return Bench(pipe, Setup("bare", "DDIM", steps), spec, OPTIONS, prompts, Device("cpu"), {})
+    return Bench(
+        pipe, Configuration("bare", "DDIM", steps), spec, OPTIONS, prompts, Device("cpu"), {}
+    )
 
 
 # Work
@@ -69,7 +71,7 @@ def test_the_work_of_many_steps_is_told_by_few() -> None:
     own = bench(tiny.sd15(), steps=5)
     whole = flops(lambda: own.call(own.plain, slice(0, 2)))
     assert call_flops(own) == whole
-    twice = replace(own, setup=replace(own.setup, steps=10))
+    twice = replace(own, configuration=replace(own.configuration, steps=10))
     assert 1.5 * whole < call_flops(twice) < 2 * whole
 
 
@@ -82,17 +84,17 @@ def test_the_ceiling_says_what_reached_it() -> None:
 
 
 @pytest.mark.parametrize("name", ACCELERATORS)
-def test_settings_are_mild_middle_and_aggressive(name: str) -> None:
-    facts = PipelineFacts("StableDiffusionPipeline", 50, (3, 3, 3, 2), (1, 2, 4, 8))
-    space = combination([name]).space(facts)
-    found = [flatten(setting) for setting in speed.representative(space)]
+def test_candidates_are_mild_middle_and_aggressive(name: str) -> None:
+    pipeline = PipelineSpec("StableDiffusionPipeline", 50, (3, 3, 3, 2), (1, 2, 4, 8))
+    space = combination([name]).space(pipeline)
+    found = [flatten(parameters) for parameters in speed.representative(space)]
     levels = [sum(space.coarse().levels(point)) for point in found]
     assert levels == sorted(levels) and len(set(levels)) == len(found)
     assert all(space.forbids(point) is None for point in found)
 
 
 @pytest.mark.parametrize(
-    ("setting", "says"),
+    ("parameters", "says"),
     [
         ({"deepcash": {}}, "speed.settings.0: unknown accelerator 'deepcash': did you mean"),
         ({"deepcache": {"cache_interval": 0, "cache_branch_id": 0}}, "speed.settings.0: DeepCache"),
@@ -100,9 +102,9 @@ def test_settings_are_mild_middle_and_aggressive(name: str) -> None:
         ({}, "speed.settings.0: need different accelerators, one at least"),
     ],
 )
-def test_a_wrong_setting_is_said_before_any_job(setting: dict[str, Any], says: str) -> None:
+def test_a_wrong_parameters_is_said_before_any_job(parameters: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load({"models": [BARE], "speed": {"settings": [setting]}})
+        load({"models": [BARE], "speed": {"candidates": [parameters]}})
     assert says in str(caught.value)
 
 
@@ -111,8 +113,8 @@ def test_an_untrained_model_is_only_timed() -> None:
     assert set(experiment.speeds) == {
         f"bare_{scheduler}_{steps}" for scheduler in ("DDIM", "DPM-Solver++") for steps in (20, 25)
     }
-    assert {cell.setup.model for cell in experiment.cells.values()} == {"mini-SD1.5"}
-    named = [task.cell.setup.model for task in experiment.tasks.values() if task.cell]
+    assert {cell.configuration.model for cell in experiment.cells.values()} == {"mini-SD1.5"}
+    named = [task.cell.configuration.model for task in experiment.tasks.values() if task.cell]
     assert named and set(named) == {"mini-SD1.5"}
     assert not Experiment(load({"models": [BARE]})).tasks
 
@@ -134,7 +136,7 @@ def test_a_trained_model_is_not_timed_alone(tmp_path: Path) -> None:
     spec = replace(model_spec("mini-SD1.5"), name="trained")
     order = speed.Order([], [("deepcache",)])
     with pytest.raises(InputError, match="'trained' is trained: its frontier has its speedups"):
-        speed.run(Setup("trained", "DDIM", 4), spec, OPTIONS, order, "cpu", tmp_path / "j")
+        speed.run(Configuration("trained", "DDIM", 4), spec, OPTIONS, order, "cpu", tmp_path / "j")
 
 
 # Failures
@@ -194,4 +196,7 @@ def test_the_images_of_untrained_models_are_not_scored() -> None:
     spec = model_spec(
         load({"models": [BARE | {"source": "resources/models/mini-SD1.5"}]}).models[0]
     )
-    assert benches.open_bench(Setup("bare", "DDIM", 4), spec, OPTIONS, Device("cpu")).metrics == {}
+    assert (
+        benches.open_bench(Configuration("bare", "DDIM", 4), spec, OPTIONS, Device("cpu")).metrics
+        == {}
+    )

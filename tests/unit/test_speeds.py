@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts, combination
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
 from diffaccel.plugins.accelerators.base import Accelerator, Phase
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.schedulers import SCHEDULERS
-from diffaccel.plugins.space import Setting, Value, nest
+from diffaccel.plugins.space import Parameters, Value, nest
 from diffaccel.registry import UnknownNameError
 from diffaccel.search import speeds
 from diffaccel.search.speeds import Floats, SpeedModel, signature
 
-FACTS = PipelineFacts("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
+FACTS = PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 STEPS = 10
 
 
@@ -46,16 +46,18 @@ def merged(ratio: float, down: int = 1, attn: bool = True) -> dict[str, dict[str
 # ---- phases: what they say of a step is what runs ------------------------------------------------
 
 
-def phases(setting: Setting, facts: PipelineFacts) -> list[tuple[Phase | None, ...]]:
-    """For each step, the phases of the setting's accelerators in alphabetic order."""
+def phases(parameters: Parameters, pipeline: PipelineSpec) -> list[tuple[Phase | None, ...]]:
+    """For each step, the phases of the candidate's accelerators in alphabetic order."""
     columns = []
-    for name in sorted(setting):
-        others = {other: part for other, part in setting.items() if other != name}
-        columns.append(ACCELERATORS[name].phases(setting[name], others, facts))
+    for name in sorted(parameters):
+        others = {other: part for other, part in parameters.items() if other != name}
+        columns.append(ACCELERATORS[name].phases(parameters[name], others, pipeline))
     return list(zip(*columns, strict=True))
 
 
-def work(pipe: Any, setting: Setting, steps: int) -> list[tuple[tuple[str, tuple[int, ...]], ...]]:
+def work(
+    pipe: Any, parameters: Parameters, steps: int
+) -> list[tuple[tuple[str, tuple[int, ...]], ...]]:
     """For each step, which of the U-Net's layers run, on inputs of which shapes."""
     log: list[list[tuple[str, tuple[int, ...]]]] = []
     leaves = [
@@ -71,7 +73,7 @@ def work(pipe: Any, setting: Setting, steps: int) -> list[tuple[tuple[str, tuple
     # The first layer of all runs at every step.
     hooks.append(pipe.unet.conv_in.register_forward_pre_hook(lambda *_: log.append([])))
     try:
-        with combination(list(setting)).applied(pipe, setting) as call:
+        with combination(list(parameters)).applied(pipe, parameters) as call:
             generator = torch.Generator().manual_seed(0)
             call("a", num_inference_steps=steps, generator=generator, output_type="latent")
     finally:
@@ -102,13 +104,13 @@ PARTS: dict[str, list[dict[str, dict[str, Value]]]] = {
 def test_steps_of_equal_phases_run_the_same_layers(family: str, scheduler: str, cell: str) -> None:
     pipe = tiny.FAMILIES[family](0)
     pipe.scheduler = getattr(diffusers, SCHEDULERS[scheduler]).from_config(pipe.scheduler.config)
-    facts = PipelineFacts.of(pipe, steps=STEPS, guidance_scale=7.5)
+    pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=7.5)
     ran: dict[tuple[Phase | None, ...], Any] = {}
-    for setting in PARTS[cell]:
-        told, found = phases(setting, facts), work(pipe, setting, STEPS)
+    for parameters in PARTS[cell]:
+        told, found = phases(parameters, pipeline), work(pipe, parameters, STEPS)
         assert len(told) == len(found) == STEPS
         for step, (kind, layers) in enumerate(zip(told, found, strict=True)):
-            assert ran.setdefault(kind, layers) == layers, (setting, step, kind)
+            assert ran.setdefault(kind, layers) == layers, (parameters, step, kind)
     if family == "SD1.5" and "+" not in cell:
         assert len(set(ran.values())) == len(ran), "phases that differ in name alone"
 
@@ -116,11 +118,11 @@ def test_steps_of_equal_phases_run_the_same_layers(family: str, scheduler: str, 
 @pytest.mark.parametrize("name", sorted(ACCELERATORS))
 @pytest.mark.parametrize("steps", [2, 20, 50])
 def test_every_accelerator_says_what_it_makes_of_each_step(name: str, steps: int) -> None:
-    facts = replace(FACTS, steps=steps, device="cuda")
-    points = list(combination([name]).space(facts).points(grid=True))
-    found = [phases(nest(point), facts) for point in points]
+    pipeline = replace(FACTS, steps=steps, device="cuda")
+    points = list(combination([name]).space(pipeline).points(grid=True))
+    found = [phases(nest(point), pipeline) for point in points]
     assert all(len(each) == steps for each in found)
-    if steps > 2:  # settings that do different things differ
+    if steps > 2:  # candidates that do different things differ
         assert len({tuple(each) for each in found}) >= len(points) / 2
     for phase in {phase for each in found for step in each for phase in step} - {None}:
         assert 0 < phase.share <= 1.5 and phase.spread > 0
@@ -177,9 +179,9 @@ class Machine:
     rest: float = 1.5
     steps: int = 20
 
-    def speedup(self, setting: Setting) -> float:
+    def speedup(self, parameters: Parameters) -> float:
         time = self.rest
-        for step in phases(setting, replace(FACTS, steps=self.steps)):
+        for step in phases(parameters, replace(FACTS, steps=self.steps)):
             labels = {phase.label: phase for phase in step if phase is not None}
             deep = labels["cached"].levels[0] / 5 if "cached" in labels else 1.0
             layers = 0.1 + sum(
@@ -191,7 +193,7 @@ class Machine:
                 attention *= 1.2 - labels["merged"].levels[0]
             seconds = layers * (1 - self.attention + attention)
             time += seconds * (self.halved if "gated" in labels else 1)
-            time += self.patching * ("tgate" in setting)
+            time += self.patching * ("tgate" in parameters)
         return float((self.rest + self.steps * (0.1 + sum(self.levels))) / time)
 
 
@@ -207,22 +209,22 @@ PAIRS = [
 
 
 def timed(
-    settings: Sequence[Setting], noise: float, seed: int = 0, machine: Machine = Machine()
-) -> list[tuple[Setting, float]]:
+    candidates: Sequence[Parameters], noise: float, seed: int = 0, machine: Machine = Machine()
+) -> list[tuple[Parameters, float]]:
     rng = np.random.default_rng(seed)
-    return [(s, machine.speedup(s) * float(np.exp(rng.normal(0, noise)))) for s in settings]
+    return [(s, machine.speedup(s) * float(np.exp(rng.normal(0, noise)))) for s in candidates]
 
 
-def drawn(settings: Sequence[Setting], n: int, seed: int = 0) -> list[Setting]:
-    return [settings[i] for i in np.random.default_rng(seed).permutation(len(settings))[:n]]
+def drawn(candidates: Sequence[Parameters], n: int, seed: int = 0) -> list[Parameters]:
+    return [candidates[i] for i in np.random.default_rng(seed).permutation(len(candidates))[:n]]
 
 
 def errors(
-    model: SpeedModel, settings: Sequence[Setting], machine: Machine = Machine()
+    model: SpeedModel, candidates: Sequence[Parameters], machine: Machine = Machine()
 ) -> tuple[Floats, Floats]:
     """Errors of the predicted log-speedups, and their predicted standard deviations."""
-    mean, std = model.predict(settings)
-    return mean - np.log([machine.speedup(setting) for setting in settings]), std
+    mean, std = model.predict(candidates)
+    return mean - np.log([machine.speedup(parameters) for parameters in candidates]), std
 
 
 MACHINES = {
@@ -290,8 +292,8 @@ def test_of_a_shaky_clock_less_is_believed() -> None:
 
 def test_timings_at_other_step_counts_help() -> None:
     there, here = Machine(steps=50), Machine()
-    facts = replace(FACTS, steps=50)
-    rows = [(*row, facts) for row in timed(drawn(PAIRS, 24), 0.01, machine=there)]
+    pipeline = replace(FACTS, steps=50)
+    rows = [(*row, pipeline) for row in timed(drawn(PAIRS, 24), 0.01, machine=there)]
     error, std = errors(SpeedModel.fit([], FACTS, rows), PAIRS, here)
     assert np.median(abs(error)) < 0.03
     assert (abs(error) < 2 * std).mean() > 0.9
@@ -307,7 +309,7 @@ def test_the_order_of_timings_does_not_matter_and_crashes_tell_nothing() -> None
         assert np.allclose(a, c, atol=2e-3)
 
 
-def test_settings_that_run_the_same_cost_the_same() -> None:
+def test_candidates_that_run_the_same_cost_the_same() -> None:
     # From the gate on at every step: what fi_interval says matters, what sp_interval says does not.
     assert signature(gated(1, 2, 2), FACTS) == signature(gated(1, 5, 2), FACTS)
     assert signature(gated(1, 2, 2), FACTS) != signature(gated(1, 2, 3), FACTS)
@@ -321,9 +323,9 @@ def test_repeated_timings_share_a_row_and_tell_what_each_would() -> None:
     under Student's t distribution."""
     rows = timed(drawn(PAIRS, 8) * 3 + drawn(SINGLES, 4), 0.02)
     model = SpeedModel.fit(rows, FACTS)
-    settings, given = len(model.timed.signatures), model.timed
-    assert settings == 12 and len(rows) == 28
-    member = np.equal.outer(given.row, range(settings)).astype(float)
+    candidates, given = len(model.timed.signatures), model.timed
+    assert candidates == 12 and len(rows) == 28
+    member = np.equal.outer(given.row, range(candidates)).astype(float)
     for fit in model.fits:
         law = fit.factor @ fit.factor.T - np.diag(1 / fit.guess.weight)
         found = np.linalg.solve(law + np.diag(1 / fit.guess.weight), fit.guess.linear)

@@ -9,7 +9,7 @@ import pytest
 
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.recipes.known import Known
 from diffaccel.report.page import charts
 from diffaccel.report.page.steps import PLAIN, compared
@@ -26,9 +26,9 @@ def scored(steps: int, score: float, speedup: float, mean: float) -> Measurement
 
 
 def known(tmp_path: Path, steps: int, score: float, mean: float, **changes: object) -> Known:
-    setup = Setup("mini-SD1.5", "DDIM", steps)
-    store.write(tmp_path, setup, {CACHE: [scored(steps, score, 2.0, mean)]})
-    found = Known.read(tmp_path / "cpu", setup)
+    configuration = Configuration("mini-SD1.5", "DDIM", steps)
+    store.write(tmp_path, configuration, {CACHE: [scored(steps, score, 2.0, mean)]})
+    found = Known.read(tmp_path / "cpu", configuration)
     count = len(found.baseline.prompts)
     baseline = dataclasses.replace(
         found.baseline, scores={"clip_score": [score] * count}, seconds=[steps / 10], **changes

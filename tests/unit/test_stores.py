@@ -20,61 +20,63 @@ from diffaccel.evaluation import keys
 from diffaccel.evaluation.bench import save_images
 from diffaccel.evaluation.measure import image_digests
 from diffaccel.evaluation.pairs import timing_of
-from diffaccel.evaluation.records import Baseline, Clocking, Drawing, SpeedRow
-from diffaccel.experiment.grid import Setup
-from diffaccel.plugins.space import SettingDict
+from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow, TimingRow
+from diffaccel.experiment.grid import Configuration
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.run import stores
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import SCHEMA, digest, write_output, write_record
 from tests.store import baseline, deepcache, measurement, write
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
-NAME = f"{SETUP.slug}.json"
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
+NAME = f"{CONFIGURATION.slug}.json"
 
 
 def record(seed: int = 0) -> tuple[Baseline, np.ndarray]:
-    made = baseline(SETUP)
+    made = baseline(CONFIGURATION)
     images = np.random.default_rng(0).integers(0, 255, (len(made.prompts), 8, 8, 3), np.uint8)
-    identity = {"model": "m", "options": str(seed), "setup": "s"}
+    fingerprint = {"model": "m", "options": str(seed), "configuration": "s"}
     found = replace(
         made,
-        identity=identity,
-        digest=digest(identity),
+        fingerprint=fingerprint,
+        digest=digest(fingerprint),
         image_digests=image_digests(images),
         options=replace(made.options, seed=seed),
     )
     return found, images
 
 
-def drawing(interval: int, loss: float = 0.01, prompts: int = 4) -> Drawing:
+def drawing(interval: int, loss: float = 0.01, prompts: int = 4) -> Evaluation:
     scores = {"clip_score": [80.0 - loss] * prompts}
-    setting = deepcache(interval)
-    return Drawing(setting, loss, (0.0, 0.02), scores, {"clip_score": 79.0}, 1.0, 2.0, "2026-11-21")
+    parameters = deepcache(interval)
+    return Evaluation(
+        parameters, loss, (0.0, 0.02), scores, {"clip_score": 79.0}, 1.0, 2.0, "2026-11-21"
+    )
 
 
-def timing(setting: SettingDict, speedup: float) -> SpeedRow:
+def timing(parameters: ParametersDict, speedup: float) -> SpeedRow:
     pairs = [(speedup * each, each) for each in (1.0, 1.01, 0.99)]
-    return SpeedRow(setting, timing_of(pairs), 1.0, 3.0, "2026-11-21T10:00:00Z")
+    return SpeedRow(parameters, timing_of(pairs), 1.0, 3.0, "2026-11-21T10:00:00Z")
 
 
 def store(results: Path, seed: int = 0) -> Path:
-    """A platform with one setup: two drawings, a timing."""
+    """A platform with one configuration: two drawings, a timing."""
     folder, (made, images) = results / "cpu", record(seed)
-    write(results, SETUP, {("deepcache",): [measurement(deepcache(3), 2.0, 0.01)]})
+    write(results, CONFIGURATION, {("deepcache",): [measurement(deepcache(3), 2.0, 0.01)]})
     write_record(folder / "baseline" / NAME, made)
-    save_images(folder / "baseline" / SETUP.slug, images)
+    save_images(folder / "baseline" / CONFIGURATION.slug, images)
     write_output(folder / "code/task.py", "print()\n")
     for row in (drawing(2), drawing(3)):
         drawn(folder, made).append(row)
-    timed(folder, made).append(Clocking(made.digest, made.facts, timing(deepcache(3), 2.0)))
+    timed(folder, made).append(TimingRow(made.digest, made.pipeline, timing(deepcache(3), 2.0)))
     return folder
 
 
-def drawn(folder: Path, made: Baseline) -> Journal[Drawing]:
-    return keys.drawn(folder / "journal", made, f"{SETUP.slug}_deepcache")
+def drawn(folder: Path, made: Baseline) -> Journal[Evaluation]:
+    return keys.drawn(folder / "journal", made, f"{CONFIGURATION.slug}_deepcache")
 
 
-def timed(folder: Path, made: Baseline) -> Journal[Clocking]:
+def timed(folder: Path, made: Baseline) -> Journal[TimingRow]:
     return keys.timed(folder / "journal", made)
 
 
@@ -92,12 +94,14 @@ def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn(folder, record(seed=1)[0]).append(drawing(5))
     assert call("list", tmp_path, "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["platform"], row["setup"]) == ("cpu", SETUP.slug)
+    assert (row["platform"], row["configuration"]) == ("cpu", CONFIGURATION.slug)
     assert (row["drawn"], row["timed"], row["verify"], row["stale"]) == (3, 1, 0, 1)
     assert row["last"] == "2026-11-21T10:00:00Z"
     assert call("list", tmp_path) == 0
     head, line = capsys.readouterr().out.splitlines()
-    assert head.startswith("platform  setup") and line.startswith("cpu       mini-SD1.5_DDIM_20")
+    assert head.startswith("platform  configuration") and line.startswith(
+        "cpu       mini-SD1.5_DDIM_20"
+    )
 
 
 def test_what_has_no_results_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,7 +125,7 @@ def test_logs_in_a_store_are_no_store(tmp_path: Path, capsys: pytest.CaptureFixt
 DAMAGE = {
     f"baseline/{NAME}": "changed after it was written",
     f"search/{NAME}": "changed after it was written",
-    f"baseline/{SETUP.slug}/000.png": "",
+    f"baseline/{CONFIGURATION.slug}/000.png": "",
     "code/task.py": "changed after it was written",
     "journal/timed/mini-SD1.5.jsonl": "mini-SD1.5.jsonl:2: changed after it was written",
 }
@@ -216,7 +220,7 @@ def test_merging_into_nothing_copies_all(
     for name in (
         f"baseline/{NAME}",
         f"search/{NAME}",
-        f"journal/drawn/{SETUP.slug}_deepcache.jsonl",
+        f"journal/drawn/{CONFIGURATION.slug}_deepcache.jsonl",
     ):
         assert (own / "cpu" / name).read_bytes() == (theirs / name).read_bytes()
     assert call("check", own) == 0
@@ -233,7 +237,7 @@ def test_merging_adds_what_is_new_and_decides_again(tmp_path: Path) -> None:
     before = search.stat().st_mtime_ns
     assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
     found = drawn(own, made).rows()
-    assert [each.setting["deepcache"]["cache_interval"] for each in found] == [2, 3, 5, 2]
+    assert [each.parameters["deepcache"]["cache_interval"] for each in found] == [2, 3, 5, 2]
     assert found[-1].prompts == 6
     assert (own / "baseline" / NAME).stat().st_mtime_ns > before
     assert search.stat().st_mtime_ns == before
@@ -247,7 +251,7 @@ def test_conflicts_are_shown_and_nothing_is_overwritten(
     shutil.rmtree(theirs / "journal")
     drawn(theirs, made).append(drawing(2, loss=0.5))
     drawn(theirs, made).append(replace(drawing(3), failure="out of memory"))
-    timed(theirs, made).append(Clocking(made.digest, made.facts, timing(deepcache(3), 4.0)))
+    timed(theirs, made).append(TimingRow(made.digest, made.pipeline, timing(deepcache(3), 4.0)))
     other = replace(made, scores={"clip_score": [1.0] * len(made.prompts)})
     write_record(theirs / "baseline" / NAME, other)
     before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
@@ -309,7 +313,7 @@ def test_export(tmp_path: Path) -> None:
     assert call("export", tmp_path, "--kind", "timed", "--out", tmp_path / "rows.csv") == 0
     with (tmp_path / "rows.csv").open(newline="") as file:
         (only,) = csv.DictReader(file)
-    assert json.loads(only["setting"]) == deepcache(3) and float(only["speedup"]) == 2.0
+    assert json.loads(only["parameters"]) == deepcache(3) and float(only["speedup"]) == 2.0
 
 
 def test_a_store_that_is_in_use_is_not_merged_into(tmp_path: Path) -> None:

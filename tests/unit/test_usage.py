@@ -7,13 +7,13 @@ import pytest
 from diffaccel.evaluation.pairs import latencies, timing_of
 from diffaccel.evaluation.records import GIB, SpeedRow, Usage
 from diffaccel.evaluation.usage import ENERGY_SECONDS, Meter, Total
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.machine.devices import Device
 from diffaccel.stages import serving
-from diffaccel.stages.records import Proof, Served, Verdict
+from diffaccel.stages.records import ScriptResult, Served, Verification
 
 MIB = 1 << 20
-SETUP = Setup("mini-SD1.5", "DDIM", 8)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 8)
 
 
 def test_the_most_memory_is_that_of_the_call_alone() -> None:
@@ -54,11 +54,11 @@ def test_latencies() -> None:
     assert latencies([*range(1, 201)]) == (100.5, 199.0)
 
 
-def verdict(name: str, script: str) -> Verdict:
+def verdict(name: str, script: str) -> ScriptResult:
     nothing = {"reason": "", "required": 1.1, "max_seconds_per_image": None, "max_loss": 0.1}
-    return Verdict(
+    return ScriptResult(
         **{"id": name, "script": script, "outcome": "met", "confidence": 0.95, **nothing},
-        **{"promised_speedup": 2.0, "promised_loss": 0.0, "speedup": 2.0, "loss": 0.0},
+        **{"reported_speedup": 2.0, "reported_loss": 0.0, "speedup": 2.0, "loss": 0.0},
         **{"seconds_per_image": 0.5, "loss_interval": (0.0, 0.0), "timing": None, "means": {}},
         **{"same_scores": True, "date": ""},
     )
@@ -66,10 +66,10 @@ def verdict(name: str, script: str) -> Verdict:
 
 def row(interval: int, plain: float, own: float, *, memory: int = 4) -> SpeedRow:
     timing = timing_of([(plain, own), (plain, own), (plain * 1.1, own * 1.1)])
-    setting = {"deepcache": {"cache_interval": interval, "cache_branch_id": 0}}
+    parameters = {"deepcache": {"cache_interval": interval, "cache_branch_id": 0}}
     taken = Usage(device_bytes=memory * GIB, joules=12.5)
     plain_taken = Usage(device_bytes=2 * memory * GIB, joules=25.0)
-    return SpeedRow(setting, timing, None, 1.0, "", usage=taken, plain_usage=plain_taken)
+    return SpeedRow(parameters, timing, None, 1.0, "", usage=taken, baseline_usage=plain_taken)
 
 
 def test_the_table_of_how_scripts_serve() -> None:
@@ -80,7 +80,7 @@ def test_the_table_of_how_scripts_serve() -> None:
         Served("b", 4, failed),
     ]
     verdicts = [verdict("one", "a"), verdict("two", "a"), verdict("three", "b")]
-    proof = Proof(SETUP, verdicts, [], served, 4)
+    proof = Verification(CONFIGURATION, verdicts, [], served, 4)
     assert proof.own("a") == served[1] and proof.own("c") is None
     table = serving.table([proof])
     assert list(table.columns) == list(serving.COLUMNS)

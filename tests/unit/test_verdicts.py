@@ -21,7 +21,7 @@ def test_at_the_limit_itself_it_is_as_often_wrong_as_is_meant(
     assert len(lines) == len(verdicts.PLANS)
     for line in lines:
         _, _, _, below, above, clear, *_ = line.replace("%", "").split()
-        # 5% in all are meant; of so few settings it may be a little more.
+        # 5% in all are meant; of so few candidates it may be a little more.
         assert 0 < float(below) + float(above) < 7
         assert float(clear) > 30
 

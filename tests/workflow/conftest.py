@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     "accelerators": ["DeepCache"],
     "speedups": [1.1, 50.0],
     "loss_limit": 0.5,
-    "rival": None,
+    "fewer_steps_baseline": False,
     "measure": {"prompts": 4, "max_prompts": None, "pairs": 2, "max_pairs": 2},
     "verify": {"heldout": 0, "max_pairs": 2},
 }
@@ -137,7 +137,9 @@ def _finish(folder: Path) -> str:
         f"{start} DeepCache, running on cpu in at most 100 seconds per image\n"
     )
     verify = {"heldout": 3, "max_pairs": 4, "batch_sizes": [3], "calls": 2}
-    project = make_project(folder / "p", tasks_file=str(tasks), rival="fewer steps", verify=verify)
+    project = make_project(
+        folder / "p", tasks_file=str(tasks), fewer_steps_baseline=True, verify=verify
+    )
     return project.run()
 
 

@@ -23,9 +23,9 @@ from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.metrics import METRICS
 from diffaccel.search.cell import MOST
-from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import verify
-from diffaccel.stages.records import Proof, Proven, Served, Verdict
+from diffaccel.stages.records import ScriptResult, Served, Verification, VerifiedScript
 from diffaccel.stages.serving import Serving
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, read_record
@@ -33,14 +33,14 @@ from tests.workflow.conftest import ROOT, Finished, Project
 from tests.workflow.test_speed import bench
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
-SETUP = "mini-SD1.5_DDIM_8"
+CONFIGURATION = "mini-SD1.5_DDIM_8"
 
 
 def searched(results: Path) -> Search:
-    return read_record(Search, results / "search" / f"{SETUP}.json")
+    return read_record(Search, results / "search" / f"{CONFIGURATION}.json")
 
 
-def frontier_of(results: Path) -> Frontier:
+def frontier_of(results: Path) -> CellResult:
     return next(known for known in searched(results).cells if known.cell.slug == CELL)
 
 
@@ -108,44 +108,46 @@ def test_each_task_that_is_met_has_its_script_and_its_verdict(finished: Finished
     met = {each.task.id: each for each in searched(results).answers if each.status == "met"}
     assert {each.task.origin for each in met.values()} == {"target", "bound", "user"}
     assert {path.stem for path in results.glob("code/*.py")} == met.keys()
-    verdicts = read_record(Proof, results / f"verify/{SETUP}.json").verdicts
-    assert {verdict.id for verdict in verdicts} == met.keys()
-    for verdict in verdicts:
-        chosen = met[verdict.id].chosen
-        assert chosen is not None and verdict.promised_speedup == chosen.speedup
-        assert chosen.speedup >= verdict.required
+    found = read_record(Verification, results / f"verify/{CONFIGURATION}.json").results
+    assert {result.id for result in found} == met.keys()
+    for result in found:
+        chosen = met[result.id].chosen
+        assert chosen is not None and result.reported_speedup == chosen.speedup
+        assert chosen.speedup >= result.required
         # The same images as in the search: the script does exactly what was measured.
-        assert verdict.same_scores
-        assert verdict.loss == verdict.promised_loss < verdict.max_loss
-        assert ({verdict.outcome, verdict.kept} == {"met"}) == (verdict.reason == "")
-        assert verdict.timing is not None and len(verdict.timing.baseline) in (2, 4)
-        if verdict.outcome == "undecided":
-            assert len(verdict.timing.baseline) == 4 and "after 4 pairs" in verdict.reason
+        assert result.same_scores
+        assert result.loss == result.reported_loss < result.max_loss
+        assert ({result.outcome, result.kept} == {"met"}) == (result.reason == "")
+        assert result.timing is not None and len(result.timing.baseline) in (2, 4)
+        if result.outcome == "undecided":
+            assert len(result.timing.baseline) == 4 and "after 4 pairs" in result.reason
 
 
 def test_a_latency_is_proven_by_seconds(finished: Finished) -> None:
-    verdicts = read_record(Proof, finished[0].results / "verify" / f"{SETUP}.json").verdicts
-    verdict = next(each for each in verdicts if each.id == "user-005")
-    assert verdict.outcome == "met" and verdict.max_seconds_per_image == 100
-    assert verdict.seconds_per_image is not None and verdict.seconds_per_image < 100
+    found = read_record(
+        Verification, finished[0].results / "verify" / f"{CONFIGURATION}.json"
+    ).results
+    result = next(each for each in found if each.id == "user-005")
+    assert result.outcome == "met" and result.max_seconds_per_image == 100
+    assert result.seconds_per_image is not None and result.seconds_per_image < 100
 
 
 def test_scripts_are_proven_on_prompts_that_the_search_never_saw(finished: Finished) -> None:
     project, output = finished
-    proof = read_record(Proof, project.results / "verify" / f"{SETUP}.json")
-    baseline = read_record(Baseline, project.results / "baseline" / f"{SETUP}.json")
+    proof = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
+    baseline = read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json")
     own = (ROOT / "resources/prompts/mini-heldout.txt").read_text().splitlines()
     assert proof.heldout == own[:3] and not set(proof.heldout) & set(baseline.prompts)
-    for verdict in proof.verdicts:
-        held = verdict.heldout
+    for result in proof.results:
+        held = result.heldout
         assert held is not None and len(held.scores["clip_score"]) == 3
-        assert held.loss != verdict.loss and held.ok == (held.loss < verdict.max_loss)
-    holding = sum(verdict.heldout.ok for verdict in proof.verdicts if verdict.heldout)
-    assert f"Held out: {holding} of {len(proof.verdicts)} within the limit" in output
+        assert held.loss != result.loss and held.ok == (held.loss < result.max_loss)
+    holding = sum(result.heldout.ok for result in proof.results if result.heldout)
+    assert f"Held out: {holding} of {len(proof.results)} within the limit" in output
     table = pd.read_csv(project.results / "summary.csv").set_index("id")
-    held = proof.verdicts[0].heldout
+    held = proof.results[0].heldout
     assert held is not None
-    assert table.loc[proof.verdicts[0].id, "heldout_loss"] == pytest.approx(held.loss, abs=1e-4)
+    assert table.loc[proof.results[0].id, "heldout_loss"] == pytest.approx(held.loss, abs=1e-4)
 
 
 def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
@@ -153,10 +155,10 @@ def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
 ) -> None:
     """Drawn again here, script and plain pipeline alike, with the seeds after the search's."""
     project = finished[0]
-    proof = read_record(Proof, project.results / "verify" / f"{SETUP}.json")
-    baseline = read_record(Baseline, project.results / "baseline" / f"{SETUP}.json")
-    verdict = proof.verdicts[0]
-    script = verify.load_script(project.results / "code" / f"{verdict.id}.py")
+    proof = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
+    baseline = read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json")
+    result = proof.results[0]
+    script = verify.load_script(project.results / "code" / f"{result.id}.py")
     pipe = script.load_pipeline(str(ROOT / "resources/models/mini-SD1.5"), "cpu")
     seeds = [baseline.options.seed + len(baseline.prompts) + number for number in range(3)]
     arguments = {
@@ -171,8 +173,8 @@ def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
         np.mean(score(np.stack([np.asarray(image) for image in images]), proof.heldout, None))
         for images in (plain, accelerated)
     )
-    assert verdict.heldout is not None
-    assert verdict.heldout.loss == pytest.approx((before - after) / before, abs=1e-4)
+    assert result.heldout is not None
+    assert result.heldout.loss == pytest.approx((before - after) / before, abs=1e-4)
 
 
 def test_a_script_runs_on_its_own(finished: Finished, tmp_path: Path) -> None:
@@ -187,53 +189,60 @@ def test_a_script_runs_on_its_own(finished: Finished, tmp_path: Path) -> None:
 def test_records_hold_what_identifies_them(finished: Finished) -> None:
     results = finished[0].results
     baseline = read_record(Baseline, results / "baseline" / "mini-SD1.5_DDIM_8.json")
-    assert {"model", "scorer", "prompts", "environment"} <= set(baseline.identity)
+    assert {"model", "scorer", "prompts", "environment"} <= set(baseline.fingerprint)
     assert {"torch", "diffusers", "DeepCache"} <= set(baseline.environment.versions)
     assert len(list((results / "baseline" / "mini-SD1.5_DDIM_8").glob("*.png"))) == 4
     known = frontier_of(results)
     assert known.bound is not None and known.baseline == baseline.whole
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
-    drawn, timed = (settings(finished[0], kind) for kind in ("drawn", "timed"))
-    rival = searched(results).rival
-    assert rival is not None
-    assert len(set(drawn)) == len(drawn) == known.measured + rival.measured
+    drawn, timed = (candidates(finished[0], kind) for kind in ("drawn", "timed"))
+    fewer_steps = searched(results).fewer_steps
+    assert fewer_steps is not None
+    assert len(set(drawn)) == len(drawn) == known.measured + fewer_steps.measured
     # Some are timed first, and not worth evaluating then.
-    assert len(set(timed)) == known.timed + rival.timed
+    assert len(set(timed)) == known.timed + fewer_steps.timed
     # How often an answer is timed again hangs on the clock, but the bound is.
-    assert timed.count(json.dumps(known.bound.setting, sort_keys=True)) >= 2
+    assert timed.count(json.dumps(known.bound.parameters, sort_keys=True)) >= 2
     assert max(Counter(timed).values()) <= MOST
 
 
-def test_the_rival_stands_beside_what_was_chosen(finished: Finished) -> None:
+def test_the_fewer_steps_stands_beside_what_was_chosen(finished: Finished) -> None:
     """At the same speed at least, and it makes no task, no script and no entry of a store."""
     project, output = finished
     found = searched(project.results)
-    assert found.rival is not None and found.rival.cell.accelerators == ("fewer_steps",)
+    assert found.fewer_steps is not None and found.fewer_steps.cell.accelerators == ("fewer_steps",)
     known = frontier_of(project.results)
-    pairs = [(known.bound, known.rival), *((a.chosen, a.rival) for a in found.answers if a.chosen)]
-    for chosen, rival in pairs:
+    pairs = [
+        (known.bound, known.fewer_steps),
+        *((a.chosen, a.fewer_steps) for a in found.answers if a.chosen),
+    ]
+    for chosen, fewer_steps in pairs:
         assert chosen is not None
-        if rival is None:  # one step is not as fast
+        if fewer_steps is None:  # one step is not as fast
             assert chosen.speedup > 3
             continue
-        assert rival.speedup >= chosen.speedup and set(rival.setting) == {"fewer_steps"}
-        assert rival.beats == (rival.loss < chosen.loss) and (rival.timed or not rival.beats)
+        assert fewer_steps.speedup >= chosen.speedup and set(fewer_steps.parameters) == {
+            "fewer_steps"
+        }
+        assert fewer_steps.beats == (fewer_steps.loss < chosen.loss) and (
+            fewer_steps.timed or not fewer_steps.beats
+        )
     assert [answer for answer in found.answers if "fewer" in answer.task.id] == []
     made = [*project.results.glob("*.json"), *project.results.glob("tasks/**/[!.]*.*")]
     assert len(made) == 3 and not any("fewer_steps" in path.read_text() for path in made)
     table = pd.read_csv(project.results / "summary.csv").set_index("id")
     row = table.loc[f"{CELL}_1.1x"]
-    assert row["rival_setting"].startswith("fewer_steps.steps=")
-    assert row["rival_speedup"] >= row["speedup"]
-    assert bool(row["beaten"]) == (row["rival_loss"] < row["loss"])
-    assert "rival: what fewer steps alone lose" in output
+    assert row["fewer_steps_parameters"].startswith("fewer_steps.steps=")
+    assert row["fewer_steps_speedup"] >= row["speedup"]
+    assert bool(row["beaten"]) == (row["fewer_steps_loss"] < row["loss"])
+    assert "fewer-steps baseline: what fewer steps alone lose" in output
 
 
-def settings(project: Project, kind: str) -> list[str]:
+def candidates(project: Project, kind: str) -> list[str]:
     """Of all journal lines of a kind."""
     rows = [json.loads(line)["measurement"] for line in project.journal_lines(kind)]
-    return [json.dumps(row.get("row", row)["setting"], sort_keys=True) for row in rows]
+    return [json.dumps(row.get("row", row)["parameters"], sort_keys=True) for row in rows]
 
 
 def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path: Path) -> None:
@@ -247,13 +256,13 @@ def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path
     broken.write_text(source.replace(line, "raise OSError('no such disk')\n" + line))
     proof = verify.run(
         searched(project.results),
-        read_record(Baseline, project.results / "baseline" / f"{SETUP}.json"),
-        (project.results / "baseline" / SETUP).absolute(),
+        read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json"),
+        (project.results / "baseline" / CONFIGURATION).absolute(),
         [broken, good],
         tmp_path / "journal.jsonl",
         max_pairs=2,
     )
-    first, second = proof.verdicts
+    first, second = proof.results
     assert first.outcome == "not met" and "OSError: no such disk" in first.reason
     assert second.same_scores
 
@@ -262,22 +271,27 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     finished: Finished, tmp_path: Path
 ) -> None:
     results, journal = finished[0].results, tmp_path / "journal.jsonl"
-    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
-    proof = read_record(Proof, results / f"verify/{SETUP}.json")
-    asked = next(each for each in proof.verdicts if each.max_seconds_per_image is None)
+    found, plain = (
+        searched(results),
+        read_record(Baseline, results / f"baseline/{CONFIGURATION}.json"),
+    )
+    proof = read_record(Verification, results / f"verify/{CONFIGURATION}.json")
+    asked = next(each for each in proof.results if each.max_seconds_per_image is None)
     path = results / f"code/{asked.id}.py"
     script = verify.Script.read(path, found, plain, 2, [])
     # As fast as it must be in one pair, much faster in the other: who can tell?
     timing = timing_of([(asked.required * 0.9, 1.0), (asked.required * 1.5, 1.0)])
-    known = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Proven).rows()[-1]
+    known = Journal(
+        results / f"journal/verify/{CONFIGURATION}.jsonl", plain.digest, VerifiedScript
+    ).rows()[-1]
     row = replace(known.row, timing=timing, speedup=timing.speedup)
-    before = Proven(script.digest, row)
-    rows = Journal(journal, plain.digest, Proven)
+    before = VerifiedScript(script.digest, row)
+    rows = Journal(journal, plain.digest, VerifiedScript)
     rows.append(before)
 
-    def proven(max_pairs: int) -> Verdict:
-        images = (results / "baseline" / SETUP).absolute()
-        return verify.run(found, plain, images, [path], journal, max_pairs).verdicts[0]
+    def proven(max_pairs: int) -> ScriptResult:
+        images = (results / "baseline" / CONFIGURATION).absolute()
+        return verify.run(found, plain, images, [path], journal, max_pairs).results[0]
 
     assert proven(2).outcome == "undecided" and rows.rows() == [before]
     again = proven(4)
@@ -290,10 +304,10 @@ def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
     finished: Finished, tmp_path: Path
 ) -> None:
     project, _ = finished
-    plain = read_record(Baseline, project.results / f"baseline/{SETUP}.json")
-    proof = read_record(Proof, project.results / f"verify/{SETUP}.json")
+    plain = read_record(Baseline, project.results / f"baseline/{CONFIGURATION}.json")
+    proof = read_record(Verification, project.results / f"verify/{CONFIGURATION}.json")
     own = plain.images_per_call
-    scripts = {verdict.script for verdict in proof.verdicts}
+    scripts = {result.script for result in proof.results}
     assert {(each.script, each.batch_size) for each in proof.served} == {
         (script, size) for script in scripts for size in (3, own)
     }
@@ -305,22 +319,22 @@ def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
     table = pd.read_csv(project.results / "serving.csv")
     assert len(table) == 2 * (len(scripts) + 1)
     listed = [name for ids in table["ids"].dropna() for name in ids.split()]
-    assert sorted(listed) == sorted(2 * [verdict.id for verdict in proof.verdicts])
+    assert sorted(listed) == sorted(2 * [result.id for result in proof.results])
     summary = pd.read_csv(project.results / "summary.csv").set_index("id")
-    for verdict in proof.verdicts:
-        assert summary.loc[verdict.id, "latency_p50"] > 0
+    for result in proof.results:
+        assert summary.loc[result.id, "latency_p50"] > 0
     assert (summary["latency_p50"].isna() == (summary["status"] != "met")).all()
 
     # What is known with so many calls is not measured again, and more calls are.
-    results, journal = project.results, tmp_path / "journal" / "verify" / f"{SETUP}.jsonl"
+    results, journal = project.results, tmp_path / "journal" / "verify" / f"{CONFIGURATION}.jsonl"
     shutil.copytree(results / "journal", tmp_path / "journal")
     path = next(results.glob(f"code/{CELL}_1.1x.py"))
-    images = (results / "baseline" / SETUP).absolute()
+    images = (results / "baseline" / CONFIGURATION).absolute()
 
     def served(*sizes: int, calls: int) -> list[int]:
-        rows = Journal(tmp_path / f"journal/served/{SETUP}.jsonl", plain.digest, Served)
+        rows = Journal(tmp_path / f"journal/served/{CONFIGURATION}.jsonl", plain.digest, Served)
         before = len(rows.rows())
-        unseen = read_record(Proof, results / f"verify/{SETUP}.json").heldout
+        unseen = read_record(Verification, results / f"verify/{CONFIGURATION}.json").heldout
         asked = Serving(sizes, calls)
         verify.run(searched(results), plain, images, [path], journal, 4, len(unseen), asked=asked)
         return [each.batch_size for each in rows.rows()[before:]]
@@ -333,17 +347,22 @@ def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
 def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finished) -> None:
     """Each has its own verdict; what they do is the same, what they say of themselves is not."""
     results = finished[0].results
-    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
+    found, plain = (
+        searched(results),
+        read_record(Baseline, results / f"baseline/{CONFIGURATION}.json"),
+    )
     scripts = [
         verify.Script.read(path, found, plain, 4, [])
         for path in sorted((results / "code").glob("*.py"))
     ]
-    settings = {digest(script.chosen.setting) for script in scripts}
-    assert len({script.digest for script in scripts}) == len(settings) < len(scripts)
+    candidates = {digest(script.chosen.parameters) for script in scripts}
+    assert len({script.digest for script in scripts}) == len(candidates) < len(scripts)
     assert len({script.path.read_text() for script in scripts}) == len(scripts)
-    rows = Journal(results / f"journal/verify/{SETUP}.jsonl", plain.digest, Proven).rows()
-    assert {digest(each.row.setting) for each in rows} == settings
-    for each in read_record(Proof, results / f"verify/{SETUP}.json").verdicts:
+    rows = Journal(
+        results / f"journal/verify/{CONFIGURATION}.jsonl", plain.digest, VerifiedScript
+    ).rows()
+    assert {digest(each.row.parameters) for each in rows} == candidates
+    for each in read_record(Verification, results / f"verify/{CONFIGURATION}.json").results:
         (timing,) = {str(row.row.timing) for row in rows if row.script == each.script}
         assert timing == str(each.timing)
 
@@ -351,7 +370,10 @@ def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finishe
 def test_what_a_script_keeps_is_what_was_measured_of_it(finished: Finished) -> None:
     """Not the lower speedup that was asked for."""
     results = finished[0].results
-    found, plain = searched(results), read_record(Baseline, results / f"baseline/{SETUP}.json")
+    found, plain = (
+        searched(results),
+        read_record(Baseline, results / f"baseline/{CONFIGURATION}.json"),
+    )
     path = next(results.glob(f"code/{CELL}_1.1x.py"))
     script = verify.Script.read(path, found, plain, 4, [])
     chosen, asked = script.chosen, script.answer.task.required
@@ -360,10 +382,10 @@ def test_what_a_script_keeps_is_what_was_measured_of_it(finished: Finished) -> N
     chosen, promised = replace(chosen, speedup=2.0), replace(script.promised, speedup=2.0)
     script = replace(script, chosen=chosen, promised=promised)
     timing = timing_of([(1.5, 1.0 + each / 1e4) for each in range(6)])
-    known = Proven(script.digest, replace(chosen, timing=timing, speedup=timing.speedup))
-    verdict = verify._verdict(script, known, plain, found.cells[0].search)
-    assert (verdict.outcome, verdict.kept) == ("met", "not met")
-    assert "2.00x when it was found" in verdict.reason
+    known = VerifiedScript(script.digest, replace(chosen, timing=timing, speedup=timing.speedup))
+    result = verify._verdict(script, known, plain, found.cells[0].search)
+    assert (result.outcome, result.kept) == ("met", "not met")
+    assert "2.00x when it was found" in result.reason
 
 
 def test_the_summary_lists_every_task(finished: Finished) -> None:
@@ -371,15 +393,15 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     table = pd.read_csv(project.results / "summary.csv")
     assert set(table["status"]) == {"met", "infeasible", "unparsed"}
     assert len(table) == 2 + 3 + 5
-    verdicts = read_record(Proof, project.results / "verify" / f"{SETUP}.json").verdicts
+    found = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json").results
     said = table.dropna(subset=["verified"]).set_index("id")["verified"].to_dict()
-    assert said == {verdict.id: verdict.outcome for verdict in verdicts}
-    asked = sum(verdict.outcome == "met" for verdict in verdicts)
-    assert f"{len(verdicts)} scripts verified: {asked} as fast as was asked" in output
-    undecided = sum(verdict.outcome == "undecided" for verdict in verdicts)
+    assert said == {result.id: result.outcome for result in found}
+    asked = sum(result.outcome == "met" for result in found)
+    assert f"{len(found)} scripts verified: {asked} as fast as was asked" in output
+    undecided = sum(result.outcome == "undecided" for result in found)
     assert not undecided or f"asked (of {undecided} the timings do not tell)" in output
-    for verdict in verdicts:
-        assert (f"not as asked {verdict.id}: " in output) is (verdict.outcome == "not met")
+    for result in found:
+        assert (f"not as asked {result.id}: " in output) is (result.outcome == "not met")
     assert "MagicCache" in output and "60.0x is above the bound" in output
 
 
@@ -387,16 +409,16 @@ def test_the_report_has_the_images_of_the_frontier(finished: Finished) -> None:
     results = finished[0].results
     page = (results / "report.html").read_text(encoding="utf-8")
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
-    (view,) = data["setups"]
+    (view,) = data["configurations"]
     summary = pd.read_csv(results / "summary.csv")
     assert [row[0] for row in data["table"]["rows"]] == list(summary["id"])
     assert set(data["scripts"]) == {path.stem for path in results.glob("code/*.py")}
     names = [series["name"] for series in view["series"]]
-    assert names == ["DeepCache", "fewer steps"] and view["series"][1]["is_rival"]
+    assert names == ["DeepCache", "fewer steps"] and view["series"][1]["is_fewer_steps"]
     assert len(view["series"][0]["points"]) >= len(frontier_of(results).front)
     for point in (point for series in view["series"] for point in series["points"]):
         pictures = [data["pictures"][number] for number in point["images"]]
-        assert len(pictures) == 4 and all(pictures), "a few images of each setting are kept"
+        assert len(pictures) == 4 and all(pictures), "a few images of each candidate are kept"
     plain = [data["pictures"][number] for number in view["plain"]]
     assert len(set(plain)) == 4
 
@@ -407,7 +429,7 @@ def test_snakemakes_own_report_has_the_parts_by_category(
     finished[0].run("--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         names = archive.namelist()
-    for part in ("report.html", "summary.csv", "bounds.csv", "trust.csv", f"{SETUP}.svg"):
+    for part in ("report.html", "summary.csv", "bounds.csv", "trust.csv", f"{CONFIGURATION}.svg"):
         assert any(name.endswith(f"/{part}") for name in names), part
 
 
@@ -450,7 +472,7 @@ def test_prompts_are_made_of_what_is_measured_and_nothing_is_measured_for_them(
     assert "Nothing to be done" in project.run("prompts")
     for name in ("baseline", "search"):
         (project.results / name).mkdir()
-        shutil.copy(finished[0].results / name / f"{SETUP}.json", project.results / name)
+        shutil.copy(finished[0].results / name / f"{CONFIGURATION}.json", project.results / name)
     assert "3 of category 5" in project.run("prompts")
     assert all("running on cpu in at most" in text for text in latencies())
     said = project.run("ground_truth")

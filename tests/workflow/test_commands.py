@@ -14,7 +14,7 @@ from diffaccel.search.records import Search
 from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import ROOT, Project, make_project
 
-SETUP = "mini-SD1.5_DDIM_3"
+CONFIGURATION = "mini-SD1.5_DDIM_3"
 START = "Generate a mini-SD1.5 pipeline using the DDIM sampler with 3 steps, accelerated by"
 
 
@@ -60,7 +60,7 @@ def test_what_is_missing_is_searched_and_what_fails_holds_up_nothing(
 ) -> None:
     project, output = generated
     scripts = {path.stem for path in (project.results / "code").glob("*.py")}
-    assert "user-001" in scripts and f"{SETUP}_deepcache_bound80" in scripts
+    assert "user-001" in scripts and f"{CONFIGURATION}_deepcache_bound80" in scripts
     assert f"{len(scripts)} scripts are in results/cpu/code" in output
     for name in ("speedup_bounds", "search_params"):
         (key, *_) = json.loads((project.results / f"{name}.json").read_text())
@@ -75,18 +75,22 @@ def test_the_end_lists_every_task_that_was_not_met_and_why(generated: tuple[Proj
     assert said["user-003"].startswith("unparsed: ") and "MagicCache" in said["user-003"]
     assert said["user-004"].startswith("not searched: model 'broken': ")
     made = [
-        f"{setup}_deepcache_bound{n}" for setup in (SETUP, "broken_DDIM_3") for n in (80, 90, 95)
+        f"{configuration}_deepcache_bound{n}"
+        for configuration in (CONFIGURATION, "broken_DDIM_3")
+        for n in (80, 90, 95)
     ]
     scripts = {path.stem for path in (project.results / "code").glob("*.py")}
     unmet = {f"user-00{n}" for n in (1, 2, 3, 4)} | set(made)
-    assert {name for name in said if name.startswith((SETUP, "broken", "user"))} == unmet - scripts
+    assert {
+        name for name in said if name.startswith((CONFIGURATION, "broken", "user"))
+    } == unmet - scripts
     assert "results/cpu/logs/models/broken.log" in said["failed"]
 
 
 def test_one_cell_from_what_was_measured(generated: tuple[Project, str]) -> None:
     """In the store beside what is there; nothing is measured again, and nothing lost."""
     project, _ = generated
-    path = project.results / "search" / f"{SETUP}.json"
+    path = project.results / "search" / f"{CONFIGURATION}.json"
     rows, before = project.journal_lines(), read_record(Search, path)
     flags = ["--pipe", "mini sd1.5", "--sched", "ddim", "--steps", "3"]
     flags += ["--search_targets", "deep-cache", "--req_speedup", "1.01"]

@@ -16,13 +16,13 @@ from diffaccel.experiment.config import (
     model_spec,
     parse_accelerators,
 )
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.recipes import advice
 from tests import store
 from tests.workflow.conftest import Project
 
-SETUP = Setup("mini-SD1.5", "DDIM", 20)
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ["mini-SD15"]}, "models: unknown model 'mini-SD15'; did you mean 'mini-SD1.5'?"),
@@ -61,10 +61,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "accelerators: fewer steps: goes with no other accelerator",
     ),
     (
-        {"rival": "less steps"},
-        "rival: unknown accelerator 'less steps'; did you mean 'fewer steps'?",
+        {"rival": "fewer steps"},
+        "rival: is called fewer_steps_baseline now, and is true or false",
     ),
-    ({"rival": "DeepCache and ToMe"}, "rival: must be one accelerator, not several together"),
+    (
+        {"speed": {"settings": [{"deepcache": {}}]}},
+        "speed.settings: is called speed.candidates now",
+    ),
+    ({"fewer_steps_baseline": "ToMe"}, "fewer_steps_baseline: "),
     ({"speedups": [0.5]}, "speedups: each must be a number above 1; got 0.5"),
     ({"loss_limit": 2}, "loss_limit: must be a share between 0 and 1, and 0.02 means 2%; got 2"),
     ({"loss_limit": "2%"}, "loss_limit: must be a share between 0 and 1, and 0.02 means 2%; got"),
@@ -117,12 +121,13 @@ def test_what_snakemakes_command_line_gives_is_text() -> None:
             "measure": {"max_prompts": "48", "spread": "0.05"},
             "search": {"budget": "null", "call_seconds": "90"},
             "judge": {"sandbox": "false", "scripts": "12"},
-            "rival": "null",
+            "fewer_steps_baseline": "false",
             "models": [{"name": "mini-SD1.5", "batch_size": "2"}],
         }
     )
     assert (read.measure.max_prompts, read.measure.spread) == (48, 0.05)
-    assert (read.search.budget, read.search.call_seconds, read.rival) == (None, 90.0, None)
+    assert (read.search.budget, read.search.call_seconds) == (None, 90.0)
+    assert read.fewer_steps_baseline is False
     assert read.judge.sandbox is False and read.judge.scripts == "12"
     (model,) = read.models
     assert isinstance(model, ModelEntry) and model.batch_size == 2
@@ -179,7 +184,7 @@ def test_what_is_wrong_is_one_message_of_ours(
 def test_the_command_that_evaluates_more_is_understood(project: Project) -> None:
     """The one that the advice names, by snakemake itself."""
     measured = store.measurement(store.deepcache(2), 1.5, 0.01)
-    _, _, *change = shlex.split(advice.command(store.baseline(SETUP), measured, 60))
+    _, _, *change = shlex.split(advice.command(store.baseline(CONFIGURATION), measured, 60))
     project.configure(measure={"prompts": 4, "max_prompts": 4, "pairs": 1, "max_pairs": 1})
     assert "baseline" in project.run("--dry-run", *change)
 
@@ -217,7 +222,7 @@ def test_scripts_are_proven_on_others_than_those_of_the_search() -> None:
 
     def heldout(entry: str | dict[str, Any], **more: Any) -> tuple[int, list[str]]:
         experiment = Experiment(load({"models": [entry], "measure": {"prompts": 8}, **more}))
-        return experiment.heldout(next(iter(experiment.setups.values())))
+        return experiment.heldout(next(iter(experiment.configurations.values())))
 
     ours, own = "resources/prompts/mini-heldout.txt", "resources/prompts/real.txt"
     assert heldout("mini-SD1.5") == (8, [ours])

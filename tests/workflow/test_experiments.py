@@ -27,7 +27,7 @@ def shipped(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_grid_has_162_cells_and_1134_targets(name: str) -> None:
     experiment = Experiment(load(shipped(name)))
-    assert len(experiment.setups) == 27
+    assert len(experiment.configurations) == 27
     assert len(experiment.cells) == 162
     assert len(experiment.targets) == 1134
     assert experiment.config.loss_limit == 0.02
@@ -58,8 +58,8 @@ def test_a_file_leaves_nothing_of_the_users_config(name: str) -> None:
 
 def test_real_models_draw_whole_batches() -> None:
     experiment = Experiment(load(shipped("real")))
-    for setup in experiment.setups.values():
-        assert experiment.options.prompts % experiment.spec(setup).batch_size == 0
+    for configuration in experiment.configurations.values():
+        assert experiment.options.prompts % experiment.spec(configuration).batch_size == 0
 
 
 def test_the_real_grid_is_planned_without_network_or_gpu(

@@ -1,5 +1,5 @@
-"""One setup that fails holds up no other: their scripts are made and proven, and what is gathered
-over all is gathered of these."""
+"""One configuration that fails holds up no other: their scripts are made and proven, and what is
+gathered over all is gathered of these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffaccel.stages.records import Proof
+from diffaccel.stages.records import Verification
 from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import make_project
 
@@ -43,8 +43,8 @@ def test_the_others_go_on(tmp_path: Path) -> None:
 
     scripts = {path.stem for path in results.glob("code/*.py")}
     assert {"user-002", f"{GOOD}_deepcache_bound80"} <= scripts
-    proof = read_record(Proof, results / "verify" / f"{GOOD}.json")
-    assert {verdict.id for verdict in proof.verdicts} == scripts
+    proof = read_record(Verification, results / "verify" / f"{GOOD}.json")
+    assert {result.id for result in proof.results} == scripts
     assert "results/cpu/logs/models/broken.log" in output
     page = (results / "report.html").read_text(encoding="utf-8")
     assert "1 job failed" in page and "no model_index.json" in page
@@ -56,7 +56,7 @@ def test_the_others_go_on(tmp_path: Path) -> None:
     assert "user-001" not in {task["id"] for task in listed}
     assert set(pd.read_csv(results / "summary.csv")["model"]) == {"mini-SD1.5"}
 
-    # A script that was deleted is made again, though the other setup fails again.
+    # A script that was deleted is made again, though the other configuration fails again.
     rows = project.journal_lines()
     (results / "code/user-002.py").unlink()
     project.run(ok=False)

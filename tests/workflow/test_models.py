@@ -25,9 +25,9 @@ def test_a_pipeline_of_other_sizes_runs_by_its_folder_alone(
     }
     project.configure(models=[mine], steps=[3])
     output = project.run()
-    setup = "mine_DDIM_3"
-    baseline = read_record(Baseline, project.results / "baseline" / f"{setup}.json")
-    assert baseline.facts.pipeline_class == "StableDiffusionXLPipeline"
+    configuration = "mine_DDIM_3"
+    baseline = read_record(Baseline, project.results / "baseline" / f"{configuration}.json")
+    assert baseline.pipeline.pipeline_class == "StableDiffusionXLPipeline"
     assert (baseline.spec.family, baseline.spec.height) == ("SDXL", 32)
-    assert Image.open(project.results / "baseline" / setup / "000.png").size == (32, 32)
-    assert f"{setup}_deepcache: the baseline's images score" in " ".join(output.split())
+    assert Image.open(project.results / "baseline" / configuration / "000.png").size == (32, 32)
+    assert f"{configuration}_deepcache: the baseline's images score" in " ".join(output.split())

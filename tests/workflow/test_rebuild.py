@@ -42,7 +42,7 @@ def test_a_deleted_result_is_rebuilt_without_measuring(finished: Finished, tmp_p
     assert [(cell.bound, cell.front) for cell in rebuilt.cells] == [
         (cell.bound, cell.front) for cell in first.cells
     ]
-    assert rebuilt.rival is not None and rebuilt.rival == first.rival
+    assert rebuilt.fewer_steps is not None and rebuilt.fewer_steps == first.fewer_steps
     assert bounds.stat().st_mtime_ns > gathered  # what depends on it is made again
 
 
@@ -145,9 +145,9 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
     project.run(target)
     rows = project.journal_lines("drawn")
     assert rows[: len(kept)] == kept
-    settings = [json.dumps(json.loads(row)["measurement"]["setting"]) for row in rows]
-    assert len(set(settings[: len(kept)])) == len(kept)
-    assert read_record(Search, project.folder / target).cells[0].measured == len(set(settings))
+    candidates = [json.dumps(json.loads(row)["measurement"]["parameters"]) for row in rows]
+    assert len(set(candidates[: len(kept)])) == len(kept)
+    assert read_record(Search, project.folder / target).cells[0].measured == len(set(candidates))
 
 
 def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:

@@ -22,7 +22,7 @@ from tests.workflow.conftest import ROOT, Project, make_project
 DEEP = {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}}
 BOTH = DEEP | {"tgate": {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}}
 LATE = {"deepcache": {"cache_interval": 9, "cache_branch_id": 0}}
-"""A setting that cannot work: there are fewer steps."""
+"""A candidate that cannot work: there are fewer steps."""
 EXPERIMENT: dict[str, Any] = {
     "models": [
         {
@@ -38,9 +38,9 @@ EXPERIMENT: dict[str, Any] = {
         }
     ],
     "steps": [6],
-    "speed": {"settings": [DEEP, LATE, BOTH]},
+    "speed": {"candidates": [DEEP, LATE, BOTH]},
 }
-SETUP = "bare_DDIM_6"
+CONFIGURATION = "bare_DDIM_6"
 
 
 def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +64,7 @@ class Timed:
 
     @property
     def record(self) -> SpeedRecord:
-        return read_record(SpeedRecord, self.project.results / "speed" / f"{SETUP}.json")
+        return read_record(SpeedRecord, self.project.results / "speed" / f"{CONFIGURATION}.json")
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,9 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Timed:
     return Timed(project, done.stdout)
 
 
-def test_every_setting_has_its_row(timed: Timed) -> None:
+def test_every_parameters_has_its_row(timed: Timed) -> None:
     plain, deep, late, both = timed.record.rows
-    assert [row.setting for row in (plain, deep, late, both)] == [{}, DEEP, LATE, BOTH]
+    assert [row.parameters for row in (plain, deep, late, both)] == [{}, DEEP, LATE, BOTH]
     for row in (plain, deep, both):
         assert row.timing is not None and row.first_call is not None and row.failure is None
         assert len(row.timing.baseline) == len(row.timing.accelerated) == 2
@@ -97,19 +97,19 @@ def test_the_record_says_what_was_computed_and_how_fast(timed: Timed) -> None:
 
 def test_there_is_no_score_no_task_and_no_script(timed: Timed) -> None:
     results = timed.project.results
-    text = (results / "speed" / f"{SETUP}.json").read_text()
+    text = (results / "speed" / f"{CONFIGURATION}.json").read_text()
     assert json.loads(text)["untrained"] is True
     assert not {"scores", "loss", "means"} & set(json.loads(text)["rows"][1])
     assert {path.name for path in results.glob("[!.]*")} == {"speed", "journal", "logs"}
 
 
 def test_the_run_shows_it(timed: Timed) -> None:
-    assert f"{SETUP}, untrained:" in timed.output and "speed alone" in timed.output
+    assert f"{CONFIGURATION}, untrained:" in timed.output and "speed alone" in timed.output
 
 
 def test_a_lost_record_is_made_from_the_journal(timed: Timed) -> None:
     before, project = timed.record, timed.project
-    (project.results / "speed" / f"{SETUP}.json").unlink()
+    (project.results / "speed" / f"{CONFIGURATION}.json").unlink()
     project.run()
     again = [row for row in timed.record.rows if row.failure is None]
     assert again == [row for row in before.rows if row.failure is None]
@@ -131,7 +131,9 @@ def test_the_data_holds_what_the_page_is_made_from(timed: Timed, tmp_path: Path)
         assert (tmp_path / "cpu.md").read_text() == text
 
 
-def test_a_setup_measured_again_takes_the_older_ones_place(timed: Timed, tmp_path: Path) -> None:
+def test_a_configuration_measured_again_takes_the_older_ones_place(
+    timed: Timed, tmp_path: Path
+) -> None:
     first = timed.record
     add_speeds(tmp_path, [first])
     assert add_speeds(tmp_path, [first]) == [first]

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.workflow.conftest import Finished, Project, again
 
-SETUP = "mini-SD1.5_DDIM_8"
+CONFIGURATION = "mini-SD1.5_DDIM_8"
 NOISE = ("Building DAG", "Provided cores", "localrule", "jobs to execute", "Finished jobid")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -111,7 +111,7 @@ def test_what_is_no_terminal_gets_a_line_for_each_thing(finished: Finished) -> N
 
 
 def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path: Path) -> None:
-    project = again(finished, tmp_path / "p", f"search/{SETUP}.json", "report.html")
+    project = again(finished, tmp_path / "p", f"search/{CONFIGURATION}.json", "report.html")
     shutil.rmtree(project.results / "journal" / "timed")  # so that it takes a while
     shown = terminal(project)
     shown.wait(lambda: "searching mini-SD1.5" in shown.text)
@@ -133,7 +133,7 @@ def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path
 def test_ctrl_c_leaves_the_terminal_clean_and_kill_is_told(
     finished: Finished, tmp_path: Path
 ) -> None:
-    project = again(finished, tmp_path / "p", f"search/{SETUP}.json")
+    project = again(finished, tmp_path / "p", f"search/{CONFIGURATION}.json")
     shutil.rmtree(project.results / "journal")  # so that it takes a while
     shown = terminal(project, NO_COLOR="1")
     shown.wait(lambda: "run on cpu" in shown.said)
@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_the_terminal_clean_and_kill_is_told(
 def test_a_terminal_that_is_closed_stops_the_run(project: Project) -> None:
     """The system tells who leads the session, and nobody else."""
     shown = terminal(project)
-    job = project.results / "logs" / "baseline" / f"{SETUP}.json"
+    job = project.results / "logs" / "baseline" / f"{CONFIGURATION}.json"
     shown.wait(job.exists)
     os.close(shown.screen)
     assert shown.process.wait(120) != 0

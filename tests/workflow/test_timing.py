@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation import selftest
 from diffaccel.evaluation.measure import Candidate, Generate, measure
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.accelerators import combination
@@ -27,16 +27,18 @@ from diffaccel.plugins.models import known_models
 def test_skipping_most_of_the_work_reads_faster_than_skipping_none() -> None:
     spec = replace(known_models()["mini-SD1.5"], batch_size=2)
     options = MeasureOptions(prompts=4, pairs=3, max_pairs=5)
-    bench = benches.open_bench(Setup("mini-SD1.5", "DDIM", 10), spec, options, Device("cpu"))
+    bench = benches.open_bench(
+        Configuration("mini-SD1.5", "DDIM", 10), spec, options, Device("cpu")
+    )
     baseline, images = benches.run_baseline(bench)
-    setting = {"deepcache": {"cache_interval": 5, "cache_branch_id": 0}}
+    parameters = {"deepcache": {"cache_interval": 5, "cache_branch_id": 0}}
 
     @contextlib.contextmanager
     def skipping() -> Iterator[Generate]:
-        with combination(["deepcache"]).applied(bench.pipe, setting) as call:
+        with combination(["deepcache"]).applied(bench.pipe, parameters) as call:
             yield bench.calling(call)
 
-    both = [Candidate({}, bench.plain), Candidate(setting, skipping)]
+    both = [Candidate({}, bench.plain), Candidate(parameters, skipping)]
     same, faster = measure(bench, baseline, images, both)
     assert same.loss == 0 and same.means["psnr"] == 100
     # Four of five steps leave out nearly all of the network.
@@ -70,7 +72,7 @@ def test_the_plain_pipeline_beside_itself_reads_one_on_a_busy_machine() -> None:
     spec = replace(known_models()["mini-SD1.5"], batch_size=1, threads=1)
     options = MeasureOptions(prompts=7, pairs=7, max_pairs=21)
     with busy(max(1, (os.cpu_count() or 2) // 2)):
-        found = selftest.run(Setup("mini-SD1.5", "DDIM", 4), spec, options, 3)
+        found = selftest.run(Configuration("mini-SD1.5", "DDIM", 4), spec, options, 3)
     assert found.allowed == 0.05 and len(found.timings) == 3
     for row, timing in zip(found.rows, found.timings, strict=True):
         noisy = timing.spread > options.spread

@@ -18,13 +18,13 @@ from typing import Literal
 from diffaccel.benchmark import prompt_files
 from diffaccel.benchmark.prompt_set import Prompt
 from diffaccel.evaluation.records import Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Request
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.recipes import scripts as code
 from diffaccel.recipes.known import Known, Names, Option, searched
 from diffaccel.recipes.recipe import recipe_of
@@ -43,7 +43,7 @@ class Truth:
         id: of the prompt; the script is ``gt_code/<id>.py``.
         status: ``made``; ``infeasible`` where nothing that was measured does it; ``unmeasured``
             where what it asks for was not searched.
-        setting: of the script; empty for the plain pipeline.
+        parameters: of the script; empty for the plain pipeline.
         speedup, loss: as they were measured.
     """
 
@@ -51,7 +51,7 @@ class Truth:
     category: int
     status: Literal["made", "infeasible", "unmeasured"]
     reason: str = ""
-    setting: SettingDict = dataclasses.field(default_factory=dict)
+    parameters: ParametersDict = dataclasses.field(default_factory=dict)
     speedup: float | None = None
     loss: float | None = None
 
@@ -94,18 +94,20 @@ def write(
         platform: that prompts are for which name none.
         specs: models by name, for plain pipelines of which nothing was measured.
     """
-    there = {(devices.slug(on), setup): results / on for on, setup in searched(results)}
+    there = {
+        (devices.slug(on), configuration): results / on for on, configuration in searched(results)
+    }
 
     @cache
-    def known(setup: Setup, on: str) -> Known | None:
-        folder = there.get((devices.slug(on), setup))
+    def known(configuration: Configuration, on: str) -> Known | None:
+        folder = there.get((devices.slug(on), configuration))
         with contextlib.suppress(RecordError):  # of another version, or not whole: as if not there
-            return Known.read(folder, setup) if folder else None
+            return Known.read(folder, configuration) if folder else None
         return None
 
     truths = []
     for prompt in prompts:
-        found = known(prompt.request.setup, prompt.request.platform or platform)
+        found = known(prompt.request.configuration, prompt.request.platform or platform)
         truth, source = _made(prompt, found, specs)
         truths.append(truth)
         if source is not None:
@@ -128,7 +130,7 @@ def _made(
         return dataclasses.replace(truth, status=unmet.status, reason=str(unmet)), None
     if known is not None and chosen is not None:
         truth = dataclasses.replace(
-            truth, setting=chosen.setting, speedup=chosen.speedup, loss=chosen.loss
+            truth, parameters=chosen.parameters, speedup=chosen.speedup, loss=chosen.loss
         )
         return truth, code.accelerated(
             known.baseline, recipe_of(known.baseline, chosen), prompt.text
@@ -138,7 +140,7 @@ def _made(
     if spec is None:
         reason = f"unknown model {model!r}: {suggest(model, specs)}"
         return dataclasses.replace(truth, status="unmeasured", reason=reason), None
-    return truth, code.plain(spec, prompt.request.setup, prompt.text)
+    return truth, code.plain(spec, prompt.request.configuration, prompt.text)
 
 
 def best(request: Request, known: Known | None) -> Measurement | None:
@@ -152,7 +154,7 @@ def best(request: Request, known: Known | None) -> Measurement | None:
         return None
     if known is None:
         on = f" on {request.platform}" if request.platform else ""
-        raise Unmet("unmeasured", f"{request.setup.slug} was not searched{on}")
+        raise Unmet("unmeasured", f"{request.configuration.slug} was not searched{on}")
     limit = request.max_loss or known.loss_limit
     required = request.speedup
     if request.latency_s is not None:
@@ -179,7 +181,7 @@ def _options(names: Names, known: Known) -> list[Option]:
         return [each for cell in known.cells for each in known.options(cell)]
     title = combination(names).title
     if names not in known.cells:
-        slug = known.baseline.setup.slug
+        slug = known.baseline.configuration.slug
         raise Unmet("unmeasured", f"{slug} was not searched with {title}")
     if known.cells[names].status == "refused":
         raise Unmet("infeasible", known.cells[names].reason)

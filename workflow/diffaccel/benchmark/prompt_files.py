@@ -122,7 +122,11 @@ def _card(asked: Experiment, parts: Parts, latencies: Sequence[Latency], platfor
         .get_template("benchmark.md.jinja")
         .render(
             parts=[(int(kind), parts[kind]) for kind in Category],
-            models=_listed(dict.fromkeys(setup.model for setup in asked.setups.values())),
+            models=_listed(
+                dict.fromkeys(
+                    configuration.model for configuration in asked.configurations.values()
+                )
+            ),
             schedulers=_listed(config.schedulers),
             steps=_listed(config.steps),
             accelerators="; ".join(config.accelerators),

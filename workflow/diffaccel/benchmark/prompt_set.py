@@ -2,7 +2,7 @@
 
 The first four categories are the grid of `GRID`, whatever experiment is configured. The fifth asks
 for latencies between what was measured of the plain pipeline on the experiment's platform and of
-the fastest setting there. No prompt names a loss limit: the configured one holds.
+the fastest candidate there. No prompt names a loss limit: the configured one holds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from diffaccel.errors import InputError
 from diffaccel.experiment.config import Config
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Category, Request, sentence
 from diffaccel.machine import devices
@@ -26,7 +26,7 @@ GRID = Path(__file__).parents[3] / "resources" / "experiments" / "real.yaml"
 FIRST_SPEEDUP = 192
 """Id of the first prompt with a speedup; categories I to III have the ids below."""
 SAVED = (0.5, 0.7, 0.9)
-"""Shares of the time that the fastest setting saves, of which latencies are asked for."""
+"""Shares of the time that the fastest candidate saves, of which latencies are asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,17 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Latency:
-    """How long an image of a setup takes: seconds of a whole call over the images of the call.
+    """How long an image of a configuration takes: seconds of a whole call over the images of the
+    call.
 
     Args:
         platform: as in ``results/<platform>``, by `devices.slug`.
         batch_size: images per call.
         plain_s: of the plain pipeline, the median of its calls.
-        fastest_s: of the fastest setting that keeps the loss limit.
+        fastest_s: of the fastest candidate that keeps the loss limit.
     """
 
-    setup: Setup
+    configuration: Configuration
     platform: str
     batch_size: int
     plain_s: float
@@ -81,15 +82,15 @@ def grid() -> Experiment:
 
 
 def measured(experiment: Experiment) -> list[Latency]:
-    """The latencies known of an experiment's setups on its platform, in its order.
+    """The latencies known of an experiment's configurations on its platform, in its order.
 
     Raises:
         RecordError: a record of a baseline or a search cannot be read.
     """
     folder = Path(experiment.config.results) / experiment.platform
     found = (
-        _measured(Known.read(folder, setup), experiment.platform)
-        for slug, setup in experiment.setups.items()
+        _measured(Known.read(folder, configuration), experiment.platform)
+        for slug, configuration in experiment.configurations.items()
         if all((folder / part / f"{slug}.json").exists() for part in ("baseline", "search"))
     )
     return [latency for latency in found if latency is not None]
@@ -100,9 +101,9 @@ def _measured(known: Known, platform: str) -> Latency | None:
     bounds = [cell.bound.speedup for cell in known.cells.values() if cell.bound is not None]
     if not bounds:
         return None
-    setup, size = known.baseline.setup, known.baseline.images_per_call
+    configuration, size = known.baseline.configuration, known.baseline.images_per_call
     plain = known.baseline.seconds_per_image
-    return Latency(setup, devices.slug(platform), size, plain, plain / max(bounds))
+    return Latency(configuration, devices.slug(platform), size, plain, plain / max(bounds))
 
 
 def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt]:
@@ -110,8 +111,8 @@ def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt
 
     Args:
         asked: the experiment that categories I to IV are made from.
-        latencies: what category V is made from. A setup that cannot be made faster by the smallest
-            speedup of category IV is left out: noise would decide on such a limit.
+        latencies: what category V is made from. A configuration that cannot be made faster by the
+            smallest speedup of category IV is left out: noise would decide on such a limit.
 
     Raises:
         InputError: categories I to III have more prompts than there are ids.
@@ -134,13 +135,13 @@ def _numbered(requests: Iterable[Request], first: int) -> list[Prompt]:
 
 
 def _plain(asked: Experiment) -> list[Request]:
-    return [Request(**asdict(setup)) for setup in asked.setups.values()]
+    return [Request(**asdict(configuration)) for configuration in asked.configurations.values()]
 
 
 def _accelerated(asked: Experiment) -> list[Request]:
     """One accelerator first, then combinations."""
     requests = (
-        Request(**asdict(cell.setup), accelerators=cell.accelerators)
+        Request(**asdict(cell.configuration), accelerators=cell.accelerators)
         for cell in asked.cells.values()
     )
     return sorted(requests, key=lambda request: request.category)
@@ -149,7 +150,9 @@ def _accelerated(asked: Experiment) -> list[Request]:
 def _with_speedups(asked: Experiment) -> list[Request]:
     return [
         Request(
-            **asdict(task.cell.setup), accelerators=task.cell.accelerators, speedup=task.required
+            **asdict(task.cell.configuration),
+            accelerators=task.cell.accelerators,
+            speedup=task.required,
         )
         for task in asked.targets
         if task.cell is not None
@@ -158,12 +161,12 @@ def _with_speedups(asked: Experiment) -> list[Request]:
 
 def _in_time(latencies: Iterable[Latency]) -> list[Request]:
     return [
-        Request(**asdict(each.setup), platform=each.platform, latency_s=seconds)
+        Request(**asdict(each.configuration), platform=each.platform, latency_s=seconds)
         for each in latencies
         for seconds in each.limits
     ]
 
 
 def least_speedup(asked: Experiment) -> float:
-    """What a setup must be able to reach for category V to ask for a latency of it."""
+    """What a configuration must be able to reach for category V to ask for a latency of it."""
     return min(asked.config.speedups, default=1.0)

@@ -25,7 +25,7 @@ def _judge(args: argparse.Namespace) -> None:
     )
     sandbox.how(experiment.config.judge.sandbox)
     given = experiment.given
-    log.info("%d scripts to judge", sum(map(len, given.setups.values())))
+    log.info("%d scripts to judge", sum(map(len, given.configurations.values())))
     for each, reason in given.unparsed:
         log.warning("%s: its prompt is not understood: %s", each.id, reason.splitlines()[0])
     if not run.make(["judge", "--config", f"judge={json.dumps(judge)}", *args.arguments]):

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.experiment import tasks
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.experiment.tasks.request import problem
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.run import start as run
-from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.store.jsonio import RecordError, read_record, write_json, write_output
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def add_parsers(commands: Any) -> None:
     for function, text in (
         (
             traversal_search,
-            "search one accelerator or combination on one setup, and say the result",
+            "search one accelerator or combination on one configuration, and say the result",
         ),
         (explore_upper_bounds, "search what the experiment lacks, and store all upper bounds"),
         (generate_tasks, "the same, and make tasks from the bounds"),
@@ -124,7 +124,10 @@ class Store:
         """
         from diffaccel.stages import database
 
-        targets = [str(self._record(setup)) for setup in self.experiment.setups.values()]
+        targets = [
+            str(self._record(configuration))
+            for configuration in self.experiment.configurations.values()
+        ]
         if not targets:
             raise InputError("the experiment has no model with weights, so nothing to search")
         files = ["--configfile", *map(str, self.files)] if self.files else []
@@ -134,31 +137,35 @@ class Store:
         database.write(self.folder)
         return well
 
-    def _record(self, setup: Setup) -> Path:
-        return self.folder / "search" / f"{setup.slug}.json"
+    def _record(self, configuration: Configuration) -> Path:
+        return self.folder / "search" / f"{configuration.slug}.json"
 
-    def found(self, setup: Setup) -> Search | None:
-        """What was searched of a setup, if it was."""
+    def found(self, configuration: Configuration) -> Search | None:
+        """What was searched of a configuration, if it was."""
         with contextlib.suppress(RecordError):
-            return read_record(Search, self._record(setup))
+            return read_record(Search, self._record(configuration))
         return None
 
     @cached_property
-    def records(self) -> dict[Setup, Search]:
-        """Of the setups of the experiment, as far as they were searched."""
-        setups = self.experiment.setups.values()
-        return {setup: found for setup in setups if (found := self.found(setup)) is not None}
+    def records(self) -> dict[Configuration, Search]:
+        """Of the configurations of the experiment, as far as they were searched."""
+        configurations = self.experiment.configurations.values()
+        return {
+            configuration: found
+            for configuration in configurations
+            if (found := self.found(configuration)) is not None
+        }
 
     @cached_property
-    def cells(self) -> dict[Cell, Frontier]:
+    def cells(self) -> dict[Cell, CellResult]:
         """Of the cells of the experiment, as far as they were searched."""
         known = (cell for search in self.records.values() for cell in search.cells)
         wanted = set(self.experiment.cells.values())
         return {each.cell: each for each in known if each.cell in wanted}
 
     def answer(self, task: Task) -> Answer | None:
-        """The answer to a task, if its setup was searched for it."""
-        search = self.records.get(task.cell.setup) if task.cell else None
+        """The answer to a task, if its configuration was searched for it."""
+        search = self.records.get(task.cell.configuration) if task.cell else None
         return search.answer(task.id) if search else None
 
     @cached_property
@@ -168,10 +175,14 @@ class Store:
 
         return dict(report.failures(self.folder))
 
-    def failure(self, setup: Setup) -> str:
-        """Why a setup was not searched."""
+    def failure(self, configuration: Configuration) -> str:
+        """Why a configuration was not searched."""
         said = {path.stem: line for path, line in self.failures.items()}
-        return said.get(setup.slug) or said.get(setup.model) or "the jobs that failed say why"
+        return (
+            said.get(configuration.slug)
+            or said.get(configuration.model)
+            or "the jobs that failed say why"
+        )
 
 
 def _updated(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,25 +199,30 @@ def _updated(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def traversal_search(args: argparse.Namespace) -> None:
-    """Searches one cell beside what is known of its setup already."""
+    """Searches one cell beside what is known of its configuration already."""
     own = Store.read(args.configfile)
     names = tasks.accelerators_named(args.search_targets.replace("+", ","))
     _check(accelerators=names, speedup=args.req_speedup, max_loss=args.req_score_loss)
-    setup = Setup(
+    configuration = Configuration(
         tasks.model_named(args.pipe, own.experiment.specs),
         tasks.scheduler_named(args.sched),
         args.steps,
     )
-    cell = Cell(setup, names)
-    if own.experiment.specs[setup.model].untrained:
-        raise InputError(f"{setup.model} is untrained here: without a score there is no loss")
+    cell = Cell(configuration, names)
+    if own.experiment.specs[configuration.model].untrained:
+        raise InputError(
+            f"{configuration.model} is untrained here: without a score there is no loss"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         wanted = _wanted(own, cell, args, Path(scratch))
         well = wanted.search(args.arguments)
-    found = wanted.found(setup)
+    found = wanted.found(configuration)
     if not well or found is None:
         _end(wanted, well, [])
-    print(f"{setup.model}, {setup.scheduler}, {setup.steps} steps, {_outcome(cell, args, found)}")
+    print(
+        f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps, "
+        f"{_outcome(cell, args, found)}"
+    )
 
 
 def _check(**given: Any) -> None:
@@ -217,9 +233,10 @@ def _check(**given: Any) -> None:
 
 
 def _wanted(own: Store, cell: Cell, args: argparse.Namespace, scratch: Path) -> Store:
-    """An experiment of the cell's setup alone: the cell, and what its record answers already."""
-    setup, config = cell.setup, own.experiment.config
-    there = own.found(setup)
+    """An experiment of the cell's configuration alone: the cell, and what its record answers
+    already."""
+    configuration, config = cell.configuration, own.experiment.config
+    there = own.found(configuration)
     cells = [known.cell for known in there.cells] if there else []
     answered = [answer.task for answer in there.answers] if there else []
     limit = there.cells[0].loss_limit if there else config.loss_limit
@@ -230,12 +247,12 @@ def _wanted(own: Store, cell: Cell, args: argparse.Namespace, scratch: Path) -> 
         sentences.append(_sentence(cell, args.req_speedup, args.req_score_loss or limit))
     (scratch / "tasks.txt").write_text("\n".join(dict.fromkeys(sentences)), encoding="utf-8")
     models = {_name(each): each for each in own.raw.get("models") or []}
-    model = models.get(setup.model)
-    entry = {"name": setup.model, **(model if isinstance(model, Mapping) else {})}
+    model = models.get(configuration.model)
+    entry = {"name": configuration.model, **(model if isinstance(model, Mapping) else {})}
     changes: dict[str, Any] = {
         "models": [entry | ({"batch_size": args.batch_size} if args.batch_size else {})],
-        "schedulers": [setup.scheduler],
-        "steps": [setup.steps],
+        "schedulers": [configuration.scheduler],
+        "steps": [configuration.steps],
         "accelerators": list(
             dict.fromkeys(combination(each.accelerators).title for each in (*cells, cell))
         ),
@@ -252,9 +269,14 @@ def _name(entry: Any) -> Any:
 
 
 def _sentence(cell: Cell, speedup: float, max_loss: float) -> str:
-    setup, names = cell.setup, cell.accelerators
+    configuration, names = cell.configuration, cell.accelerators
     request = tasks.Request(
-        setup.model, setup.scheduler, setup.steps, names, speedup, max_loss=max_loss
+        configuration.model,
+        configuration.scheduler,
+        configuration.steps,
+        names,
+        speedup,
+        max_loss=max_loss,
     )
     return tasks.sentence(request)
 
@@ -272,15 +294,17 @@ def _outcome(cell: Cell, args: argparse.Namespace, found: Search) -> str:
     return f"{title}, for {args.req_speedup}x: {_why(answer)}"
 
 
-def _bound(known: Frontier) -> str:
+def _bound(known: CellResult) -> str:
     title = combination(known.cell.accelerators).title
     if known.bound is not None:
         return f"{title}: bound {_measured(known.bound)}"
-    return f"{title}: no bound: {known.reason or f'no setting has a loss below {known.loss_limit}'}"
+    return (
+        f"{title}: no bound: {known.reason or f'no parameters has a loss below {known.loss_limit}'}"
+    )
 
 
 def _measured(row: Measurement) -> str:
-    return f"{row.speedup:.2f}x, loss {row.loss:+.1%}, {in_words(row.setting)}"
+    return f"{row.speedup:.2f}x, loss {row.loss:+.1%}, {in_words(row.parameters)}"
 
 
 def _why(answer: Answer) -> str:
@@ -297,7 +321,10 @@ def explore_upper_bounds(args: argparse.Namespace) -> None:
     for cell in store.experiment.cells.values():
         known = store.cells.get(cell)
         lacking = f"{combination(cell.accelerators).title}: not searched: "
-        print(cell.setup.slug, _bound(known) if known else lacking + store.failure(cell.setup))
+        print(
+            cell.configuration.slug,
+            _bound(known) if known else lacking + store.failure(cell.configuration),
+        )
     print(f"the bounds are in {store.folder / 'speedup_bounds.json'}")
     _end(store, well, [])
 
@@ -351,7 +378,7 @@ def _write_script(store: Store, answer: Answer) -> None:
     from diffaccel.recipes import scripts as code
 
     assert answer.task.cell is not None
-    name = f"{answer.task.cell.setup.slug}.json"
+    name = f"{answer.task.cell.configuration.slug}.json"
     source = code.script(answer, read_record(Baseline, store.folder / "baseline" / name))
     path = store.folder / "code" / f"{answer.task.id}.py"
     if not path.exists() or path.read_text(encoding="utf-8") != source:
@@ -377,5 +404,5 @@ def _reason(store: Store, task: Task) -> str | None:
         return f"unparsed: {task.problem.splitlines()[0]}"
     answer = store.answer(task)
     if answer is None and task.cell is not None:
-        return f"not searched: {store.failure(task.cell.setup)}"
+        return f"not searched: {store.failure(task.cell.configuration)}"
     return None if answer is None or answer.status == "met" else _why(answer)

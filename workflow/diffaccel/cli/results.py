@@ -47,7 +47,7 @@ def _recommend(args: argparse.Namespace) -> None:
 
     found = recommend.recommend(
         args.results,
-        recommend.setup_named(args.results, args.model, args.scheduler, args.steps),
+        recommend.configuration_named(args.results, args.model, args.scheduler, args.steps),
         args.speedup,
         args.max_loss,
         [tasks.accelerators_named(each) for each in args.accelerators],
@@ -112,7 +112,7 @@ def add_report(commands: Any) -> None:
 
 def add_recommend(commands: Any) -> None:
     text = (
-        "the measured setting with the least loss at a speedup, or the fastest. Exit status: 0 "
+        "the measured candidate with the least loss at a speedup, or the fastest. Exit status: 0 "
         "found; 3 nothing meets the request, the nearest is printed; 4 nothing was measured"
     )
     command = commands.add_parser("recommend", help=text.split(".")[0], description=text)
@@ -128,7 +128,7 @@ def add_recommend(commands: Any) -> None:
         type=float,
         metavar="S",
         help="median seconds of a call (all images of the batch) at most; without --speedup, the "
-        "setting with the least loss that keeps it",
+        "candidate with the least loss that keeps it",
     )
     command.add_argument(
         "--max-memory",
@@ -151,7 +151,7 @@ def add_recommend(commands: Any) -> None:
 
 def add_picture(commands: Any) -> None:
     command = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
-    command.add_argument("ids", nargs="+", help="tasks that were met, of one setup")
+    command.add_argument("ids", nargs="+", help="tasks that were met, of one configuration")
     command.add_argument("--results", type=Path, help="default: this platform's")
     command.add_argument("--columns", type=int, default=6, help="how many prompts")
     command.add_argument("--out", type=Path, required=True, help="the PNG to write")

@@ -41,11 +41,16 @@ def _selftest(args: argparse.Namespace) -> None:
     from diffaccel.experiment import config, plan
 
     experiment = plan.Experiment(config.read(args.config))
-    setups = experiment.setups | experiment.speeds
-    setup = setups.get(args.setup or next(iter(setups)))
-    if setup is None:
-        raise InputError(f"no setup {args.setup!r}: {suggest(args.setup, setups)}")
-    found = selftest.run(setup, experiment.spec(setup), experiment.options, args.readings)
+    configurations = experiment.configurations | experiment.speeds
+    configuration = configurations.get(args.configuration or next(iter(configurations)))
+    if configuration is None:
+        raise InputError(
+            f"no configuration {args.configuration!r}: "
+            f"{suggest(args.configuration, configurations)}"
+        )
+    found = selftest.run(
+        configuration, experiment.spec(configuration), experiment.options, args.readings
+    )
     print("\n".join(found.lines()))
     sys.exit(0 if found.ok else 1)
 
@@ -77,7 +82,9 @@ def add_status(commands: Any) -> None:
 def add_selftest(commands: Any) -> None:
     text = "time the plain pipeline beside itself, which should read 1.00; else, exit status 1"
     command = commands.add_parser("selftest", help=text, description=text)
-    command.add_argument("setup", nargs="?", help="e.g. SD1.5_DDIM_50; default: the first there is")
+    command.add_argument(
+        "configuration", nargs="?", help="e.g. SD1.5_DDIM_50; default: the first there is"
+    )
     command.add_argument("--config", type=Path, default=Path("config.yaml"), help="the experiment")
     command.add_argument("--readings", type=int, default=5, choices=range(1, 101), metavar="N")
     command.set_defaults(function=_selftest, log=None)

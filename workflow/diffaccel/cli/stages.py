@@ -9,7 +9,7 @@ from typing import Any
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks.task import Task
 from diffaccel.machine import jobs
@@ -42,7 +42,7 @@ def _baseline(args: argparse.Namespace) -> None:
     from diffaccel.stages import baseline
 
     baseline.run(
-        parse(Setup, args.job["setup"], "setup"),
+        parse(Configuration, args.job["configuration"], "configuration"),
         read_record(ModelSpec, args.model),
         parse(MeasureOptions, args.job["options"], "options"),
         args.job["platform"],
@@ -55,26 +55,28 @@ def _baseline(args: argparse.Namespace) -> None:
 
 def _search(args: argparse.Namespace) -> None:
     from diffaccel.search import decide as search
+    from diffaccel.search.fewer_steps import decide_with_fewer_steps
     from diffaccel.search.found import keep
-    from diffaccel.search.rival import decide_beside
 
     job, baseline = args.job, read_record(Baseline, args.baseline)
     cells = [parse(Cell, cell, "cell") for cell in job["cells"]]
-    rival = None if job["rival"] is None else parse(Cell, job["rival"], "rival")
+    fewer_steps = (
+        None if job["fewer_steps"] is None else parse(Cell, job["fewer_steps"], "fewer_steps")
+    )
     options = parse(SearchOptions, job["search"], "search")
     asked = [parse(Task, task, "task") for task in job["tasks"]]
-    every = cells if rival is None else [*cells, rival]
-    aside = None if rival in cells else rival
+    every = cells if fewer_steps is None else [*cells, fewer_steps]
+    aside = None if fewer_steps in cells else fewer_steps
     with (
-        writing(args.journals / baseline.setup.slug),
+        writing(args.journals / baseline.configuration.slug),
         search.opened(every, baseline, args.images, args.journals, options, args.watch, aside) as (
             opened,
             measure,
         ),
     ):
         jobs.note(most={each.cell.slug: each.most for each in opened})
-        found = decide_beside(
-            rival, cells, opened, measure, asked, job["targets"], job["loss_limit"]
+        found = decide_with_fewer_steps(
+            fewer_steps, cells, opened, measure, asked, job["targets"], job["loss_limit"]
         )
     keep(args.journals, found, baseline)
     write_record(args.out, found, job)
@@ -115,7 +117,7 @@ def _speed(args: argparse.Namespace) -> None:
 
     with writing(args.journal):
         record = speed.run(
-            parse(Setup, args.job["setup"], "setup"),
+            parse(Configuration, args.job["configuration"], "configuration"),
             parse(ModelSpec, args.job["spec"], "spec"),
             parse(MeasureOptions, args.job["options"], "options"),
             parse(speed.Order, args.job["order"], "order"),
@@ -133,7 +135,7 @@ def _verdicts(args: argparse.Namespace) -> None:
 
     job = args.job
     case = judging.Case(
-        parse(Setup, job["setup"], "setup"),
+        parse(Configuration, job["configuration"], "configuration"),
         read_record(ModelSpec, args.model),
         parse(MeasureOptions, job["measure"], "measure"),
         parse(JudgeOptions, job["options"], "options"),
@@ -169,7 +171,7 @@ def add_stages(commands: Any) -> None:
         "search": (
             _search,
             ("--job", "--baseline", "--images", "--journals"),
-            "decide the bound and the tasks of every cell of a setup",
+            "decide the bound and the tasks of every cell of a configuration",
         ),
         "code": (_code, ("--found", "--task", "--baseline"), "render the script of a task"),
         "verify": (
@@ -178,7 +180,11 @@ def add_stages(commands: Any) -> None:
             "run scripts and measure them again",
         ),
         "speed": (_speed, ("--job", "--journal"), "time an untrained model, without scores"),
-        "verdicts": (_verdicts, ("--job", "--model", "--journal"), "judge the scripts of a setup"),
+        "verdicts": (
+            _verdicts,
+            ("--job", "--model", "--journal"),
+            "judge the scripts of a configuration",
+        ),
     }
     for name, (function, required, text) in stages.items():
         command = commands.add_parser(name, help=text, description=text)

@@ -76,7 +76,7 @@ def add_store(commands: Any) -> None:
         required=True, metavar="ACTION"
     )
     described = {
-        "list": (_store_list, "what is there, by platform and setup"),
+        "list": (_store_list, "what is there, by platform and configuration"),
         "check": (_store_check, "say what is not as it was written; exit status 1 if anything"),
         "merge": (
             _store_merge,

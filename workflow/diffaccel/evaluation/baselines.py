@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Baselines:
-    """Those of one setup.
+    """Those of one configuration.
 
     Args:
         folder: a record and a folder of images each.

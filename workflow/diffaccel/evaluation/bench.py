@@ -1,4 +1,4 @@
-"""Opening a bench: the pipeline, prompts and metrics of a setup, and what identifies them."""
+"""Opening a bench: pipeline, prompts and metrics of a configuration, and what identifies them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from diffaccel.errors import InputError
 from diffaccel.evaluation.measure import BaselineRun, Bench, image_digests, measure_baseline
 from diffaccel.evaluation.records import Baseline, Environment
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.prompts import read_prompts
 from diffaccel.machine import devices, threads
@@ -22,7 +22,7 @@ from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
 from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.metrics.base import Images
-from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, identity, resolve_dtype
+from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.store.jsonio import digest, to_json, today
 from diffaccel.version import __version__
@@ -47,15 +47,15 @@ def take_device(stack: contextlib.ExitStack, spec: ModelSpec, platform: str) -> 
 
 
 def open_bench(
-    setup: Setup,
+    configuration: Configuration,
     spec: ModelSpec,
     options: MeasureOptions,
     device: devices.Device,
     pipe: DiffusionPipeline | None = None,
     watch: Watch | None = None,
 ) -> Bench:
-    """Loads everything that measuring a setup needs; no metrics for an untrained model, which draws
-    noise.
+    """Loads everything that measuring a configuration needs; no metrics for an untrained model,
+    which draws noise.
 
     Args:
         pipe: a pipeline that is loaded already, its scheduler set; else it is loaded here.
@@ -70,11 +70,11 @@ def open_bench(
     use_threads(spec, device)
     with device.shared():
         if pipe is None:
-            pipe = _load(setup, spec, device.name)
+            pipe = _load(configuration, spec, device.name)
         scored = {} if spec.untrained else METRICS
         metrics = {name: each.prepare(spec.scorer, device.name) for name, each in scored.items()}
     pipe.set_progress_bar_config(disable=True)
-    return Bench(pipe, setup, spec, options, prompts, device, metrics, watch or Watch())
+    return Bench(pipe, configuration, spec, options, prompts, device, metrics, watch or Watch())
 
 
 def be_quiet() -> None:
@@ -89,11 +89,11 @@ def be_quiet() -> None:
         logger.disable_progress_bar()
 
 
-def _load(setup: Setup, spec: ModelSpec, device: str) -> DiffusionPipeline:
+def _load(configuration: Configuration, spec: ModelSpec, device: str) -> DiffusionPipeline:
     import diffusers
 
     pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
-    kind = getattr(diffusers, scheduler_class(setup.scheduler))
+    kind = getattr(diffusers, scheduler_class(configuration.scheduler))
     pipe.scheduler = kind.from_config(pipe.scheduler.config)
     return pipe
 
@@ -141,17 +141,17 @@ Before = Callable[[str, list[str]], BaselineRun | None]
 def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
     """Measures the plain pipeline; its record and its images."""
     where = environment(bench.pipe)
-    determined_by = identity_of(bench, where)
+    determined_by = fingerprint_of(bench, where)
     known = before(shared(determined_by), bench.prompts) if before else None
     run = measure_baseline(bench, known)
     record = Baseline(
-        setup=bench.setup,
+        configuration=bench.configuration,
         spec=bench.spec,
         options=bench.options,
-        identity=determined_by,
+        fingerprint=determined_by,
         digest=shared(determined_by),
         environment=where,
-        facts=bench.facts,
+        pipeline=bench.pipeline,
         prompts=bench.prompts,
         scores=run.scores,
         shuffled_score=float(np.mean(run.shuffled_scores)),
@@ -165,14 +165,14 @@ def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, 
     return record, run.images
 
 
-def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
+def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
     """All that determines images, scores and times of the plain pipeline: a change of any of it is
     another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`."""
-    spec, setup = bench.spec, bench.setup
+    spec, configuration = bench.spec, bench.configuration
     return {
-        "model": identity(spec),
+        "model": fingerprint(spec),
         "scorer": content_hash(spec.scorer),
-        "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
+        "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "prompts": digest(bench.prompts),
         "seed": str(bench.options.seed),
@@ -180,9 +180,9 @@ def identity_of(bench: Bench, where: Environment) -> dict[str, str]:
     }
 
 
-def shared(identity: Mapping[str, str]) -> str:
+def shared(fingerprint: Mapping[str, str]) -> str:
     """Hash of what all measurements beside a baseline share: all but its prompts."""
-    return digest({name: value for name, value in identity.items() if name != "prompts"})
+    return digest({name: value for name, value in fingerprint.items() if name != "prompts"})
 
 
 def check_same(bench: Bench, baseline: Baseline) -> None:
@@ -191,11 +191,11 @@ def check_same(bench: Bench, baseline: Baseline) -> None:
     Raises:
         InputError: model, scorer, prompts, options or versions are others now.
     """
-    now = identity_of(bench, environment(bench.pipe))
-    changed = [name for name, value in now.items() if value != baseline.identity.get(name)]
+    now = fingerprint_of(bench, environment(bench.pipe))
+    changed = [name for name, value in now.items() if value != baseline.fingerprint.get(name)]
     if changed:
         raise InputError(
-            f"the baseline of {baseline.setup.slug} was measured with another "
+            f"the baseline of {baseline.configuration.slug} was measured with another "
             f"{' and another '.join(changed)} than this; delete its folder to measure it again"
         )
 

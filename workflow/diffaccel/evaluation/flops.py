@@ -45,11 +45,11 @@ def call_flops(bench: Bench) -> int:
     and the VAE decoder. Every step does the same, so that two short calls tell what a long one
     does."""
     few, more = (_counted(bench, steps) for steps in (_FEW_STEPS, _FEW_STEPS + 1))
-    return few + (bench.setup.steps - _FEW_STEPS) * (more - few)
+    return few + (bench.configuration.steps - _FEW_STEPS) * (more - few)
 
 
 def _counted(bench: Bench, steps: int) -> int:
-    short = replace(bench, setup=replace(bench.setup, steps=steps))
+    short = replace(bench, configuration=replace(bench.configuration, steps=steps))
     return flops(lambda: short.call(short.plain, short.batches()[0]))
 
 

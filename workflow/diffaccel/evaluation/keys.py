@@ -1,6 +1,7 @@
 """What determines a measurement: nothing that was measured is used where any of it is otherwise.
 
-A baseline names what all measurements beside it share (`bench.identity_of`). Here is what belongs
+A baseline names what all measurements beside it share (`bench.fingerprint_of`). Here is what
+belongs
 to one row alone: the prompts that it was made with, the source of its accelerators, and how often
 it was timed at least. How much is measured at most, and how sure an answer must be, is in no key:
 raising it measures nothing again.
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from diffaccel.evaluation.records import Baseline, Clocking, Drawing
+from diffaccel.evaluation.records import Baseline, Evaluation, TimingRow
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.plugins.accelerators import sources
 from diffaccel.store.journal import Journal
@@ -21,36 +22,40 @@ Own = Mapping[str, str]
 """What determines a row besides what its baseline shares, by name."""
 
 
-def drawn(folder: Path, baseline: Baseline, cell: str) -> Journal[Drawing]:
+def drawn(folder: Path, baseline: Baseline, cell: str) -> Journal[Evaluation]:
     """The evaluations of a cell, by its slug."""
     path = folder / "drawn" / f"{cell}.jsonl"
-    return Journal(path, baseline.digest, Drawing, baseline.about(), of_drawing(baseline))
+    return Journal(path, baseline.digest, Evaluation, baseline.provenance(), of_drawing(baseline))
 
 
-def timed(folder: Path, baseline: Baseline) -> Journal[Clocking]:
+def timed(folder: Path, baseline: Baseline) -> Journal[TimingRow]:
     """The timings of a model, whatever its scheduler and steps: the times of its steps are the
     same."""
-    about = {name: value for name, value in baseline.about().items() if name != "setup"}
-    shared = {
-        name: value for name, value in baseline.identity.items() if name not in ("setup", "prompts")
+    provenance = {
+        name: value for name, value in baseline.provenance().items() if name != "configuration"
     }
-    path = folder / "timed" / f"{baseline.setup.model}.jsonl"
+    shared = {
+        name: value
+        for name, value in baseline.fingerprint.items()
+        if name not in ("configuration", "prompts")
+    }
+    path = folder / "timed" / f"{baseline.configuration.model}.jsonl"
     own = of_timing(baseline.options)
-    return Journal(path, digest(shared), Clocking, {**about, "identity": shared}, own)
+    return Journal(path, digest(shared), TimingRow, {**provenance, "fingerprint": shared}, own)
 
 
-def of_drawing(baseline: Baseline) -> Callable[[Drawing], Own]:
+def of_drawing(baseline: Baseline) -> Callable[[Evaluation], Own]:
     """Prompt i has a seed of its own, so that what was drawn with the first n prompts is the same
     whatever follows them. A row of more prompts than there are is of none of them."""
 
-    def own(row: Drawing) -> Own:
+    def own(row: Evaluation) -> Own:
         prompts = baseline.prompts[: row.prompts]
         found = digest(prompts) if len(prompts) == row.prompts else "more than there are"
-        return {"prompts": found, **sources(row.setting)}
+        return {"prompts": found, **sources(row.parameters)}
 
     return own
 
 
-def of_timing(options: MeasureOptions) -> Callable[[Clocking], Own]:
+def of_timing(options: MeasureOptions) -> Callable[[TimingRow], Own]:
     """The least number of pairs, and the accelerators."""
-    return lambda row: {"pairs": str(options.pairs), **sources(row.row.setting)}
+    return lambda row: {"pairs": str(options.pairs), **sources(row.row.parameters)}

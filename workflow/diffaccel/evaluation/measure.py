@@ -1,6 +1,6 @@
 """The only place that times, and the only one that compares images.
 
-A setting is drawn (images of the whole prompt set, scored) beside other jobs, and timed alone.
+A candidate is drawn (images of the whole prompt set, scored) beside other jobs, and timed alone.
 Rules of the clock: it holds one whole pipeline call and nothing else (not the loading, the putting
 on of an accelerator, the scoring); the device is synchronised on both sides; baseline and candidate
 are timed in interleaved pairs on the same prompts, the order within a pair alternating; the speedup
@@ -27,18 +27,18 @@ from diffaccel.errors import InputError
 from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.failures import Blamed, failure_of, free_memory, is_out_of_memory
 from diffaccel.evaluation.pairs import Goal, drifts, timing_of, want_more
-from diffaccel.evaluation.records import Baseline, Drawing, Measurement, SpeedRow, Usage
+from diffaccel.evaluation.records import Baseline, Evaluation, Measurement, SpeedRow, Usage
 from diffaccel.evaluation.sequential import SkewedMean, clustered
 from diffaccel.evaluation.usage import Meter, Total
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine.devices import Device
 from diffaccel.machine.watch import PLAIN, Failure, Watch
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import METRICS, SCORE
 from diffaccel.plugins.metrics.base import Compute, Images
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import digest, today
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Bench:
     """
 
     pipe: DiffusionPipeline
-    setup: Setup
+    configuration: Configuration
     spec: ModelSpec
     options: MeasureOptions
     prompts: list[str]
@@ -107,7 +107,7 @@ class Bench:
 
         return {
             "prompt": prompts,
-            "num_inference_steps": self.setup.steps,
+            "num_inference_steps": self.configuration.steps,
             "guidance_scale": self.spec.guidance_scale,
             "height": self.spec.height,
             "width": self.spec.width,
@@ -115,10 +115,10 @@ class Bench:
         }
 
     @property
-    def facts(self) -> PipelineFacts:
+    def pipeline(self) -> PipelineSpec:
         """What search spaces and emitted code depend on."""
         scale = self.spec.guidance_scale
-        return PipelineFacts.of(self.pipe, steps=self.setup.steps, guidance_scale=scale)
+        return PipelineSpec.of(self.pipe, steps=self.configuration.steps, guidance_scale=scale)
 
     def calling(self, call: Callable[..., Any]) -> Generate:
         """What generates images through ``call``, the pipeline or what stands in its place."""
@@ -130,9 +130,9 @@ class Bench:
         yield self.calling(self.pipe)
 
     @contextlib.contextmanager
-    def accelerated(self, setting: SettingDict) -> Iterator[Generate]:
-        """The pipeline with the accelerators that a setting names."""
-        with combination(sorted(setting)).applied(self.pipe, setting) as call:
+    def accelerated(self, parameters: ParametersDict) -> Iterator[Generate]:
+        """The pipeline with the accelerators that a candidate names."""
+        with combination(sorted(parameters)).applied(self.pipe, parameters) as call:
             yield self.calling(call)
 
     def batches(self, first: int = 0, end: int | None = None) -> list[slice]:
@@ -146,7 +146,7 @@ class Bench:
         Raises:
             Blamed: it ended the process before, or hung.
         """
-        name = digest(candidate.setting)
+        name = digest(candidate.parameters)
         if failure := self.watch.blamed.get(name):
             raise Blamed(failure)
         try:
@@ -170,8 +170,8 @@ class Bench:
 
     def failure(self, candidate: Candidate, error: Exception) -> Failure:
         """What to say of a candidate whose call raised; raises where the device is lost."""
-        found = failure_of(error, self.device, self.watch, digest(candidate.setting))
-        log.warning("failed: %s: %s", candidate.setting, found)
+        found = failure_of(error, self.device, self.watch, digest(candidate.parameters))
+        log.warning("failed: %s: %s", candidate.parameters, found)
         return found
 
     def call(self, applied: Applied, batch: slice, name: str = PLAIN) -> Called:
@@ -262,7 +262,8 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
         scores = {name: own[name] + scores.get(name, []) for name in own}
     if reason := _unscored({**scores, "shuffled": shuffled}):
         raise MeasureError(
-            f"{bench.setup.slug}: the plain pipeline's scores are {reason}: check the model, its "
+            f"{bench.configuration.slug}: the plain pipeline's scores are {reason}: check the "
+            "model, its "
             f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
         )
     full = min(bench.spec.batch_size, len(bench.prompts))
@@ -290,7 +291,8 @@ def _blank_baseline(bench: Bench, images: Images) -> list[str]:
     empty = blank(images)
     if empty.all():
         raise MeasureError(
-            f"{bench.setup.slug}: all {len(images)} images of the plain pipeline are blank (one "
+            f"{bench.configuration.slug}: all {len(images)} images of the plain pipeline are "
+            "blank (one "
             "colour each), so nothing can be compared with them. Numbers may have overflowed: try "
             f"another dtype (now {bench.spec.dtype}) or `vae`, and check the model's weights"
         )
@@ -302,7 +304,7 @@ def _blank_baseline(bench: Bench, images: Images) -> list[str]:
         f"{len(some)} of {len(images)} images are blank: of the prompts {listed}; a candidate may "
         "be blank there, too"
     )
-    log.warning("%s: %s", bench.setup.slug, said)
+    log.warning("%s: %s", bench.configuration.slug, said)
     return [said]
 
 
@@ -383,7 +385,7 @@ def loss_interval(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, and what puts it on.
+    """A candidate, and what puts it on.
 
     Args:
         warm: whether this process called it before, so that nothing is left to prepare.
@@ -392,7 +394,7 @@ class Candidate:
         brief: whether few pairs are enough, however much they differ.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     applied: Applied
     warm: bool = False
     prompts: int | None = None
@@ -405,14 +407,14 @@ def draw(
     baseline: Baseline,
     references: Images,
     candidate: Candidate,
-    before: Drawing | None = None,
+    before: Evaluation | None = None,
     keep: Callable[[Images], None] | None = None,
-) -> Drawing:
-    """Draws and scores a setting.
+) -> Evaluation:
+    """Draws and scores a candidate.
 
     Args:
         references: the baseline's images, in the order of the prompts.
-        before: what was drawn of the same setting with fewer prompts; these are not drawn again.
+        before: what was drawn of the same candidate with fewer prompts; these are not drawn again.
         keep: is given the images of the first prompts.
 
     Returns:
@@ -428,7 +430,7 @@ def draw(
         if failure.passing and before is not None:
             # What was drawn is as good as it was.
             return replace(before, passing=failure.reason, spent=before.spent + spent)
-        return _failed(candidate.setting, failure, spent)
+        return _failed(candidate.parameters, failure, spent)
     images = np.concatenate([each.images for each in made])
     if keep is not None and before is None:
         keep(images)
@@ -437,7 +439,7 @@ def draw(
         scores, scoring = timed(lambda: bench.score(images, same, first), bench.device.name)
     if reason := _unscored(scores):
         spent = sum(each.whole for each in made) + scoring
-        return _failed(candidate.setting, Failure(reason), spent)
+        return _failed(candidate.parameters, Failure(reason), spent)
     first_call: float | None = made[0].whole
     spent = sum(each.whole for each in made) + scoring
     if before is not None:
@@ -447,8 +449,8 @@ def draw(
     new_blank = count_blank(images, same)
     warnings = _in_parts("drawn", made, bench.batches(first, candidate.prompts))
     usage = Usage.of([*(each.usage for each in made), before.usage if before else None])
-    return Drawing(
-        setting=candidate.setting,
+    return Evaluation(
+        parameters=candidate.parameters,
         loss=loss_of(plain, scores[SCORE]),
         loss_interval=loss_interval(
             plain, scores[SCORE], bench.options.confidence, bench.prompts[: len(plain)]
@@ -481,9 +483,9 @@ def _in_parts(what: str, made: Sequence[Called], batches: Sequence[slice]) -> li
     return smaller[:1]
 
 
-def _failed(setting: SettingDict, failure: Failure, spent: float) -> Drawing:
-    return Drawing(
-        setting=setting,
+def _failed(parameters: ParametersDict, failure: Failure, spent: float) -> Evaluation:
+    return Evaluation(
+        parameters=parameters,
         loss=1.0,
         loss_interval=(1.0, 1.0),
         scores={},
@@ -496,14 +498,14 @@ def _failed(setting: SettingDict, failure: Failure, spent: float) -> Drawing:
     )
 
 
-def crashed(setting: SettingDict, failure: Failure) -> Measurement:
-    """What is to be said of a setting that could not even be called."""
-    return _whole(_failed(setting, failure, 0.0), None)
+def crashed(parameters: ParametersDict, failure: Failure) -> Measurement:
+    """What is to be said of a candidate that could not even be called."""
+    return _whole(_failed(parameters, failure, 0.0), None)
 
 
-def _whole(drawing: Drawing, timed: SpeedRow | None) -> Measurement:
-    setting, date, failure = drawing.setting, drawing.date, drawing.failure
-    untimed = SpeedRow(setting, None, None, 0.0, date, failure, passing=drawing.passing)
+def _whole(drawing: Evaluation, timed: SpeedRow | None) -> Measurement:
+    parameters, date, failure = drawing.parameters, drawing.date, drawing.failure
+    untimed = SpeedRow(parameters, None, None, 0.0, date, failure, passing=drawing.passing)
     return Measurement.of(drawing, timed or untimed)
 
 
@@ -596,7 +598,7 @@ def clock(
     noted = ["the baseline's images were not the same when made again"] if changed else []
     noted += [f"the GPU was shared with {each}" for each in others]
     rows = [_speed_row(bench, trial, spent / len(trials), noted, references) for trial in trials]
-    return [replace(row, plain_usage=plain.usage()) for row in rows]
+    return [replace(row, baseline_usage=plain.usage()) for row in rows]
 
 
 def _rounds(
@@ -638,11 +640,11 @@ def _rounds(
 def _speed_row(
     bench: Bench, trial: _Trial, spent: float, noted: Sequence[str], references: Images | None
 ) -> SpeedRow:
-    setting, first = trial.candidate.setting, trial.first
+    parameters, first = trial.candidate.parameters, trial.first
     if (failure := trial.failure) is not None or trial.images is None:
         reason = failure.reason if failure else None
         passing = reason if failure and failure.passing else None
-        return SpeedRow(setting, None, first, spent, today(), reason, passing=passing)
+        return SpeedRow(parameters, None, first, spent, today(), reason, passing=passing)
     gpu, options = bench.device.gpu, bench.options
     timing = replace(timing_of(trial.pairs), gpu=gpu.uuid if gpu else None)
     warnings = [*trial.warnings, *noted]
@@ -656,7 +658,7 @@ def _speed_row(
         count = len(trial.images)
         warnings.append(f"{new_blank} of {count} images are blank: the numbers overflowed")
     return SpeedRow(
-        setting, timing, first, spent, today(), warnings=warnings, usage=trial.total.usage()
+        parameters, timing, first, spent, today(), warnings=warnings, usage=trial.total.usage()
     )
 
 
@@ -671,7 +673,7 @@ def measure(
 def timed_together(
     bench: Bench,
     candidates: Sequence[Candidate],
-    drawn: Sequence[Drawing],
+    drawn: Sequence[Evaluation],
     references: Images,
     budget: Budget | None = None,
 ) -> list[Measurement]:

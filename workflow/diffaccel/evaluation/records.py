@@ -14,11 +14,11 @@ from typing import Any
 
 from diffaccel.evaluation.sequential import Looks
 from diffaccel.evaluation.timing_error import freedom, standard_error
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.plugins.accelerators.base import PipelineFacts
+from diffaccel.plugins.accelerators.base import PipelineSpec
 from diffaccel.plugins.models._spec import ModelSpec
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import digest, to_json
 
 GIB = 1 << 30
@@ -78,13 +78,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unaccelerated pipeline of one setup.
+    """The unaccelerated pipeline of one configuration.
 
     Args:
         identity: everything that determines images and times.
         digest: hash of it, without the prompts: of what all measurements beside it share. Those
             that a measurement was made with belong to it alone; see `diffaccel.evaluation.keys`.
-        facts: what search spaces depend on.
+        pipeline: what search spaces depend on.
         scores: per prompt, by metric name.
         shuffled_score: mean score with each image given another image's prompt.
         shuffled_scores: of each image; none in records of before.
@@ -94,13 +94,13 @@ class Baseline:
         warnings: what a reader should know, e.g. a smaller batch than was asked for.
     """
 
-    setup: Setup
+    configuration: Configuration
     spec: ModelSpec
     options: MeasureOptions
-    identity: dict[str, str]
+    fingerprint: dict[str, str]
     digest: str
     environment: Environment
-    facts: PipelineFacts
+    pipeline: PipelineSpec
     prompts: list[str]
     scores: dict[str, list[float]]
     shuffled_score: float
@@ -121,13 +121,13 @@ class Baseline:
         have its digest alone."""
         return name in (self.whole, self.digest)
 
-    def about(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What its digest is of, as JSON: inputs by their hashes, and in words."""
-        named = (self.setup, self.spec, self.options, self.environment)
-        setup, spec, options, environment = map(to_json, named)
+        named = (self.configuration, self.spec, self.options, self.environment)
+        configuration, spec, options, environment = map(to_json, named)
         return {
-            "identity": self.identity,
-            "setup": setup,
+            "fingerprint": self.fingerprint,
+            "configuration": configuration,
             "spec": spec,
             "options": options,
             "environment": environment,
@@ -202,8 +202,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What one setting draws, compared with its baseline; nothing of its speed.
+class Evaluation:
+    """What one candidate draws, compared with its baseline; nothing of its speed.
 
     Args:
         loss: relative loss of the mean score; negative where the accelerated one scores higher.
@@ -212,8 +212,8 @@ class Drawing:
         means: mean per metric.
         first_call: seconds of putting it on and calling it once; compiling is part of it.
         spent: seconds that all of it took.
-        failure: why it can never be chosen (crash, blank images), else None. A crashed setting has
-            loss 1 and no scores.
+        failure: why it can never be chosen (crash, blank images), else None. A crashed candidate
+            has loss 1 and no scores.
         warnings: what a reader should know, e.g. that it was drawn in smaller batches, or that the
             clock was noisy.
         passing: why it could not be drawn, or not with more prompts, where that may pass (no time
@@ -221,7 +221,7 @@ class Drawing:
         usage: what its calls took; None in records of before.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     loss: float
     loss_interval: tuple[float, float]
     scores: dict[str, list[float]]
@@ -249,10 +249,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """How fast one setting is; nothing of its loss.
+    """How fast one candidate is; nothing of its loss.
 
     Args:
-        setting: by accelerator; empty for the plain pipeline beside itself, which shows how far
+        parameters: by accelerator; empty for the plain pipeline beside itself, which shows how far
             the clock can be trusted.
         timing: None where it failed.
         first_call: seconds of putting it on and calling it once, before any timing: what it
@@ -265,7 +265,7 @@ class SpeedRow:
             records of before.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     timing: Timing | None
     first_call: float | None
     spent: float
@@ -274,7 +274,7 @@ class SpeedRow:
     warnings: list[str] = field(default_factory=list)
     passing: str | None = None
     usage: Usage | None = None
-    plain_usage: Usage | None = None
+    baseline_usage: Usage | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -283,35 +283,35 @@ class SpeedRow:
 
 
 @dataclass(frozen=True)
-class Clocking:
-    """A timing, and of what: the steps of one model take the same time in other setups of it, so
-    that what was timed there tells something here.
+class TimingRow:
+    """A timing, and of what: the steps of one model take the same time in other configurations of
+    it, so that what was timed there tells something here.
 
     Args:
         baseline: digest of the baseline that it was timed beside.
     """
 
     baseline: str
-    facts: PipelineFacts
+    pipeline: PipelineSpec
     row: SpeedRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement(Drawing):
-    """A setting that was timed, too: see `SpeedRow`.
+class Measurement(Evaluation):
+    """A candidate that was timed, too: see `SpeedRow`.
 
     Args:
         speedup: what may be promised: that of ``timing``, or less where all that was timed of the
-            setup lets expect less; 0 where it failed.
+            configuration lets expect less; 0 where it failed.
     """
 
     speedup: float
     timing: Timing | None
-    plain_usage: Usage | None = None
+    baseline_usage: Usage | None = None
 
     @classmethod
-    def of(cls, drawing: Drawing, timed: SpeedRow) -> Measurement:
-        """What was drawn and what was timed of the same setting, together."""
+    def of(cls, drawing: Evaluation, timed: SpeedRow) -> Measurement:
+        """What was drawn and what was timed of the same candidate, together."""
         both = vars(drawing) | {
             "spent": drawing.spent + timed.spent,
             "date": timed.date,
@@ -319,7 +319,7 @@ class Measurement(Drawing):
             "passing": drawing.passing or timed.passing,
             "warnings": [*drawing.warnings, *timed.warnings],
             "usage": Usage.of([drawing.usage, timed.usage]),
-            "plain_usage": timed.plain_usage,
+            "baseline_usage": timed.baseline_usage,
         }
         return cls(**both, speedup=timed.speedup or 0.0, timing=timed.timing)
 

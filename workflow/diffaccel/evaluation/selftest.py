@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diffaccel.evaluation.measure import Candidate, MeasureError, clock
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import SpeedRow, Timing
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine import devices
 from diffaccel.plugins.models import ModelSpec
@@ -26,7 +26,7 @@ class Readings:
         allowed: how far each may be off 1.00.
     """
 
-    setup: Setup
+    configuration: Configuration
     where: str
     allowed: float
     rows: list[SpeedRow]
@@ -60,7 +60,7 @@ class Readings:
 
     def lines(self) -> list[str]:
         """A line a reading, and what to think of them."""
-        found = [f"{self.setup.slug} beside itself on {self.where}"]
+        found = [f"{self.configuration.slug} beside itself on {self.where}"]
         for timing in self.timings:
             repeated = f", {len(timing.outliers)} repeated" if timing.outliers else ""
             drift = f", drift {timing.drift:+.1%}" if timing.drift else ""
@@ -78,7 +78,9 @@ class Readings:
         return found
 
 
-def run(setup: Setup, spec: ModelSpec, options: MeasureOptions, count: int) -> Readings:
+def run(
+    configuration: Configuration, spec: ModelSpec, options: MeasureOptions, count: int
+) -> Readings:
     """Takes so many readings.
 
     Raises:
@@ -87,11 +89,11 @@ def run(setup: Setup, spec: ModelSpec, options: MeasureOptions, count: int) -> R
     from diffaccel.evaluation import bench as benches
 
     with devices.hold_device(spec.jobs_per_gpu, spec.threads) as device, device.shared():
-        bench = benches.open_bench(setup, spec, options, device)
+        bench = benches.open_bench(configuration, spec, options, device)
         # What clock() calls once before it times is the warm-up.
         rows = [row for _ in range(count) for row in clock(bench, [Candidate({}, bench.plain)])]
         where, _ = devices.describe()
     if (failure := next((row.failure for row in rows if row.failure), None)) is not None:
-        raise MeasureError(f"{setup.slug}: the plain pipeline fails: {failure}")
+        raise MeasureError(f"{configuration.slug}: the plain pipeline fails: {failure}")
     kind = "cpu" if device.name == "cpu" else "gpu"
-    return Readings(setup, where, ALLOWED[kind], rows)
+    return Readings(configuration, where, ALLOWED[kind], rows)

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffaccel.errors import InputError
 from diffaccel.experiment import tasks
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Given:
     """The scripts of a folder, by what they are judged with.
 
     Args:
-        setups: scripts' tasks by setup.
+        configurations: scripts' tasks by configuration.
         absent: ids of prompts that have no script.
         unparsed: scripts whose prompts are not understood, each with what is wrong.
     """
 
-    setups: dict[Setup, list[Asked]]
+    configurations: dict[Configuration, list[Asked]]
     absent: list[str]
     unparsed: list[tuple[Asked, str]] = field(default_factory=list)
 
@@ -88,14 +88,14 @@ def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
     Raises:
         InputError: the prompts cannot be read, or the folder has no script of any.
     """
-    found: dict[Setup, list[Asked]] = defaultdict(list)
+    found: dict[Configuration, list[Asked]] = defaultdict(list)
     absent, unparsed = [], []
     for asked in read_asked(prompts):
         if not os.path.lexists(scripts / f"{asked.id}.py"):
             absent.append(asked.id)
             continue
         try:
-            found[tasks.parse(asked.sentence, models).setup].append(asked)
+            found[tasks.parse(asked.sentence, models).configuration].append(asked)
         except tasks.TaskError as error:
             unparsed.append((asked, str(error)))
     if not found and not unparsed:

@@ -174,10 +174,10 @@ class VerifyEntry(_Strict):
 
 
 class SpeedEntry(_Strict):
-    """What is timed on untrained models: these settings; without any, a mild, a middle and an
+    """What is timed on untrained models: these candidates; without any, a mild, a middle and an
     aggressive one of each of the accelerators."""
 
-    settings: list[dict[str, dict[str, int | float | bool]]] = []
+    candidates: list[dict[str, dict[str, int | float | bool]]] = []
 
 
 class JudgeEntry(_Strict):
@@ -211,7 +211,7 @@ class Config(_Strict):
     ]
     speedups: list[Speedup] = [1.2, 1.5, 2.0]
     loss_limit: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    rival: str | None = "fewer steps"
+    fewer_steps_baseline: bool = True
     tasks_file: str | None = None
     platform: str = "auto"
     results: str = "results"
@@ -297,6 +297,8 @@ def _explain(error: ErrorDetails) -> str | None:
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
         where = _where(path)
+        if (now := RENAMED.get(where)) is not None:
+            return f"{where}: is called {now}"
         return f"{where}: there is no such key; {suggest(str(path[-1]), _keys(path[:-1]))}"
     if "str" in error["loc"] and isinstance(given, Mapping):
         return None  # what is wrong in it has its own line
@@ -314,6 +316,11 @@ def _explain(error: ErrorDetails) -> str | None:
     return f"{_where(path)}: {said[0].lower()}{said[1:]}; got {given!r}"
 
 
+RENAMED = {
+    "rival": "fewer_steps_baseline now, and is true or false",
+    "speed.settings": "speed.candidates now",
+}
+"""Keys of before, and what to write in their place."""
 MEMBERS = {"str", "ModelEntry"}
 RULES = {
     "loss_limit": "must be a share between 0 and 1, and 0.02 means 2%",
@@ -356,11 +363,9 @@ def _unknown_names(config: Config) -> list[str]:
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")
-    if config.rival is not None and (problem := _wrong_rival(config.rival)):
-        problems.append(f"rival: {problem}")
-    for number, setting in enumerate(config.speed.settings):
-        if problem := _wrong_setting(setting):
-            problems.append(f"speed.settings.{number}: {problem}")
+    for number, parameters in enumerate(config.speed.candidates):
+        if problem := _wrong_parameters(parameters):
+            problems.append(f"speed.candidates.{number}: {problem}")
     if config.search.strategy not in STRATEGIES:
         given = config.search.strategy
         problems.append(f"search.strategy: unknown {given!r}; {suggest(given, STRATEGIES)}")
@@ -380,17 +385,9 @@ def _wrong_accelerators(title: str) -> str | None:
         return str(error)
 
 
-def _wrong_rival(title: str) -> str | None:
-    if (problem := _wrong_accelerators(title)) is not None:
-        return problem
-    if len(parse_accelerators(title).members) > 1:
-        return f"must be one accelerator, not several together; got {title!r}"
-    return None
-
-
-def _wrong_setting(setting: Mapping[str, Mapping[str, Value]]) -> str | None:
+def _wrong_parameters(parameters: Mapping[str, Mapping[str, Value]]) -> str | None:
     try:
-        return combination(sorted(setting)).forbids(setting)
+        return combination(sorted(parameters)).forbids(parameters)
     except ValueError as error:
         return str(error)
 

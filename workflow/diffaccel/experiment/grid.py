@@ -8,7 +8,7 @@ from diffaccel.plugins.schedulers import scheduler_class
 
 
 @dataclass(frozen=True, order=True)
-class Setup:
+class Configuration:
     """What is accelerated: a model sampled by a scheduler in so many steps."""
 
     model: str
@@ -21,8 +21,8 @@ class Setup:
         return f"{self.model}_{self.scheduler}_{self.steps}"
 
     @classmethod
-    def named(cls, slug: str) -> Setup | None:
-        """That of a name in paths, or None where it is none of a setup."""
+    def named(cls, slug: str) -> Configuration | None:
+        """That of a name in paths, or None where it is none of a configuration."""
         model, *rest = slug.rsplit("_", 2)
         if len(rest) < 2 or not rest[1].isdecimal():
             return None
@@ -31,9 +31,9 @@ class Setup:
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """A setup and the accelerators (short names, sorted) put on it."""
+    """A configuration and the accelerators (short names, sorted) put on it."""
 
-    setup: Setup
+    configuration: Configuration
     accelerators: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -43,16 +43,16 @@ class Cell:
     @property
     def slug(self) -> str:
         """Name in paths, e.g. ``mini-SD1.5_DDIM_20_deepcache+tgate``."""
-        return f"{self.setup.slug}_{'+'.join(self.accelerators)}"
+        return f"{self.configuration.slug}_{'+'.join(self.accelerators)}"
 
     def key(self, speedup: str, loss_limit: float) -> str:
         """Key in the stores; ``speedup``: ``"upbound_speedup"`` or a measured one, "2.31"."""
-        setup = self.setup
+        configuration = self.configuration
         return str(
             (
-                setup.model,
-                scheduler_class(setup.scheduler),
-                str(setup.steps),
+                configuration.model,
+                scheduler_class(configuration.scheduler),
+                str(configuration.steps),
                 speedup,
                 loss_limit,
                 list(self.accelerators),

@@ -21,10 +21,10 @@ class MeasureOptions:
     """How much is measured.
 
     Args:
-        prompts: how many prompts a setting is drawn with, from the first of the file on; fewer
+        prompts: how many prompts a candidate is drawn with, from the first of the file on; fewer
             where it is clear before that it loses too much.
         max_prompts: how many an answer gets while its loss is not clearly below the limit, if there
-            are so many; None: no more than any other setting.
+            are so many; None: no more than any other candidate.
         seed: of the first prompt; prompt i is generated with seed + i.
         pairs: interleaved timed pairs at least.
         max_pairs: pairs at most, while their spread is above ``spread``.
@@ -53,10 +53,10 @@ class SearchOptions:
         seed: for strategies that draw.
         loss_confidence: what must be below the limit: ``point``, the loss that was measured, or
             ``upper``, the upper end of its interval over the prompts.
-        call_seconds: the longest that a call of a setting may take, its preparation (compiling,
+        call_seconds: the longest that a call of a candidate may take, its preparation (compiling,
             say) with it, before it counts as hung; ten plain calls at least.
-        budget: seconds that a search of one setup may take; what is not decided then stays open.
-            None: as long as it takes.
+        budget: seconds that a search of one configuration may take; what is not decided then stays
+            open. None: as long as it takes.
     """
 
     strategy: str

@@ -1,5 +1,5 @@
-"""What an experiment consists of, known from its configuration alone: setups, cells and tasks; and
-the setups that are only timed.
+"""What an experiment consists of, known from its configuration alone: configurations, cells and
+tasks; and the configurations that are only timed.
 
 Everything here is cheap and pure, so that Snakemake can ask for it while it builds its graph.
 """
@@ -22,7 +22,7 @@ from diffaccel.experiment.config import (
     model_spec,
     parse_accelerators,
 )
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
@@ -30,6 +30,8 @@ from diffaccel.plugins.accelerators import sources
 from diffaccel.plugins.models import ModelSpec, known_models, local_files
 from diffaccel.store.jsonio import to_json
 
+FEWER_STEPS = ("fewer_steps",)
+"""The plugin that stands for the baseline pipeline with fewer steps."""
 FRACTIONS = (0.8, 0.9, 0.95)
 """Shares of the stored bound that tasks are made for."""
 
@@ -64,25 +66,32 @@ class Experiment:
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """Cells of the grid, then those that only the user's tasks name; by slug."""
-        setups = self._setups(untrained=False)
-        grid = [Cell(setup, accelerators) for setup in setups for accelerators in self._names]
+        configurations = self._configurations(untrained=False)
+        grid = [
+            Cell(configuration, accelerators)
+            for configuration in configurations
+            for accelerators in self._names
+        ]
         asked = [task.cell for task in self.user_tasks if task.cell is not None]
         return {cell.slug: cell for cell in (*grid, *asked)}
 
     @cached_property
-    def setups(self) -> dict[str, Setup]:
-        """Setups of all cells, by slug."""
-        return {cell.setup.slug: cell.setup for cell in self.cells.values()}
+    def configurations(self) -> dict[str, Configuration]:
+        """Configurations of all cells, by slug."""
+        return {cell.configuration.slug: cell.configuration for cell in self.cells.values()}
 
     @cached_property
-    def speeds(self) -> dict[str, Setup]:
-        """Setups of untrained models, which are timed and have no cells; by slug."""
-        return {setup.slug: setup for setup in self._setups(untrained=True)}
+    def speeds(self) -> dict[str, Configuration]:
+        """Configurations of untrained models, which are timed and have no cells; by slug."""
+        return {
+            configuration.slug: configuration
+            for configuration in self._configurations(untrained=True)
+        }
 
-    def _setups(self, *, untrained: bool) -> list[Setup]:
+    def _configurations(self, *, untrained: bool) -> list[Configuration]:
         specs = [model_spec(entry) for entry in self.config.models]
         return [
-            Setup(spec.name, scheduler, steps)
+            Configuration(spec.name, scheduler, steps)
             for spec in specs
             if spec.untrained is untrained
             for scheduler in self.config.schedulers
@@ -113,7 +122,7 @@ class Experiment:
             self._refuse_other_work(request)
         except tasks.TaskError as error:
             return Task(name, "user", None, None, None, limit, sentence, str(error))
-        cell = Cell(request.setup, request.accelerators)
+        cell = Cell(request.configuration, request.accelerators)
         max_loss = limit if request.max_loss is None else request.max_loss
         latency = request.latency_s
         speedup = request.speedup
@@ -124,7 +133,7 @@ class Experiment:
         if not request.accelerators:
             raise tasks.TaskError(
                 f"no accelerators given (category {request.category}): what is searched for here "
-                "are their settings. Name one or several, e.g. accelerated by DeepCache"
+                "are their candidates. Name one or several, e.g. accelerated by DeepCache"
             )
         here = devices.slug(self.platform)
         if request.platform not in (None, here):
@@ -174,14 +183,16 @@ class Experiment:
         return {task.id: task for task in (*self.targets, *self.bound_tasks, *self.user_tasks)}
 
     @cached_property
-    def _by_setup(self) -> dict[str, tuple[list[Cell], list[Task]]]:
-        """Cells and tasks of each setup."""
-        parts: dict[str, tuple[list[Cell], list[Task]]] = {slug: ([], []) for slug in self.setups}
+    def _by_configuration(self) -> dict[str, tuple[list[Cell], list[Task]]]:
+        """Cells and tasks of each configuration."""
+        parts: dict[str, tuple[list[Cell], list[Task]]] = {
+            slug: ([], []) for slug in self.configurations
+        }
         for cell in self.cells.values():
-            parts[cell.setup.slug][0].append(cell)
+            parts[cell.configuration.slug][0].append(cell)
         for task in self.tasks.values():
             if task.cell is not None:
-                parts[task.cell.setup.slug][1].append(task)
+                parts[task.cell.configuration.slug][1].append(task)
         return parts
 
     @property
@@ -208,76 +219,79 @@ class Experiment:
         return given(Path(judge.prompts), Path(judge.scripts), list(self.specs))
 
     @cached_property
-    def judged(self) -> dict[str, Setup]:
-        """Setups of scripts that are to be judged, by slug."""
-        return {setup.slug: setup for setup in self.given.setups}
+    def judged(self) -> dict[str, Configuration]:
+        """Configurations of scripts that are to be judged, by slug."""
+        return {configuration.slug: configuration for configuration in self.given.configurations}
 
     def scripts(self, slug: str) -> list[str]:
-        """The files that are judged in a setup."""
+        """The files that are judged in a configuration."""
         folder = Path(self.config.judge.scripts)
-        return [str(folder / f"{each.id}.py") for each in self.given.setups[self.judged[slug]]]
+        return [
+            str(folder / f"{each.id}.py") for each in self.given.configurations[self.judged[slug]]
+        ]
 
     def judge_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel verdicts` is told."""
-        setup = self.judged[slug]
+        configuration = self.judged[slug]
         return {
-            "setup": to_json(setup),
+            "configuration": to_json(configuration),
             "measure": to_json(self.options),
             "options": to_json(judge_options(self.config)),
             "loss_limit": self.config.loss_limit,
             "platform": self.platform,
-            "asked": [to_json(asked) for asked in self.given.setups[setup]],
+            "asked": [to_json(asked) for asked in self.given.configurations[configuration]],
             "scripts": self.config.judge.scripts,
             "rules": RULES,
         }
 
-    def rival(self, setup: Setup) -> Cell | None:
-        """The cell that those of a setup are compared with. It is none of `cells`, unless it is
-        asked for besides."""
-        title = self.config.rival
-        return None if title is None else Cell(setup, parse_accelerators(title).names)
+    def fewer_steps(self, configuration: Configuration) -> Cell | None:
+        """The cell that those of a configuration are compared with. It is none of `cells`, unless
+        it is asked for besides."""
+        return Cell(configuration, FEWER_STEPS) if self.config.fewer_steps_baseline else None
 
     def about(self) -> dict[str, Any]:
         """What a run notes of the experiment."""
         cells = {
             slug: [list(cell.accelerators) for cell in own]
-            for slug, (own, _) in self._by_setup.items()
+            for slug, (own, _) in self._by_configuration.items()
         }
-        title = self.config.rival
         budgets = {"search": self.config.search.budget, "verify": self.config.verify.budget}
         return {
-            "setups": cells,
+            "configurations": cells,
             "budgets": {stage: seconds for stage, seconds in budgets.items() if seconds},
-            "rival": None if title is None else list(parse_accelerators(title).names),
+            "fewer_steps": list(FEWER_STEPS) if self.config.fewer_steps_baseline else None,
             "loss_limit": self.config.loss_limit,
             "loss_confidence": self.config.search.loss_confidence,
         }
 
-    def spec(self, setup: Setup) -> ModelSpec:
-        """How the model of a setup is measured."""
-        return self.specs[setup.model]
+    def spec(self, configuration: Configuration) -> ModelSpec:
+        """How the model of a configuration is measured."""
+        return self.specs[configuration.model]
 
-    def files(self, setup: Setup) -> list[str]:
+    def files(self, configuration: Configuration) -> list[str]:
         """Local files whose change makes a baseline stale: prompts, model and scorer."""
-        spec = self.spec(setup)
+        spec = self.spec(configuration)
         return [spec.prompts, *map(str, local_files(spec))]
 
-    def links(self, setup: Setup) -> list[str]:
+    def links(self, configuration: Configuration) -> list[str]:
         """Where those files lie that are behind links: one may lead to other files that are not
         newer."""
-        named = {os.path.abspath(path): os.path.realpath(path) for path in self.files(setup)}
+        named = {
+            os.path.abspath(path): os.path.realpath(path) for path in self.files(configuration)
+        }
         return [real for path, real in named.items() if path != real]
 
-    def sources(self, setup: Setup) -> dict[str, str]:
-        """Hashes of the source of what is put on in a setup: what changed is searched again."""
-        cells, _ = self._by_setup[setup.slug]
-        rival = self.rival(setup)
-        every = [*cells, *([rival] if rival else [])]
+    def sources(self, configuration: Configuration) -> dict[str, str]:
+        """Hashes of the source of what is put on in a configuration: what changed is searched
+        again."""
+        cells, _ = self._by_configuration[configuration.slug]
+        fewer_steps = self.fewer_steps(configuration)
+        every = [*cells, *([fewer_steps] if fewer_steps else [])]
         return sources({name: {} for cell in every for name in cell.accelerators})
 
-    def heldout(self, setup: Setup) -> tuple[int, list[str]]:
+    def heldout(self, configuration: Configuration) -> tuple[int, list[str]]:
         """How many prompts scripts are proven on besides, and the files that these are from."""
-        asked, spec = self.config.verify.heldout, self.spec(setup)
+        asked, spec = self.config.verify.heldout, self.spec(configuration)
         count = self.options.prompts if asked is None else asked
         return count, [spec.heldout or spec.prompts] if count else []
 
@@ -287,19 +301,20 @@ class Experiment:
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel baseline` is told."""
-        setup = self.setups[slug]
+        configuration = self.configurations[slug]
         return {
-            "setup": to_json(setup),
+            "configuration": to_json(configuration),
             "options": to_json(self.options),
             "platform": self.platform,
         }
 
     def search_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel search` is told."""
-        cells, tasks = self._by_setup[slug]
+        cells, tasks = self._by_configuration[slug]
+        fewer_steps = self.fewer_steps(self.configurations[slug])
         return {
             "cells": [to_json(cell) for cell in cells],
-            "rival": to_json(rival) if (rival := self.rival(self.setups[slug])) else None,
+            "fewer_steps": to_json(fewer_steps) if fewer_steps else None,
             "tasks": [to_json(task) for task in tasks],
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,
@@ -308,7 +323,7 @@ class Experiment:
 
     def verify_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel verify` is told."""
-        count, _ = self.heldout(self.setups[slug])
+        count, _ = self.heldout(self.configurations[slug])
         asked = self.config.verify
         serving = {"batch_sizes": asked.batch_sizes, "calls": asked.calls}
         return {
@@ -320,10 +335,10 @@ class Experiment:
 
     def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The job of each record, by its path in a platform's folder of results."""
-        setups = (self.setups | self.speeds).values()
-        for model in dict.fromkeys(setup.model for setup in setups):
+        configurations = (self.configurations | self.speeds).values()
+        for model in dict.fromkeys(configuration.model for configuration in configurations):
             yield f"models/{model}.json", self.model_job(model)
-        for slug in self.setups:
+        for slug in self.configurations:
             yield f"baseline/{slug}.json", self.baseline_job(slug)
             yield f"search/{slug}.json", self.search_job(slug)
             yield f"verify/{slug}.json", self.verify_job(slug)
@@ -334,14 +349,14 @@ class Experiment:
 
     def speed_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel speed` is told."""
-        setup = self.speeds[slug]
+        configuration = self.speeds[slug]
         return {
-            "setup": to_json(setup),
-            "spec": to_json(self.spec(setup)),
+            "configuration": to_json(configuration),
+            "spec": to_json(self.spec(configuration)),
             "options": to_json(self.options),
             "platform": self.platform,
             "order": {
-                "settings": self.config.speed.settings,
+                "candidates": self.config.speed.candidates,
                 "accelerators": [list(names) for names in self._names],
             },
         }

@@ -41,9 +41,10 @@ NOTES = Path("logs") / "run.log"
 LOCK = ".lock"
 """File in a store that a run holds as long as it lives."""
 STAGES = ("models", "baseline", "search", "code", "verify", "speed", "judge")
-"""Kinds of jobs, in the order in which a setup goes through them; each a folder of results."""
+"""Kinds of jobs, in the order in which a configuration goes through them; each a folder of results.
+"""
 FEASIBLE = "feasible"
-"""Folder of what says which tasks of a setup get a script."""
+"""Folder of what says which tasks of a configuration get a script."""
 OWN = "DIFFACCEL_JOB"
 """Environment variable of a job: the file that it notes things in."""
 FOLLOWED = "DIFFACCEL_FOLLOWED"
@@ -61,11 +62,11 @@ class Run:
         started, ended: seconds since the epoch; ``ended`` is None until it is.
         well: whether all was made, once it ended.
         log: all that Snakemake says of it.
-        setups: short names of the accelerators of each cell that it is about, by setup; of those,
-            too, that were done before.
+        configurations: short names of the accelerators of each cell that it is about, by
+            configuration; of those, too, that were done before.
         jobs: what it is to make, by stage.
         loss_limit, loss_confidence: as configured.
-        rival: short names of what is measured beside the cells.
+        fewer-steps baseline: short names of what is measured beside the cells.
         budgets: seconds that a job of a stage may measure, where that is limited; by stage.
         at_once: how many jobs that measure may run side by side; None: not known.
     """
@@ -75,11 +76,11 @@ class Run:
     pid: int
     started: float
     log: str
-    setups: dict[str, list[list[str]]]
+    configurations: dict[str, list[list[str]]]
     jobs: dict[str, list[str]]
     loss_limit: float
     loss_confidence: str
-    rival: list[str] | None = None
+    fewer_steps: list[str] | None = None
     budgets: dict[str, float] = field(default_factory=dict)
     at_once: int | None = None
     ended: float | None = None
@@ -94,7 +95,7 @@ class Job:
         run: id of the run that it belongs to.
         device: what it computes on, once it has it.
         locked: whether its file is locked as long as it lives; not every file system can.
-        most: settings that each of its cells may draw, by slug; of a search.
+        most: candidates that each of its cells may draw, by slug; of a search.
         reason: why it did not end well.
     """
 
@@ -119,7 +120,7 @@ def begin(
     missing: Iterable[str],
     said: str,
     *,
-    setups: Mapping[str, list[list[str]]],
+    configurations: Mapping[str, list[list[str]]],
     **about: Any,
 ) -> None:
     """Notes that a run begins, and where warnings of it go.
@@ -128,7 +129,8 @@ def begin(
         wanted: all files that the run is about, as far as its plan knows them.
         missing: those of them that it is to make.
         said: the file with all that Snakemake says.
-        setups: short names of the accelerators of each cell of the experiment, by setup.
+        configurations: short names of the accelerators of each cell of the experiment, by
+            configuration.
         about: the rest of `Run`.
     """
     every, jobs = _by_stage(store, wanted), _by_stage(store, missing)
@@ -144,7 +146,9 @@ def begin(
         pid=pid,
         started=now,
         log=os.path.abspath(said),
-        setups={slug: cells for slug, cells in setups.items() if slug in about_these},
+        configurations={
+            slug: cells for slug, cells in configurations.items() if slug in about_these
+        },
         jobs=jobs,
         **about,
     )

@@ -1,6 +1,6 @@
-"""The space of settings that a search walks: named axes, each ordered from mild to aggressive.
+"""The space of candidates that a search walks: named axes, each ordered from mild to aggressive.
 
-A *setting* is nested as users and files see it, ``{"deepcache": {"cache_interval": 3, ...}}``; a
+A *candidate* is nested as users and files see it, ``{"deepcache": {"cache_interval": 3, ...}}``; a
 *point* is the same flat, ``{"deepcache.cache_interval": 3, ...}``, as strategies see it.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 Value = int | float | bool
-Setting = Mapping[str, Mapping[str, Value]]
+Parameters = Mapping[str, Mapping[str, Value]]
 Point = Mapping[str, Value]
 
 
@@ -102,25 +102,27 @@ class Space:
         )
 
 
-def flatten(setting: Setting) -> dict[str, Value]:
-    """A nested setting as a point."""
+def flatten(parameters: Parameters) -> dict[str, Value]:
+    """A nested candidate as a point."""
     return {
-        f"{name}.{field}": value for name, part in setting.items() for field, value in part.items()
+        f"{name}.{field}": value
+        for name, part in parameters.items()
+        for field, value in part.items()
     }
 
 
-def in_words(setting: Setting) -> str:
-    """A setting on a line: ``deepcache.cache_interval=3 deepcache.cache_branch_id=0``."""
-    return " ".join(f"{name}={value}" for name, value in flatten(setting).items())
+def in_words(parameters: Parameters) -> str:
+    """A candidate on a line: ``deepcache.cache_interval=3 deepcache.cache_branch_id=0``."""
+    return " ".join(f"{name}={value}" for name, value in flatten(parameters).items())
 
 
 def nest(point: Point) -> dict[str, dict[str, Value]]:
-    """A point as a nested setting."""
-    setting: dict[str, dict[str, Value]] = {}
+    """A point as a nested candidate."""
+    parameters: dict[str, dict[str, Value]] = {}
     for key, value in point.items():
         name, field = key.split(".", 1)
-        setting.setdefault(name, {})[field] = value
-    return setting
+        parameters.setdefault(name, {})[field] = value
+    return parameters
 
 
-SettingDict = dict[str, dict[str, Value]]
+ParametersDict = dict[str, dict[str, Value]]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffaccel.evaluation.records import Baseline, Drawing, Measurement
+from diffaccel.evaluation.records import Baseline, Evaluation, Measurement
 from diffaccel.experiment.prompts import PromptError, read_prompts
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
@@ -69,7 +69,7 @@ class Advice:
     unclear: Unclear | None
 
 
-def clear(baseline: Baseline, drawing: Drawing, limit: float) -> bool | None:
+def clear(baseline: Baseline, drawing: Evaluation, limit: float) -> bool | None:
     """Whether a loss is below a limit, with the confidence of the baseline; None where the prompts
     do not tell. What has no scores is judged by its interval."""
     if drawing.scores:
@@ -78,7 +78,7 @@ def clear(baseline: Baseline, drawing: Drawing, limit: float) -> bool | None:
     return True if high < limit else False if low >= limit else None
 
 
-def more_prompts(baseline: Baseline, drawing: Drawing, limit: float) -> int | None:
+def more_prompts(baseline: Baseline, drawing: Evaluation, limit: float) -> int | None:
     """About how many prompts more would tell whether a loss is below a limit; None: thousands."""
     if not drawing.scores:
         return None
@@ -86,13 +86,13 @@ def more_prompts(baseline: Baseline, drawing: Drawing, limit: float) -> int | No
     return None if needed is None else max(baseline.looks.batch, needed - drawing.prompts)
 
 
-def _scores(baseline: Baseline, drawing: Drawing) -> tuple[list[float], list[float]]:
+def _scores(baseline: Baseline, drawing: Evaluation) -> tuple[list[float], list[float]]:
     from diffaccel.plugins.metrics import SCORE  # numpy comes with it: records are read without
 
     return baseline.scores[SCORE], drawing.scores[SCORE]
 
 
-def command(baseline: Baseline, drawing: Drawing, more: int | None) -> str:
+def command(baseline: Baseline, drawing: Evaluation, more: int | None) -> str:
     """What evaluates an answer on so many more prompts; nothing where these are thousands, or more
     than the model's file has."""
     if more is None:
@@ -121,7 +121,7 @@ def fastest_clear(
 def advise(
     known: Known, only: Collection[Names] | None = None, limit: float | None = None
 ) -> Advice:
-    """What to use of a setup.
+    """What to use of a configuration.
 
     Args:
         only: of these accelerators and combinations alone, and of fewer steps.
@@ -130,7 +130,7 @@ def advise(
     limit = known.loss_limit if limit is None else limit
     cells = [names for names in known.cells if only is None or names in only]
     own = _choices(known, [(names, known.options(names), False) for names in cells], limit)
-    fewer = _choices(known, [(known.rival_names, known.rival_options, True)], limit)
+    fewer = _choices(known, [(known.fewer_steps_names, known.fewer_steps_options, True)], limit)
     every = [each for each in (own, fewer) if each is not None]
     best = max(every, key=lambda each: each.measured.speedup, default=None)
     other = next((each for each in every if each is not best), None)
@@ -209,8 +209,8 @@ def lines(advice: Advice) -> Iterable[str]:
 def _described(choice: Choice) -> str:
     row = choice.measured
     low, high = row.loss_interval
-    title, setting = combination(choice.names).title, in_words(row.setting)
+    title, parameters = combination(choice.names).title, in_words(row.parameters)
     return (
         f"{title}, {row.speedup:.2f}x, loss {row.loss:+.1%} ({low:+.1%} to {high:+.1%}, "
-        f"{row.prompts} prompts): {setting}"
+        f"{row.prompts} prompts): {parameters}"
     )

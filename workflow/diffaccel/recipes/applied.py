@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
-from diffaccel.plugins.accelerators.base import Combination, PipelineFacts, UnsupportedError
+from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._layout import Layout
 from diffaccel.plugins.schedulers import scheduler_class
@@ -81,7 +81,7 @@ class Accelerated:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_sampled(pipe, recipe.scheduler, keep_sampler))
             try:
-                self._call = stack.enter_context(combined.applied(pipe, recipe.setting))
+                self._call = stack.enter_context(combined.applied(pipe, recipe.parameters))
             except UnsupportedError as error:
                 raise RecipeError(
                     f"{_named(recipe)} cannot be put on this pipeline: {error}"
@@ -151,7 +151,7 @@ class Accelerated:
 def _named(recipe: Recipe) -> str:
     return (
         f"the recipe for {recipe.model}, {recipe.scheduler}, {recipe.steps} steps "
-        f"({in_words(recipe.setting)})"
+        f"({in_words(recipe.parameters)})"
     )
 
 
@@ -174,22 +174,22 @@ def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
     reason = _misfit(pipe, recipe)
     if reason is not None:
         raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
-    return combination(sorted(recipe.setting))
+    return combination(sorted(recipe.parameters))
 
 
 def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
-    """Why a setting cannot be used in so many steps on such a pipeline, or None."""
+    """Why a candidate cannot be used in so many steps on such a pipeline, or None."""
     if recipe.steps < 1:
         return f"the steps must be 1 or more, not {recipe.steps}"
-    if not recipe.setting:
+    if not recipe.parameters:
         return "it names no accelerator"
-    combined = combination(sorted(recipe.setting))
-    facts = PipelineFacts.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
-    supported, reason = combined.supports(facts)
+    combined = combination(sorted(recipe.parameters))
+    pipeline = PipelineSpec.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+    supported, reason = combined.supports(pipeline)
     if not supported:
         return reason
-    return combined.forbids(recipe.setting) or combined.space(facts).forbids(
-        flatten(recipe.setting)
+    return combined.forbids(recipe.parameters) or combined.space(pipeline).forbids(
+        flatten(recipe.parameters)
     )
 
 

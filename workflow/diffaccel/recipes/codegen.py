@@ -1,4 +1,4 @@
-"""Renders the self-contained script that generates images with a setting that was found.
+"""Renders the self-contained script that generates images with a candidate that was found.
 
 The script uses torch, diffusers and the accelerators' own packages, not this one. Whatever comes
 from a task, a configuration or a file enters it through `literal` or `docstring`, and nowhere
@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from diffaccel.plugins.accelerators.base import Emitted
 from diffaccel.plugins.sources import is_local, split
-from diffaccel.plugins.space import Setting, flatten
+from diffaccel.plugins.space import Parameters, flatten
 
 TEMPLATES = Path(__file__).parents[3] / "templates"
 Plain = str | int | float | bool | None
@@ -53,7 +53,7 @@ CALL = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured with exactly the settings of a script.
+    """What was measured with exactly the candidates of a script.
 
     Args:
         speedup: time without accelerators / time with them.
@@ -91,9 +91,9 @@ class Script:
         width: of the images, in pixels.
         dtype: one of `DTYPES`.
         title: name of the combination, as in tasks; empty without accelerators.
-        setting: parameters of each accelerator, as they were found.
-        parts: source that applies the setting, in the order of application.
-        measured: what the setting gives, if it was measured.
+        parameters: values for each accelerator, as they were found.
+        parts: source that applies the candidate, in the order of application.
+        measured: what the candidate gives, if it was measured.
         load_arguments: what loading takes on top, e.g. ``{"safety_checker": None}``.
         variant: of the model's weight files.
         vae: folder or hub id of a VAE to load in place of the model's own.
@@ -114,7 +114,7 @@ class Script:
     width: int
     dtype: str = "auto"
     title: str = ""
-    setting: Setting = field(default_factory=dict)
+    parameters: Parameters = field(default_factory=dict)
     parts: tuple[Emitted, ...] = ()
     measured: Measured | None = None
     load_arguments: Mapping[str, Plain] = field(default_factory=dict)
@@ -327,9 +327,9 @@ def _summary(script: Script) -> list[str]:
         f"Pipeline: {script.pipeline_class}, {script.width}x{script.height} pixels, "
         f"guidance scale {script.guidance_scale}",
     ]
-    if script.setting:
-        values = (f"{name}={value!r}" for name, value in flatten(script.setting).items())
-        paragraphs.append(f"Settings: {', '.join(values)}")
+    if script.parameters:
+        values = (f"{name}={value!r}" for name, value in flatten(script.parameters).items())
+        paragraphs.append(f"Candidates: {', '.join(values)}")
     if (measured := script.measured) is not None:
         low, high = measured.loss_interval
         versions = (f"{name} {version}" for name, version in measured.versions.items())

@@ -1,4 +1,4 @@
-"""What the records say of a setup: every setting that was measured and may be an answer."""
+"""What the records say of a configuration: every measured candidate that may be an answer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from diffaccel.evaluation.records import Baseline, Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.search import found
-from diffaccel.search.records import Found, Frontier, Search
+from diffaccel.search.records import CellResult, Found, Search
 from diffaccel.store.jsonio import digest, read_record
 
 Names = tuple[str, ...]
@@ -33,7 +33,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Known:
-    """The records of a setup that was searched."""
+    """The records of a configuration that was searched."""
 
     baseline: Baseline
     search: Search
@@ -43,16 +43,16 @@ class Known:
     """Whether a measurement may be an option, e.g. for the memory that it takes."""
 
     @classmethod
-    def read(cls, folder: Path, setup: Setup) -> Known:
+    def read(cls, folder: Path, configuration: Configuration) -> Known:
         """Those in a platform's folder of results.
 
         Raises:
             RecordError: one is missing or malformed.
         """
-        name = f"{setup.slug}.json"
+        name = f"{configuration.slug}.json"
         search = read_record(Search, folder / "search" / name)
         baseline = read_record(Baseline, folder / "baseline" / name)
-        kept = found.read(folder / "journal", setup.slug)
+        kept = found.read(folder / "journal", configuration.slug)
         asked = {each.cell.accelerators for each in search.cells}
         last = {
             each.cell.accelerators: each.found
@@ -62,27 +62,27 @@ class Known:
         return cls(baseline, search, last)
 
     @cached_property
-    def cells(self) -> dict[Names, Frontier]:
+    def cells(self) -> dict[Names, CellResult]:
         """What was searched beside this baseline, and not beside one that was there before."""
         own = self.baseline
         last = {c.cell.accelerators: c for c in self.search.cells if own.is_named(c.baseline)}
         return {**last, **{names: each.cell for names, each in self.before.items()}}
 
     @cached_property
-    def every(self) -> dict[Names, Frontier]:
+    def every(self) -> dict[Names, CellResult]:
         """The cells, and last the one that all are compared with."""
-        rival = self.search.rival
-        if rival is None or self.rival_names in self.cells:
+        fewer_steps = self.search.fewer_steps
+        if fewer_steps is None or self.fewer_steps_names in self.cells:
             return self.cells
-        return {**self.cells, self.rival_names: rival}
+        return {**self.cells, self.fewer_steps_names: fewer_steps}
 
     def timed(self, names: Names) -> list[Option]:
         """Of one of `every`."""
-        return self.options(names) if names in self.cells else self.rival_options
+        return self.options(names) if names in self.cells else self.fewer_steps_options
 
     @property
     def loss_limit(self) -> float:
-        """That the setup was searched with."""
+        """That the configuration was searched with."""
         return self.search.cells[0].loss_limit
 
     def options(self, names: Names) -> list[Option]:
@@ -96,24 +96,28 @@ class Known:
         answers = [a.chosen for a in every if a.task.cell == cell.cell]
         rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
         # What was timed again since it was an answer is in the front as it is known now.
-        last = {digest(row.setting): row for row in rows}
+        last = {digest(row.parameters): row for row in rows}
         return self._options(last.values(), cell)
 
     @property
-    def rival_names(self) -> Names:
+    def fewer_steps_names(self) -> Names:
         """Of the cell that all are compared with; none where nothing is."""
-        return self.search.rival.cell.accelerators if self.search.rival else ()
+        return self.search.fewer_steps.cell.accelerators if self.search.fewer_steps else ()
 
     @property
-    def rival_options(self) -> list[Option]:
+    def fewer_steps_options(self) -> list[Option]:
         """What was timed of it."""
-        rival = self.search.rival
-        if rival is None or not self.baseline.is_named(rival.baseline):
+        fewer_steps = self.search.fewer_steps
+        if fewer_steps is None or not self.baseline.is_named(fewer_steps.baseline):
             return []
-        rows = {digest(row.setting): row for row in (rival.bound, *rival.front) if row is not None}
-        return self._options(rows.values(), rival)
+        rows = {
+            digest(row.parameters): row
+            for row in (fewer_steps.bound, *fewer_steps.front)
+            if row is not None
+        }
+        return self._options(rows.values(), fewer_steps)
 
-    def _options(self, rows: Iterable[Measurement], cell: Frontier) -> list[Option]:
+    def _options(self, rows: Iterable[Measurement], cell: CellResult) -> list[Option]:
         return [Option(row, cell.search.decisive(row)) for row in rows if self.fits(row)]
 
     def latency(self, measured: Measurement) -> float:
@@ -125,10 +129,10 @@ class Known:
         return statistics.median(plain) / measured.speedup if measured.speedup else math.inf
 
 
-def searched(results: Path) -> list[tuple[str, Setup]]:
-    """Platform and setup of all that was searched, from the names of files alone."""
+def searched(results: Path) -> list[tuple[str, Configuration]]:
+    """Platform and configuration of all that was searched, from the names of files alone."""
     found = []
     for path in sorted(results.glob("*/search/*_*_*.json")):
-        if (setup := Setup.named(path.stem)) is not None:
-            found.append((path.parts[-3], setup))
+        if (configuration := Configuration.named(path.stem)) is not None:
+            found.append((path.parts[-3], configuration))
     return found

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.plugins import sources
-from diffaccel.plugins.space import SettingDict
-from diffaccel.store.jsonio import SEAL, read_json, read_record, to_json
+from diffaccel.plugins.space import ParametersDict
+from diffaccel.store.jsonio import BEFORE, CHECKSUM, read_fields, read_record, to_json
 
 if TYPE_CHECKING:
     pass
@@ -24,19 +24,19 @@ class RecipeError(InputError):
 
 
 def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
-    """The recipe of a setting that was measured against a baseline."""
-    spec, setup = baseline.spec, baseline.setup
+    """The recipe of a candidate that was measured against a baseline."""
+    spec, configuration = baseline.spec, baseline.configuration
     return Recipe(
-        model=setup.model,
+        model=configuration.model,
         family=spec.family,
         source=None if sources.is_local(spec.source) else spec.source,
-        scheduler=setup.scheduler,
-        steps=setup.steps,
+        scheduler=configuration.scheduler,
+        steps=configuration.steps,
         guidance_scale=spec.guidance_scale,
         height=spec.height,
         width=spec.width,
         batch_size=baseline.images_per_call,
-        setting=measured.setting,
+        parameters=measured.parameters,
         speedup=measured.speedup,
         loss=measured.loss,
         loss_interval=measured.loss_interval,
@@ -60,9 +60,11 @@ def read_recipe(path: Path) -> Recipe:
         RecipeError: it has a field or a type that no recipe has.
     """
     recipe = read_record(Recipe, path)
-    given, own = read_json(path), to_json(recipe)
+    given, own = read_fields(path), to_json(recipe)
     strange = [
-        name for name in given if name not in ("schema", SEAL) and given[name] != own.get(name)
+        name
+        for name in given
+        if name not in ("schema", CHECKSUM, BEFORE) and given[name] != own.get(name)
     ]
     if strange:
         name = strange[0]
@@ -75,10 +77,10 @@ def read_recipe(path: Path) -> Recipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A setting that was found, with what it was found on: one small file to share.
+    """A candidate that was found, with what it was found on: one small file to share.
 
     Args:
-        family: of the model; the setting can be put on any of it.
+        family: of the model; the candidate can be put on any of it.
         source: hub id of the model, with its commit; None where it was a folder or a file, whose
             path says nothing elsewhere.
         height, width, guidance_scale: of the calls that were measured, as are ``batch_size`` and
@@ -97,7 +99,7 @@ class Recipe:
     height: int
     width: int
     batch_size: int
-    setting: SettingDict
+    parameters: ParametersDict
     speedup: float
     loss: float
     loss_interval: tuple[float, float]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import GIB, Baseline, Measurement
 from diffaccel.experiment import tasks
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.tasks.request import problem
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import combination
@@ -80,7 +80,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What is known of a setup at a speedup.
+    """What is known of a configuration at a speedup.
 
     Args:
         status: ``met``; ``nearest`` where nothing that was measured reaches the speedup within the
@@ -98,7 +98,7 @@ class Recommendation:
     """
 
     status: Literal["met", "nearest", "unmeasured"]
-    setup: Setup
+    configuration: Configuration
     required: float | None
     max_loss: float | None
     platform: str | None
@@ -109,21 +109,21 @@ class Recommendation:
     limits: str = ""
 
 
-def setup_named(results: Path, model: str, scheduler: str, steps: int) -> Setup:
-    """The setup that is meant, of all known models and those in the results.
+def configuration_named(results: Path, model: str, scheduler: str, steps: int) -> Configuration:
+    """The configuration that is meant, of all known models and those in the results.
 
     Raises:
         UnknownNameError: the model or the scheduler is not known.
     """
-    models = [*known_models(), *(setup.model for _, setup in searched(results))]
-    return Setup(
+    models = [*known_models(), *(configuration.model for _, configuration in searched(results))]
+    return Configuration(
         tasks.model_named(model, dict.fromkeys(models)), tasks.scheduler_named(scheduler), steps
     )
 
 
 def recommend(
     results: Path,
-    setup: Setup,
+    configuration: Configuration,
     speedup: float | None = None,
     max_loss: float | None = None,
     accelerators: Sequence[Names] = (),
@@ -137,35 +137,40 @@ def recommend(
         results: folder of all platforms.
         speedup: at least; None: the fastest.
         max_loss: what the loss must be below; else the limit that was searched with.
-        platform: the hardware; else the only one that the setup was measured on, or this machine.
+        platform: the hardware; else the only one that the configuration was measured on, or this
+            machine.
         limits: of what a call may take. With one of its latency, the least loss that keeps it.
 
     Raises:
-        InputError: a number is out of bounds; or the setup was measured on several platforms, none
-            of them this machine.
+        InputError: a number is out of bounds; or the configuration was measured on several
+            platforms, none of them this machine.
     """
     limits = limits or Limits()
-    _check(setup, speedup, max_loss, accelerators, limits)
+    _check(configuration, speedup, max_loss, accelerators, limits)
     there = searched(results)
-    folder = _platform([name for name, each in there if each == setup], platform)
+    folder = _platform([name for name, each in there if each == configuration], platform)
 
     def unmeasured(why: str, besides: Iterable[Names] = ()) -> Recommendation:
         names = dict.fromkeys((*besides, *accelerators))
-        reason = f"{why}. {_measuring(results, folder, setup, speedup, names)}"
-        return Recommendation("unmeasured", setup, speedup, max_loss, folder, [], reason)
+        reason = f"{why}. {_measuring(results, folder, configuration, speedup, names)}"
+        return Recommendation("unmeasured", configuration, speedup, max_loss, folder, [], reason)
 
-    if folder is None or (folder, setup) not in there:
+    if folder is None or (folder, configuration) not in there:
         listed = ", ".join(f"{each.slug} on {name}" for name, each in there) or "nothing"
         where = f" on {platform}" if platform else ""
-        return unmeasured(f"{setup.slug} was not searched{where}; in {results} there is {listed}")
-    every = Known.read(results / folder, setup)
+        return unmeasured(
+            f"{configuration.slug} was not searched{where}; in {results} there is {listed}"
+        )
+    every = Known.read(results / folder, configuration)
     known = replace(every, fits=functools.partial(limits.keep, every))
     if not known.cells:
-        return unmeasured(f"the baseline of {setup.slug} was measured again since it was searched")
+        return unmeasured(
+            f"the baseline of {configuration.slug} was measured again since it was searched"
+        )
     if missing := [names for names in accelerators if names not in known.cells]:
         what, listed = ("; ".join(map(_title, names)) for names in (missing, known.cells))
         return unmeasured(
-            f"{setup.slug} was not searched with {what}, but with {listed}", known.cells
+            f"{configuration.slug} was not searched with {what}, but with {listed}", known.cells
         )
     cells = {names: known.cells[names] for names in accelerators or known.cells}
     limit = max_loss if max_loss is not None else known.loss_limit
@@ -173,7 +178,7 @@ def recommend(
         status, found = _fastest(advice.advise(known, accelerators or None, limit))
     else:
         options = [known.options(names) for names in cells]
-        options += [known.rival_options] * (not accelerators)
+        options += [known.fewer_steps_options] * (not accelerators)
         status, found = _answer(options, speedup or 0.0, limit, known.baseline)
     clear = [advice.clear(known.baseline, row, limit) for row in found]
     recipes = [recipe_of(known.baseline, row) for row in found]
@@ -183,7 +188,7 @@ def recommend(
     images = known.baseline.images_per_call
     return Recommendation(
         status,
-        setup,
+        configuration,
         speedup,
         limit,
         folder,
@@ -201,20 +206,20 @@ def script(results: Path, found: Recommendation) -> str:
     Args:
         results: the folder that it comes from.
     """
-    known = Known.read(results / str(found.platform), found.setup)
+    known = Known.read(results / str(found.platform), found.configuration)
     asked = ", ".join(filter(None, [_wanted(found), f"within a loss of {found.max_loss:g}"]))
     return code.accelerated(known.baseline, found.recipes[0], f"diffaccel recommend: {asked}")
 
 
 def _check(
-    setup: Setup,
+    configuration: Configuration,
     speedup: float | None,
     max_loss: float | None,
     accelerators: Sequence[Names],
     limits: Limits,
 ) -> None:
     """Raises InputError where a value is out of the bounds that it has in tasks."""
-    given: list[tuple[str, Any]] = [("steps", setup.steps)]
+    given: list[tuple[str, Any]] = [("steps", configuration.steps)]
     given += [("speedup", speedup)] * (speedup is not None)
     given += [("max_loss", max_loss)] * (max_loss is not None)
     given += [("accelerators", names) for names in accelerators]
@@ -257,7 +262,7 @@ def _title(names: Names) -> str:
 
 
 def _platform(there: Sequence[str], named: str | None) -> str | None:
-    """The folder to look into, of those that have the setup."""
+    """The folder to look into, of those that have the configuration."""
     if named is not None or len(there) < 2:
         return named or next(iter(there), None)
     if (here := devices.platform()) in there:
@@ -271,16 +276,16 @@ def _platform(there: Sequence[str], named: str | None) -> str | None:
 def _measuring(
     results: Path,
     folder: str | None,
-    setup: Setup,
+    configuration: Configuration,
     speedup: float | None,
     accelerators: Iterable[Names],
 ) -> str:
     """The command that measures it."""
-    target = results / (folder or devices.platform()) / "search" / f"{setup.slug}.json"
+    target = results / (folder or devices.platform()) / "search" / f"{configuration.slug}.json"
     told: dict[str, list[str | int | float]] = {
-        "models": [setup.model] if setup.model in known_models() else [],
-        "schedulers": [setup.scheduler],
-        "steps": [setup.steps],
+        "models": [configuration.model] if configuration.model in known_models() else [],
+        "schedulers": [configuration.scheduler],
+        "steps": [configuration.steps],
         "accelerators": [_title(names) for names in accelerators],
         "speedups": [speedup] if speedup is not None and speedup > 1 else [],
     }
@@ -306,7 +311,7 @@ def lines(found: Recommendation) -> Iterable[str]:
         yield (
             f"  {recipe.speedup:.2f}x, loss {recipe.loss:+.1%} ({recipe.confidence:.0%} interval "
             f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts{doubt}), {call}: "
-            f"{_title(tuple(recipe.setting))}: {in_words(recipe.setting)}"
+            f"{_title(tuple(recipe.parameters))}: {in_words(recipe.parameters)}"
         )
     if found.reason:
         yield f"  not possible: {found.reason}"
@@ -319,4 +324,5 @@ def _wanted(found: Recommendation) -> str:
         speed = found.limits
     elif found.limits:
         speed += f", {found.limits}"
-    return f"{found.setup.model}, {found.setup.scheduler}, {found.setup.steps} steps, {speed}"
+    asked = found.configuration
+    return f"{asked.model}, {asked.scheduler}, {asked.steps} steps, {speed}"

@@ -1,4 +1,4 @@
-"""Rendering scripts: of a setting that was measured, and of the plain pipeline."""
+"""Rendering scripts: of a candidate that was measured, and of the plain pipeline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec
 from diffaccel.plugins.schedulers import scheduler_class
@@ -43,13 +43,13 @@ def script(answer: Answer, baseline: Baseline) -> str:
 
 def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
     """Source of the script that generates with what was measured against a baseline."""
-    combined = combination(sorted(recipe.setting))
+    combined = combination(sorted(recipe.parameters))
     return codegen.render(
         dataclasses.replace(
-            _plain(baseline.spec, baseline.setup, description),
+            _plain(baseline.spec, baseline.configuration, description),
             title=combined.title,
-            setting=recipe.setting,
-            parts=combined.emit(recipe.setting, baseline.facts),
+            parameters=recipe.parameters,
+            parts=combined.emit(recipe.parameters, baseline.pipeline),
             measured=codegen.Measured(
                 speedup=round(recipe.speedup, 2),
                 loss=recipe.loss,
@@ -64,19 +64,19 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
     )
 
 
-def plain(spec: ModelSpec, setup: Setup, description: str) -> str:
+def plain(spec: ModelSpec, configuration: Configuration, description: str) -> str:
     """Source of the script that draws with the unaccelerated pipeline."""
-    return codegen.render(_plain(spec, setup, description))
+    return codegen.render(_plain(spec, configuration, description))
 
 
-def _plain(spec: ModelSpec, setup: Setup, description: str) -> codegen.Script:
+def _plain(spec: ModelSpec, configuration: Configuration, description: str) -> codegen.Script:
     family = FAMILIES[spec.family]
     return codegen.Script(
         description=description,
         model=spec.source,
         pipeline_class=family.pipeline_class,
-        scheduler_class=scheduler_class(setup.scheduler),
-        steps=setup.steps,
+        scheduler_class=scheduler_class(configuration.scheduler),
+        steps=configuration.steps,
         guidance_scale=spec.guidance_scale,
         height=spec.height,
         width=spec.width,

@@ -22,24 +22,26 @@ GAP, LABEL, CAPTION, FONT = 8, 170, 44, 13
 
 def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
     """Writes the picture: the first prompts as columns; the baseline and each task's script as
-    rows, all of one setup.
+    rows, all of one configuration.
 
     Args:
         results: folder of a platform, e.g. ``results/cpu``.
         ids: of tasks that were met.
 
     Raises:
-        InputError: a task has no script, or the tasks are not of one setup.
+        InputError: a task has no script, or the tasks are not of one configuration.
     """
     searches = collect.load(results.glob("search/*.json"))
     found = {answer.task.id: answer for answer in collect.answers(searches)}
     if missing := [name for name in ids if name not in found]:
         raise InputError(f"no such tasks in {results}: {missing}")
     answers = [found[name] for name in ids]
-    setups = {answer.task.cell.setup for answer in answers if answer.task.cell is not None}
-    if len(setups) != 1:
+    configurations = {
+        answer.task.cell.configuration for answer in answers if answer.task.cell is not None
+    }
+    if len(configurations) != 1:
         raise InputError(f"tasks of one (model, scheduler, steps) are needed; got {list(ids)}")
-    slug = setups.pop().slug
+    slug = configurations.pop().slug
     baseline = read_record(Baseline, results / "baseline" / f"{slug}.json")
     prompts = baseline.prompts[:columns]
     plain = [Image.open(results / "baseline" / slug / f"{i:03}.png") for i in range(len(prompts))]

@@ -16,14 +16,14 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.machine.jobs import last_line
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes import advice
 from diffaccel.recipes.known import Known
 from diffaccel.report.words import named, proven
-from diffaccel.search.records import Frontier
+from diffaccel.search.records import CellResult
 from diffaccel.stages import collect
 from diffaccel.stages.records import SpeedRecord
 from diffaccel.store.jsonio import RecordError, read_record
@@ -47,20 +47,20 @@ def show_summary(results: str | Path) -> None:
     cells = table.dropna(subset=["model"])
     console.print()
     for each in found:
-        if each.setup is None:
+        if each.configuration is None:
             continue
-        rows = cells[(cells[KEYS] == list(dataclasses.astuple(each.setup))).all(axis=1)]
-        for view in _views(console, each.setup, rows, each.rival):
+        rows = cells[(cells[KEYS] == list(dataclasses.astuple(each.configuration))).all(axis=1)]
+        for view in _views(console, each.configuration, rows, each.fewer_steps):
             console.print(view)
         for name, cell in rows.groupby("accelerators", sort=False):
-            if setting := _records(cell)[0]["bound_setting"]:
-                console.print(f"  [dim]{name}: {_short(setting)}[/]", highlight=False)
+            if parameters := _records(cell)[0]["bound_parameters"]:
+                console.print(f"  [dim]{name}: {_short(parameters)}[/]", highlight=False)
         for one in each.cells:
             if one.status == "refused":
                 console.print(f"  {one.cell.slug}: {one.reason}", markup=False, highlight=False)
-        _show_advice(console, folder, each.setup)
+        _show_advice(console, folder, each.configuration)
         console.print()
-    _show_beaten(console, cells, [each.rival for each in found if each.rival])
+    _show_beaten(console, cells, [each.fewer_steps for each in found if each.fewer_steps])
     _show_unmet(console, table)
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
         console.print("?: too few prompts to tell on which side of the limit the loss lies.")
@@ -79,15 +79,16 @@ def show_summary(results: str | Path) -> None:
         console.print(f"To look at: {folder}/report.html", highlight=False)
 
 
-def _show_advice(console: Console, folder: Path, setup: Setup) -> None:
+def _show_advice(console: Console, folder: Path, configuration: Configuration) -> None:
     """What to use; nothing where the baseline's record cannot be read, or is another's."""
     with contextlib.suppress(RecordError):
-        known = Known.read(folder, setup)
+        known = Known.read(folder, configuration)
         if known.cells:
             found = advice.advise(known)
             told = [*advice.lines(found)]
             if found.best is not None:
-                named = f"--model {setup.model} --scheduler {setup.scheduler} --steps {setup.steps}"
+                own = configuration
+                named = f"--model {own.model} --scheduler {own.scheduler} --steps {own.steps}"
                 told.insert(1, f"    diffaccel recommend {named} --out recipe.json")
             for line in told:  # a command must stay in one line, to be copied
                 is_command = line.lstrip().startswith("diffaccel ")
@@ -100,7 +101,7 @@ def _show_time_up(console: Console, table: pd.DataFrame) -> None:
     if cells.any():
         console.print(
             f"The time (search.budget) was up before {int(cells.sum())} of {len(cells)} cells were "
-            "searched to the end: faster settings, or ones with less loss, may exist. To go on "
+            "searched to the end: faster candidates, or ones with less loss, may exist. To go on "
             "from here: a larger search.budget, or null, in config.yaml, and the same run again."
         )
 
@@ -112,13 +113,15 @@ def _show_speeds(console: Console, folder: Path) -> bool:
         record = read_record(SpeedRecord, path)
         view = Table(header_style="underline", box=None, pad_edge=False)
         view.add_column("speedup", justify="right")
-        view.add_column("setting")
+        view.add_column("parameters")
         for row in record.rows:
-            setting = in_words(row.setting)
+            parameters = in_words(row.parameters)
             speedup = "[yellow]-[/]" if row.speedup is None else f"{row.speedup:.2f}x"
-            view.add_row(speedup, f"{setting or 'none'}{f': {row.failure}' if row.failure else ''}")
+            view.add_row(
+                speedup, f"{parameters or 'none'}{f': {row.failure}' if row.failure else ''}"
+            )
         console.print(
-            f"\n[bold]{record.setup.slug}, untrained: {record.seconds:.3f} s a call, "
+            f"\n[bold]{record.configuration.slug}, untrained: {record.seconds:.3f} s a call, "
             f"{record.share:.0%} of the device's ceiling; speed alone, no score[/]",
             highlight=False,
             soft_wrap=True,
@@ -133,30 +136,37 @@ BOUND = ("", "_clear", "_loss", "_loss_low", "_loss_high", "_beaten")
 
 
 def _views(
-    console: Console, setup: Setup, rows: pd.DataFrame, rival: Frontier | None
+    console: Console,
+    configuration: Configuration,
+    rows: pd.DataFrame,
+    fewer_steps: CellResult | None,
 ) -> list[Table]:
-    """What the accelerators do for one setup: one table where it fits, else bounds and targets
-    each in its own."""
-    title = f"{setup.model}, {setup.scheduler}, {setup.steps} steps"
+    """What the accelerators do for one configuration: one table where it fits, else bounds and
+    targets each in its own."""
+    title = f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps"
     whole = f"{title}: bound; least loss at each speedup"
-    view = _setup(whole, rows, rival, bounds=True, targets=True)
+    view = _configuration(whole, rows, fewer_steps, bounds=True, targets=True)
     unlimited = console.options.update(width=1000)
     if Measurement.get(console, unlimited, view).maximum <= console.width:
         return [view]
-    bounds = _setup(f"{title}: bound", rows, rival, bounds=True, targets=False)
-    targets = _setup("least loss at each speedup", rows, rival, bounds=False, targets=True)
+    bounds = _configuration(f"{title}: bound", rows, fewer_steps, bounds=True, targets=False)
+    targets = _configuration(
+        "least loss at each speedup", rows, fewer_steps, bounds=False, targets=True
+    )
     return [bounds, targets]
 
 
-def _setup(
-    title: str, rows: pd.DataFrame, rival: Frontier | None, *, bounds: bool, targets: bool
+def _configuration(
+    title: str, rows: pd.DataFrame, fewer_steps: CellResult | None, *, bounds: bool, targets: bool
 ) -> Table:
-    """A row an accelerator, and their rival in the last."""
+    """A row an accelerator, and their fewer-steps baseline in the last."""
     view = Table(title=title, title_justify="left", title_style="bold", header_style="underline")
     view.box, view.pad_edge, view.collapse_padding = None, False, True
     view.add_column("accelerators", min_width=12)
     asked = sorted(set(rows[rows["origin"] == "target"]["required"].dropna())) if targets else []
-    columns = ["bound", "loss", "95% interval", *["rival"] * bool(rival)] if bounds else []
+    columns = (
+        ["bound", "loss", "95% interval", *["fewer_steps"] * bool(fewer_steps)] if bounds else []
+    )
     for column in (*columns, *(f"at {target}x" for target in asked)):
         view.add_column(column, justify="right", no_wrap=True)
     if bounds:
@@ -164,12 +174,12 @@ def _setup(
     for name, cell in rows.groupby("accelerators", sort=False):
         best = _records(cell)[0]
         bound = [*_bound(*(best[f"bound{key}"] for key in BOUND))]
-        bound += [_percent(best["bound_rival_loss"])] * bool(rival)
+        bound += [_percent(best["bound_fewer_steps_loss"])] * bool(fewer_steps)
         reached = (_target(cell, target) for target in asked)
         view.add_row(str(name), *bound * bounds, *reached, *[_scripts(cell)] * bounds)
-    if rival is not None and _title(rival) not in set(rows["accelerators"]):
-        bound, least = _rival(rival, asked)
-        view.add_row(_title(rival), *bound * bounds, *least, *[""] * bounds, style="dim")
+    if fewer_steps is not None and _title(fewer_steps) not in set(rows["accelerators"]):
+        bound, least = _fewer_steps(fewer_steps, asked)
+        view.add_row(_title(fewer_steps), *bound * bounds, *least, *[""] * bounds, style="dim")
     return view
 
 
@@ -187,36 +197,39 @@ def _percent(loss: float) -> str:
 
 
 def _star(beaten: object) -> str:
-    """Marks what the rival beats."""
+    """Marks what the fewer-steps baseline beats."""
     return "[yellow]*[/]" if beaten is True else ""
 
 
-def _rival(rival: Frontier, targets: Sequence[float]) -> tuple[list[str], list[str]]:
-    """The last row, what the rival does by itself: its bound, and what it loses at each target."""
-    best, limit, decisive = rival.bound, rival.loss_limit, rival.search.decisive
+def _fewer_steps(fewer_steps: CellResult, targets: Sequence[float]) -> tuple[list[str], list[str]]:
+    """The last row, what the fewer-steps baseline does by itself: its bound, and what it loses at
+    each target."""
+    best, limit, decisive = fewer_steps.bound, fewer_steps.loss_limit, fewer_steps.search.decisive
     cells = ("none", "", "")
     if best is not None:
-        cells = _bound(best.speedup, rival.clear, best.loss, *best.loss_interval, False)
-    held = [one for one in rival.front if decisive(one) < limit]
+        cells = _bound(best.speedup, fewer_steps.clear, best.loss, *best.loss_interval, False)
+    held = [one for one in fewer_steps.front if decisive(one) < limit]
     fast = [[one.loss for one in held if one.speedup >= target] for target in targets]
     least = [f"{min(losses):+.1%}" if losses else "-" for losses in fast]
     return [*cells, ""], least
 
 
-def _title(rival: Frontier) -> str:
-    return combination(rival.cell.accelerators).title
+def _title(fewer_steps: CellResult) -> str:
+    return combination(fewer_steps.cell.accelerators).title
 
 
-def _show_beaten(console: Console, cells: pd.DataFrame, rivals: Sequence[Frontier]) -> None:
-    """What the column of the rival and the stars mean, and how many of these there are."""
-    if not rivals:
+def _show_beaten(console: Console, cells: pd.DataFrame, fewer_steps: Sequence[CellResult]) -> None:
+    """What the column of the fewer-steps baseline and the stars mean, and how many of these there
+    are."""
+    if not fewer_steps:
         return
     bounds = cells.drop_duplicates([*KEYS, "accelerators"])["bound_beaten"]
     known = pd.concat([bounds, cells["beaten"]]).dropna().astype(bool)
-    title = _title(rivals[0])
+    title = _title(fewer_steps[0])
     console.print(
-        f"rival: what {title} alone lose at the speed of the bound. They were compared with "
-        f"{len(known)} of the chosen settings, and lose less than {int(known.sum())} of them (*)."
+        f"fewer-steps baseline: what {title} alone lose at the speed of the bound. They were "
+        "compared with "
+        f"{len(known)} of the chosen candidates, and lose less than {int(known.sum())} of them (*)."
     )
 
 
@@ -224,9 +237,9 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _short(setting: str) -> str:
+def _short(parameters: str) -> str:
     """Parameters without their accelerators' names, which stand in the line already."""
-    return " ".join(part.split(".", 1)[1] for part in setting.split())
+    return " ".join(part.split(".", 1)[1] for part in parameters.split())
 
 
 def _target(rows: pd.DataFrame, required: float) -> str:
@@ -278,7 +291,7 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
         reason = escape(str(row["reason"]).splitlines()[0])
         console.print(f"[yellow]no script[/] for {row['id']}: {reason}", highlight=False)
     for row in _records(table[table["verified"] == "not met"]):
-        console.print(f"[red]not as asked[/] {row['id']}: {row['verdict']}", highlight=False)
+        console.print(f"[red]not as asked[/] {row['id']}: {row['verification']}", highlight=False)
     made = table[table["origin"] == "bound"]
     missing = int((made["status"] != "met").sum())
     if missing:
@@ -309,7 +322,7 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
 
 
 def calm_terminal() -> None:
-    """Leaves out what Snakemake says each time it looks for jobs; no setting of its own does."""
+    """Leaves out what Snakemake says each time it looks for jobs; no candidate of its own does."""
     jobs = ("Select jobs to execute", "Execute ", "Conda environments", "Using shell")
     checkpoints = ("DAG of jobs will be updated", "Updating checkpoint dependencies")
     noise = (*jobs, *checkpoints)

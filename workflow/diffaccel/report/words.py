@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 
 
 def duration(seconds: float) -> str:
@@ -22,10 +22,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def setup_title(slug: str) -> str:
+def configuration_title(slug: str) -> str:
     """``SD1.5_DDIM_50`` as people say it: ``SD1.5, DDIM, 50 steps``."""
-    setup = Setup.named(slug)
-    return f"{setup.model}, {setup.scheduler}, {setup.steps} steps" if setup else slug
+    configuration = Configuration.named(slug)
+    return (
+        f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps"
+        if configuration
+        else slug
+    )
 
 
 ONE = {
@@ -45,7 +49,7 @@ def named(stage: str, name: str) -> str:
 
 
 def job_title(stage: str, name: str) -> str:
-    return name if stage in ("models", "code") else setup_title(name)
+    return name if stage in ("models", "code") else configuration_title(name)
 
 
 def proven(outcomes: Sequence[str], what: str) -> str:

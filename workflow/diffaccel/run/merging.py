@@ -14,7 +14,7 @@ from typing import Any
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Timing
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.run.stores import KINDS, Store, hold, platforms, scores_of
 from diffaccel.search import found
 from diffaccel.stages import database
@@ -49,7 +49,7 @@ class Merged:
 def merge(source: Path, into: Path) -> Merged:
     """Adds the stores of one folder of results to those of another, platform by platform.
 
-    A setup of which new rows came in is decided again by the next run.
+    A configuration of which new rows came in is decided again by the next run.
 
     Raises:
         InputError: there is nothing to merge, the two are one, or a run writes to the second.
@@ -76,7 +76,7 @@ class _Merge:
 
     def run(self) -> None:
         for path in sorted((self.theirs / "baseline").glob("*.json")):
-            self._setup(path)
+            self._configuration(path)
         self._copy_all("journal/baseline")
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
         if any(path.parent.name == found.FOLDER for path in changed):
@@ -84,13 +84,13 @@ class _Merge:
             database.write(self.own)
         searched = [path.stem for path in changed if path.parent.name in ("drawn", "timed")]
         for baseline in (self.own / "baseline").glob("*.json"):
-            setup = Setup.named(baseline.stem)
-            model = setup.model if setup else baseline.stem
+            configuration = Configuration.named(baseline.stem)
+            model = configuration.model if configuration else baseline.stem
             if any(name == model or name.startswith(f"{baseline.stem}_") for name in searched):
                 # Its search is then older than what it depends on, and is made again.
                 os.utime(baseline)
 
-    def _setup(self, path: Path) -> None:
+    def _configuration(self, path: Path) -> None:
         """A baseline with the records that were made beside it, where there is none of it."""
         own = self.own / "baseline" / path.name
         try:
@@ -104,7 +104,9 @@ class _Merge:
             return
         shutil.copytree(path.with_suffix(""), own.with_suffix(""), dirs_exist_ok=True)
         kinds = ("models", "search", "verify", "speed", "judge")
-        names = {kind: path.name for kind in kinds} | {"models": f"{theirs.setup.model}.json"}
+        names = {kind: path.name for kind in kinds} | {
+            "models": f"{theirs.configuration.model}.json"
+        }
         # The baseline first: what was made beside it is not older.
         self._copy("baseline", path.name)
         for kind in kinds:
@@ -137,8 +139,8 @@ class _Merge:
     def _compare(self, own: Path, mine: Baseline, theirs: Baseline) -> None:
         names = [
             name
-            for name in mine.identity | theirs.identity
-            if mine.identity.get(name) != theirs.identity.get(name)
+            for name in mine.fingerprint | theirs.fingerprint
+            if mine.fingerprint.get(name) != theirs.fingerprint.get(name)
         ]
         if names:
             self.done.conflicts.append(
@@ -190,7 +192,7 @@ def _key(line: Line) -> str:
         return line.digest
     row = _measured(line)
     beside = line.measurement.get("baseline", "")
-    what = [row.get(name) for name in ("setting", "id")]
+    what = [row.get(name) for name in ("parameters", "id")]
     what.append(line.measurement.get("script") or row.get("script"))
     what.append(line.measurement.get("batch_size"))
     return json.dumps([line.digest, beside, what], sort_keys=True)
@@ -199,7 +201,7 @@ def _key(line: Line) -> str:
 def _against(mine: Line, theirs: Line) -> str | None:
     """In what two measurements of the same contradict each other, or None."""
     one, other = _measured(mine), _measured(theirs)
-    what = json.dumps(one.get("setting") or one.get("id"), sort_keys=True)
+    what = json.dumps(one.get("parameters") or one.get("id"), sort_keys=True)
     if one.get("failure") != other.get("failure"):
         failures = [each.get("failure") or "it works" for each in (one, other)]
         return f"{what}: here: {failures[0]}; there: {failures[1]}"

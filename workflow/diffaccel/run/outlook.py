@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from diffaccel.evaluation.gallery import KEPT
 from diffaccel.evaluation.records import Baseline
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine import devices, threads
-from diffaccel.plugins.accelerators import PipelineFacts, combination
+from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import (
     FAMILIES,
     ITEMSIZES,
@@ -35,33 +35,33 @@ KEPT_IMAGE = 40_000
 """Bytes, about, of an image that is kept of a candidate."""
 
 
-def threads_of(experiment: Experiment, setup: Setup, cores: int | None) -> int:
-    """Cores that a job of a setup has for itself."""
-    return threads.reserved(experiment.spec(setup).threads, cores, gpu=experiment.on_gpu)
+def threads_of(experiment: Experiment, configuration: Configuration, cores: int | None) -> int:
+    """Cores that a job of a configuration has for itself."""
+    return threads.reserved(experiment.spec(configuration).threads, cores, gpu=experiment.on_gpu)
 
 
-def places_of(experiment: Experiment, setup: Setup, count: int) -> int:
+def places_of(experiment: Experiment, configuration: Configuration, count: int) -> int:
     """Of `devices.PLACES`. Small networks share a GPU, one of them at a time being timed.
 
     Args:
         count: of the GPUs that are visible.
     """
-    jobs = experiment.spec(setup).jobs_per_gpu if experiment.on_gpu else 1
+    jobs = experiment.spec(configuration).jobs_per_gpu if experiment.on_gpu else 1
     return devices.places(count, jobs)
 
 
 def at_once(experiment: Experiment, cores: int | None, count: int) -> int | None:
     """How many jobs that measure may run side by side on so many GPUs; None where others say
     that."""
-    setups = (experiment.setups | experiment.speeds | experiment.judged).values()
-    if cores is None or not setups:
+    configurations = (experiment.configurations | experiment.speeds | experiment.judged).values()
+    if cores is None or not configurations:
         return None
     each = (
         min(
-            devices.PLACES // places_of(experiment, setup, count),
-            cores // threads_of(experiment, setup, cores),
+            devices.PLACES // places_of(experiment, configuration, count),
+            cores // threads_of(experiment, configuration, cores),
         )
-        for setup in setups
+        for configuration in configurations
     )
     return max(1, min(each))
 
@@ -84,7 +84,7 @@ class Outlook:
 
     @cached_property
     def baselines(self) -> dict[str, Baseline]:
-        """Those that are there of the experiment's setups, and of others of their models."""
+        """Those that are there of the experiment's configurations and models."""
         found = {}
         for path in sorted(self.store.glob("baseline/*.json")):
             try:
@@ -93,59 +93,70 @@ class Outlook:
                 continue  # it is made again
         return found
 
-    def call(self, setup: Setup) -> float | None:
+    def call(self, configuration: Configuration) -> float | None:
         """Seconds of a call of the baseline, as measured here, or as one of the same model with
         other steps tells; None: nothing does."""
-        like = [each for each in self.baselines.values() if each.setup.model == setup.model]
-        like.sort(key=lambda each: (each.setup != setup, abs(each.setup.steps - setup.steps)))
+        like = [
+            each
+            for each in self.baselines.values()
+            if each.configuration.model == configuration.model
+        ]
+        like.sort(
+            key=lambda each: (
+                each.configuration != configuration,
+                abs(each.configuration.steps - configuration.steps),
+            )
+        )
         if not like:
             return None
         known = like[0]
-        per_step = known.seconds_per_image * known.images_per_call / known.setup.steps
-        return per_step * setup.steps
+        per_step = known.seconds_per_image * known.images_per_call / known.configuration.steps
+        return per_step * configuration.steps
 
-    def candidates(self, setup: Setup) -> int | None:
-        """How many are evaluated for the bounds of a setup at most; None: the model must be fetched
-        first."""
-        facts = self._facts(setup)
-        if facts is None:
+    def candidates(self, configuration: Configuration) -> int | None:
+        """How many are evaluated for the bounds of a configuration at most; None: the model must be
+        fetched first."""
+        pipeline = self._pipeline(configuration)
+        if pipeline is None:
             return None
         options = self.experiment.config.search
         strategy = STRATEGIES[options.strategy]
-        cells = [cell for cell in self.experiment.cells.values() if cell.setup == setup]
-        rival = self.experiment.rival(setup)
+        cells = [
+            cell for cell in self.experiment.cells.values() if cell.configuration == configuration
+        ]
+        fewer_steps = self.experiment.fewer_steps(configuration)
         spaces = [
-            joined.space(facts).searched(options.space, combined=len(cell.accelerators) > 1)
-            for cell in (*cells, *([rival] if rival else []))
-            if (joined := combination(cell.accelerators)).supports(facts)[0]
+            joined.space(pipeline).searched(options.space, combined=len(cell.accelerators) > 1)
+            for cell in (*cells, *([fewer_steps] if fewer_steps else []))
+            if (joined := combination(cell.accelerators)).supports(pipeline)[0]
         ]
         return sum(strategy.at_most(space) for space in spaces)
 
-    def _facts(self, setup: Setup) -> PipelineFacts | None:
-        if setup.slug in self.baselines:
-            return self.baselines[setup.slug].facts
-        spec = self.experiment.spec(setup)
+    def _pipeline(self, configuration: Configuration) -> PipelineSpec | None:
+        if configuration.slug in self.baselines:
+            return self.baselines[configuration.slug].pipeline
+        spec = self.experiment.spec(configuration)
         unet = _config(spec, "unet")
         if unet is None:
             return None
         kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
-        return PipelineFacts.of_config(kind, unet, steps=setup.steps, guidance_scale=scale)
+        return PipelineSpec.of_config(kind, unet, steps=configuration.steps, guidance_scale=scale)
 
-    def seconds(self, setup: Setup) -> float | None:
-        """That a setup takes at most, about; None: nothing tells. No call of a candidate is taken
-        to be longer than one of the baseline."""
-        call, measure = self.call(setup), self.experiment.config.measure
+    def seconds(self, configuration: Configuration) -> float | None:
+        """That a configuration takes at most, about; None: nothing tells. No call of a candidate is
+        taken to be longer than one of the baseline."""
+        call, measure = self.call(configuration), self.experiment.config.measure
         budgets = (self.experiment.config.search.budget, self.experiment.config.verify.budget)
         if call is None:
             return None if None in budgets else sum(each or 0.0 for each in budgets)
-        spec = self.experiment.spec(setup)
+        spec = self.experiment.spec(configuration)
         calls = math.ceil(measure.prompts / spec.batch_size)
         baseline = call * (math.ceil((measure.max_prompts or 0) / spec.batch_size) + measure.pairs)
         each = call * (calls + 2 * measure.pairs)
-        count = self.candidates(setup)
+        count = self.candidates(configuration)
         search = math.inf if count is None else count * each
         scripts = sum(
-            task.cell is not None and task.cell.setup == setup
+            task.cell is not None and task.cell.configuration == configuration
             for task in self.experiment.tasks.values()
         )
         verify = scripts * call * (2 * calls + 2 * self.experiment.config.verify.max_pairs)
@@ -157,17 +168,22 @@ class Outlook:
     def disk(self) -> int:
         """Bytes that results take, about, besides fetched models."""
         total = 0
-        for setup in self.experiment.setups.values():
-            spec, measure = self.experiment.spec(setup), self.experiment.config.measure
+        for configuration in self.experiment.configurations.values():
+            spec, measure = self.experiment.spec(configuration), self.experiment.config.measure
             prompts = max(measure.prompts, measure.max_prompts or 0)
             total += prompts * spec.height * spec.width * PIXEL
-            total += (self.candidates(setup) or 0) * KEPT * KEPT_IMAGE
+            total += (self.candidates(configuration) or 0) * KEPT * KEPT_IMAGE
         return total
 
     def memory(self) -> Memory | None:
         """Of the model that needs the most; None: of one nothing is known before it is fetched."""
-        specs = {self.experiment.spec(setup).name: setup for setup in self._every()}
-        needed = [self._memory(self.experiment.spec(setup)) for setup in specs.values()]
+        specs = {
+            self.experiment.spec(configuration).name: configuration
+            for configuration in self._every()
+        }
+        needed = [
+            self._memory(self.experiment.spec(configuration)) for configuration in specs.values()
+        ]
         known = [each for each in needed if each is not None]
         return max(known, key=lambda each: each.total) if known == needed and known else None
 
@@ -182,8 +198,8 @@ class Outlook:
         weights = parameters * itemsize
         return Memory(spec.name, images, weights, decoding_bytes(vae, pixels, itemsize))
 
-    def _every(self) -> list[Setup]:
-        return [*(self.experiment.setups | self.experiment.speeds).values()]
+    def _every(self) -> list[Configuration]:
+        return [*(self.experiment.configurations | self.experiment.speeds).values()]
 
 
 @dataclass(frozen=True)
@@ -234,24 +250,24 @@ def _parameters(spec: ModelSpec) -> int | None:
 def lines(outlook: Outlook) -> Iterator[str]:
     """The outlook in words, a line each."""
     experiment = outlook.experiment
-    setups, config = experiment.setups.values(), experiment.config
+    configurations, config = experiment.configurations.values(), experiment.config
     cells, measure = len(experiment.cells), config.measure
     if experiment.speeds:
         yield f"{_count(len(experiment.speeds), 'untrained configuration')} to be timed"
-    if not setups:
+    if not configurations:
         if experiment.speeds:
             yield f"  needed: {_needed(outlook)}"
         return
     most = max(measure.prompts, measure.max_prompts or 0)
     yield (
-        f"{_count(len(setups), 'configuration')} (model, scheduler, steps), "
+        f"{_count(len(configurations), 'configuration')} (model, scheduler, steps), "
         f"{_count(cells, 'cell')} with their accelerators, on {experiment.platform}"
     )
     yield (
         f"  measured: a baseline of {most} prompts each; of a candidate {measure.prompts}, and up "
         f"to {most} where it may be an answer and that is not clear"
     )
-    counts = [outlook.candidates(setup) for setup in setups]
+    counts = [outlook.candidates(configuration) for configuration in configurations]
     known = [count for count in counts if count is not None]
     unknown = len(counts) - len(known)
     fetched = f"; of {unknown} the model must be fetched first" if unknown else ""
@@ -277,7 +293,7 @@ def _asked(experiment: Experiment) -> str:
 def _time(outlook: Outlook) -> str:
     from diffaccel.report.words import duration
 
-    setups = [*outlook.experiment.setups.values()]
+    configurations = [*outlook.experiment.configurations.values()]
     config = outlook.experiment.config
     budgets = [
         f"{what} ends after {duration(seconds)} ({key}.budget)"
@@ -287,8 +303,8 @@ def _time(outlook: Outlook) -> str:
         )
         if seconds is not None
     ]
-    each = [outlook.seconds(setup) for setup in setups]
-    calls = [outlook.call(setup) for setup in setups]
+    each = [outlook.seconds(configuration) for configuration in configurations]
+    calls = [outlook.call(configuration) for configuration in configurations]
     rests = [*budgets]
     if measured := [call for call in calls if call is not None]:
         span = dict.fromkeys(f"{each:.3g}" for each in (min(measured), max(measured)))

@@ -16,27 +16,27 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from diffaccel.errors import InputError
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.machine import jobs
 from diffaccel.machine.jobs import STAGES, Job, Run
 from diffaccel.plugins.accelerators import combination
-from diffaccel.store.jsonio import read_json, read_record
+from diffaccel.store.jsonio import read_fields, read_record
 
 T = TypeVar("T")
 
-LIKE: tuple[Callable[[Setup], Any], ...] = (
-    lambda setup: (setup.model, setup.steps),
-    lambda setup: setup.model,
-    lambda setup: None,
+LIKE: tuple[Callable[[Configuration], Any], ...] = (
+    lambda configuration: (configuration.model, configuration.steps),
+    lambda configuration: configuration.model,
+    lambda configuration: None,
 )
-"""What setups have in common that are expected to take as long, the most similar first."""
+"""What configurations have in common that are expected to take as long, the most similar first."""
 
 
 @dataclass(frozen=True)
 class Best:
     """The fastest that was timed with a loss below the limit."""
 
-    setup: str
+    configuration: str
     accelerators: str
     speedup: float
     loss: float
@@ -48,10 +48,10 @@ class CellProgress:
 
     Args:
         accelerators: as users name them.
-        measured: settings that were drawn.
+        measured: candidates that were drawn.
         most: how many are drawn for its bound at most; more may be for its tasks. None: not known.
-        done: whether its setup was searched to the end.
-        rival: whether it is what the others are compared with.
+        done: whether its configuration was searched to the end.
+        fewer-steps baseline: whether it is what the others are compared with.
     """
 
     accelerators: str
@@ -59,7 +59,7 @@ class CellProgress:
     most: int | None
     best: Best | None
     done: bool
-    rival: bool = False
+    fewer_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class Progress:
             and is not there any more.
         since: seconds since the epoch at which it started.
         seconds: that it has gone on, or went on.
-        cells, cells_done: of all setups that it is about, and of those that were searched to the
-            end, before or in this run.
-        measured: settings drawn in these cells.
+        cells, cells_done: of all configurations that it is about, and of those that were searched
+            to the end, before or in this run.
+        measured: candidates drawn in these cells.
         left: None unless it goes on.
-        setups: how far their cells are.
+        configurations: how far their cells are.
         working: jobs that run now.
         ended: jobs that ended well, oldest first; but scripts, of which there are many.
         failed: the last tries of those that failed. One that was asked to stop did not: the run
@@ -120,7 +120,7 @@ class Progress:
     best: Best | None = None
     left: Left | None = None
     stages: tuple[StageProgress, ...] = ()
-    setups: dict[str, tuple[CellProgress, ...]] = field(default_factory=dict)
+    configurations: dict[str, tuple[CellProgress, ...]] = field(default_factory=dict)
     working: tuple[Job, ...] = ()
     ended: tuple[Job, ...] = ()
     failed: tuple[Job, ...] = ()
@@ -198,8 +198,8 @@ def _row(line: bytes) -> tuple[str, Mapping[str, Any]] | None:
         return None
 
 
-def _key(setting: Any) -> str:
-    return json.dumps(setting, sort_keys=True)
+def _key(parameters: Any) -> str:
+    return json.dumps(parameters, sort_keys=True)
 
 
 @dataclass
@@ -207,14 +207,14 @@ class _Drawn:
     """What the journal of a cell tells."""
 
     journal: _Journal
-    settings: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
-    """By digest of the baseline, then by setting: the last drawing."""
+    candidates: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """By digest of the baseline, then by candidate: the last drawing."""
 
     def of(self, digest: str | None) -> Mapping[str, Mapping[str, Any]]:
         for own, row in self.journal.rows():
             kept = {name: row.get(name) for name in ("loss", "loss_interval", "failure", "spent")}
-            self.settings.setdefault(own, {})[_key(row.get("setting"))] = kept
-        return self.settings.get(digest or "", {})
+            self.candidates.setdefault(own, {})[_key(row.get("parameters"))] = kept
+        return self.candidates.get(digest or "", {})
 
 
 @dataclass(frozen=True)
@@ -250,10 +250,10 @@ class Reader:
         dead = [job for job in own if job.ended is None and job not in alive]
         failed = [job for job in own if job.status == "failed"]
         done = {(job.stage, job.name) for job in own if job.status == "done"}
-        setups = {slug: self._setup(run, slug, own) for slug in run.setups}
+        configurations = {slug: self._configuration(run, slug, own) for slug in run.configurations}
         wanted = self._wanted(run, done)
-        cells = [(slug, cell) for slug, own in setups.items() for cell in own]
-        bests = [cell.best for _, cell in cells if cell.best and not cell.rival]
+        cells = [(slug, cell) for slug, own in configurations.items() for cell in own]
+        bests = [cell.best for _, cell in cells if cell.best and not cell.fewer_steps]
         now = run.ended or (time.time() if going else self._last_sign(own, run))
         # What failed, and what needs it, is not to come.
         lost = {job.name for job in (*failed, *dead)}
@@ -261,7 +261,8 @@ class Reader:
             stage: [
                 name
                 for name in sorted(names)
-                if (stage, name) not in done and lost.isdisjoint((name, _setup_of(name).model))
+                if (stage, name) not in done
+                and lost.isdisjoint((name, _configuration_of(name).model))
             ]
             for stage, names in wanted.items()
         }
@@ -273,13 +274,13 @@ class Reader:
             log=run.log,
             since=run.started,
             seconds=max(0.0, now - run.started),
-            cells=sum(not cell.rival for _, cell in cells),
-            cells_done=sum(cell.done and not cell.rival for _, cell in cells),
+            cells=sum(not cell.fewer_steps for _, cell in cells),
+            cells_done=sum(cell.done and not cell.fewer_steps for _, cell in cells),
             measured=sum(cell.measured for _, cell in cells),
             best=max(bests, key=lambda best: best.speedup, default=None),
             left=left,
             stages=tuple(_stages(wanted, done, alive, [*failed, *dead])),
-            setups=setups,
+            configurations=configurations,
             working=tuple(sorted(alive, key=lambda job: job.started)),
             ended=tuple(
                 sorted(
@@ -322,8 +323,8 @@ class Reader:
 
     # ---- cells -----------------------------------------------------------------------------
 
-    def _setup(self, run: Run, slug: str, own: Sequence[Job]) -> tuple[CellProgress, ...]:
-        """The cells of a setup: as their record has them, or what the journals have so far."""
+    def _configuration(self, run: Run, slug: str, own: Sequence[Job]) -> tuple[CellProgress, ...]:
+        """The cells of a configuration, as their record or the journals have them so far."""
         search = next((job for job in own if (job.stage, job.name) == ("search", slug)), None)
         to_make = slug in run.jobs.get("search", ())
         if not to_make or (search is not None and search.status == "done"):
@@ -332,7 +333,7 @@ class Reader:
             if found is not None:
                 return found.cells
         digest = self._files.get(self.store / "baseline" / f"{slug}.json", _digest)
-        names = [*run.setups[slug], *([run.rival] if run.rival else [])]
+        names = [*run.configurations[slug], *([run.fewer_steps] if run.fewer_steps else [])]
         cells = []
         for each in dict.fromkeys(map(tuple, names)):
             most = None if search is None else search.most.get(f"{slug}_{'+'.join(each)}")
@@ -351,9 +352,9 @@ class Reader:
             if key in timed and row["failure"] is None and _loss(run, row) < run.loss_limit
         ]
         best = max(kept, key=lambda each: each.speedup, default=None)
-        rival = run.rival is not None and list(names) == run.rival
-        rival = rival and list(names) not in run.setups[slug]
-        return CellProgress(title, len(drawn), most, best, False, rival)
+        fewer_steps = run.fewer_steps is not None and list(names) == run.fewer_steps
+        fewer_steps = fewer_steps and list(names) not in run.configurations[slug]
+        return CellProgress(title, len(drawn), most, best, False, fewer_steps)
 
     def _drawings(
         self, slug: str, names: tuple[str, ...], digest: str | None
@@ -362,8 +363,9 @@ class Reader:
         return self._drawn.setdefault(path, _Drawn(_Journal(path))).of(digest)
 
     def _timings(self, slug: str) -> dict[str, dict[str, float]]:
-        """Of a setup's model: by digest of the baseline, then by setting, the last speedup."""
-        model = _setup_of(slug).model
+        """Of a configuration's model: by digest of the baseline, then by candidate, the last
+        speedup."""
+        model = _configuration_of(slug).model
         path = self.store / "journal" / "timed" / f"{model}.jsonl"
         journal, found = self._timed.setdefault(model, (_Journal(path), {}))
         for _, each in journal.rows():
@@ -371,7 +373,7 @@ class Reader:
             timing = row.get("timing") or {}
             if "speedup" in timing:
                 own = found.setdefault(str(each.get("baseline")), {})
-                own[_key(row.get("setting"))] = timing["speedup"]
+                own[_key(row.get("parameters"))] = timing["speedup"]
         return found
 
     # ---- time ------------------------------------------------------------------------------
@@ -438,20 +440,23 @@ class Reader:
 
     def _spent(self, run: Run, stage: str, name: str) -> float:
         """Seconds of a search that its journals have already."""
-        if stage != "search" or name not in run.setups:
+        if stage != "search" or name not in run.configurations:
             return 0.0
         digest = self._files.get(self.store / "baseline" / f"{name}.json", _digest)
         rows = (
             row
-            for names in (*run.setups[name], *([run.rival] if run.rival else []))
+            for names in (
+                *run.configurations[name],
+                *([run.fewer_steps] if run.fewer_steps else []),
+            )
             for row in self._drawings(name, tuple(names), digest).values()
         )
         return sum(row["spent"] or 0.0 for row in rows)
 
 
-def _setup_of(name: str) -> Setup:
-    """Of a job; that of a model is not of a setup, and has the model's name."""
-    return Setup.named(name) or Setup(name, "", 0)
+def _configuration_of(name: str) -> Configuration:
+    """Of a job; that of a model is not of a configuration, and has the model's name."""
+    return Configuration.named(name) or Configuration(name, "", 0)
 
 
 def _lines(path: Path) -> list[str]:
@@ -459,7 +464,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _digest(path: Path) -> str:
-    found: str = read_json(path)["digest"]
+    found: str = read_fields(path)["digest"]
     return found
 
 
@@ -470,18 +475,18 @@ def _loss(run: Run, row: Mapping[str, Any]) -> float:
 
 def _searched(slug: str, path: Path) -> _Searched:
     """Raises KeyError, TypeError or RecordError where it is not the record of a search."""
-    record = read_json(path)
-    rival = record["rival"]
+    record = read_fields(path)
+    fewer_steps = record["fewer_steps"]
     cells, every = [], record["cells"]
-    for each in [*every, *([rival] if rival else [])]:
+    for each in [*every, *([fewer_steps] if fewer_steps else [])]:
         names, bound = each["cell"]["accelerators"], each["bound"]
         title = combination(names).title
         best = Best(slug, title, bound["speedup"], bound["loss"]) if bound else None
         measured = each["measured"]
-        beside = each is rival
+        beside = each is fewer_steps
         if not beside or names not in [cell["cell"]["accelerators"] for cell in every]:
             cells.append(CellProgress(title, measured, measured, best, True, beside))
-    seconds = sum(each["seconds"] for each in [*every, *([rival] if rival else [])])
+    seconds = sum(each["seconds"] for each in [*every, *([fewer_steps] if fewer_steps else [])])
     return _Searched(tuple(cells), seconds)
 
 
@@ -509,8 +514,8 @@ def _stages(
 def _like(name: str, took: Mapping[str, float]) -> float | None:
     """Mean of what the most similar jobs took, or None where there is none."""
     for kind in LIKE:
-        own = kind(_setup_of(name))
-        same = [seconds for other, seconds in took.items() if kind(_setup_of(other)) == own]
+        own = kind(_configuration_of(name))
+        same = [seconds for other, seconds in took.items() if kind(_configuration_of(other)) == own]
         if same:
             return sum(same) / len(same)
     return None

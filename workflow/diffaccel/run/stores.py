@@ -1,6 +1,6 @@
 """The store of a platform: whether what is in it is whole, who may write to it, what it has.
 
-A store is a folder ``results/<platform>``: records with a seal, outputs with a checksum, images of
+A store is a folder ``results/<platform>``: records and outputs with a checksum, images of
 baselines with their hashes, and journals, whose every line stands for itself.
 """
 
@@ -22,11 +22,11 @@ from typing import IO, Any
 from diffaccel.benchmark.judge.records import Judged
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
-from diffaccel.evaluation.records import Baseline, Clocking, Drawing
+from diffaccel.evaluation.records import Baseline, Evaluation, TimingRow
 from diffaccel.machine.jobs import LOCK
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.search.records import Search
-from diffaccel.stages.records import Proof, SpeedRecord
+from diffaccel.stages.records import SpeedRecord, Verification
 from diffaccel.store.journal import Line, lines
 from diffaccel.store.jsonio import (
     READS,
@@ -44,13 +44,13 @@ KINDS: Mapping[str, Any] = {
     "models": ModelSpec,
     "baseline": Baseline,
     "search": Search,
-    "verify": Proof,
+    "verify": Verification,
     "speed": SpeedRecord,
     "judge": Judged,
 }
 """The records of a store, by folder."""
 OUTPUTS = (".", "tasks", "feasible", "code", "judge")
-"""Folders of what is made from records and has no seal of its own."""
+"""Folders of what is made from records and has no checksum of its own."""
 MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
 SET_ASIDE = "set aside"
@@ -208,7 +208,7 @@ class Row:
 
     Args:
         kind: the journal's folder: ``drawn``, ``timed``, ``verify``, ``speed`` or ``judge``.
-        about: what its digest is of; empty where nobody knows any more.
+        provenance: what its digest is of; empty where nobody knows any more.
         current: whether it is of the baseline that is there now, and of all else as it is now.
     """
 
@@ -216,7 +216,7 @@ class Row:
     path: Path
     kind: str
     line: Line
-    about: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     current: bool
 
     @property
@@ -227,10 +227,14 @@ class Row:
         return found
 
     @property
-    def setup(self) -> str:
+    def configuration(self) -> str:
         """Slug of what was measured; ``?`` where nobody knows any more."""
-        setup = self.about.get("setup")
-        return f"{setup['model']}_{setup['scheduler']}_{setup['steps']}" if setup else "?"
+        configuration = self.provenance.get("configuration")
+        return (
+            f"{configuration['model']}_{configuration['scheduler']}_{configuration['steps']}"
+            if configuration
+            else "?"
+        )
 
 
 @dataclass(frozen=True)
@@ -271,7 +275,7 @@ class Store:
 
     def rows(self, kinds: Sequence[str] = ()) -> Iterator[Row]:
         """Everything that was measured, of these kinds or of all."""
-        abouts = {digest: each.about() for digest, each in self.baselines.items()}
+        abouts = {digest: each.provenance() for digest, each in self.baselines.items()}
         for path in self.journals:
             kind, own = path.parent.name, dict(abouts)
             if kind not in (kinds or ROW_KINDS):
@@ -279,14 +283,14 @@ class Store:
             for line in lines(path):
                 if not isinstance(line, Line) or line.schema not in READS:
                     continue
-                if line.about is not None:
-                    own[line.digest] = dict(line.about)
+                if line.provenance is not None:
+                    own[line.digest] = dict(line.provenance)
                 elif line.measurement is not None:
-                    # What is timed is kept by what the setups of a model share.
+                    # What is timed is kept by what the configurations of a model share.
                     digest = line.measurement.get("baseline", line.digest)
-                    about = own.get(digest) or own.get(line.digest, {})
+                    provenance = own.get(digest) or own.get(line.digest, {})
                     current = self._is_current(kind, line, digest)
-                    yield Row(self.folder, path, kind, line, about, current)
+                    yield Row(self.folder, path, kind, line, provenance, current)
 
     def _is_current(self, kind: str, line: Line, digest: str) -> bool:
         """Whether a search would use it now."""
@@ -295,9 +299,9 @@ class Store:
             return False
         try:
             if kind == "drawn":
-                own = keys.of_drawing(baseline)(parse(Drawing, line.measurement, ""))
+                own = keys.of_drawing(baseline)(parse(Evaluation, line.measurement, ""))
             elif kind == "timed":
-                own = keys.of_timing(baseline.options)(parse(Clocking, line.measurement, ""))
+                own = keys.of_timing(baseline.options)(parse(TimingRow, line.measurement, ""))
             else:
                 return True
         except RecordError:
@@ -306,17 +310,17 @@ class Store:
 
 
 def overview(results: Path) -> list[dict[str, Any]]:
-    """What is there, by platform and setup: counts of rows, how many of them are of inputs that are
-    no more, and when the last was made."""
+    """What is there, by platform and configuration: counts of rows, how many of them are of inputs
+    that are no more, and when the last was made."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     dates: dict[tuple[str, str], str] = {}
     for folder in platforms(results):
         store = Store(folder)
         for baseline in store.baselines.values():
-            key = (folder.name, baseline.setup.slug)
+            key = (folder.name, baseline.configuration.slug)
             counts[key], dates[key] = Counter(), baseline.date
         for row in store.rows():
-            key = (folder.name, row.setup)
+            key = (folder.name, row.configuration)
             counts.setdefault(key, Counter()).update([row.kind])
             stale = row.kind in ("drawn", "timed", "verify") and not row.current
             counts[key].update(["stale"] * stale)
@@ -324,11 +328,11 @@ def overview(results: Path) -> list[dict[str, Any]]:
     return [
         {
             "platform": platform,
-            "setup": setup,
+            "configuration": configuration,
             **{kind: count[kind] for kind in (*ROW_KINDS, "stale")},
-            "last": dates[platform, setup],
+            "last": dates[platform, configuration],
         }
-        for (platform, setup), count in sorted(counts.items())
+        for (platform, configuration), count in sorted(counts.items())
     ]
 
 
@@ -343,11 +347,11 @@ def scores_of(measured: Mapping[str, Any]) -> dict[str, list[float]]:
 
 def flat(row: Row) -> dict[str, Any]:
     """A row as one record of plain values, its identity with it, for tables."""
-    measured, about = row.measured, row.about
+    measured, provenance = row.measured, row.provenance
     low, high = measured.get("loss_interval") or (None, None)
     timing = measured.get("timing") or {}
-    setup, spec, options, where = (
-        about.get(name) or {} for name in ("setup", "spec", "options", "environment")
+    configuration, spec, options, where = (
+        provenance.get(name) or {} for name in ("configuration", "spec", "options", "environment")
     )
     return {
         "platform": where.get("platform", row.store.name),
@@ -357,9 +361,9 @@ def flat(row: Row) -> dict[str, Any]:
         "digest": row.line.digest,
         "current": row.current,
         "schema": row.line.schema,
-        **{name: setup.get(name) for name in ("model", "scheduler", "steps")},
+        **{name: configuration.get(name) for name in ("model", "scheduler", "steps")},
         "id": measured.get("id"),
-        "setting": json.dumps(measured.get("setting"), sort_keys=True),
+        "parameters": json.dumps(measured.get("parameters"), sort_keys=True),
         "prompts": min(map(len, scores_of(measured).values()), default=None),
         "speedup": measured.get("speedup", timing.get("speedup")),
         "spread": timing.get("spread"),
@@ -373,7 +377,7 @@ def flat(row: Row) -> dict[str, Any]:
         "seed": options.get("seed"),
         **{name: where.get(name) for name in ("dtype", "device", "driver", "threads")},
         **{f"version_{name}": value for name, value in (where.get("versions") or {}).items()},
-        **{f"hash_{name}": value for name, value in (about.get("identity") or {}).items()},
+        **{f"hash_{name}": value for name, value in (provenance.get("fingerprint") or {}).items()},
     }
 
 

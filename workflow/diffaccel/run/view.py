@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from diffaccel.machine.jobs import Job
-from diffaccel.report.words import ONE, duration, job_title, named, proven, setup_title
+from diffaccel.report.words import ONE, configuration_title, duration, job_title, named, proven
 from diffaccel.run.progress import CellProgress, Left, Progress, Reader, platform
-from diffaccel.store.jsonio import RecordError, read_json
+from diffaccel.store.jsonio import RecordError, read_fields
 
 REFRESH = 1.0
 """Seconds between two looks."""
@@ -101,7 +101,7 @@ def best(progress: Progress) -> str:
     found = progress.best
     if found is None:
         return "none yet"
-    where = f"{found.accelerators} on {setup_title(found.setup)}"
+    where = f"{found.accelerators} on {configuration_title(found.configuration)}"
     return f"{found.speedup:.2f}x, loss {found.loss:+.1%}: {where}"
 
 
@@ -131,7 +131,7 @@ def drawn(progress: Progress, console: Console | None = None) -> RenderableType:
     top: list[RenderableType] = [Text(head(progress), style=style)]
     if progress.state == "none":
         return top[0]
-    top.append(_facts(progress))
+    top.append(_details(progress))
     lost = [Text(f"failed: {failure(job)}", style="red") for job in progress.failed]
     notes = [Text(note, style="yellow") for note in progress.notes]
     if console is not None:
@@ -146,21 +146,21 @@ def drawn(progress: Progress, console: Console | None = None) -> RenderableType:
     return Group(*top, Text(), *_working(progress, room), *bottom)
 
 
-def _facts(progress: Progress) -> Table:
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
+def _details(progress: Progress) -> Table:
+    details = Table.grid(padding=(0, 2))
+    details.add_column(style="dim", no_wrap=True)
+    details.add_column()
     if progress.cells:
-        facts.add_row("cells", _cells(progress))
-        facts.add_row("candidates", f"{progress.measured} measured")
-        facts.add_row("best", Text(best(progress), no_wrap=True, overflow="ellipsis"))
+        details.add_row("cells", _cells(progress))
+        details.add_row("candidates", f"{progress.measured} measured")
+        details.add_row("best", Text(best(progress), no_wrap=True, overflow="ellipsis"))
     if progress.left is not None:
-        facts.add_row("left", left(progress.left))
+        details.add_row("left", left(progress.left))
     if progress.stages:
-        facts.add_row("stages", stages(progress))
+        details.add_row("stages", stages(progress))
     if progress.state != "done" and progress.log:
-        facts.add_row("log", Text(_short(progress.log), overflow="fold"))
-    return facts
+        details.add_row("log", Text(_short(progress.log), overflow="fold"))
+    return details
 
 
 def _short(path: str) -> str:
@@ -195,7 +195,7 @@ def _working(progress: Progress, room: int | None) -> Iterator[RenderableType]:
 
 
 def _cells_of(progress: Progress, job: Job) -> Sequence[CellProgress]:
-    return progress.setups.get(job.name, ()) if job.stage == "search" else ()
+    return progress.configurations.get(job.name, ()) if job.stage == "search" else ()
 
 
 def _job(progress: Progress, job: Job, wide: bool) -> Iterator[tuple[str, str]]:
@@ -205,7 +205,7 @@ def _job(progress: Progress, job: Job, wide: bool) -> Iterator[tuple[str, str]]:
     yield job_title(job.stage, job.name), "bold"
     cells = _cells_of(progress, job)
     if cells and not wide:
-        found = [cell.best.speedup for cell in cells if cell.best and not cell.rival]
+        found = [cell.best.speedup for cell in cells if cell.best and not cell.fewer_steps]
         fastest = f", best {max(found):.2f}x" if found else ""
         yield f": {sum(cell.measured for cell in cells)} candidates{fastest}", ""
     yield f"  {passed}{_place(progress, job)}", "dim"
@@ -223,7 +223,7 @@ def _table(cells: Sequence[CellProgress]) -> Table:
         count = str(cell.measured) if above else f"{cell.measured} of {cell.most}"
         own = cell.best
         best = (f"{own.speedup:.2f}x", f"loss {own.loss:+.1%}") if own else ("-", "")
-        style = "dim" if cell.rival else ""
+        style = "dim" if cell.fewer_steps else ""
         table.add_row(f"  {escape(cell.accelerators)}", count, *best, style=style)
     return table
 
@@ -297,24 +297,24 @@ def heartbeat(progress: Progress) -> str:
 def _done(progress: Progress, job: Job) -> str:
     took = duration((job.ended or job.started) - job.started)
     if job.stage == "search":
-        found = [cell for cell in progress.setups.get(job.name, ()) if not cell.rival]
+        found = [cell for cell in progress.configurations.get(job.name, ()) if not cell.fewer_steps]
         bounds = ", ".join(
             f"{cell.accelerators} {f'{cell.best.speedup:.2f}x' if cell.best else 'none'}"
             for cell in found
         )
         count = f"{progress.cells_done} of {progress.cells} cells"
-        return f"searched {setup_title(job.name)} in {took}: {bounds} ({count})"
+        return f"searched {configuration_title(job.name)} in {took}: {bounds} ({count})"
     if job.stage == "verify":
-        return f"proved {setup_title(job.name)} in {took}: {_proofs(progress, job)}"
+        return f"proved {configuration_title(job.name)} in {took}: {_proofs(progress, job)}"
     return f"{named(job.stage, job.name)}: done in {took}"
 
 
 def _proofs(progress: Progress, job: Job) -> str:
     try:
         path = Path(progress.store) / "verify" / f"{job.name}.json"
-        verdicts = read_json(path)["verdicts"]
-        asked = proven([verdict["outcome"] for verdict in verdicts], "as fast as was asked")
-        found = proven([verdict["kept"] for verdict in verdicts], "as fast as when they were found")
+        verdicts = read_fields(path)["results"]
+        asked = proven([result["outcome"] for result in verdicts], "as fast as was asked")
+        found = proven([result["kept"] for result in verdicts], "as fast as when they were found")
     except (RecordError, KeyError, TypeError):
         return "its record cannot be read"
     return f"{len(verdicts)} scripts, {asked}, {found}"

@@ -1,6 +1,6 @@
-"""What a cell wants measured, and measuring the cells of a setup side by side.
+"""What a cell wants measured, and measuring the cells of a configuration side by side.
 
-A setting is drawn and scored first, which other jobs on the same device do not disturb, and timed
+A candidate is drawn and scored first, which other jobs on the same device do not disturb, and timed
 only where its speed must be known: where it may be chosen, or where timing it teaches what others
 cost. Of all others the speed is predicted.
 """
@@ -21,12 +21,19 @@ import numpy as np
 from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.measure import check_baseline, loss_interval
 from diffaccel.evaluation.pairs import timing_of
-from diffaccel.evaluation.records import Baseline, Clocking, Drawing, Measurement, SpeedRow, Usage
+from diffaccel.evaluation.records import (
+    Baseline,
+    Evaluation,
+    Measurement,
+    SpeedRow,
+    TimingRow,
+    Usage,
+)
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
-from diffaccel.plugins.accelerators import Combination, PipelineFacts, combination
+from diffaccel.plugins.accelerators import Combination, PipelineSpec, combination
 from diffaccel.plugins.metrics import SCORE
-from diffaccel.plugins.space import Point, SettingDict, Space, flatten, in_words, nest
+from diffaccel.plugins.space import ParametersDict, Point, Space, flatten, in_words, nest
 from diffaccel.search import pareto
 from diffaccel.search.losses import LossModel, scaled
 from diffaccel.search.speeds import Floats, SpeedModel
@@ -38,37 +45,38 @@ from diffaccel.store.jsonio import digest
 log = logging.getLogger(__name__)
 
 TOGETHER = 16
-"""Settings at most that are timed in the same rounds."""
+"""Candidates at most that are timed in the same rounds."""
 ELSEWHERE = 40
-"""Settings timed in other setups of the model, at most, that are learnt from: the newest."""
+"""Candidates timed in other configurations of the model, at most, that are learnt from: the newest.
+"""
 LEAST_ERROR = 0.012
 """Relative error of a timing where the spread of its pairs tells of none."""
 MOST = 3
-"""Timings of a setting at most."""
+"""Timings of a candidate at most."""
 SURE = 1.28
 """By how many standard deviations an answer must be as fast as it should: a chance of 90%."""
 
-Wanted = Sequence[tuple[Cell, SettingDict]]
+Wanted = Sequence[tuple[Cell, ParametersDict]]
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """A setting that is to be drawn with so many prompts, and what was drawn of it before."""
+class EvaluationRequest:
+    """A candidate that is to be drawn with so many prompts, and what was drawn of it before."""
 
     cell: Cell
-    setting: SettingDict
+    parameters: ParametersDict
     prompts: int
-    before: Drawing | None = None
+    before: Evaluation | None = None
 
 
 class Measurer(Protocol):
-    """What draws and times settings of the cells of one setup."""
+    """What draws and times candidates of the cells of one configuration."""
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
-        """One drawing a setting, in order, with that of before in it."""
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        """One drawing a candidate, in order, with that of before in it."""
 
     def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-        """One timing a setting, in order, all timed in the same rounds.
+        """One timing a candidate, in order, all timed in the same rounds.
 
         Args:
             brief: digests of those for which few pairs are enough, however much they differ.
@@ -76,14 +84,14 @@ class Measurer(Protocol):
 
 
 @dataclass(frozen=True)
-class Want:
-    """What must be done next about a setting: to draw it up to the next look, or to time it."""
+class Request:
+    """What must be done next about a candidate: to draw it up to the next look, or to time it."""
 
     what: Literal["draw", "time"]
-    setting: SettingDict
+    parameters: ParametersDict
 
 
-Wants = Iterator[list[Want]]
+Requests = Iterator[list[Request]]
 """What a cell wants, again and again until it is decided, by what is known when it is asked. What
 is to be drawn must have been when the next list is asked for; what is to be timed may have to wait
 as long as other cells draw, and is asked for again if it is still wanted then."""
@@ -91,17 +99,17 @@ as long as other cells draw, and is asked for again if it is still wanted then."
 
 @dataclass(frozen=True)
 class Estimate:
-    """A setting that was drawn, and what is known of its speed.
+    """A candidate that was drawn, and what is known of its speed.
 
     Args:
-        speedup: what all timings of the setup together let expect, its own among them.
+        speedup: what all timings of the configuration together let expect, its own among them.
         loss: what is compared with the limit.
         error: standard deviation of the logarithm of ``speedup``.
         timings: how often it was timed itself.
         measured: the speedup that these gave; None where it was not timed.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     speedup: float
     loss: float
     error: float = EXACT
@@ -131,16 +139,17 @@ Choose = Callable[[list[Estimate]], Estimate | None]
 
 
 class Clocked:
-    """All that was timed of a setup, whichever its cells, and what that says of other settings.
+    """All that was timed of a configuration, whichever its cells, and what that says of other
+    candidates.
 
     Args:
-        journal: of everything that was timed of the model, in this setup and in others.
+        journal: of everything that was timed of the model, in this configuration and in others.
     """
 
-    def __init__(self, baseline: Baseline, journal: Journal[Clocking]) -> None:
+    def __init__(self, baseline: Baseline, journal: Journal[TimingRow]) -> None:
         self.baseline, self.journal = baseline, journal
         self.timings: dict[str, list[SpeedRow]] = {}
-        self._elsewhere: list[tuple[SettingDict, float, PipelineFacts]] = []
+        self._elsewhere: list[tuple[ParametersDict, float, PipelineSpec]] = []
         self._model: SpeedModel | None = None
         self._measured: dict[str, SpeedRow] = {}
         rows = journal.rows()
@@ -150,26 +159,26 @@ class Clocked:
         self._take_in(rows)
 
     def look_around(self) -> None:
-        """Takes in what other jobs have timed in other setups meanwhile."""
+        """Takes in what other jobs have timed in other configurations meanwhile."""
         self._take_in(self.journal.rows())
 
-    def _take_in(self, rows: Sequence[Clocking]) -> None:
-        others: dict[str, tuple[SettingDict, float, PipelineFacts]] = {}
+    def _take_in(self, rows: Sequence[TimingRow]) -> None:
+        others: dict[str, tuple[ParametersDict, float, PipelineSpec]] = {}
         for each in rows:
             row = each.row
             if each.baseline != self.baseline.digest and row.speedup is not None:
-                others[digest(row.setting)] = (row.setting, row.speedup, each.facts)
+                others[digest(row.parameters)] = (row.parameters, row.speedup, each.pipeline)
         newest = list(others.values())[-ELSEWHERE:]
         if newest != self._elsewhere:
             self._elsewhere, self._model = newest, None
 
     def add(self, row: SpeedRow) -> None:
         """Keeps a timing, on disk first."""
-        self.journal.append(Clocking(self.baseline.digest, self.baseline.facts, row))
+        self.journal.append(TimingRow(self.baseline.digest, self.baseline.pipeline, row))
         self._note(row)
 
     def _note(self, row: SpeedRow) -> None:
-        key = digest(row.setting)
+        key = digest(row.parameters)
         self.timings.setdefault(key, []).append(row)
         self._measured.pop(key, None)
         self._model = None
@@ -180,11 +189,11 @@ class Clocked:
             self._model = self._fit([])
         return self._model
 
-    def _fit(self, supposed: list[tuple[SettingDict, float]]) -> SpeedModel:
+    def _fit(self, supposed: list[tuple[ParametersDict, float]]) -> SpeedModel:
         rows = itertools.chain.from_iterable(self.timings.values())
-        known = [(row.setting, row.speedup) for row in rows if row.speedup is not None]
-        facts, clock = self.baseline.facts, self._clock_error()
-        return SpeedModel.fit([*known, *supposed], facts, self._elsewhere, clock)
+        known = [(row.parameters, row.speedup) for row in rows if row.speedup is not None]
+        pipeline, clock = self.baseline.pipeline, self._clock_error()
+        return SpeedModel.fit([*known, *supposed], pipeline, self._elsewhere, clock)
 
     def _clock_error(self) -> float:
         """How far one timing is off, as the spreads of the pairs tell."""
@@ -192,13 +201,13 @@ class Clocked:
         errors = [row.timing.error for row in rows if row.timing and row.timing.counted > 1]
         return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
 
-    def believed(self, settings: Sequence[SettingDict]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the log-speedup of settings, timed ones among them: what
+    def believed(self, candidates: Sequence[ParametersDict]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the log-speedup of candidates, timed ones among them: what
         their own timings say, and what those of all others do."""
-        return self.model.predict(settings)
+        return self.model.predict(candidates)
 
     def measured(self, key: str) -> SpeedRow:
-        """All timings of a setting as one, but for the first where it was timed again.
+        """All timings of a candidate as one, but for the first where it was timed again.
 
         The largest of many noisy speedups is too large on average (the winner's curse). What was
         timed again was not chosen for what came out then.
@@ -212,17 +221,17 @@ class Clocked:
         return self.model.predict([nest(point) for point in points])
 
     def teaching(
-        self, settings: Sequence[SettingDict], timed: Sequence[SettingDict]
-    ) -> list[SettingDict]:
-        """Those of the settings to time beside others, `TOGETHER` with these at most, so that the
+        self, candidates: Sequence[ParametersDict], timed: Sequence[ParametersDict]
+    ) -> list[ParametersDict]:
+        """Those of the candidates to time beside others, `TOGETHER` with these at most, so that the
         rest is known well enough: the least sure one, then the least sure given that one, and so
         on."""
-        chosen: list[SettingDict] = []
-        if not settings:
+        chosen: list[ParametersDict] = []
+        if not candidates:
             return chosen
         means, _ = self.model.predict(timed)
         supposed = [(each, math.exp(mean)) for each, mean in zip(timed, means, strict=True)]
-        model, rest = self._fit(supposed), list(settings)
+        model, rest = self._fit(supposed), list(candidates)
         while rest and len(timed) + len(chosen) < TOGETHER:
             means, spreads = model.predict(rest)
             least = int(spreads.argmax())
@@ -249,7 +258,7 @@ def _as_one(timings: Sequence[SpeedRow]) -> SpeedRow:
         spent=sum(row.spent for row in timings),
         warnings=list(dict.fromkeys(itertools.chain(*(row.warnings for row in rows)))),
         usage=Usage.of(row.usage for row in rows),
-        plain_usage=Usage.of(row.plain_usage for row in rows),
+        baseline_usage=Usage.of(row.baseline_usage for row in rows),
     )
 
 
@@ -259,22 +268,22 @@ class CellSearch:
 
     Args:
         drawn: journal of drawings.
-        clocked: what was timed of the whole setup; shared by its cells.
-        beside: the searches of the setup's cells, this one's too, by accelerators.
-        budget: how long may be measured; shared by the setup's cells.
+        clocked: what was timed of the whole configuration; shared by its cells.
+        beside: the searches of the configuration's cells, this one's too, by accelerators.
+        budget: how long may be measured; shared by the configuration's cells.
         aside: whether it is only what others are compared with: where time is limited, no more of
             it is measured than that takes.
     """
 
     cell: Cell
     baseline: Baseline
-    drawn: Journal[Drawing]
+    drawn: Journal[Evaluation]
     clocked: Clocked
     options: SearchOptions
     beside: Mapping[tuple[str, ...], CellSearch] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     aside: bool = False
-    drawings: dict[str, Drawing] = field(default_factory=dict)
+    drawings: dict[str, Evaluation] = field(default_factory=dict)
     problem: Problem | None = None
     """What is being decided."""
     _losses: dict[float, LossModel] = field(default_factory=dict)
@@ -287,9 +296,9 @@ class CellSearch:
     def __post_init__(self) -> None:
         for drawing in self.drawn.rows():
             if drawing.passing is None:
-                self.drawings[digest(drawing.setting)] = self._as_now(drawing)
+                self.drawings[digest(drawing.parameters)] = self._as_now(drawing)
 
-    def _as_now(self, drawing: Drawing) -> Drawing:
+    def _as_now(self, drawing: Evaluation) -> Evaluation:
         """With the interval of the confidence that is asked for now."""
         confidence = self.baseline.options.confidence
         if drawing.confidence in (None, confidence):
@@ -304,39 +313,39 @@ class CellSearch:
 
     @property
     def strategy(self) -> Strategy:
-        """What decides which settings are drawn."""
+        """What decides which candidates are drawn."""
         return STRATEGIES[self.options.strategy]
 
     @functools.cached_property
     def refused(self) -> str | None:
         """Why nothing can be measured here, or None."""
-        ok, reason = self.combination.supports(self.baseline.facts)
+        ok, reason = self.combination.supports(self.baseline.pipeline)
         return check_baseline(self.baseline) if ok else reason
 
     @functools.cached_property
     def whole(self) -> Space:
-        """All settings that make sense."""
-        return self.combination.space(self.baseline.facts)
+        """All candidates that make sense."""
+        return self.combination.space(self.baseline.pipeline)
 
     @functools.cached_property
     def space(self) -> Space:
-        """The settings that may be tried."""
+        """The candidates that may be tried."""
         return self.whole.searched(self.options.space, combined=len(self.cell.accelerators) > 1)
 
     @property
     def most(self) -> int:
-        """How many settings are drawn for the bound at most."""
+        """How many candidates are drawn for the bound at most."""
         return 0 if self.refused else self.strategy.at_most(self.space)
 
     @property
     def timings(self) -> dict[str, list[SpeedRow]]:
-        """Of its settings, by digest; some are timed, and not worth drawing then."""
+        """Of its candidates, by digest; some are timed, and not worth drawing then."""
         timed = self.clocked.timings.items()
-        return {key: rows for key, rows in timed if self.owns(rows[0].setting)}
+        return {key: rows for key, rows in timed if self.owns(rows[0].parameters)}
 
-    def owns(self, setting: SettingDict) -> bool:
-        """Whether a setting is of this cell's accelerators."""
-        return sorted(setting) == list(self.cell.accelerators)
+    def owns(self, parameters: ParametersDict) -> bool:
+        """Whether a candidate is of this cell's accelerators."""
+        return sorted(parameters) == list(self.cell.accelerators)
 
     @property
     def seconds(self) -> float:
@@ -347,7 +356,7 @@ class CellSearch:
 
     @property
     def passing(self) -> int:
-        """How many settings failed for what may pass; the next run tries them again."""
+        """How many candidates failed for what may pass; the next run tries them again."""
         drawn = {key for key, each in self.drawings.items() if each.passing}
         timed = {key for key, rows in self.timings.items() if rows[-1].passing}
         return len(drawn | timed)
@@ -357,9 +366,9 @@ class CellSearch:
         return [self.measured(each) for each in self.estimates() if each.timed]
 
     def measured(self, known: Estimate) -> Measurement:
-        """All that was measured of a setting that was timed, with the speedup that may be promised
-        of it."""
-        key = digest(known.setting)
+        """All that was measured of a candidate that was timed, with the speedup that may be
+        promised of it."""
+        key = digest(known.parameters)
         row = Measurement.of(self.drawings[key], self.clocked.measured(key))
         return replace(row, speedup=known.promised().speedup)
 
@@ -375,14 +384,14 @@ class CellSearch:
 
     def _estimated(self) -> dict[str, Estimate]:
         good = {key: each for key, each in self.drawings.items() if each.failure is None}
-        means, errors = self.clocked.believed([each.setting for each in good.values()])
+        means, errors = self.clocked.believed([each.parameters for each in good.values()])
         found, timings = {}, self.timings
         for (key, drawing), mean, error in zip(good.items(), means, errors, strict=True):
             measured = self.clocked.measured(key).speedup if key in timings else None
             if key not in timings or measured is not None:
                 loss, count = self.options.decisive(drawing), len(timings.get(key, []))
                 speedup, error = math.exp(mean), max(float(error), EXACT)
-                found[key] = Estimate(drawing.setting, speedup, loss, error, count, measured)
+                found[key] = Estimate(drawing.parameters, speedup, loss, error, count, measured)
         return found
 
     def best(self, choose: Choose) -> Measurement | None:
@@ -406,7 +415,10 @@ class CellSearch:
         model = self._losses.get(limit)
         if model is None or [*model.parts] != parts:
             drawn = [
-                (flatten(each.setting), math.inf if each.failure else self.options.decisive(each))
+                (
+                    flatten(each.parameters),
+                    math.inf if each.failure else self.options.decisive(each),
+                )
                 for each in self.drawings.values()
                 if not (each.failure and each.passing)
             ]
@@ -424,7 +436,7 @@ class CellSearch:
                 left.difference_update(names)
         return [] if left else parts
 
-    def explore(self, targets: Sequence[float], loss_limit: float) -> Wants:
+    def explore(self, targets: Sequence[float], loss_limit: float) -> Requests:
         """What the strategy wants drawn for the bound and the targets, by the speeds as they are
         predicted; what answers is not timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=True)
@@ -433,7 +445,7 @@ class CellSearch:
 
     def decide(
         self, targets: Sequence[float], loss_limit: float, *, bound: bool, explored: bool = False
-    ) -> Wants:
+    ) -> Requests:
         """What must be done until the strategy has decided the targets and, if asked for, the
         bound, and what answers them is timed.
 
@@ -446,16 +458,16 @@ class CellSearch:
         ):
             yield wants
 
-    def meet(self, targets: Sequence[float], loss_limit: float) -> Wants:
+    def meet(self, targets: Sequence[float], loss_limit: float) -> Requests:
         """What must be timed of what was drawn until it is known which of it meets the targets."""
         self.problem = problem = self._problem(targets, loss_limit, bound=False)
         while not self.budget.over and (wants := self._answers(problem)):
             yield wants
 
-    def _answers(self, problem: Problem) -> list[Want]:
+    def _answers(self, problem: Problem) -> list[Request]:
         """What is to be timed, or drawn on, of what may be an answer."""
-        timed = [Want("time", setting) for setting in self._untimed(problem)]
-        return timed or [Want("draw", setting) for setting in self._undecided(problem)]
+        timed = [Request("time", parameters) for parameters in self._untimed(problem)]
+        return timed or [Request("draw", parameters) for parameters in self._undecided(problem)]
 
     def time_up(self, targets: Sequence[float], loss_limit: float) -> bool:
         """Whether something is left that would be done, were there time."""
@@ -475,24 +487,24 @@ class CellSearch:
             speeds=self.clocked.predict,
             losses=lambda points: self.losses(loss_limit).predict(points),
             informed=any(part.drawings for part in self.parts()),
-            wild=self.combination.changing(self.baseline.facts) > 1,
+            wild=self.combination.changing(self.baseline.pipeline) > 1,
             look=looks.at[0] / looks.usual,
         )
 
-    def _drawings(self, problem: Problem) -> list[Want]:
+    def _drawings(self, problem: Problem) -> list[Request]:
         """What is to be drawn on, or else is wanted by the strategy; or is timed before, where it
         may not be worth a drawing."""
         if unfinished := self._unfinished(problem.loss_limit):
-            return [Want("draw", setting) for setting in unfinished]
+            return [Request("draw", parameters) for parameters in unfinished]
         history = self._history(problem)
         points = self._ask(problem, history)
         if self.budget.limited:  # a timing of its own takes longer than a first evaluation
-            return [Want("draw", nest(point)) for point in points]
+            return [Request("draw", nest(point)) for point in points]
         unsure = [nest(point) for point in self.strategy.unsure(problem, history, points)]
         first = [each for each in unsure if digest(each) not in self.clocked.timings]
         if first:
-            return [Want("time", setting) for setting in first]
-        return [Want("draw", nest(point)) for point in points]
+            return [Request("time", parameters) for parameters in first]
+        return [Request("draw", nest(point)) for point in points]
 
     def _ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         return self.strategy.ask(problem, history)
@@ -502,36 +514,36 @@ class CellSearch:
         known = self._by_digest()
         seen = [
             Observation(
-                flatten(drawing.setting), known[key].speedup, self.options.decisive(drawing)
+                flatten(drawing.parameters), known[key].speedup, self.options.decisive(drawing)
             )
             if key in known
-            else Observation(flatten(drawing.setting), 0.0, math.inf)
+            else Observation(flatten(drawing.parameters), 0.0, math.inf)
             for key, drawing in self.drawings.items()
         ]
         return [one for one in seen if problem.space.holds(one.point)]
 
-    def below(self, drawing: Drawing, loss_limit: float) -> bool | None:
-        """Whether the loss of a setting is below a limit; None where that is not clear."""
+    def below(self, drawing: Evaluation, loss_limit: float) -> bool | None:
+        """Whether the loss of a candidate is below a limit; None where that is not clear."""
         if not drawing.scores:
             return False
-        key = digest(drawing.setting), drawing.prompts, loss_limit
+        key = digest(drawing.parameters), drawing.prompts, loss_limit
         if key not in self._below:
             plain = self.baseline.scores[SCORE]
             self._below[key] = self.baseline.looks.below(plain, drawing.scores[SCORE], loss_limit)
         return self._below[key]
 
-    def sheet(self, setting: SettingDict) -> Sheet:
-        """What drawing a setting up to the next look takes."""
-        before = self.drawings.get(digest(setting))
+    def sheet(self, parameters: ParametersDict) -> EvaluationRequest:
+        """What drawing a candidate up to the next look takes."""
+        before = self.drawings.get(digest(parameters))
         looks = self.baseline.looks.at
         prompts = next(look for look in looks if before is None or look > before.prompts)
-        return Sheet(self.cell, setting, prompts, before)
+        return EvaluationRequest(self.cell, parameters, prompts, before)
 
-    def _unfinished(self, loss_limit: float) -> list[SettingDict]:
+    def _unfinished(self, loss_limit: float) -> list[ParametersDict]:
         """What was not drawn with the usual number of prompts though it may keep the limit."""
         usual = self.baseline.looks.usual
         return [
-            each.setting
+            each.parameters
             for each in self.drawings.values()
             if 0 < each.prompts < usual
             and each.failure is None
@@ -539,7 +551,7 @@ class CellSearch:
             and self.below(each, loss_limit) is not False
         ]
 
-    def _undecided(self, problem: Problem) -> list[SettingDict]:
+    def _undecided(self, problem: Problem) -> list[ParametersDict]:
         """Answers that are not clearly below the limit, and what would be the answer to a target
         that none meets, if it were, as long as there are prompts left. What is not faster than the
         plain pipeline answers nothing."""
@@ -551,10 +563,12 @@ class CellSearch:
             met = pareto.meet(promised, target, limit)
             chosen.append(met or self._closest(found, target, limit))
         drawings = {
-            digest(each.setting): self.drawings[digest(each.setting)] for each in chosen if each
+            digest(each.parameters): self.drawings[digest(each.parameters)]
+            for each in chosen
+            if each
         }
         return [
-            each.setting
+            each.parameters
             for each in drawings.values()
             if each.prompts < self.baseline.looks.most
             and each.passing is None
@@ -569,7 +583,7 @@ class CellSearch:
             each
             for each in found
             if each.speedup >= target
-            and self.below(self.drawings[digest(each.setting)], loss_limit) is None
+            and self.below(self.drawings[digest(each.parameters)], loss_limit) is None
         ]
         return min(unclear, key=lambda each: each.loss, default=None)
 
@@ -578,9 +592,9 @@ class CellSearch:
         nothing was, that nothing does."""
         if chosen is None:
             return self._closest(self.estimates(), target, loss_limit) is None
-        return self.below(self.drawings[digest(chosen.setting)], loss_limit) is True
+        return self.below(self.drawings[digest(chosen.parameters)], loss_limit) is True
 
-    def _untimed(self, problem: Problem) -> list[SettingDict]:
+    def _untimed(self, problem: Problem) -> list[ParametersDict]:
         """What has to be timed: for each question what may be expected to move the answer most,
         if that is worth it, given what was timed; and the answers, until they are sure."""
         found = self.estimates()
@@ -594,7 +608,7 @@ class CellSearch:
             if not missing and not timed:
                 nearest = pareto.nearest(found, math.inf, problem.loss_limit)
                 missing = [nearest] if nearest else []
-        return [each.setting for each in missing or self._unconfirmed(problem, timed)]
+        return [each.parameters for each in missing or self._unconfirmed(problem, timed)]
 
     def _worths(
         self, problem: Problem, known: Sequence[Estimate], found: Sequence[Estimate]
@@ -622,9 +636,9 @@ class CellSearch:
             met = pareto.meet(timed, target, limit)
             if met is not None and met.timings < MOST and not met.surely(target, precision):
                 asked.append(met)
-        return list({digest(each.setting): each for each in asked}.values())
+        return list({digest(each.parameters): each for each in asked}.values())
 
-    def unsure(self) -> list[SettingDict]:
+    def unsure(self) -> list[ParametersDict]:
         """What was drawn and not timed and may be expected to move an answer, for all that is known
         of its speed."""
         if self.problem is None or self.strategy.times_all:
@@ -634,19 +648,19 @@ class CellSearch:
         if not unsure:
             return []
         return [
-            each.setting
+            each.parameters
             for each, value in zip(unsure, worths.max(axis=0), strict=True)
             if value >= 1 and not each.timed
         ]
 
-    def add_drawing(self, row: Drawing) -> None:
+    def add_drawing(self, row: Evaluation) -> None:
         """Keeps a drawing, on disk first."""
         self.drawn.append(row)
-        self.drawings[digest(row.setting)] = row
+        self.drawings[digest(row.parameters)] = row
         self._losses.clear()
         self._known = None
         what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
-        log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.setting), row.loss, what)
+        log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.parameters), row.loss, what)
 
     def add_timing(self, row: SpeedRow, expected: float, error: float) -> None:
         """Keeps a timing, on disk first.
@@ -658,14 +672,14 @@ class CellSearch:
         log.info(
             "%s: %s -> %s (%.2fx +-%.0f%% predicted)",
             self.cell.slug,
-            in_words(row.setting),
+            in_words(row.parameters),
             row.failure if row.speedup is None else f"{row.speedup:.2f}x",
             math.exp(expected),
             100 * error,
         )
 
 
-def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> None:
+def run_search(wanting: Sequence[tuple[CellSearch, Requests]], measurer: Measurer) -> None:
     """Does what the cells want, side by side, until none wants more or the time is up.
 
     Nothing is timed as long as a cell wants to draw, but once at the beginning: so the device is
@@ -674,7 +688,7 @@ def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> N
     searches = {search.cell: search for search, _ in wanting}
     while wanted := {search.cell: wants for search, each in wanting if (wants := next(each, []))}:
         budget = next(iter(searches.values())).budget
-        drawn = [searches[cell].sheet(setting) for cell, setting in _all(wanted, "draw")]
+        drawn = [searches[cell].sheet(parameters) for cell, parameters in _all(wanted, "draw")]
         _draw(searches, drawn, measurer, budget)
         if drawn and next(iter(searches.values())).clocked.timings:
             continue
@@ -684,7 +698,10 @@ def settle(wanting: Sequence[tuple[CellSearch, Wants]], measurer: Measurer) -> N
 
 
 def _draw(
-    searches: dict[Cell, CellSearch], wanted: Sequence[Sheet], measurer: Measurer, budget: Budget
+    searches: dict[Cell, CellSearch],
+    wanted: Sequence[EvaluationRequest],
+    measurer: Measurer,
+    budget: Budget,
 ) -> None:
     """One at a time where the time is limited, so that it ends within one."""
     at_once = len(wanted) if math.isinf(budget.left) else 1
@@ -705,11 +722,11 @@ def answer_at_all(
     for search in searches:
         if not search.estimates():
             wants = next(search.explore(targets, limit), [])
-            sheets = [search.sheet(want.setting) for want in wants[:1] if want.what == "draw"]
+            sheets = [search.sheet(want.parameters) for want in wants[:1] if want.what == "draw"]
             _draw(by_cell, sheets, measurer, Budget())
     found = {search.cell: search.estimates() for search in searches}
     untimed = [
-        (cell, best.setting)
+        (cell, best.parameters)
         for cell, known in found.items()
         if not any(each.timed for each in known)
         and (best := pareto.nearest(known, math.inf, limit)) is not None
@@ -717,31 +734,31 @@ def answer_at_all(
     _time(by_cell, untimed[:TOGETHER], measurer, Budget())
 
 
-def _all(wants: dict[Cell, list[Want]], what: str) -> list[tuple[Cell, SettingDict]]:
+def _all(wants: dict[Cell, list[Request]], what: str) -> list[tuple[Cell, ParametersDict]]:
     """The first of each cell, then the second of each, and so on."""
     wanted = [
-        [(cell, want.setting) for want in queue if want.what == what]
+        [(cell, want.parameters) for want in queue if want.what == what]
         for cell, queue in wants.items()
     ]
     rounds = itertools.zip_longest(*wanted)
     return [each for group in rounds for each in group if each is not None]
 
 
-def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cell, SettingDict]]:
+def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cell, ParametersDict]]:
     """What teaches most about what may be chosen, if that is not known well enough from what is
     timed anyway."""
     unsure = {
-        digest(setting): (cell, setting)
+        digest(parameters): (cell, parameters)
         for cell, search in searches.items()
-        for setting in search.unsure()
+        for parameters in search.unsure()
     }
     clocked = next(iter(searches.values())).clocked
     clocked.look_around()
-    known = [setting for _, setting in timed]
-    for setting in known:
-        unsure.pop(digest(setting), None)
-    teaching = clocked.teaching([setting for _, setting in unsure.values()], known)
-    return [unsure[digest(setting)] for setting in teaching]
+    known = [parameters for _, parameters in timed]
+    for parameters in known:
+        unsure.pop(digest(parameters), None)
+    teaching = clocked.teaching([parameters for _, parameters in unsure.values()], known)
+    return [unsure[digest(parameters)] for parameters in teaching]
 
 
 def _time(
@@ -750,14 +767,15 @@ def _time(
     if not wanted:
         return
     clocked = next(iter(searches.values())).clocked
-    expected = list(zip(*clocked.believed([setting for _, setting in wanted]), strict=True))
+    expected = list(zip(*clocked.believed([parameters for _, parameters in wanted]), strict=True))
     kept = _in_time([mean for mean, _ in expected], clocked.baseline, budget.left)
     wanted, expected = wanted[:kept], expected[:kept]
     # Most of what is timed turns out not to matter. What does is timed again, and thoroughly.
     first = {
         key
-        for cell, setting in wanted
-        if (key := digest(setting)) not in clocked.timings and not searches[cell].strategy.times_all
+        for cell, parameters in wanted
+        if (key := digest(parameters)) not in clocked.timings
+        and not searches[cell].strategy.times_all
     }
     rows = measurer.clock(wanted, first)
     for (cell, _), row, guess in zip(wanted, rows, expected, strict=True):

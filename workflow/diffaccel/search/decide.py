@@ -1,5 +1,5 @@
-"""Deciding the cells of a setup and answering their tasks, in one process: the model is loaded
-once, and what the cells want timed shares rounds beside one baseline."""
+"""Deciding the cells of a configuration and answering their tasks, in one process: the model is
+loaded once, and what the cells want timed shares rounds beside one baseline."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.gallery import Gallery
-from diffaccel.evaluation.records import Baseline, Drawing, SpeedRow
+from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow
 from diffaccel.experiment import tasks
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine.watch import Watch
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.search import pareto
 from diffaccel.search.cell import (
     CellSearch,
     Clocked,
+    EvaluationRequest,
     Measurer,
-    Sheet,
+    Requests,
     Wanted,
-    Wants,
     answer_at_all,
-    settle,
+    run_search,
 )
-from diffaccel.search.records import Answer, Frontier
+from diffaccel.search.records import Answer, CellResult
 from diffaccel.store.jsonio import digest
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ PATIENCE = 10.0
 
 
 class Live:
-    """Measures on the device, which is taken, and the model loaded, when the first setting must be
-    measured; both are kept until the stack is closed.
+    """Measures on the device, which is taken, and the model loaded, when the first candidate must
+    be measured; both are kept until the stack is closed.
 
     Args:
         images: folder of the baseline's.
@@ -87,35 +87,35 @@ class Live:
         platform = baseline.environment.platform
         device = bench.take_device(self._stack, baseline.spec, platform)
         made = bench.open_bench(
-            baseline.setup, baseline.spec, baseline.options, device, watch=self._watch
+            baseline.configuration, baseline.spec, baseline.options, device, watch=self._watch
         )
         bench.check_same(made, baseline)
         made.call(made.plain, made.batches()[0])  # warm-up
         return made, bench.load_images(self._folder, baseline)
 
     def _candidate(
-        self, setting: SettingDict, prompts: int | None = None, brief: bool = False
+        self, parameters: ParametersDict, prompts: int | None = None, brief: bool = False
     ) -> Candidate:
         from diffaccel.evaluation.measure import Candidate
 
         made, _ = self._opened
-        applied = functools.partial(made.accelerated, setting)
-        warm = digest(setting) in self._warm
-        return Candidate(setting, applied, warm, prompts, brief=brief)
+        applied = functools.partial(made.accelerated, parameters)
+        warm = digest(parameters) in self._warm
+        return Candidate(parameters, applied, warm, prompts, brief=brief)
 
-    def draw(self, wanted: Sequence[Sheet]) -> list[Drawing]:
+    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         from diffaccel.evaluation.measure import draw
 
         made, references = self._opened
-        self._warm.update(digest(sheet.setting) for sheet in wanted)
+        self._warm.update(digest(sheet.parameters) for sheet in wanted)
         return [
             draw(
                 made,
                 self._baseline,
                 references,
-                self._candidate(sheet.setting, sheet.prompts),
+                self._candidate(sheet.parameters, sheet.prompts),
                 sheet.before,
-                functools.partial(self._gallery.keep, sheet.setting),
+                functools.partial(self._gallery.keep, sheet.parameters),
             )
             for sheet in wanted
         ]
@@ -138,7 +138,7 @@ def opened(
     watch: Watch | None = None,
     aside: Cell | None = None,
 ) -> Iterator[tuple[list[CellSearch], Measurer]]:
-    """The cells of a setup with what is known of them, and what measures more.
+    """The cells of a configuration with what is known of them, and what measures more.
 
     Args:
         journals: folder of the cells' journals.
@@ -170,7 +170,7 @@ def decide_all(
     asked: Sequence[Task],
     targets: Sequence[float],
     loss_limit: float,
-) -> tuple[list[Frontier], list[Answer]]:
+) -> tuple[list[CellResult], list[Answer]]:
     """Decides the cells and answers the tasks. Where answering changed a bound, the bounds are
     decided again, and so are the tasks that are made from them."""
     while True:
@@ -181,18 +181,18 @@ def decide_all(
             return known, found
 
 
-def _is_stale(known: Frontier, search: CellSearch) -> bool:
-    """Whether the bound is another setting by now, or another speedup than a clock may read."""
+def _is_stale(known: CellResult, search: CellSearch) -> bool:
+    """Whether the bound is another candidate by now, or another speedup than a clock may read."""
     before, now = known.bound, search.bound(known.loss_limit)
     if before is None or now is None:
         return before is not now
     off = abs(math.log(now.speedup / before.speedup))
-    return now.setting != before.setting or off > search.baseline.options.spread
+    return now.parameters != before.parameters or off > search.baseline.options.spread
 
 
 def frontiers(
     searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
-) -> list[Frontier]:
+) -> list[CellResult]:
     """Decides the bound and the targets of each cell.
 
     Single accelerators are explored first, since their losses tell what to expect of combinations;
@@ -209,7 +209,9 @@ def frontiers(
         for count in counts:
             same = [search for search in asked if len(search.cell.accelerators) == count]
             with budget.until(EXPLORED[count > 1]):
-                settle([(search, search.explore(targets, loss_limit)) for search in same], measurer)
+                run_search(
+                    [(search, search.explore(targets, loss_limit)) for search in same], measurer
+                )
         _decide(asked, measurer, targets, loss_limit)
         answer_at_all(able, measurer, targets, loss_limit)
     return [_frontier(search, targets, loss_limit) for search in searches]
@@ -225,15 +227,15 @@ def _decide(
                 (search, search.decide(targets, loss_limit, bound=True, explored=explored))
                 for search in asked
             ]
-            settle(wanting, measurer)
+            run_search(wanting, measurer)
         if not asked[0].budget.limited:
             return
 
 
-def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -> Frontier:
-    supported, _ = search.combination.supports(search.baseline.facts)
+def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -> CellResult:
+    supported, _ = search.combination.supports(search.baseline.pipeline)
     bound = search.bound(loss_limit)
-    return Frontier(
+    return CellResult(
         cell=search.cell,
         status="measured" if search.refused is None else "refused",
         reason=search.refused or "",
@@ -252,20 +254,20 @@ def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -
     )
 
 
-def stored_bound(known: Frontier) -> float | None:
+def stored_bound(known: CellResult) -> float | None:
     """The speedup up to which a request is tried."""
     return round(known.bound.speedup * BOUND_MARGIN, 2) if known.bound else None
 
 
 def answers(
     made: Sequence[Task],
-    known: Sequence[Frontier],
+    known: Sequence[CellResult],
     searches: Sequence[CellSearch],
     measurer: Measurer,
 ) -> list[Answer]:
     """Answers tasks from what is known of their cells, measuring more where that is open."""
     found: dict[str, Answer] = {}
-    settle(
+    run_search(
         [
             (search, _answering([t for t in made if t.cell == search.cell], cell, search, found))
             for cell, search in zip(known, searches, strict=True)
@@ -276,8 +278,8 @@ def answers(
 
 
 def _answering(
-    made: Sequence[Task], known: Frontier, search: CellSearch, found: dict[str, Answer]
-) -> Wants:
+    made: Sequence[Task], known: CellResult, search: CellSearch, found: dict[str, Answer]
+) -> Requests:
     """Answers a cell's tasks into ``found``: what was drawn is timed for all of them together, and
     only then is there a search for one after the other."""
     hopeful, open_ended = [], []
@@ -308,7 +310,7 @@ def _answering(
             found[task.id] = Answer(task, "met", "", chosen, None, environment, clear)
         else:
             count = len(search.drawings)
-            reason = f"no setting of {count} measured reaches {required}x within the loss"
+            reason = f"no candidate of {count} measured reaches {required}x within the loss"
             found[task.id] = _infeasible(task, reason, search, known.time_up)
 
 
@@ -320,11 +322,11 @@ def _in_time(task: Task, baseline: Baseline) -> Task:
     return dataclasses.replace(task, required=required)
 
 
-def _fastest(task: Task, search: CellSearch, known: Frontier) -> Answer:
+def _fastest(task: Task, search: CellSearch, known: CellResult) -> Answer:
     """The answer to a task that asks for the fastest; what that is must then be kept."""
     fastest = search.fastest(task.max_loss)
     if fastest is None:
-        reason = f"no setting has a loss below {task.max_loss}"
+        reason = f"no candidate has a loss below {task.max_loss}"
         return _infeasible(task, reason, search, known.time_up)
     chosen = search.measured(fastest)
     required = math.floor(100 * chosen.speedup) / 100
@@ -333,7 +335,7 @@ def _fastest(task: Task, search: CellSearch, known: Frontier) -> Answer:
     return Answer(task, "met", "", chosen, None, search.baseline.environment, clear)
 
 
-def _hopeless(task: Task, known: Frontier) -> str | None:
+def _hopeless(task: Task, known: CellResult) -> str | None:
     """Why a task cannot be met whatever is measured, or None."""
     if known.status == "refused":
         return known.reason
@@ -341,7 +343,7 @@ def _hopeless(task: Task, known: Frontier) -> str | None:
         return None
     required = _required(task, known)
     if required is None:
-        return f"no setting has a loss below {task.max_loss}, so there is no bound to take from"
+        return f"no candidate has a loss below {task.max_loss}, so there is no bound to take from"
     if required <= 1 and task.latency_s is None:
         said = f"{required}x is no speedup"
         return f"{said}: {_measured_bound(known)} leaves none" if task.fraction else said
@@ -351,29 +353,29 @@ def _hopeless(task: Task, known: Frontier) -> str | None:
     return None
 
 
-def _measured_bound(known: Frontier) -> str:
+def _measured_bound(known: CellResult) -> str:
     """The bound in words, as it was measured: the stored one, which is higher, decides what is
     tried, and is nothing that can be had."""
     return f"the bound of {known.bound.speedup:.2f}x" if known.bound else "the bound"
 
 
-def _required(task: Task, known: Frontier) -> float | None:
+def _required(task: Task, known: CellResult) -> float | None:
     if task.fraction is None:
         return task.required
     limit = stored_bound(known)
     return None if limit is None else round(task.fraction * limit, 2)
 
 
-def resolved(task: Task, known: Frontier) -> Task:
+def resolved(task: Task, known: CellResult) -> Task:
     """The task with its speedup and sentence, as far as the bound gives them."""
     required = _required(task, known)
     if task.cell is None or task.sentence is not None or required is None or required <= 1:
         return task
-    setup = task.cell.setup
+    configuration = task.cell.configuration
     request = tasks.Request(
-        setup.model,
-        setup.scheduler,
-        setup.steps,
+        configuration.model,
+        configuration.scheduler,
+        configuration.steps,
         task.cell.accelerators,
         required,
         task.max_loss,

@@ -31,12 +31,12 @@ class Kept:
     """What was found, and what it was measured with.
 
     Args:
-        about: in words, by hash and by version; empty where nobody knows any more.
+        provenance: in words, by hash and by version; empty where nobody knows any more.
         sources: hashes of the source of its accelerators.
     """
 
     found: Found
-    about: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     sources: Mapping[str, str]
 
     @property
@@ -62,24 +62,25 @@ def _sources(found: Found) -> Mapping[str, str]:
     return sources({name: {} for name in found.cell.cell.accelerators})
 
 
-def read(journals: Path, setup: str = "*") -> list[Kept]:
-    """Everything that was ever found, or that of one setup, by its slug; the newest of each setup
+def read(journals: Path, configuration: str = "*") -> list[Kept]:
+    """Everything that was ever found, or that of one configuration, by its slug; the newest of each
+    configuration
     last, by the order of lines: a clock may jump."""
-    paths = sorted((journals / FOLDER).glob(f"{setup}.jsonl"))
+    paths = sorted((journals / FOLDER).glob(f"{configuration}.jsonl"))
     return [each for path in paths for each in _lines(path)]
 
 
 def _lines(path: Path) -> Iterator[Kept]:
-    about: dict[str, Mapping[str, Any]] = {}
+    provenance: dict[str, Mapping[str, Any]] = {}
     for line in journal.lines(path):
         if not isinstance(line, Line) or line.schema not in READS:
             log.warning("left out: a line of %s that is not whole, or of another version", path)
-        elif line.about is not None:
-            about[line.digest] = line.about
+        elif line.provenance is not None:
+            provenance[line.digest] = line.provenance
         else:
             try:
                 found = parse(Found, line.measurement, f"{path}:{line.number}")
-                yield Kept(found, about.get(line.digest, {}), line.of)
+                yield Kept(found, provenance.get(line.digest, {}), line.of)
             except RecordError as error:
                 log.warning("left out: %s", error)
 
@@ -90,19 +91,19 @@ def keep(journals: Path, search: Search, baseline: Baseline | None) -> None:
     Args:
         baseline: that it was decided beside; None where it is not there any more.
     """
-    if search.setup is None:
+    if search.configuration is None:
         return
-    path = journals / FOLDER / f"{search.setup.slug}.jsonl"
+    path = journals / FOLDER / f"{search.configuration.slug}.jsonl"
     with journal.writing(path):
-        before = read(journals, search.setup.slug)
+        before = read(journals, search.configuration.slug)
         last = {(each.cell, each.found.cell.loss_limit): each.found for each in before}
         for found in _found(search):
             same = last.get((found.cell.cell, found.cell.loss_limit))
             if same is None or replace(same, date=found.date) != found:
                 whole = found.cell.baseline
                 known = baseline is not None and baseline.is_named(whole)
-                about = baseline.about() if baseline is not None and known else {}
-                Journal(path, whole, Found, about, _sources).append(found)
+                provenance = baseline.provenance() if baseline is not None and known else {}
+                Journal(path, whole, Found, provenance, _sources).append(found)
 
 
 def _found(search: Search) -> Iterator[Found]:

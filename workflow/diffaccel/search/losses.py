@@ -1,4 +1,4 @@
-"""Predicts losses: what a few drawn settings of a cell, and of its members' cells, say of others.
+"""Predicts losses: what a few drawn candidates of a cell, and of its members' cells, say of others.
 
 Losses are seen as asinh(loss / limit): linear near zero, logarithmic beyond the limit. A single
 accelerator's loss is a regression over its levels (`_surrogate`). A combination's is expected to be
@@ -30,7 +30,8 @@ SMALLEST_SCALE = 1e-3
 NORM = 2.0
 BIAS, BEND, LENGTH, ROUGH = 0.3, 0.5, 0.5, 0.2
 """Of a combination's difference from the norm of its members: standard deviation of what all its
-settings have in common, of what near ones have, how near in levels, and of what each has alone."""
+candidates have in common, of what near ones have, how near in levels, and of what each has
+alone."""
 
 
 def scaled(loss: float, limit: float) -> float:

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffaccel.evaluation.records import Environment, Measurement
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.experiment.tasks.task import Task
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 
 
 @dataclass(frozen=True)
-class Rival:
-    """What stands beside a chosen setting: of the rival's settings that are at least as fast, the
-    one with the least loss.
+class FewerStepsBaseline:
+    """What stands beside a chosen candidate: of the fewer-steps baseline's candidates that are at
+    least as fast, the one with the least loss.
 
     Args:
         timed: whether its speedup was measured; else it is predicted.
         beats: whether it loses strictly less than what was chosen; such a one was timed.
     """
 
-    setting: SettingDict
+    parameters: ParametersDict
     speedup: float
     timed: bool
     loss: float
@@ -31,7 +31,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Frontier:
+class CellResult:
     """What is known of one cell.
 
     Args:
@@ -39,15 +39,15 @@ class Frontier:
             or its baseline cannot carry a relative loss; ``reason`` says which.
         bound: the fastest measurement with a loss below the limit, if any.
         clear: whether the prompts tell that its loss is, with the configured confidence.
-        front: the settings that no other beats in both speedup and loss, mildest first.
-        measured: how many settings were drawn and scored; they are in the journal.
+        front: the candidates that no other beats in both speedup and loss, mildest first.
+        measured: how many candidates were drawn and scored; they are in the journal.
         timed: how many were timed, some of them not drawn then; of the others the speed was only
             predicted.
         seconds: that drawing and timing took.
-        candidates: how many settings the space has, before any is forbidden.
-        rival: what the rival loses at the speed of the bound.
+        candidates: how many candidates the space has, before any is forbidden.
+        fewer-steps baseline: what the fewer-steps baseline loses at the speed of the bound.
         time_up: whether the search's time was up before all that was worth measuring was.
-        passing: how many settings failed for what may pass; the next run tries them again.
+        passing: how many candidates failed for what may pass; the next run tries them again.
     """
 
     cell: Cell
@@ -63,7 +63,7 @@ class Frontier:
     seconds: float
     candidates: int
     clear: bool = True
-    rival: Rival | None = None
+    fewer_steps: FewerStepsBaseline | None = None
     time_up: bool = False
     passing: int = 0
 
@@ -81,7 +81,7 @@ class Answer:
         environment: where it was measured.
         clear: whether the prompts tell, with the configured confidence, that the chosen loss is
             below the limit, or that nothing drawn that is fast enough has such a loss.
-        rival: what the rival loses at the speed of ``chosen``.
+        fewer-steps baseline: what the fewer-steps baseline loses at the speed of ``chosen``.
     """
 
     task: Task
@@ -91,36 +91,37 @@ class Answer:
     nearest: Measurement | None
     environment: Environment | None
     clear: bool = True
-    rival: Rival | None = None
+    fewer_steps: FewerStepsBaseline | None = None
 
 
 @dataclass(frozen=True)
 class Search:
-    """Everything that was found of one setup: a file of its own.
+    """Everything that was found of one configuration: a file of its own.
 
     Args:
-        setup: None for the sentences that were not understood.
+        configuration: None for the sentences that were not understood.
         cells: one an accelerator or combination.
         answers: to the tasks of these cells.
-        rival: the cell that all are compared with. It is among ``cells`` only if it was asked for:
+        fewer-steps baseline: the cell that all are compared with. It is among ``cells`` only if it
+        was asked for:
             it has no targets, tasks or scripts of its own, and enters no store.
     """
 
-    setup: Setup | None
-    cells: list[Frontier]
+    configuration: Configuration | None
+    cells: list[CellResult]
     answers: list[Answer]
-    rival: Frontier | None = None
+    fewer_steps: CellResult | None = None
 
     @property
     def seconds(self) -> float:
         """That measuring all of it took."""
-        every = {each.cell: each for each in (*self.cells, self.rival) if each is not None}
+        every = {each.cell: each for each in (*self.cells, self.fewer_steps) if each is not None}
         return sum(each.seconds for each in every.values())
 
     @property
     def passing(self) -> int:
-        """How many settings failed for what may pass."""
-        return sum(each.passing for each in (*self.cells, self.rival) if each is not None)
+        """How many candidates failed for what may pass."""
+        return sum(each.passing for each in (*self.cells, self.fewer_steps) if each is not None)
 
     def answer(self, name: str) -> Answer | None:
         """The answer to a task, by id."""
@@ -136,6 +137,6 @@ class Found:
         date: when it was found, in UTC.
     """
 
-    cell: Frontier
+    cell: CellResult
     answers: list[Answer]
     date: str

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.sparse import csr_array
 
-from diffaccel.plugins.accelerators import ACCELERATORS, PipelineFacts
+from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec
 from diffaccel.plugins.accelerators.base import Phase
-from diffaccel.plugins.space import Setting, Value
+from diffaccel.plugins.space import Parameters, Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -54,7 +54,7 @@ FREEDOM = 4.0
 """Degrees of freedom of Student's t distribution of a timing's error."""
 NOISES = (0.128, 0.064, 0.032, 0.016, 0.008, 0.004)
 ROUGH = (0.003, 0.01, 0.03)
-"""Assumed standard deviations: of a timing, and of what the model does not know of a setting."""
+"""Assumed standard deviations: of a timing, and of what the model does not know of a candidate."""
 CLOCK, FORM = 0.012, 0.005
 """Those that are expected; e times as large or small is one standard deviation off."""
 ROUNDS = 12
@@ -71,7 +71,7 @@ Pulls = tuple[Floats, Floats, Floats]
 
 @dataclass(frozen=True)
 class Signature:
-    """All that a setting's time depends on.
+    """All that a candidate's time depends on.
 
     Args:
         members: short names of its accelerators, sorted.
@@ -94,27 +94,27 @@ class Signature:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _signature(parts: tuple[Part, ...], facts: PipelineFacts, away: bool) -> Signature:
-    setting = {name: dict(values) for name, values in parts}
+def _signature(parts: tuple[Part, ...], pipeline: PipelineSpec, away: bool) -> Signature:
+    parameters = {name: dict(values) for name, values in parts}
     columns = [
         ACCELERATORS[name].phases(
-            own, {other: part for other, part in setting.items() if other != name}, facts
+            own, {other: part for other, part in parameters.items() if other != name}, pipeline
         )
-        for name, own in setting.items()
+        for name, own in parameters.items()
     ]
-    counts = Counter(zip(*columns, strict=True)) if columns else {(): facts.steps}
-    steps = sorted(((step, n / facts.steps) for step, n in counts.items()), key=repr)
-    return Signature(tuple(setting), facts.steps, tuple(steps), away)
+    counts = Counter(zip(*columns, strict=True)) if columns else {(): pipeline.steps}
+    steps = sorted(((step, n / pipeline.steps) for step, n in counts.items()), key=repr)
+    return Signature(tuple(parameters), pipeline.steps, tuple(steps), away)
 
 
-def signature(setting: Setting, facts: PipelineFacts, *, away: bool = False) -> Signature:
-    """What a setting makes of the steps of a pipeline call.
+def signature(parameters: Parameters, pipeline: PipelineSpec, *, away: bool = False) -> Signature:
+    """What a candidate makes of the steps of a pipeline call.
 
     Raises:
         UnknownNameError: it names an accelerator that does not exist.
     """
-    parts = tuple((name, tuple(setting[name].items())) for name in sorted(setting))
-    return _signature(parts, facts, away)
+    parts = tuple((name, tuple(parameters[name].items())) for name in sorted(parameters))
+    return _signature(parts, pipeline, away)
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,15 @@ def _covariance(members: Sequence[tuple[Floats, Floats]]) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Terms:
-    """The kinds of steps of n settings, as numbers; S kinds, M accelerators.
+    """The kinds of steps of n candidates, as numbers; S kinds, M accelerators.
 
     Args:
         phases: for each accelerator that is registered the phases that occur.
         kinds: (S, M), which phase of each; 0 where it is absent.
         place: (S,), the same for kinds of steps of one pipeline.
-        index, share: (n, p), the kinds of each setting's steps and their share of them; padded
+        index, share: (n, p), the kinds of each candidate's steps and their share of them; padded
             with share 0.
-        present: (n, M), 1 where a setting has the accelerator.
+        present: (n, M), 1 where a candidate has the accelerator.
         length: (n,), numbers of steps.
     """
 
@@ -196,7 +196,7 @@ class _Terms:
 
     @functools.cached_property
     def within(self) -> Floats:
-        """Prior covariance of the log shares of each setting's steps, (n, p, p)."""
+        """Prior covariance of the log shares of each candidate's steps, (n, p, p)."""
         members = []
         for phases, kind in zip(self.phases, self.kinds.T, strict=True):
             if len(phases.label) > 1:
@@ -206,14 +206,14 @@ class _Terms:
         return np.broadcast_to(_covariance(members), (*self.index.shape, self.index.shape[1]))
 
     def on_kinds(self, weights: Floats) -> csr_array:
-        """Weights on the kinds of each setting's steps, (n, p), as a matrix (n, S): few of each row
-        are not zero."""
+        """Weights on the kinds of each candidate's steps, (n, p), as a matrix (n, S): few of each
+        row are not zero."""
         matrix = copy.copy(self._empty)
         matrix.data = weights.ravel()
         return matrix
 
     def pulled(self, weights: csr_array, by: Floats) -> Floats:
-        """Sums of such weights over the settings, each times its own number, (S,)."""
+        """Sums of such weights over the candidates, each times its own number, (S,)."""
         each = weights.data.reshape(self.index.shape) * by[:, None]
         sums: Floats = np.bincount(self.index.ravel(), each.ravel(), len(self.kinds)).astype(float)
         return sums
@@ -279,7 +279,7 @@ def _same(a: Sequence[Signature], b: Sequence[Signature]) -> Floats:
 
 
 def _priors() -> tuple[Floats, Floats]:
-    """Means and variances of what all settings have in common: the rest, its changes by each
+    """Means and variances of what all candidates have in common: the rest, its changes by each
     accelerator, the overhead of each."""
     m = len(ACCELERATORS)
     means = [np.log(REST[0]), *[0.0] * m, *[np.log(OVERHEAD[0])] * m]
@@ -289,7 +289,7 @@ def _priors() -> tuple[Floats, Floats]:
 
 def _speedups(terms: _Terms, common: Floats, shares: Floats) -> tuple[Floats, Floats, Floats]:
     """Log-speedups (n,), and their derivatives by what is in common (n, C) and by the log shares
-    of each setting's kinds of steps (n, p)."""
+    of each candidate's kinds of steps (n, p)."""
     changes, over = common[1:].reshape(2, -1)
     rest = 1 / (1 + terms.length * np.exp(-common[0]))
     changed = rest * np.exp(terms.present @ changes)
@@ -303,12 +303,12 @@ def _speedups(terms: _Terms, common: Floats, shares: Floats) -> tuple[Floats, Fl
 
 @dataclass(frozen=True)
 class _Timed:
-    """What is given: timings, and the settings that they are of. Timings of one setting (or of
-    settings that run the same) share a row: all that costs grows with the settings.
+    """What is given: timings, and the candidates that they are of. Timings of one candidate (or of
+    candidates that run the same) share a row: all that costs grows with the candidates.
 
     Args:
-        signatures: of the settings, n.
-        row: the setting of each timing, (N,).
+        signatures: of the candidates, n.
+        row: the candidate of each timing, (N,).
         y: log-speedups of the timings, (N,).
         kinds: prior covariances of the log shares of the kinds of steps, (S, S).
     """
@@ -327,7 +327,7 @@ class _Timed:
         return cls(tuple(numbers), terms, row, np.log(speedups), _between(terms, terms))
 
     def total(self, each: Floats) -> Floats:
-        """Sums over the timings of each setting, (n,)."""
+        """Sums over the timings of each candidate, (n,)."""
         sums: Floats = np.bincount(self.row, each, len(self.signatures)).astype(float)
         return sums
 
@@ -338,11 +338,11 @@ class _Guess:
 
     Args:
         pulls: what multiplies the prior covariances, of what is in common, of the kinds of steps
-            and of the settings' roughness, to give how far each is from its expectation.
+            and of the candidates' roughness, to give how far each is from its expectation.
         cost: negative logarithm of the probability of it all, less a constant.
-        weight: how much the timings of each setting count: the inverse of a variance.
+        weight: how much the timings of each candidate count: the inverse of a variance.
         linear: their mean log-speedups less what they would be at the expectations, linearised.
-        by_common, by_kind: derivatives of the settings' log-speedups, (n, C) and (n, S).
+        by_common, by_kind: derivatives of the candidates' log-speedups, (n, C) and (n, S).
     """
 
     pulls: Pulls
@@ -371,7 +371,7 @@ def _guess(timed: _Timed, noise: float, rough: float, pulls: Pulls) -> _Guess:
 
 
 def _factor(timed: _Timed, rough: float, guess: _Guess) -> Floats:
-    """Cholesky factor of the covariance of the settings' mean log-speedups, linearised."""
+    """Cholesky factor of the covariance of the candidates' mean log-speedups, linearised."""
     _, variances = _priors()
     covariance = (guess.by_common * variances) @ guess.by_common.T
     covariance += guess.by_kind @ (guess.by_kind @ timed.kinds).T
@@ -428,14 +428,14 @@ def _fit(timed: _Timed, noise: float, rough: float, clock: float, start: Pulls) 
 
 @dataclass(frozen=True)
 class SpeedModel:
-    """What timed settings tell of the speeds of others; see the module.
+    """What timed candidates tell of the speeds of others; see the module.
 
     Args:
         facts: the pipeline whose speeds are predicted.
         chances: of the assumptions behind ``fits``.
     """
 
-    facts: PipelineFacts
+    pipeline: PipelineSpec
     timed: _Timed
     fits: tuple[_Fit, ...]
     chances: tuple[float, ...]
@@ -443,12 +443,12 @@ class SpeedModel:
     @classmethod
     def fit(
         cls,
-        timed: Sequence[tuple[Setting, float]],
-        facts: PipelineFacts,
-        elsewhere: Sequence[tuple[Setting, float, PipelineFacts]] = (),
+        timed: Sequence[tuple[Parameters, float]],
+        pipeline: PipelineSpec,
+        elsewhere: Sequence[tuple[Parameters, float, PipelineSpec]] = (),
         clock: float = CLOCK,
     ) -> SpeedModel:
-        """Learns from settings and their measured speedups over the plain pipeline; from none,
+        """Learns from candidates and their measured speedups over the plain pipeline; from none,
         what the accelerators expect. From a crash, of speedup 0, nothing is learnt.
 
         Args:
@@ -459,9 +459,9 @@ class SpeedModel:
             clock: the relative error that is expected of a timing, as its pairs show it, say.
 
         Raises:
-            UnknownNameError: a setting names an accelerator that does not exist.
+            UnknownNameError: a candidate names an accelerator that does not exist.
         """
-        rows = [(signature(setting, facts), speedup) for setting, speedup in timed]
+        rows = [(signature(parameters, pipeline), speedup) for parameters, speedup in timed]
         rows += [(signature(s, there, away=True), speedup) for s, speedup, there in elsewhere]
         rows = [row for row in rows if row[1] > 0]
         given = _Timed.of([each for each, _ in rows], [speedup for _, speedup in rows])
@@ -480,7 +480,9 @@ class SpeedModel:
         chances = np.where(chances >= UNLIKELY * chances.sum(), chances, 0.0)
         chances /= chances.sum()
         kept = [(fit, float(chance)) for fit, chance in zip(fits, chances, strict=True) if chance]
-        return cls(facts, given, tuple(fit for fit, _ in kept), tuple(chance for _, chance in kept))
+        return cls(
+            pipeline, given, tuple(fit for fit, _ in kept), tuple(chance for _, chance in kept)
+        )
 
     @property
     def noise(self) -> float:
@@ -491,17 +493,17 @@ class SpeedModel:
 
     @property
     def rough(self) -> float:
-        """Standard deviation of what the model does not know of a setting, as the timings show."""
+        """Standard deviation of what the model misses of a candidate, as the timings show."""
         fits = zip(self.chances, self.fits, strict=True)
         return float(np.sqrt(sum(chance * fit.rough**2 for chance, fit in fits)))
 
-    def predict(self, settings: Sequence[Setting]) -> tuple[Floats, Floats]:
+    def predict(self, candidates: Sequence[Parameters]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the log-speedups, (n,) each. They are about the true
         ones: the error of a timing (`noise`) comes on top."""
-        signatures = tuple(signature(setting, self.facts) for setting in settings)
+        signatures = tuple(signature(parameters, self.pipeline) for parameters in candidates)
         terms, same = _terms(signatures), _same(signatures, self.timed.signatures)
         cross = _between(terms, self.timed.terms)
-        mean, square = np.zeros(len(settings)), np.zeros(len(settings))
+        mean, square = np.zeros(len(candidates)), np.zeros(len(candidates))
         for chance, fit in zip(self.chances, self.fits, strict=True):
             found, variance = _predict(fit, terms, cross, same)
             mean += chance * found

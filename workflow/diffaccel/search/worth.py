@@ -1,4 +1,4 @@
-"""What it is worth to measure a setting: how far it may be expected to move the answers.
+"""What it is worth to measure a candidate: how far it may be expected to move the answers.
 
 Source: expected improvement under a constraint, Schonlau, Welch and Jones, "Global versus local
 search in constrained optimization of computer models", 1998.

@@ -1,4 +1,4 @@
-"""Measuring the unaccelerated pipeline of a setup."""
+"""Measuring the unaccelerated pipeline of a configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffaccel.evaluation.records import Baseline
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.models import ModelError, ModelSpec
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    setup: Setup,
+    configuration: Configuration,
     spec: ModelSpec,
     options: MeasureOptions,
     platform: str,
@@ -38,7 +38,7 @@ def run(
     memory is not enough.
 
     Args:
-        kept: folder of what was measured of the setup before, which is not measured again.
+        kept: folder of what was measured of the configuration before, which is not measured again.
         job: what was asked for, as JSON, which the record notes.
 
     Raises:
@@ -56,11 +56,13 @@ def run(
     with contextlib.ExitStack() as stack:
         device = bench.take_device(stack, spec, platform)
         before = Baselines(kept)
-        record, made = _measured(bench.open_bench(setup, spec, options, device), before.before)
+        record, made = _measured(
+            bench.open_bench(configuration, spec, options, device), before.before
+        )
         before.keep(record, made)
         log.info(
             "%s: baseline %.2f s for %d prompts, score %.1f, with shuffled prompts %.1f",
-            setup.slug,
+            configuration.slug,
             statistics.median(record.seconds),
             record.images_per_call,
             statistics.mean(record.scores[SCORE]),
@@ -96,4 +98,4 @@ def _measured(bench: Bench, before: Before | None = None) -> tuple[Baseline, Ima
             f"not enough memory for {asked.batch_size} images at once: measured {size // 2} at a "
             "time"
         ]
-        log.warning("%s: %s. %s", bench.setup.slug, warnings[0], said)
+        log.warning("%s: %s. %s", bench.configuration.slug, warnings[0], said)

@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from diffaccel.experiment.grid import Cell, Setup
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes import scripts as code
 from diffaccel.search.decide import resolved, unparsed
-from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import database, serving
-from diffaccel.stages.records import Proof, Served, Verdict
+from diffaccel.stages.records import ScriptResult, Served, Verification
 from diffaccel.store.jsonio import (
     SCHEMA,
     RecordError,
@@ -35,12 +35,12 @@ PathLike = str | OsPathLike[str]
 
 
 def load(searches: Iterable[PathLike]) -> list[Search]:
-    """Everything that was found, by setup."""
+    """Everything that was found, by configuration."""
     return [read_record(Search, Path(path)) for path in searches]
 
 
 def overview(results: Path) -> tuple[list[Search], pd.DataFrame]:
-    """Everything that was found on a platform, by setup, and the table over it."""
+    """Everything that was found on a platform, by configuration, and the table over it."""
     found = load(sorted(results.glob("search/*.json")))
     return found, summary(found, sorted(results.glob("verify/*.json")))
 
@@ -57,13 +57,13 @@ def readable(results: PathLike) -> list[Search]:
     return found
 
 
-def cells(found: Iterable[Search]) -> list[Frontier]:
-    """The cells of all setups."""
+def cells(found: Iterable[Search]) -> list[CellResult]:
+    """The cells of all configurations."""
     return [cell for search in found for cell in search.cells]
 
 
 def answers(found: Iterable[Search]) -> list[Answer]:
-    """The answers of all setups."""
+    """The answers of all configurations."""
     return [answer for search in found for answer in search.answers]
 
 
@@ -91,7 +91,7 @@ def misunderstood(made: Iterable[Task], out: PathLike) -> None:
 
 
 def feasible(search: PathLike, out: PathLike) -> None:
-    """The ids of those tasks of a setup that were met, and have a script; one a line."""
+    """The ids of those tasks of a configuration that were met, and have a script; one a line."""
     met = [each.task.id for each in answers(load([search])) if each.status == "met"]
     write_output(Path(out), "".join(f"{name}\n" for name in met))
 
@@ -111,9 +111,9 @@ def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame
     """One row a task, with its cell's bound; what is missing is empty."""
     known = {record.cell: record for record in cells(found)}
     proven = {
-        verdict.id: (verdict, proof.own(verdict.script))
-        for proof in (read_record(Proof, Path(path)) for path in proofs)
-        for verdict in proof.verdicts
+        result.id: (result, proof.own(result.script))
+        for proof in (read_record(Verification, Path(path)) for path in proofs)
+        for result in proof.results
     }
     return pd.DataFrame(
         [
@@ -125,17 +125,17 @@ def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame
 
 def _row(
     found: Answer,
-    known: dict[Cell, Frontier],
-    verdict: Verdict | None,
+    known: dict[Cell, CellResult],
+    result: ScriptResult | None,
     served: Served | None,
 ) -> dict[str, Any]:
     task, cell = found.task, found.task.cell
     row: dict[str, Any] = {
         "id": task.id,
         "origin": task.origin,
-        "model": cell.setup.model if cell else None,
-        "scheduler": cell.setup.scheduler if cell else None,
-        "steps": cell.setup.steps if cell else None,
+        "model": cell.configuration.model if cell else None,
+        "scheduler": cell.configuration.scheduler if cell else None,
+        "steps": cell.configuration.steps if cell else None,
         "accelerators": combination(cell.accelerators).title if cell else None,
         "required": task.required,
         "max_seconds_per_image": task.latency_s,
@@ -159,19 +159,21 @@ def _row(
         row[f"{prefix}loss_low"] = measured.loss_interval[0] if measured else None
         row[f"{prefix}loss_high"] = measured.loss_interval[1] if measured else None
         row[f"{prefix}prompts"] = measured.prompts if measured else None
-        row[f"{prefix}setting"] = in_words(measured.setting) if measured else ""
-    rivals = (("bound_", record.rival if record else None), ("", found.rival))
-    for prefix, rival in rivals:
-        row[f"{prefix}rival_speedup"] = rival.speedup if rival else None
-        row[f"{prefix}rival_loss"] = rival.loss if rival else None
-        row[f"{prefix}rival_setting"] = in_words(rival.setting) if rival else ""
-        row[f"{prefix}beaten"] = rival.beats if rival else None
-    row["verified"] = verdict.outcome if verdict else None
-    row["kept"] = verdict.kept if verdict else None
-    row["verified_speedup"] = verdict.speedup if verdict else None
-    row["verified_loss"] = verdict.loss if verdict else None
-    row["verdict"] = verdict.reason if verdict else None
-    other = verdict.heldout if verdict else None
+        row[f"{prefix}parameters"] = in_words(measured.parameters) if measured else ""
+    compared = (("bound_", record.fewer_steps if record else None), ("", found.fewer_steps))
+    for prefix, fewer_steps in compared:
+        row[f"{prefix}fewer_steps_speedup"] = fewer_steps.speedup if fewer_steps else None
+        row[f"{prefix}fewer_steps_loss"] = fewer_steps.loss if fewer_steps else None
+        row[f"{prefix}fewer_steps_parameters"] = (
+            in_words(fewer_steps.parameters) if fewer_steps else ""
+        )
+        row[f"{prefix}beaten"] = fewer_steps.beats if fewer_steps else None
+    row["verified"] = result.outcome if result else None
+    row["kept"] = result.kept if result else None
+    row["verified_speedup"] = result.speedup if result else None
+    row["verified_loss"] = result.loss if result else None
+    row["verification"] = result.reason if result else None
+    other = result.heldout if result else None
     row["heldout"] = other.ok if other else None
     row["heldout_loss"] = other.loss if other else None
     row["heldout_loss_low"] = other.loss_interval[0] if other else None
@@ -187,20 +189,26 @@ def write_summary(found: Sequence[Search], proofs: Iterable[PathLike], out: Path
 
 def write_serving(proofs: Iterable[PathLike], out: PathLike) -> None:
     """`serving.csv`: the table of `serving.table`, numbers to four digits."""
-    table = serving.table(read_record(Proof, Path(path)) for path in proofs)
+    table = serving.table(read_record(Verification, Path(path)) for path in proofs)
     write_output(Path(out), table.to_csv(index=False, float_format="%.4g"))
 
 
-def gather(setups: Collection[Setup], made: Iterable[Task], results: Path) -> None:
-    """Writes the files over all setups of an experiment, of those setups that there are: what the
-    rules do when none is missing."""
+def gather(configurations: Collection[Configuration], made: Iterable[Task], results: Path) -> None:
+    """Writes the files over all configurations of an experiment, of those configurations that there
+    are: what the rules do when none is missing."""
     known = readable(results)
-    own = [search for search in known if search.setup is None or search.setup in setups]
+    own = [
+        search
+        for search in known
+        if search.configuration is None or search.configuration in configurations
+    ]
     if not own:
         return
     database.write(results)
     tasks(made, own, results / "tasks" / "tasks.json")
-    every = (results / "verify" / f"{each.setup.slug}.json" for each in own if each.setup)
+    every = (
+        results / "verify" / f"{each.configuration.slug}.json" for each in own if each.configuration
+    )
     proofs = [path for path in every if path.exists()]
     write_summary(own, proofs, results / "summary.csv")
     write_serving(proofs, results / "serving.csv")

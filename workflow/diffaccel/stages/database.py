@@ -55,7 +55,7 @@ def bounds(folder: Path, out: Path) -> None:
 
 
 def params(folder: Path, out: Path) -> None:
-    """`search_params.json`: every setting that was found, under its measured speedup."""
+    """`search_params.json`: every candidate that was found, under its measured speedup."""
     _write(folder, out, _params)
 
 
@@ -94,32 +94,32 @@ def _bound(kept: Kept) -> Iterator[_Entry]:
 
 
 def _params(kept: Kept) -> Iterator[_Entry]:
-    """Of two settings of the same rounded speedup the one with less loss comes last."""
+    """Of two candidates of the same rounded speedup the one with less loss comes last."""
     known = kept.found.cell
     rows = [(known.loss_limit, known.bound)] if known.bound is not None else []
     rows += [(each.task.max_loss, each.chosen) for each in kept.found.answers if each.chosen]
     for limit, row in sorted(rows, key=lambda pair: -pair[1].loss):
         key = kept.cell.key(str(round(row.speedup, 2)), limit)
         value = {"speedup": row.speedup, **_described(kept, row)}
-        yield _Entry(key, digest([kept.digest, row.setting]), value)
+        yield _Entry(key, digest([kept.digest, row.parameters]), value)
 
 
 def _described(kept: Kept, row: Measurement) -> dict[str, Any]:
     return {
-        "params": row.setting,
+        "params": row.parameters,
         "score_loss": row.loss,
         "score_loss_interval": list(row.loss_interval),
         "scores": row.means,
         "cell": kept.cell.slug,
         "date": row.date,
         "schema": SCHEMA,
-        "measured_with": {"prompts": row.prompts, **_with(kept.about), "digest": kept.digest},
+        "measured_with": {"prompts": row.prompts, **_with(kept.provenance), "digest": kept.digest},
     }
 
 
-def _with(about: Mapping[str, Any]) -> dict[str, Any]:
+def _with(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured with, in words."""
-    spec, options, where = (about.get(name, {}) for name in ("spec", "options", "environment"))
+    spec, options, where = (provenance.get(name, {}) for name in ("spec", "options", "environment"))
     named: Sequence[tuple[Mapping[str, Any], Sequence[str]]] = (
         (spec, ("source", "height", "width", "guidance_scale", "batch_size", "scorer")),
         (options, ("seed",)),

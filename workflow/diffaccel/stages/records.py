@@ -7,13 +7,13 @@ from typing import Literal
 
 from diffaccel.evaluation.records import (
     Ceiling,
-    Drawing,
     Environment,
+    Evaluation,
     Measurement,
     SpeedRow,
     Timing,
 )
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.plugins.models._spec import ModelSpec
 
@@ -41,7 +41,7 @@ Outcome = Literal["met", "not met", "undecided"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScriptResult:
     """A generated script, run and measured again.
 
     Args:
@@ -70,8 +70,8 @@ class Verdict:
     required: float
     max_seconds_per_image: float | None
     max_loss: float
-    promised_speedup: float
-    promised_loss: float
+    reported_speedup: float
+    reported_loss: float
     speedup: float | None
     seconds_per_image: float | None
     loss: float | None
@@ -86,7 +86,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Proven:
+class VerifiedScript:
     """What was measured of a script. What that says is decided anew each time: it depends on what
     was asked of it, and how sure it must be.
 
@@ -97,7 +97,7 @@ class Proven:
 
     script: str
     row: Measurement
-    heldout: Drawing | None = None
+    heldout: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """The verdicts on all scripts of one setup: a file of its own.
+class Verification:
+    """The verdicts on all scripts of one configuration: a file of its own.
 
     Args:
         heldout: the prompts that nothing was chosen by; their seeds follow those of the search.
@@ -125,8 +125,8 @@ class Proof:
         images_per_call: the baseline's batch size; 0 in records of before.
     """
 
-    setup: Setup
-    verdicts: list[Verdict]
+    configuration: Configuration
+    results: list[ScriptResult]
     heldout: list[str] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     images_per_call: int = 0
@@ -139,13 +139,13 @@ class Proof:
     @property
     def passing(self) -> int:
         """How many scripts failed for what may pass."""
-        return sum(each.passing for each in self.verdicts)
+        return sum(each.passing for each in self.results)
 
 
 @dataclass(frozen=True)
 class SpeedRecord:
-    """How fast one setup of an untrained model is, plain and accelerated. It has no score: no task
-    and no script can be made from it.
+    """How fast one configuration of an untrained model is, plain and accelerated. It has no score:
+    no task and no script can be made from it.
 
     Args:
         untrained: always true; says so to whoever reads the file.
@@ -156,7 +156,7 @@ class SpeedRecord:
         share: of the ceiling that a plain call reaches.
     """
 
-    setup: Setup
+    configuration: Configuration
     spec: ModelSpec
     untrained: Literal[True]
     options: MeasureOptions
@@ -172,5 +172,5 @@ class SpeedRecord:
 
     @property
     def passing(self) -> int:
-        """How many settings failed for what may pass."""
+        """How many candidates failed for what may pass."""
         return sum(row.passing is not None for row in self.rows)

@@ -13,10 +13,10 @@ from diffaccel.evaluation.failures import free_memory, is_out_of_memory
 from diffaccel.evaluation.measure import clock
 from diffaccel.evaluation.pairs import latencies
 from diffaccel.evaluation.records import GIB, Measurement, SpeedRow, Usage
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
-from diffaccel.stages.records import Proof, Served
+from diffaccel.stages.records import Served, Verification
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import today
 
@@ -65,7 +65,7 @@ def serve(
     known = _known(prover, proven, own) if own not in sizes else {}
     if sizes:
         path = journal.parent.parent / FOLDER / journal.name
-        rows = Journal(path, baseline.digest, Served, baseline.about())
+        rows = Journal(path, baseline.digest, Served, baseline.provenance())
         known |= {
             (row.script, row.batch_size): row for row in rows.rows() if row.row.passing is None
         }
@@ -88,13 +88,13 @@ def _known(
             name,
             size,
             SpeedRow(
-                row.setting,
+                row.parameters,
                 row.timing,
                 row.first_call,
                 row.spent,
                 row.date,
                 usage=row.usage,
-                plain_usage=row.plain_usage,
+                baseline_usage=row.baseline_usage,
             ),
         )
         for name, row in proven.items()
@@ -129,7 +129,7 @@ def _measured(
                 raise
             free_memory()
             failure = f"not enough memory for {size} images of the plain pipeline at once"
-            row = SpeedRow(candidate.setting, None, None, 0.0, today(), failure)
+            row = SpeedRow(candidate.parameters, None, None, 0.0, today(), failure)
         log.info("%s at %d images a call: %s", name, size, _in_words(row))
         yield Served(same[0].digest, size, row)
 
@@ -153,7 +153,7 @@ def columns(served: Served | None) -> dict[str, Any]:
     return {name: found.get(name) for name in OF_CALLS}
 
 
-def table(proofs: Iterable[Proof]) -> pd.DataFrame:
+def table(proofs: Iterable[Verification]) -> pd.DataFrame:
     """A row for each distinct script that was verified and each batch size, and before them one for
     the plain pipeline beside it.
 
@@ -172,24 +172,24 @@ OF_CALLS = (
     *("device_gib", "host_gib", "joules_per_image"),
 )
 COLUMNS = (
-    *("model", "scheduler", "steps", "accelerators", "setting", "ids", "batch_size"),
+    *("model", "scheduler", "steps", "accelerators", "parameters", "ids", "batch_size"),
     *(*OF_CALLS, "speedup", "speedup_error", "problem"),
 )
 
 
-def _rows(proof: Proof) -> Iterator[dict[str, Any]]:
+def _rows(proof: Verification) -> Iterator[dict[str, Any]]:
     ids: dict[str, list[str]] = {}
-    for verdict in proof.verdicts:
-        ids.setdefault(verdict.script, []).append(verdict.id)
+    for result in proof.results:
+        ids.setdefault(result.script, []).append(result.id)
     for size in sorted({each.batch_size for each in proof.served}):
         some = [each for each in proof.served if each.batch_size == size]
-        yield _plain(proof.setup, size, [each.row for each in some])
+        yield _plain(proof.configuration, size, [each.row for each in some])
         for each in some:
             row = each.row
             yield {
-                **_of(proof.setup, size),
-                "accelerators": combination(sorted(row.setting)).title,
-                "setting": in_words(row.setting),
+                **_of(proof.configuration, size),
+                "accelerators": combination(sorted(row.parameters)).title,
+                "parameters": in_words(row.parameters),
                 "ids": " ".join(ids.get(each.script, [])),
                 **(_calls_of(row.timing.accelerated, size) if row.timing else {}),
                 "speedup": row.timing.speedup if row.timing else None,
@@ -199,22 +199,27 @@ def _rows(proof: Proof) -> Iterator[dict[str, Any]]:
             }
 
 
-def _plain(setup: Setup, size: int, rows: Sequence[SpeedRow]) -> dict[str, Any]:
+def _plain(configuration: Configuration, size: int, rows: Sequence[SpeedRow]) -> dict[str, Any]:
     """The plain pipeline at a batch size, of all its calls beside scripts."""
     seconds = [each for row in rows if row.timing for each in row.timing.baseline]
     return {
-        **_of(setup, size),
+        **_of(configuration, size),
         "accelerators": "",
-        "setting": "",
+        "parameters": "",
         "ids": "",
         **(_calls_of(seconds, size) if seconds else {}),
-        **_taken(Usage.of(row.plain_usage for row in rows)),
+        **_taken(Usage.of(row.baseline_usage for row in rows)),
     }
 
 
-def _of(setup: Setup, size: int) -> dict[str, Any]:
-    scheduler, steps = setup.scheduler, setup.steps
-    return {"model": setup.model, "scheduler": scheduler, "steps": steps, "batch_size": size}
+def _of(configuration: Configuration, size: int) -> dict[str, Any]:
+    scheduler, steps = configuration.scheduler, configuration.steps
+    return {
+        "model": configuration.model,
+        "scheduler": scheduler,
+        "steps": steps,
+        "batch_size": size,
+    }
 
 
 def _calls_of(seconds: Sequence[float], size: int) -> dict[str, Any]:

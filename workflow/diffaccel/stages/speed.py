@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Environment, SpeedRow
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import combination, sources
 from diffaccel.plugins.models import ModelSpec, content_hash
 from diffaccel.plugins.schedulers import scheduler_class
-from diffaccel.plugins.space import SettingDict, Space, flatten, in_words, nest
+from diffaccel.plugins.space import ParametersDict, Space, flatten, in_words, nest
 from diffaccel.stages.records import SpeedRecord
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, to_json
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEVELS = (0.0, 0.5, 1.0)
-"""Where the settings lie that are timed when none are named: mild, middle, aggressive."""
-PLAIN: SettingDict = {}
-"""The setting that changes nothing."""
+"""Where the candidates lie that are timed when none are named: mild, middle, aggressive."""
+PLAIN: ParametersDict = {}
+"""The candidate that changes nothing."""
 CALL_SECONDS = 3600.0
 """The longest that a call may take, compiling with it, before it counts as hung."""
 TOGETHER = 5
-"""Settings at most that are timed in the same rounds; a killed job loses so many."""
+"""Candidates at most that are timed in the same rounds; a killed job loses so many."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Order:
     """What is to be timed.
 
     Args:
-        settings: exactly these, the most important first.
-        accelerators: where there are no settings, three of each of these combinations (by short
+        candidates: exactly these, the most important first.
+        accelerators: where there are no candidates, three of each of these combinations (by short
             names).
     """
 
-    settings: list[SettingDict]
+    candidates: list[ParametersDict]
     accelerators: list[tuple[str, ...]]
 
 
 def run(
-    setup: Setup,
+    configuration: Configuration,
     spec: ModelSpec,
     options: MeasureOptions,
     order: Order,
@@ -62,7 +62,7 @@ def run(
     journal: Path,
     watch: Watch | None = None,
 ) -> SpeedRecord:
-    """Times the plain pipeline and every setting; what the journal has of it is not timed again.
+    """Times the plain pipeline and every candidate; what the journal has of it is not timed again.
 
     Raises:
         InputError: the model is trained, this is other hardware than the results are for, or the
@@ -80,8 +80,8 @@ def run(
         # The first batch is timed; there is nothing to score, so that no other is needed.
         options = replace(options, prompts=spec.batch_size)
         watch = (watch or Watch()).within(CALL_SECONDS)
-        bench = benches.open_bench(setup, spec, options, device, watch=watch)
-        log.info("%s: loaded", setup.slug)
+        bench = benches.open_bench(configuration, spec, options, device, watch=watch)
+        log.info("%s: loaded", configuration.slug)
         return _timed(bench, order, journal)
 
 
@@ -92,21 +92,21 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
 
     environment = benches.environment(bench.pipe)
     ceiling = matmul_ceiling(bench.device.name, environment.dtype)
-    identity = identity_of(bench, environment)
-    key = digest(identity)
-    about = {
-        "identity": identity,
-        "setup": to_json(bench.setup),
+    fingerprint = fingerprint_of(bench, environment)
+    key = digest(fingerprint)
+    provenance = {
+        "fingerprint": fingerprint,
+        "configuration": to_json(bench.configuration),
         "spec": to_json(bench.spec),
         "options": to_json(bench.options),
         "environment": to_json(environment),
     }
-    journal = Journal(path, key, SpeedRow, about, lambda row: sources(row.setting))
+    journal = Journal(path, key, SpeedRow, provenance, lambda row: sources(row.parameters))
     rows = _rows(bench, order, journal)
     seconds = statistics.median(s for row in rows if row.timing for s in row.timing.baseline)
     tflop = call_flops(bench) / 1e12
     record = SpeedRecord(
-        setup=bench.setup,
+        configuration=bench.configuration,
         spec=bench.spec,
         untrained=True,
         options=bench.options,
@@ -122,7 +122,7 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
     )
     log.info(
         "%s: plain %.3f s, %.1f TFLOP/s, %.0f%% of the %.1f that products of %d reach",
-        bench.setup.slug,
+        bench.configuration.slug,
         seconds,
         record.tflops,
         100 * record.share,
@@ -132,12 +132,12 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
     return record
 
 
-def identity_of(bench: Bench, environment: Environment) -> dict[str, str]:
+def fingerprint_of(bench: Bench, environment: Environment) -> dict[str, str]:
     """All that determines the times of the plain pipeline, of which nothing is scored."""
-    spec, setup = bench.spec, bench.setup
+    spec, configuration = bench.spec, bench.configuration
     return {
         "model": digest([spec.family, content_hash(spec.source)]),
-        "setup": digest([scheduler_class(setup.scheduler), setup.steps]),
+        "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "pairs": str(bench.options.pairs),
         "environment": digest(to_json(environment)),
@@ -145,74 +145,75 @@ def identity_of(bench: Bench, environment: Environment) -> dict[str, str]:
 
 
 def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedRow]:
-    """Every setting's row, the plain pipeline's first: from the journal, or timed now. What failed
-    before is tried again."""
-    known = {digest(row.setting): row for row in journal.rows() if row.failure is None}
-    settings = _settings(bench, order)
-    missing = [setting for setting in settings if digest(setting) not in known]
+    """Every candidate's row, the plain pipeline's first: from the journal, or timed now. What
+    failed before is tried again."""
+    known = {digest(row.parameters): row for row in journal.rows() if row.failure is None}
+    candidates = _candidates(bench, order)
+    missing = [parameters for parameters in candidates if digest(parameters) not in known]
     log.info(
-        "%s: %d settings, %d of them timed before",
-        bench.setup.slug,
-        len(settings),
-        len(settings) - len(missing),
+        "%s: %d candidates, %d of them timed before",
+        bench.configuration.slug,
+        len(candidates),
+        len(candidates) - len(missing),
     )
     if digest(PLAIN) not in known:
         known[digest(PLAIN)] = _plain(bench, journal)
     for start in range(0, len(missing), TOGETHER):
         for row in _together(bench, missing[start : start + TOGETHER]):
             journal.append(row)
-            known[digest(row.setting)] = row
-            _say(bench.setup, row)
-    return [known[digest(setting)] for setting in (PLAIN, *settings)]
+            known[digest(row.parameters)] = row
+            _say(bench.configuration, row)
+    return [known[digest(parameters)] for parameters in (PLAIN, *candidates)]
 
 
 def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
     (row,) = _together(bench, [PLAIN])
     if row.failure is not None:
         raise InputError(
-            f"{bench.setup.slug}: not even the plain pipeline could be timed: {row.failure}. "
+            f"{bench.configuration.slug}: not even the plain pipeline could be timed: "
+            f"{row.failure}. "
             f"Lower batch_size (now {bench.spec.batch_size}), or the image's height and width"
         )
     journal.append(row)
-    _say(bench.setup, row)
+    _say(bench.configuration, row)
     return row
 
 
-def _together(bench: Bench, settings: Sequence[SettingDict]) -> list[SpeedRow]:
-    """Times settings side by side. What cannot work is a row that says so, and costs no time."""
+def _together(bench: Bench, candidates: Sequence[ParametersDict]) -> list[SpeedRow]:
+    """Times candidates side by side. What cannot work is a row that says so, and costs no time."""
     from diffaccel.evaluation.measure import Candidate, clock
     from diffaccel.store.jsonio import today
 
-    against = {digest(setting): _reason_against(bench, setting) for setting in settings}
-    candidates = [
-        Candidate(setting, partial(bench.accelerated, setting) if setting else bench.plain)
-        for setting in settings
-        if against[digest(setting)] is None
+    against = {digest(parameters): _reason_against(bench, parameters) for parameters in candidates}
+    able = [
+        Candidate(parameters, partial(bench.accelerated, parameters) if parameters else bench.plain)
+        for parameters in candidates
+        if against[digest(parameters)] is None
     ]
-    rows = {digest(row.setting): row for row in clock(bench, candidates)} if candidates else {}
-    for setting in settings:
-        if (reason := against[digest(setting)]) is not None:
-            rows[digest(setting)] = SpeedRow(setting, None, None, 0.0, today(), reason)
-    return [rows[digest(setting)] for setting in settings]
+    rows = {digest(row.parameters): row for row in clock(bench, able)} if able else {}
+    for parameters in candidates:
+        if (reason := against[digest(parameters)]) is not None:
+            rows[digest(parameters)] = SpeedRow(parameters, None, None, 0.0, today(), reason)
+    return [rows[digest(parameters)] for parameters in candidates]
 
 
-def _settings(bench: Bench, order: Order) -> list[SettingDict]:
-    if order.settings:
-        return order.settings
-    facts = bench.facts
+def _candidates(bench: Bench, order: Order) -> list[ParametersDict]:
+    if order.candidates:
+        return order.candidates
+    pipeline = bench.pipeline
     return [
-        setting
+        parameters
         for names in order.accelerators
-        if combination(names).supports(facts)[0]
-        for setting in representative(combination(names).space(facts))
+        if combination(names).supports(pipeline)[0]
+        for parameters in representative(combination(names).space(pipeline))
     ]
 
 
-def representative(space: Space) -> list[SettingDict]:
+def representative(space: Space) -> list[ParametersDict]:
     """The points of the coarse grid that are nearest to each of `LEVELS` on all axes."""
     grid = space.coarse()
     points = list(grid.points())
-    found: list[SettingDict] = []
+    found: list[ParametersDict] = []
     for level in LEVELS:
         nearest = min(
             points,
@@ -224,23 +225,23 @@ def representative(space: Space) -> list[SettingDict]:
     return found
 
 
-def _reason_against(bench: Bench, setting: SettingDict) -> str | None:
-    """Why a setting cannot work here or does nothing, or None."""
-    if not setting:
+def _reason_against(bench: Bench, parameters: ParametersDict) -> str | None:
+    """Why a candidate cannot work here or does nothing, or None."""
+    if not parameters:
         return None
-    combined, facts = combination(sorted(setting)), bench.facts
-    ok, reason = combined.supports(facts)
-    return combined.space(facts).forbids(flatten(setting)) if ok else reason
+    combined, pipeline = combination(sorted(parameters)), bench.pipeline
+    ok, reason = combined.supports(pipeline)
+    return combined.space(pipeline).forbids(flatten(parameters)) if ok else reason
 
 
-def _say(setup: Setup, row: SpeedRow) -> None:
-    named = in_words(row.setting) or "plain"
+def _say(configuration: Configuration, row: SpeedRow) -> None:
+    named = in_words(row.parameters) or "plain"
     if row.timing is None:
-        log.warning("%s: %s: failed: %s", setup.slug, named, row.failure)
+        log.warning("%s: %s: failed: %s", configuration.slug, named, row.failure)
         return
     log.info(
         "%s: %s: %.2fx, %.3f s (spread %.1f%%, first call %.1f s)",
-        setup.slug,
+        configuration.slug,
         named,
         row.timing.speedup,
         statistics.median(row.timing.accelerated),
@@ -248,4 +249,4 @@ def _say(setup: Setup, row: SpeedRow) -> None:
         row.first_call,
     )
     for warning in row.warnings:
-        log.warning("%s: %s: %s", setup.slug, named, warning)
+        log.warning("%s: %s: %s", configuration.slug, named, warning)

@@ -35,7 +35,7 @@ from diffaccel.evaluation.measure import (
     timed_together,
 )
 from diffaccel.evaluation.pairs import Goal, timing_of
-from diffaccel.evaluation.records import Baseline, Drawing, Measurement, Timing
+from diffaccel.evaluation.records import Baseline, Evaluation, Measurement, Timing
 from diffaccel.evaluation.sequential import doubling
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.experiment.prompts import read_unseen
@@ -46,7 +46,7 @@ from diffaccel.plugins.metrics.base import Images
 from diffaccel.search.decide import call_seconds
 from diffaccel.search.records import Answer, Search
 from diffaccel.stages import serving
-from diffaccel.stages.records import HeldOut, Outcome, Proof, Proven, Verdict
+from diffaccel.stages.records import HeldOut, Outcome, ScriptResult, Verification, VerifiedScript
 from diffaccel.stages.serving import Serving
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest
@@ -114,10 +114,10 @@ def run(
     watch: Watch | None = None,
     budget: Budget | None = None,
     asked: Serving | None = None,
-) -> Proof:
-    """Measures the scripts of a setup against the plain pipeline, by the same rules as the search
-    did. What the journal has of a script that does the same is not measured again, unless that
-    does not tell whether this one is fast enough, and may be timed longer.
+) -> Verification:
+    """Measures the scripts of a configuration against the plain pipeline, by the same rules as the
+    search did. What the journal has of a script that does the same is not measured again, unless
+    that does not tell whether this one is fast enough, and may be timed longer.
 
     Args:
         scripts: generated files, each named by its task.
@@ -136,8 +136,8 @@ def run(
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
     budget = budget or Budget()
-    rows = Journal(journal, baseline.digest, Proven, baseline.about())
-    known: dict[str, Proven] = {}
+    rows = Journal(journal, baseline.digest, VerifiedScript, baseline.provenance())
+    known: dict[str, VerifiedScript] = {}
     for row in rows.rows():
         if row.row.passing is None:
             known[row.script] = _together(known.get(row.script), row)
@@ -164,10 +164,10 @@ def run(
         good = [same for name, same in groups.items() if name in runs]
         served = serving.serve(prover, good, runs, asked or Serving(), journal)
     verdicts = [_verdict(script, known[script.digest], baseline, options) for script in read]
-    return Proof(baseline.setup, verdicts, unseen, served, baseline.images_per_call)
+    return Verification(baseline.configuration, verdicts, unseen, served, baseline.images_per_call)
 
 
-def _is_open(same: Sequence[Script], known: Proven | None) -> bool:
+def _is_open(same: Sequence[Script], known: VerifiedScript | None) -> bool:
     """Whether measuring may tell more than is known of scripts of the same code."""
     if known is None or known.row.timing is None:
         return known is None
@@ -179,7 +179,7 @@ def _is_open(same: Sequence[Script], known: Proven | None) -> bool:
     )
 
 
-def _together(before: Proven | None, again: Proven) -> Proven:
+def _together(before: VerifiedScript | None, again: VerifiedScript) -> VerifiedScript:
     """What was measured of a script twice: the pairs of both."""
     if before is None or before.row.timing is None:
         return again
@@ -230,11 +230,11 @@ class Prover:
         bench = replace(self._bench, prompts=self._unseen_prompts, options=options)
         record, images = benches.run_baseline(bench)
         if (reason := check_baseline(record)) is not None:
-            log.warning("%s: no held-out check: %s", known.setup.slug, reason)
+            log.warning("%s: no held-out check: %s", known.configuration.slug, reason)
             return None
         return bench, record, images
 
-    def measure(self, groups: Sequence[Sequence[Script]], budget: Budget) -> list[Proven]:
+    def measure(self, groups: Sequence[Sequence[Script]], budget: Budget) -> list[VerifiedScript]:
         """The first script of each group, measured in the same rounds, and drawn from unseen
         prompts; of one that cannot be loaded, why."""
         device, loaded, failed = self._device, [], {}
@@ -246,9 +246,9 @@ class Prover:
                 raise
             except Exception as error:
                 log.exception("%s", script.path)
-                setting = script.chosen.setting
-                failure = failure_of(error, device, self._watch, digest(setting))
-                failed[script.digest] = Proven(script.digest, crashed(setting, failure))
+                parameters = script.chosen.parameters
+                failure = failure_of(error, device, self._watch, digest(parameters))
+                failed[script.digest] = VerifiedScript(script.digest, crashed(parameters, failure))
         rows = {row.script: row for row in self._measured(loaded, budget)} | failed
         return [rows[same[0].digest] for same in groups]
 
@@ -260,7 +260,7 @@ class Prover:
             pipe = module.load_pipeline(device=device.name)
         if self._bench is None:
             self._bench = benches.open_bench(
-                baseline.setup,
+                baseline.configuration,
                 baseline.spec,
                 baseline.options,
                 device,
@@ -277,11 +277,11 @@ class Prover:
 
         goals = tuple(dict.fromkeys(goal for each in same for goal in each.goals))
         chosen = script.chosen
-        return own, Candidate(chosen.setting, applied, prompts=chosen.prompts, goals=goals)
+        return own, Candidate(chosen.parameters, applied, prompts=chosen.prompts, goals=goals)
 
     def _measured(
         self, loaded: Sequence[tuple[Script, Bench, Candidate]], budget: Budget
-    ) -> list[Proven]:
+    ) -> list[VerifiedScript]:
         """The baseline of the pairs is the first script's pipeline, outside of what the script puts
         on. Pairs come last, as many as there is time for."""
         if not loaded:
@@ -295,31 +295,31 @@ class Prover:
         ]
         rows = timed_together(own, candidates, drawn, references, budget)
         return [
-            Proven(script.digest, row, None if row.failure else other)
+            VerifiedScript(script.digest, row, None if row.failure else other)
             for (script, _, _), row, other in zip(loaded, rows, others, strict=True)
         ]
 
-    def _drawn_unseen(self, candidate: Candidate) -> Drawing | None:
+    def _drawn_unseen(self, candidate: Candidate) -> Evaluation | None:
         if self._unseen is None:
             return None
         bench, baseline, images = self._unseen
         return draw(bench, baseline, images, replace(candidate, prompts=None))
 
 
-def _say(verdict: Verdict) -> None:
-    other, reason = verdict.heldout, verdict.reason
-    fast = f"{verdict.speedup:.2f}x (required {verdict.required}x)"
-    if verdict.max_seconds_per_image is not None and verdict.seconds_per_image is not None:
-        seconds = f"{verdict.seconds_per_image:.3g} s an image"
-        fast = f"{seconds} (required {verdict.max_seconds_per_image} s)"
+def _say(result: ScriptResult) -> None:
+    other, reason = result.heldout, result.reason
+    fast = f"{result.speedup:.2f}x (required {result.required}x)"
+    if result.max_seconds_per_image is not None and result.seconds_per_image is not None:
+        seconds = f"{result.seconds_per_image:.3g} s an image"
+        fast = f"{seconds} (required {result.max_seconds_per_image} s)"
     log.info(
         "%s: %s, loss %+.4f%s: as asked: %s, as found: %s%s",
-        verdict.id,
+        result.id,
         fast,
-        verdict.loss,
+        result.loss,
         f", held out {other.loss:+.4f}" if other else "",
-        verdict.outcome,
-        verdict.kept,
+        result.outcome,
+        result.kept,
         f" ({reason})" if reason else "",
     )
 
@@ -347,7 +347,7 @@ def load_script(script: Path) -> ModuleType:
     return module
 
 
-def _lossy(measured: Drawing, max_loss: float, options: SearchOptions) -> str | None:
+def _lossy(measured: Evaluation, max_loss: float, options: SearchOptions) -> str | None:
     """What is wrong with a loss, or None."""
     if (loss := options.decisive(measured)) < max_loss:
         return None
@@ -355,7 +355,7 @@ def _lossy(measured: Drawing, max_loss: float, options: SearchOptions) -> str | 
     return f"{end}loss {loss:.4f}, limit {max_loss}"
 
 
-def _held_out(drawing: Drawing, max_loss: float, options: SearchOptions) -> HeldOut:
+def _held_out(drawing: Evaluation, max_loss: float, options: SearchOptions) -> HeldOut:
     reason = drawing.failure or _lossy(drawing, max_loss, options)
     return HeldOut(
         ok=reason is None,
@@ -398,7 +398,9 @@ def _outcome(
     return "met", ""
 
 
-def _verdict(script: Script, known: Proven, baseline: Baseline, options: SearchOptions) -> Verdict:
+def _verdict(
+    script: Script, known: VerifiedScript, baseline: Baseline, options: SearchOptions
+) -> ScriptResult:
     again, other = known.row, known.heldout
     task, chosen = script.answer.task, script.chosen
     if task.required is None:
@@ -406,7 +408,7 @@ def _verdict(script: Script, known: Proven, baseline: Baseline, options: SearchO
     outcome, reason = _outcome(script, script.asked, again, baseline, options)
     kept, less = _outcome(script, script.promised, again, baseline, options)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
-    return Verdict(
+    return ScriptResult(
         id=task.id,
         script=script.digest,
         outcome=outcome,
@@ -416,8 +418,8 @@ def _verdict(script: Script, known: Proven, baseline: Baseline, options: SearchO
         required=task.required,
         max_seconds_per_image=task.latency_s,
         max_loss=task.max_loss,
-        promised_speedup=chosen.speedup,
-        promised_loss=chosen.loss,
+        reported_speedup=chosen.speedup,
+        reported_loss=chosen.loss,
         speedup=again.speedup,
         seconds_per_image=_seconds(again.timing, baseline),
         loss=again.loss,

@@ -3,7 +3,7 @@
 One file a cell, one JSON object a line, outside the outputs that Snakemake deletes. Each row names
 all that determines it, so that a changed model, prompt or version never reuses one: the digest of
 what it shares with the other rows of its baseline, and what is its own, such as its accelerators.
-It is sealed; before the first row of a digest stands what the digest is of.
+It has a checksum; before the first row of a digest stands what the digest is of.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any, Generic, TypeVar
 from diffaccel.store.jsonio import (
     READS,
     SCHEMA,
-    SEAL,
     RecordError,
-    is_sealed,
+    checksum_holds,
     parse,
-    sealed,
     to_json,
+    with_checksum,
 )
+from diffaccel.store.upgrade import upgraded
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Line:
 
     Args:
         of: what determines this row besides what the digest is of, by name.
-        about: where it says what a digest is of, else None.
+        provenance: where it says what a digest is of, else None.
         measurement: what was measured, as JSON, else None.
     """
 
@@ -48,7 +48,7 @@ class Line:
     text: bytes
     schema: int
     digest: str
-    about: Mapping[str, Any] | None
+    provenance: Mapping[str, Any] | None
     measurement: Mapping[str, Any] | None
     of: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,14 +58,15 @@ class Line:
         row = json.loads(text)
         if not isinstance(row, dict) or not isinstance(row.get("schema"), int):
             raise ValueError("no row with a schema version")
-        if not is_sealed(row):
-            raise ValueError(f"changed after it was written: its {SEAL!r} does not fit")
-        about, measurement = row.get("about"), row.get("measurement")
-        known = isinstance(about, dict) != isinstance(measurement, dict)
+        if not checksum_holds(row):
+            raise ValueError("changed after it was written: its checksum does not fit")
+        row = upgraded(row, row["schema"])
+        provenance, measurement = row.get("provenance"), row.get("measurement")
+        known = isinstance(provenance, dict) != isinstance(measurement, dict)
         if not known or not isinstance(row.get("baseline"), str):
             raise ValueError("neither a measurement of a baseline nor what one is about")
         own = row.get("of", {})
-        return cls(number, text, row["schema"], row["baseline"], about, measurement, own)
+        return cls(number, text, row["schema"], row["baseline"], provenance, measurement, own)
 
 
 def lines(path: Path) -> Iterator[Line | tuple[int, str]]:
@@ -87,7 +88,7 @@ class Journal(Generic[R]):
         path: the file; it need not exist yet.
         digest: of the baseline that the measurements are compared with.
         kind: the record that a row holds.
-        about: what the digest is of, for people and for exports.
+        provenance: what the digest is of, for people and for exports.
         own: what determines a row besides that, by name, as it is now; a row of which it was
             otherwise is not read.
     """
@@ -95,18 +96,18 @@ class Journal(Generic[R]):
     path: Path
     digest: str
     kind: type[R]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     own: Callable[[R], Mapping[str, str]] = lambda row: {}
 
     def append(self, measurement: R) -> None:
         """Adds a row and waits until it is on disk. Several processes may write."""
         own = self.own(measurement)
         row = {"measurement": to_json(measurement), **({"of": own} if own else {})}
-        head = self._line({"about": self.about}) if self.about else None
+        head = self._line({"provenance": self.provenance}) if self.provenance else None
         append(self.path, [self._line(row)], head)
 
     def _line(self, content: Mapping[str, Any]) -> bytes:
-        row = sealed({"schema": SCHEMA, "baseline": self.digest, **content})
+        row = with_checksum({"schema": SCHEMA, "baseline": self.digest, **content})
         return json.dumps(row, sort_keys=True, allow_nan=False).encode()
 
     def rows(self) -> list[R]:

@@ -17,14 +17,18 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from diffaccel.errors import InputError
+from diffaccel.store.upgrade import upgraded
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of every record that this package writes."""
-READS = (1, 2)
-"""Versions that it reads: what 1 had not, has a default."""
+READS = (1, 2, 3)
+"""Versions that it reads: what 1 had not, has a default; what 2 called otherwise, `upgrade` names.
+"""
 
-SEAL = "seal"
+CHECKSUM = "checksum"
 """Key of a record's digest."""
+BEFORE = "seal"
+"""The same before schema 3."""
 REQUEST = "request"
 """Key of the digest of the job that a record was made by."""
 
@@ -74,7 +78,7 @@ STALE = b"#"
 
 
 def write_output(path: Path, text: str) -> None:
-    """Writes a result that has no place for a seal, and notes its checksum in its folder."""
+    """Writes a result that has no place for a checksum, and notes that in its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = f"{hashlib.sha256(text.encode()).hexdigest()}  {path.name}\n".encode()
     sums = os.open(path.parent / SUMS, os.O_RDWR | os.O_CREAT, 0o644)
@@ -137,13 +141,13 @@ def to_json(record: Any) -> Any:
 
 
 def write_record(path: Path, record: Any, job: Any = None) -> None:
-    """Writes a dataclass record with its schema version and its seal.
+    """Writes a dataclass record with its schema version and its checksum.
 
     Args:
         job: a JSON value, what was asked for; `is_for` tells whether a record is of it.
     """
     request = {} if job is None else {REQUEST: digest(job)}
-    write_json(path, sealed({"schema": SCHEMA, **request, **to_json(record)}))
+    write_json(path, with_checksum({"schema": SCHEMA, **request, **to_json(record)}))
 
 
 def is_for(path: Path, job: Any) -> bool:
@@ -157,17 +161,18 @@ def is_for(path: Path, job: Any) -> bool:
 _REQUEST = re.compile(rf'^ "{REQUEST}": "(\w+)"', re.M)
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with its digest, by which `is_sealed` knows whether it was changed since."""
-    return {**content, SEAL: digest(content)}
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with its digest, by which `checksum_holds` knows whether it was changed since."""
+    return {**content, CHECKSUM: digest(content)}
 
 
-def is_sealed(content: Mapping[str, Any]) -> bool:
-    """Whether it is as it was when it was sealed. What has no seal was not written by us, or by a
-    version that knew none: it passes."""
-    rest = {key: value for key, value in content.items() if key != SEAL}
+def checksum_holds(content: Mapping[str, Any]) -> bool:
+    """Whether it is as it was when it was written. What has no checksum was not written by us, or
+    by a version that knew none: it passes."""
+    key = BEFORE if BEFORE in content else CHECKSUM
+    rest = {name: value for name, value in content.items() if name != key}
     try:
-        return SEAL not in content or content[SEAL] == digest(rest)
+        return key not in content or content[key] == digest(rest)
     except ValueError:  # NaN or infinity, which was never written
         return False
 
@@ -203,6 +208,16 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: not JSON ({error}); delete it to have it made again") from None
 
 
+def read_fields(path: Path) -> Any:
+    """The JSON value of a record's file, its fields named as they are now; nothing is checked.
+
+    Raises:
+        RecordError: the file is missing or is not JSON.
+    """
+    value = read_json(path)
+    return upgraded(value, value.get("schema", SCHEMA)) if isinstance(value, Mapping) else value
+
+
 def read_record(kind: type[R], path: Path) -> R:
     """The record in a file.
 
@@ -217,12 +232,13 @@ def read_record(kind: type[R], path: Path) -> R:
             f"{path}: schema {got!r}, this version reads {listed(READS)}; delete it to have it "
             "made again"
         )
-    fields = {key: item for key, item in value.items() if key not in ("schema", SEAL, REQUEST)}
-    record = parse(kind, fields, str(path))
-    if not is_sealed(value):
+    own = ("schema", CHECKSUM, BEFORE, REQUEST)
+    fields = {key: item for key, item in value.items() if key not in own}
+    record = parse(kind, upgraded(fields, value["schema"]), str(path))
+    if not checksum_holds(value):
         raise RecordError(
             f"{path}: changed after it was written; restore it, or delete it to have it made "
-            f"again. If the change is meant, delete its {SEAL!r}"
+            "again. If the change is meant, delete its checksum"
         )
     return record
 

@@ -1,4 +1,4 @@
-"""What the scripts of a setup are judged by, and what they see of this machine."""
+"""What the scripts of a configuration are judged by, and what they see of this machine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from diffaccel.benchmark.judge import sandbox
 from diffaccel.benchmark.judge.links import with_links
-from diffaccel.benchmark.judge.sandbox import Limits, Room
+from diffaccel.benchmark.judge.sandbox import Limits, SandboxMounts
 from diffaccel.benchmark.judge.static import THROUGH, Wanted
 from diffaccel.evaluation import bench as benches
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import RULES, JudgeOptions, MeasureOptions
 from diffaccel.experiment.prompts import read_prompts
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.machine import devices, threads
 from diffaccel.plugins import sources
-from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, identity, resolve_dtype
+from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import digest, read_json, to_json
@@ -29,14 +29,14 @@ BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 @dataclass(frozen=True)
 class Case:
-    """A setup with all that its scripts are judged by.
+    """A configuration with all that its scripts are judged by.
 
     Args:
         spec: the model, fetched.
         loss_limit: where a task names none.
     """
 
-    setup: Setup
+    configuration: Configuration
     spec: ModelSpec
     measure: MeasureOptions
     options: JudgeOptions
@@ -61,9 +61,9 @@ class Case:
         return Wanted(
             pipeline_class=self.family.pipeline_class,
             source=sources.split(self.spec.source)[0],
-            scheduler_class=scheduler_class(self.setup.scheduler),
+            scheduler_class=scheduler_class(self.configuration.scheduler),
             own_scheduler=own_scheduler(self.spec.source),
-            steps=self.setup.steps,
+            steps=self.configuration.steps,
             accelerators=None if open_choice else frozenset(request.accelerators),
             guided=self.spec.guidance_scale > 1,
         )
@@ -77,16 +77,16 @@ class Case:
         dtype = resolve_dtype(self.spec.dtype, device)
         return {
             "pipeline": self.family.pipeline_class,
-            "scheduler": scheduler_class(self.setup.scheduler),
+            "scheduler": scheduler_class(self.configuration.scheduler),
             "through": sorted(THROUGH),
-            "steps": self.setup.steps,
+            "steps": self.configuration.steps,
             "guided": self.spec.guidance_scale > 1,
             "bits": BITS[dtype],
         }
 
     def plain(self) -> str:
         """The source of the plain pipeline's script."""
-        return code.plain(self.spec, self.setup, "the plain pipeline, to compare with")
+        return code.plain(self.spec, self.configuration, "the plain pipeline, to compare with")
 
     def prompts(self) -> list[str]:
         """All prompts of the model's file, of which some are drawn."""
@@ -95,7 +95,7 @@ class Case:
     def about(self) -> dict[str, Any]:
         """What judgements depend on, in words."""
         return {
-            "setup": to_json(self.setup),
+            "configuration": to_json(self.configuration),
             "spec": to_json(self.spec),
             "options": to_json(self.measure),
             "judge": to_json(self.options),
@@ -107,8 +107,8 @@ class Case:
         return digest(
             [
                 RULES,
-                to_json(self.setup),
-                identity(self.spec),
+                to_json(self.configuration),
+                fingerprint(self.spec),
                 content_hash(self.spec.scorer),
                 to_json(replace(self.spec, scorer="", source="", prompts="")),
                 self.prompts(),
@@ -136,7 +136,7 @@ def own_scheduler(source: str) -> str | None:
     return str(read_json(Path(path)).get("_class_name"))
 
 
-def room(spec: ModelSpec, *, gpu: bool) -> Room:
+def room(spec: ModelSpec, *, gpu: bool) -> SandboxMounts:
     """What a script of a model sees: the model, with all that links in it lead to, and nothing else
     of this machine's files."""
     readable: dict[str, Path] = {}
@@ -158,4 +158,4 @@ def room(spec: ModelSpec, *, gpu: bool) -> Room:
         environment |= {name: os.environ[name] for name in kept if name in os.environ}
         environment[threads.GIVEN] = str(threads.of(spec.threads, gpu=True))
     cores = 0 if gpu else threads.of(spec.threads)
-    return Room(with_links(readable), gpu, environment, cores)
+    return SandboxMounts(with_links(readable), gpu, environment, cores)

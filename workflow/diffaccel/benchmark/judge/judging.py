@@ -1,4 +1,5 @@
-"""Judging the scripts of a setup, in three stages, each against the plain pipeline of our own.
+"""Judging the scripts of a configuration, in three stages, each against the plain pipeline of our
+own.
 
 What a script draws is drawn anew, of prompts and seeds that are chosen when it is asked and that it
 is told one call at a time; what is timed is scored, all of it. The plain pipeline runs in a sandbox
@@ -27,7 +28,7 @@ from diffaccel.benchmark.judge.case import Case, room
 from diffaccel.benchmark.judge.drawn import SLOWED, Drawn, count_own, seeds_matter
 from diffaccel.benchmark.judge.plain import Plain
 from diffaccel.benchmark.judge.records import Judged, Judgement, Outcome
-from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Room, Sandbox
+from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Sandbox, SandboxMounts
 from diffaccel.benchmark.judge.static import examine
 from diffaccel.benchmark.judge.syntax import LONGEST
 from diffaccel.errors import InputError
@@ -61,8 +62,8 @@ SLACK_SECONDS = 30.0
 
 
 def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Judged:
-    """Judges the scripts of a setup. What the journal has of the same script and the same task is
-    not judged again.
+    """Judges the scripts of a configuration. What the journal has of the same script and the same
+    task is not judged again.
 
     Raises:
         SandboxError: no sandbox can be had, and none was not asked for.
@@ -72,7 +73,7 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
     rows = Journal(journal, digest([case.digest(), ran_in]), Judgement, case.about())
     known = {row.id: row for row in rows.rows()}
     with contextlib.ExitStack() as stack:
-        court = Court(case, ran_in, stack)
+        court = Evaluator(case, ran_in, stack)
         for each in asked:
             source = read_script(scripts / f"{each.id}.py")
             before = known.get(each.id)
@@ -81,7 +82,7 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
                 if said.outcome not in ("skipped", "undecided"):  # another time it may be judged
                     rows.append(said)
                 _say(said)
-    return Judged(case.setup, [known[each.id] for each in asked])
+    return Judged(case.configuration, [known[each.id] for each in asked])
 
 
 def read_script(path: Path) -> bytes:
@@ -110,7 +111,7 @@ def _say(said: Judgement) -> None:
     log.info("%s: %s%s%s", said.id, said.outcome, numbers, reason)
 
 
-class Court:
+class Evaluator:
     """Judges scripts one after the other. Device, metrics and the plain pipeline are taken with the
     first that needs them, and kept until the stack is closed."""
 
@@ -154,7 +155,7 @@ class Court:
         )
 
     def _request(self, sentence: str) -> Request:
-        return tasks.parse(sentence, [self._case.setup.model])
+        return tasks.parse(sentence, [self._case.configuration.model])
 
     def _judged(self, said: Judgement, source: bytes) -> Judgement:
         case, request = self._case, self._request(said.sentence)
@@ -204,7 +205,7 @@ class Court:
         return self._case.prompts()
 
     @functools.cached_property
-    def _room(self) -> Room:
+    def _room(self) -> SandboxMounts:
         return room(self._case.spec, gpu=self._device.name == "cuda")
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Literal
 
 from diffaccel.evaluation.records import Timing
 from diffaccel.experiment.asked import Asked
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.store.jsonio import today
 
 Outcome = Literal["passed", "static", "absolute", "relative", "undecided", "skipped", "unparsed"]
@@ -62,13 +62,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judged:
-    """The judgements on all scripts of one setup: a file of its own.
+    """The judgements on all scripts of one configuration: a file of its own.
 
     Args:
-        setup: None for those whose prompts were not understood.
+        configuration: None for those whose prompts were not understood.
     """
 
-    setup: Setup | None
+    configuration: Configuration | None
     judgements: list[Judgement]
 
 

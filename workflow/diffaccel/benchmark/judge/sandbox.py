@@ -97,7 +97,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Room:
+class SandboxMounts:
     """What is in a sandbox besides Python and the system's programs.
 
     Args:
@@ -131,7 +131,9 @@ def how(sandboxed: bool) -> str:
     if program is None:
         raise SandboxError(f"there is no bubblewrap (bwrap) on this machine. {advice}")
     try:
-        with Sandbox(b"def load_pipeline():\n    return None\n", Room(), Limits()) as tried:
+        with Sandbox(
+            b"def load_pipeline():\n    return None\n", SandboxMounts(), Limits()
+        ) as tried:
             tried.load()
     except (Failed, Disturbed, OSError) as error:
         raise SandboxError(f"bubblewrap does not work here: {error}. {advice}") from None
@@ -156,7 +158,7 @@ class Sandbox:
     def __init__(
         self,
         source: bytes,
-        room: Room,
+        room: SandboxMounts,
         limits: Limits,
         *,
         sandboxed: bool = True,
@@ -380,7 +382,7 @@ def readable(text: bytes | bytearray) -> str:
 
 
 def _confined(
-    folder: Path, room: Room, limits: Limits, stack: contextlib.ExitStack
+    folder: Path, room: SandboxMounts, limits: Limits, stack: contextlib.ExitStack
 ) -> tuple[list[str], list[int]]:
     """The command that runs Python in a sandbox, and the files that it reads while starting."""
     program = shutil.which("bwrap")
@@ -404,7 +406,7 @@ def _confined(
     return [*command, "--chdir", CODE, "--", sys.executable], handles
 
 
-def _mounts(folder: Path, room: Room, limits: Limits) -> list[str]:
+def _mounts(folder: Path, room: SandboxMounts, limits: Limits) -> list[str]:
     """The file system of a sandbox: what is not named here is not there."""
     binds: dict[str, Path] = {}
     mounts: list[str] = []
@@ -456,7 +458,9 @@ def _python() -> list[str]:
     return sorted(each for each in folders if not each.startswith("/usr"))
 
 
-def _environment(room: Room, folder: Path, *, sandboxed: bool) -> Iterator[tuple[str, str]]:
+def _environment(
+    room: SandboxMounts, folder: Path, *, sandboxed: bool
+) -> Iterator[tuple[str, str]]:
     """Few variables, and none of this process's."""
     scratch = SCRATCH if sandboxed else str(folder)
     yield from {"HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8", "LOGNAME": "judged"}.items()

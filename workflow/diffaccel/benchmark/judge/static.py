@@ -12,7 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from diffaccel.benchmark.judge.syntax import GENERAL, Drawing, Known, Script, UnreadableError, plain
+from diffaccel.benchmark.judge.syntax import (
+    GENERAL,
+    Drawing,
+    Known,
+    Script,
+    UnreadableError,
+    plain,
+)
 from diffaccel.benchmark.judge.syntax.values import (
     OWN,
     UNKNOWN,

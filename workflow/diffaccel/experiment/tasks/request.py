@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.machine import devices
 
 TRAINED_STEPS = 1000
@@ -66,9 +66,9 @@ class Request:
             raise ValueError("; ".join(problem for problem in problems if problem))
 
     @property
-    def setup(self) -> Setup:
+    def configuration(self) -> Configuration:
         """What is to be made, with or without accelerators."""
-        return Setup(self.model, self.scheduler, self.steps)
+        return Configuration(self.model, self.scheduler, self.steps)
 
     @property
     def category(self) -> Category:

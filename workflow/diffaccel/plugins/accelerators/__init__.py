@@ -8,10 +8,10 @@ from diffaccel.plugins.accelerators.base import (
     Accelerator,
     Combination,
     Emitted,
-    PipelineFacts,
+    PipelineSpec,
     UnsupportedError,
 )
-from diffaccel.plugins.space import SettingDict
+from diffaccel.plugins.space import ParametersDict
 from diffaccel.registry import Registry
 from diffaccel.store.source import hash_of
 
@@ -28,9 +28,9 @@ def combination(names: Sequence[str]) -> Combination:
     return Combination.of([ACCELERATORS[name] for name in names])
 
 
-def sources(setting: SettingDict) -> dict[str, str]:
-    """Hash of the source of each accelerator of a setting."""
-    known = [name for name in sorted(setting) if name in ACCELERATORS]
+def sources(parameters: ParametersDict) -> dict[str, str]:
+    """Hash of the source of each accelerator of a candidate."""
+    known = [name for name in sorted(parameters) if name in ACCELERATORS]
     return {name: hash_of(type(ACCELERATORS[name]).__module__) for name in known}
 
 
@@ -39,7 +39,7 @@ __all__ = [
     "Accelerator",
     "Combination",
     "Emitted",
-    "PipelineFacts",
+    "PipelineSpec",
     "UnsupportedError",
     "combination",
     "sources",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins.accelerators._unpatched import unpatched
-from diffaccel.plugins.space import Axis, Setting, Space, Value, nest
+from diffaccel.plugins.space import Axis, Parameters, Space, Value, nest
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -24,11 +24,11 @@ Parts = Mapping[str, Mapping[str, Value]]
 
 
 class UnsupportedError(ValueError):
-    """An accelerator, a combination or a setting that cannot work on this pipeline; says why."""
+    """An accelerator, a combination or a candidate that cannot work on this pipeline; says why."""
 
 
 @dataclass(frozen=True)
-class PipelineFacts:
+class PipelineSpec:
     """What search spaces and emitted code depend on, known without the weights.
 
     Args:
@@ -52,19 +52,19 @@ class PipelineFacts:
     device: str = "cpu"
 
     @classmethod
-    def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineFacts:
+    def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineSpec:
         """The facts of a loaded pipeline; of one without a U-Net, that it has no blocks."""
         unet = getattr(pipe, "unet", None)
         config = {} if unet is None else unet.config
-        facts = cls.of_config(
+        pipeline = cls.of_config(
             type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
         )
-        return dataclasses.replace(facts, device=pipe.device.type)
+        return dataclasses.replace(pipeline, device=pipe.device.type)
 
     @classmethod
     def of_config(
         cls, pipeline_class: str, unet: Mapping[str, Any], *, steps: int, guidance_scale: float
-    ) -> PipelineFacts:
+    ) -> PipelineSpec:
         """The same from ``unet/config.json`` alone.
 
         A UNet2DConditionModel's level i works at 1/2**i of the latents' size, has a downsampler
@@ -176,15 +176,15 @@ class Accelerator(ABC):
     """What its lines in a script set on the pipeline (``name=``) and delete from it and its parts
     (``del name``), for who reads scripts: what sets anything else is not known."""
     tolerance: ClassVar[float] = 0.0
-    """How far a value of an image (0 to 1) may be, on one CPU, from the same setting's by the
+    """How far a value of an image (0 to 1) may be, on one CPU, from the same candidate's by the
     package's own usage or by the emitted source; 0.0: equal in every bit."""
 
     @abstractmethod
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
         """The search space on such a pipeline; names are fields of ``Params``."""
 
     @abstractmethod
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
         """Whether it can work on such a pipeline, and if not, why."""
 
     def conflicts(self, others: Sequence[str]) -> str | None:
@@ -196,7 +196,7 @@ class Accelerator(ABC):
         """Why these parameters cannot go with the others', or None. Declared on one side only."""
         return None
 
-    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
+    def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
         """Why a search on such a pipeline leaves these parameters out, or None: they cannot work
         there, or do exactly what milder ones do."""
         return None
@@ -210,26 +210,28 @@ class Accelerator(ABC):
         return ()
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """What these parameters make of each of ``facts.steps`` steps, from the first on; None: it
         is as in the plain pipeline. From these, `diffaccel.search.speeds` predicts speeds.
 
-        Unless an accelerator knows better, all steps are alike, and settings are as far apart as
+        Unless an accelerator knows better, all steps are alike, and candidates are as far apart as
         their values are on the axes.
         """
-        ranges = {axis.name: max(axis.values) - min(axis.values) or 1 for axis in self.axes(facts)}
+        ranges = {
+            axis.name: max(axis.values) - min(axis.values) or 1 for axis in self.axes(pipeline)
+        }
         values = dataclasses.asdict(self.Params(**own))
         levels = tuple(float(value) / ranges.get(name, 1) for name, value in values.items())
-        return (Phase(self.name, levels),) * facts.steps
+        return (Phase(self.name, levels),) * pipeline.steps
 
     @abstractmethod
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         """Applies it to a plain pipeline and gives what to call in place of ``pipe``.
 
         Nothing is to be taken off: `Combination.applied` puts the modules back as they were.
-        ``others`` are the settings of the other accelerators of the combination, of which this one
-        applies those in ``joins``.
+        ``others`` are the candidates of the other accelerators of the combination, of which this
+        one applies those in ``joins``.
 
         Raises:
             UnsupportedError: this pipeline has nothing that these parameters work on.
@@ -243,7 +245,7 @@ class Accelerator(ABC):
         return call
 
     @abstractmethod
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         """The source of the same."""
 
 
@@ -300,64 +302,64 @@ class Combination:
                 return f"{member.title}: {reason}"
         return None
 
-    def changing(self, facts: PipelineFacts) -> int:
+    def changing(self, pipeline: PipelineSpec) -> int:
         """How many members do not the same at every step, at their most aggressive."""
         found = 0
         for member in self.members:
-            own = {axis.name: axis.values[-1] for axis in member.axes(facts)}
-            found += len(set(member.phases(own, {}, facts))) > 1
+            own = {axis.name: axis.values[-1] for axis in member.axes(pipeline)}
+            found += len(set(member.phases(own, {}, pipeline))) > 1
         return found
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
         """Whether all members go together and can work on such a pipeline, and if not, why."""
         if self.conflict is not None:
             return False, self.conflict
         for member in self.members:
-            ok, reason = member.supports(facts)
+            ok, reason = member.supports(pipeline)
             if not ok:
                 return False, f"{member.title}: {reason}"
         return True, ""
 
-    def forbids(self, setting: Setting) -> str | None:
-        """Why this setting cannot work, or None: whether the members go together, each member's
+    def forbids(self, parameters: Parameters) -> str | None:
+        """Why this candidate cannot work, or None: whether the members go together, each member's
         bounds, then what they say of each other."""
         if self.conflict is not None:
             return self.conflict
         for member in self.members:
-            own = setting[member.name]
+            own = parameters[member.name]
             try:
                 _check_types(member.Params(**own))
             except (TypeError, ValueError) as error:
                 return f"{member.title}: {error}"
-            others = {name: part for name, part in setting.items() if name != member.name}
+            others = {name: part for name, part in parameters.items() if name != member.name}
             if (reason := member.forbids(own, others)) is not None:
                 return f"{member.title}: {reason}"
         return None
 
-    def space(self, facts: PipelineFacts) -> Space:
+    def space(self, pipeline: PipelineSpec) -> Space:
         """The joint search space; axes are named ``accelerator.parameter``."""
 
         def forbids(point: Mapping[str, Value]) -> str | None:
-            setting = nest(point)
-            return self.forbids(setting) or self._excludes(setting, facts)
+            parameters = nest(point)
+            return self.forbids(parameters) or self._excludes(parameters, pipeline)
 
         axes = tuple(
             Axis(f"{member.name}.{axis.name}", axis.values, axis.grid)
             for member in self.members
-            for axis in member.axes(facts)
+            for axis in member.axes(pipeline)
         )
         return Space(axes, forbids)
 
-    def _excludes(self, setting: Setting, facts: PipelineFacts) -> str | None:
+    def _excludes(self, parameters: Parameters, pipeline: PipelineSpec) -> str | None:
         for member in self.members:
-            if (reason := member.excludes(setting[member.name], facts)) is not None:
+            if (reason := member.excludes(parameters[member.name], pipeline)) is not None:
                 return f"{member.title}: {reason}"
         return None
 
-    def _check(self, setting: Setting) -> None:
-        if sorted(setting) != list(self.names):
-            raise UnsupportedError(f"a setting for {list(self.names)} names {sorted(setting)}")
-        if (reason := self.forbids(setting)) is not None:
+    def _check(self, parameters: Parameters) -> None:
+        if sorted(parameters) != list(self.names):
+            raise UnsupportedError(f"a candidate for {list(self.names)} names {sorted(parameters)}")
+        if (reason := self.forbids(parameters)) is not None:
             raise UnsupportedError(reason)
 
     def _applying(self) -> Iterator[Accelerator]:
@@ -365,7 +367,7 @@ class Combination:
         return (member for member in self.members if member.name not in joined)
 
     @contextmanager
-    def applied(self, pipe: DiffusionPipeline, setting: Setting) -> Iterator[Call]:
+    def applied(self, pipe: DiffusionPipeline, parameters: Parameters) -> Iterator[Call]:
         """Applies all members within a ``with`` block; gives what to call in place of ``pipe``.
 
         On leaving the block the pipeline is what it was before: whatever is set on it or on its
@@ -373,32 +375,32 @@ class Combination:
         applying twice is applying once. Not for several threads on one pipeline.
 
         Raises:
-            UnsupportedError: the setting is incomplete, out of bounds, or cannot work.
+            UnsupportedError: the candidate is incomplete, out of bounds, or cannot work.
         """
-        self._check(setting)
+        self._check(parameters)
         with unpatched(pipe):
             call: Call = pipe
             for member in self._applying():
-                others = {name: part for name, part in setting.items() if name != member.name}
-                entered = member.apply(pipe, setting[member.name], others)
+                others = {name: part for name, part in parameters.items() if name != member.name}
+                entered = member.apply(pipe, parameters[member.name], others)
                 call = entered if entered is not pipe else call
             for member in self._applying():
-                others = {name: part for name, part in setting.items() if name != member.name}
-                call = member.finish(pipe, setting[member.name], others, call)
+                others = {name: part for name, part in parameters.items() if name != member.name}
+                call = member.finish(pipe, parameters[member.name], others, call)
             yield call
 
-    def emit(self, setting: Setting, facts: PipelineFacts) -> tuple[Emitted, ...]:
+    def emit(self, parameters: Parameters, pipeline: PipelineSpec) -> tuple[Emitted, ...]:
         """The source of the same, one part an accelerator, in the order of application.
 
         Raises:
-            UnsupportedError: the setting is incomplete, out of bounds, or cannot work.
+            UnsupportedError: the candidate is incomplete, out of bounds, or cannot work.
         """
-        self._check(setting)
+        self._check(parameters)
         return tuple(
             member.emit(
-                setting[member.name],
-                {name: part for name, part in setting.items() if name != member.name},
-                facts,
+                parameters[member.name],
+                {name: part for name, part in parameters.items() if name != member.name},
+                pipeline,
             )
             for member in self._applying()
         )

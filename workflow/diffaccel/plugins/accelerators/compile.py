@@ -19,7 +19,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     Way,
 )
 from diffaccel.plugins.space import Axis, Value
@@ -75,20 +75,23 @@ class Compile(Accelerator):
     # Fused kernels round elsewhere than the single ones.
     tolerance: ClassVar[float] = 0.02
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
         return (Axis("channels_last", (False, True), (False, True)),)
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if not facts.block_layers:
-            return False, f"needs a U-Net with down and up blocks; {facts.pipeline_class} has none"
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if not pipeline.block_layers:
+            return (
+                False,
+                f"needs a U-Net with down and up blocks; {pipeline.pipeline_class} has none",
+            )
         return True, ""
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """The same at every step; it depends on the others what is compiled."""
         levels = (float(own["channels_last"]), float(regions(others) == regions({})))
-        return (Phase("compiled", levels, share=0.75, spread=0.3),) * facts.steps
+        return (Phase("compiled", levels, share=0.75, spread=0.3),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import torch
@@ -105,7 +108,7 @@ class Compile(Accelerator):
             module.forward = torch.compile(module.forward, dynamic=False)
         return pipe
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         kinds = regions(others)
         fused = "tgate" not in others
         layout = ("pipe.unet", "pipe.vae") if own["channels_last"] else ()

@@ -17,7 +17,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     UnsupportedError,
     Way,
 )
@@ -92,29 +92,33 @@ class DeepCache(Accelerator):
         ),
     )
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
-        intervals = tuple(range(2, min(LONGEST_INTERVAL, facts.steps) + 1))
-        ids = branch_ids(facts.block_layers)[::-1]
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
+        intervals = tuple(range(2, min(LONGEST_INTERVAL, pipeline.steps) + 1))
+        ids = branch_ids(pipeline.block_layers)[::-1]
         outermost = tuple(i for i in ids if i < LAYERS_A_BLOCK or i % LAYERS_A_BLOCK == 0)
         return (
             Axis("cache_interval", intervals, tuple(n for n in intervals if n not in (7, 9))),
             Axis("cache_branch_id", ids, outermost),
         )
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if not facts.block_layers:
-            return False, f"needs a U-Net with down and up blocks; {facts.pipeline_class} has none"
-        if facts.steps < 2:
-            return False, f"needs 2 steps or more, one to fill its cache; got {facts.steps}"
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if not pipeline.block_layers:
+            return (
+                False,
+                f"needs a U-Net with down and up blocks; {pipeline.pipeline_class} has none",
+            )
+        if pipeline.steps < 2:
+            return False, f"needs 2 steps or more, one to fill its cache; got {pipeline.steps}"
         return True, ""
 
-    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
+    def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
         params = Params(**own)  # type: ignore[arg-type]
-        if params.cache_interval > facts.steps:
+        if params.cache_interval > pipeline.steps:
             return (
-                f"cache_interval {params.cache_interval} is no other than {facts.steps}, the steps"
+                f"cache_interval {params.cache_interval} is no other than {pipeline.steps}, the "
+                "steps"
             )
-        return _missing_branch(params.cache_branch_id, facts.block_layers)
+        return _missing_branch(params.cache_branch_id, pipeline.block_layers)
 
     def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
         interval = own["cache_interval"]
@@ -123,22 +127,26 @@ class DeepCache(Accelerator):
         return f"cache_interval {interval} has every step run in full: changes nothing"
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """Between the steps that run in full, cached ones; the level is how deep they go, 0 to 1.
 
         The package's helper counts from the step at which it was enabled. T-Gate's loaders enable
         it again at the step before the gate and at the gate, so that both run in full.
         """
-        params, ids = Params(**own), branch_ids(facts.block_layers)  # type: ignore[arg-type]
+        params, ids = Params(**own), branch_ids(pipeline.block_layers)  # type: ignore[arg-type]
         depth = ids.index(params.cache_branch_id) / max(1, len(ids) - 1)
         # Most of the time goes to the outer layers, which see the most pixels; but to the inner
         # ones where the outer have no transformer blocks.
-        dear = 1 in facts.transformer_downsamples
+        dear = 1 in pipeline.transformer_downsamples
         share = 0.13 + 0.82 * depth**0.6 if dear else 0.06 + 0.9 * depth**2
         cached = Phase("cached", (5 * depth,), share=share, spread=0.45)
-        gate = int(others["tgate"]["gate_step"]) if "tgate" in others else facts.steps + 1
-        starts = [0, *(step for step in (gate - 1, gate) if 0 < step < facts.steps), facts.steps]
+        gate = int(others["tgate"]["gate_step"]) if "tgate" in others else pipeline.steps + 1
+        starts = [
+            0,
+            *(step for step in (gate - 1, gate) if 0 < step < pipeline.steps),
+            pipeline.steps,
+        ]
         return tuple(
             cached if (step - start) % params.cache_interval else None
             for start, end in pairwise(starts)
@@ -148,15 +156,15 @@ class DeepCache(Accelerator):
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         from DeepCache import DeepCacheSDHelper
 
-        facts = PipelineFacts.of(pipe, steps=0, guidance_scale=1)
-        if reason := _missing_branch(int(own["cache_branch_id"]), facts.block_layers):
+        pipeline = PipelineSpec.of(pipe, steps=0, guidance_scale=1)
+        if reason := _missing_branch(int(own["cache_branch_id"]), pipeline.block_layers):
             raise UnsupportedError(f"{self.title}: {reason}")
         helper = DeepCacheSDHelper(pipe=pipe)
         helper.set_params(**own)
         helper.enable()
         return pipe
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         arguments = ", ".join(f"{name}={value!r}" for name, value in own.items())
         return Emitted(
             imports=("from DeepCache import DeepCacheSDHelper",),

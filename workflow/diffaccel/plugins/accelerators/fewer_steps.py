@@ -19,7 +19,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     Way,
 )
 from diffaccel.plugins.space import Axis, Value
@@ -56,13 +56,15 @@ class FewerSteps(Accelerator):
     # Nothing is put on: who reads a script counts its steps.
     ways: ClassVar[tuple[Way, ...]] = ()
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
-        counts = tuple(range(facts.steps - 1, max(1, math.ceil(FEWEST * facts.steps)) - 1, -1))
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
+        counts = tuple(
+            range(pipeline.steps - 1, max(1, math.ceil(FEWEST * pipeline.steps)) - 1, -1)
+        )
         return (Axis("steps", counts, counts),)
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if facts.steps < 2:
-            return False, f"needs 2 steps or more, one to leave out; got {facts.steps}"
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if pipeline.steps < 2:
+            return False, f"needs 2 steps or more, one to leave out; got {pipeline.steps}"
         return True, ""
 
     def conflicts(self, others: Sequence[str]) -> str | None:
@@ -71,21 +73,21 @@ class FewerSteps(Accelerator):
         return (
             "goes with no other accelerator: the parameters of some are numbers of steps (a gate, "
             "an interval) and would mean something else in a shorter call. Ask for fewer steps as "
-            "a setup of its own"
+            "a configuration of its own"
         )
 
-    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
-        if own["steps"] >= facts.steps:
-            return f"steps {own['steps']} are not fewer than {facts.steps}"
+    def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
+        if own["steps"] >= pipeline.steps:
+            return f"steps {own['steps']} are not fewer than {pipeline.steps}"
         return None
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """Of a step that is left out, nothing is left."""
-        left = min(int(own["steps"]), facts.steps)
+        left = min(int(own["steps"]), pipeline.steps)
         left_out = Phase("left out", share=0.001, spread=0.1)
-        return (None,) * left + (left_out,) * (facts.steps - left)
+        return (None,) * left + (left_out,) * (pipeline.steps - left)
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         # A copy, since only what the pipeline and its modules hold is put back.
@@ -96,7 +98,7 @@ class FewerSteps(Accelerator):
 
         return call
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         return Emitted(
             imports=(),
             enter=(),

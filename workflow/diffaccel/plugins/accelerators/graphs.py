@@ -22,7 +22,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     UnsupportedError,
     Way,
 )
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from diffaccel.plugins.accelerators._step_graphs import StepGraphs
 
 KEPT = 8
-"""Settings of a pipeline whose graphs are kept: as many as are timed side by side."""
+"""Candidates of a pipeline whose graphs are kept: as many as are timed side by side."""
 ELSEWHERE = "CUDA graphs need a CUDA device"
 
 
@@ -65,18 +65,18 @@ class Graphs(Accelerator):
     writes: ClassVar[tuple[str, ...]] = ("graphs=", "del forward", "del _compiled_call_impl")
 
     def __init__(self) -> None:
-        # Recording takes as long as several calls; a setting that is put on again has it done.
+        # Recording takes as long as several calls; a candidate that is put on again has it done.
         self._recorded: WeakKeyDictionary[nn.Module, OrderedDict[str, list[StepGraphs]]]
         self._recorded = WeakKeyDictionary()
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
         return (Axis("decoder", (False, True), (False, True)),)
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if not facts.block_layers:
-            return False, f"needs a U-Net; {facts.pipeline_class} has none"
-        if facts.device != "cuda":
-            return False, f"{ELSEWHERE}; this is {facts.device}"
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if not pipeline.block_layers:
+            return False, f"needs a U-Net; {pipeline.pipeline_class} has none"
+        if pipeline.device != "cuda":
+            return False, f"{ELSEWHERE}; this is {pipeline.device}"
         return True, ""
 
     def conflicts(self, others: Sequence[str]) -> str | None:
@@ -85,10 +85,10 @@ class Graphs(Accelerator):
         return None
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """The same at every step; nearly the same whether or not the decoder is recorded, too."""
-        return (Phase("recorded", (own["decoder"] / 4,), share=0.8, spread=0.4),) * facts.steps
+        return (Phase("recorded", (own["decoder"] / 4,), share=0.8, spread=0.4),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         if pipe.device.type != "cuda":
@@ -114,7 +114,7 @@ class Graphs(Accelerator):
     def _graphs(
         self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts
     ) -> list[tuple[nn.Module, StepGraphs]]:
-        """The modules, each with its graphs of this setting, recorded or not."""
+        """The modules, each with its graphs of this candidate, recorded or not."""
         from diffaccel.plugins.accelerators._step_graphs import StepGraphs
 
         modules = [pipe.unet, *([pipe.vae.decoder] if own["decoder"] else [])]
@@ -134,7 +134,7 @@ class Graphs(Accelerator):
 
         return (inspect.getsource(StepGraphs),)
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         modules = "pipe.unet, pipe.vae.decoder" if own["decoder"] else "pipe.unet"
         return Emitted(
             imports=(

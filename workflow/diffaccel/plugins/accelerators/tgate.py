@@ -16,7 +16,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     UnsupportedError,
     Way,
 )
@@ -88,8 +88,8 @@ class TGate(Accelerator):
     joins: ClassVar[tuple[str, ...]] = ("deepcache",)
     writes: ClassVar[tuple[str, ...]] = ("del tgate", "del deepcache", "del forward", "del cache")
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
-        steps = facts.steps
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
+        steps = pipeline.steps
         gates = tuple(range(steps, 0, -1))
         shares = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.1)
         intervals = tuple(range(1, min(LONGEST_INTERVAL, max(1, steps // 2)) + 1))
@@ -103,13 +103,13 @@ class TGate(Accelerator):
             Axis("warm_up", warm_ups, tuple(n for n in (2, 0) if n in warm_ups)),
         )
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if facts.pipeline_class not in LOADERS:
-            return False, f"the package has no loader for {facts.pipeline_class}; {_known()}"
-        if not facts.guided:
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if pipeline.pipeline_class not in LOADERS:
+            return False, f"the package has no loader for {pipeline.pipeline_class}; {_known()}"
+        if not pipeline.guided:
             return False, UNGUIDED
-        if facts.steps < 2:
-            return False, f"needs 2 steps or more, one before the gate; got {facts.steps}"
+        if pipeline.steps < 2:
+            return False, f"needs 2 steps or more, one before the gate; got {pipeline.steps}"
         return True, ""
 
     def forbids(self, own: Mapping[str, Value], others: Parts) -> str | None:
@@ -138,8 +138,8 @@ class TGate(Accelerator):
             )
         return None
 
-    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
-        params, steps = Params(**own), facts.steps  # type: ignore[arg-type]
+    def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
+        params, steps = Params(**own), pipeline.steps  # type: ignore[arg-type]
         if params.gate_step > steps:
             return f"gate_step {params.gate_step} is above the {steps} steps; {steps} means no gate"
         reuses = params.reuses(steps)
@@ -161,23 +161,23 @@ class TGate(Accelerator):
         )
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """From the gate on gated; on both sides of it with self-attention reused or not."""
         params = Params(**own)  # type: ignore[arg-type]
-        reuses = set(params.reuses(facts.steps))
+        reuses = set(params.reuses(pipeline.steps))
         plain = (None, Phase("reused", share=0.85, spread=0.25))
         # Half the batch: half of the time where the device computes, all of it where it waits.
         gated = [Phase("gated", (float(on),), share=0.6 - 0.1 * on, spread=0.35) for on in (0, 1)]
         return tuple(
             (gated if step >= params.gate_step else plain)[step in reuses]
-            for step in range(facts.steps)
+            for step in range(pipeline.steps)
         )
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tgate
 
-        if not PipelineFacts.of(pipe, steps=0, guidance_scale=2).guided:
+        if not PipelineSpec.of(pipe, steps=0, guidance_scale=2).guided:
             raise UnsupportedError(
                 f"{self.title}: {UNGUIDED}; this U-Net is distilled to do without"
             )
@@ -191,8 +191,8 @@ class TGate(Accelerator):
 
         return call
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
-        loader = _loader(facts.pipeline_class, others)
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
+        loader = _loader(pipeline.pipeline_class, others)
         cache = others.get("deepcache", {})
         arguments = "".join(f", {name}={value!r}" for name, value in cache.items())
         helper = ("pipe.deepcache.disable()", "del pipe.deepcache") if cache else ()

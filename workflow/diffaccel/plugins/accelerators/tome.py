@@ -17,7 +17,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     UnsupportedError,
     Way,
 )
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 MERGE_SEED = 0
-"""tomesd draws which tokens stay; so that a setting always gives the same images, from this."""
+"""tomesd draws which tokens stay; so that a candidate always gives the same images, from this."""
 DOWNSAMPLES = (1, 2, 4, 8)
 RATIOS = tuple(round(0.05 * i, 2) for i in range(2, 19))
 STRIDES = (2, 4)
@@ -105,8 +105,8 @@ class ToMe(Accelerator):
         ),
     )
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
-        levels = tuple(n for n in facts.transformer_downsamples if n in DOWNSAMPLES)
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
+        levels = tuple(n for n in pipeline.transformer_downsamples if n in DOWNSAMPLES)
         return (
             Axis("ratio", RATIOS, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75)),
             Axis("max_downsample", levels, levels),
@@ -117,22 +117,22 @@ class ToMe(Accelerator):
             Axis("merge_mlp", (False, True), (False,)),
         )
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if not set(facts.transformer_downsamples) & set(DOWNSAMPLES):
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if not set(pipeline.transformer_downsamples) & set(DOWNSAMPLES):
             return False, (
-                f"needs a U-Net with transformer blocks; {facts.pipeline_class} has none that "
+                f"needs a U-Net with transformer blocks; {pipeline.pipeline_class} has none that "
                 "tomesd knows"
             )
         return True, ""
 
-    def excludes(self, own: Mapping[str, Value], facts: PipelineFacts) -> str | None:
+    def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
         params = Params(**own)  # type: ignore[arg-type]
-        if params.max_downsample not in facts.transformer_downsamples:
+        if params.max_downsample not in pipeline.transformer_downsamples:
             return (
                 f"no transformer block at max_downsample {params.max_downsample}; "
-                f"there are some at {list(facts.transformer_downsamples)}"
+                f"there are some at {list(pipeline.transformer_downsamples)}"
             )
-        side = facts.latent_size // params.max_downsample
+        side = pipeline.latent_size // params.max_downsample
         if max(params.sx, params.sy) > side:
             return f"sx {params.sx}, sy {params.sy} do not fit into {side} by {side} tokens"
         return None
@@ -145,7 +145,7 @@ class ToMe(Accelerator):
         return "merge_attn, merge_crossattn and merge_mlp are off: nothing is merged"
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """Merged at every step; finding what to merge may cost more time than it saves.
 
@@ -153,7 +153,7 @@ class ToMe(Accelerator):
         0.5 is faster than its neighbours.
         """
         params = Params(**own)  # type: ignore[arg-type]
-        tokens = (facts.latent_size // facts.transformer_downsamples[0]) ** 2
+        tokens = (pipeline.latent_size // pipeline.transformer_downsamples[0]) ** 2
         left = tokens - int(tokens * params.ratio)
         levels = (
             params.ratio,
@@ -162,13 +162,13 @@ class ToMe(Accelerator):
             math.log2(math.gcd(left, 16)) / 4,
             *(float(on) for on in (params.merge_attn, params.merge_crossattn, params.merge_mlp)),
         )
-        return (Phase("merged", levels, share=1.0, spread=0.3),) * facts.steps
+        return (Phase("merged", levels, share=1.0, spread=0.3),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tomesd
 
         tomesd.apply_patch(pipe, **own)
-        levels = PipelineFacts.of(pipe, steps=0, guidance_scale=1).transformer_downsamples
+        levels = PipelineSpec.of(pipe, steps=0, guidance_scale=1).transformer_downsamples
         patched = [m for m in pipe.unet.modules() if type(m).__name__ == "ToMeBlock"]
         if not patched or min(levels) > own.get("max_downsample", 1):
             raise UnsupportedError(
@@ -178,7 +178,7 @@ class ToMe(Accelerator):
         _seed_each_call(pipe)
         return pipe
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         told = {name: value for name, value in own.items() if DEFAULTS.get(name) is not value}
         arguments = ", ".join(f"{name}={value!r}" for name, value in told.items())
         return Emitted(

@@ -23,7 +23,7 @@ from diffaccel.plugins.accelerators.base import (
     Emitted,
     Parts,
     Phase,
-    PipelineFacts,
+    PipelineSpec,
     Way,
 )
 from diffaccel.plugins.space import Axis, Value
@@ -58,19 +58,19 @@ class Transfers(Accelerator):
     )
     writes: ClassVar[tuple[str, ...]] = ("del set_timesteps", "del forward", "del postprocess")
 
-    def axes(self, facts: PipelineFacts) -> tuple[Axis, ...]:
+    def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
         return (Axis("images", (False, True), (False, True)),)
 
-    def supports(self, facts: PipelineFacts) -> tuple[bool, str]:
-        if not facts.block_layers:
-            return False, f"needs a U-Net; {facts.pipeline_class} has none"
+    def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
+        if not pipeline.block_layers:
+            return False, f"needs a U-Net; {pipeline.pipeline_class} has none"
         return True, ""
 
     def phases(
-        self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts
+        self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """The same at every step, however the images leave."""
-        return (Phase("unawaited", share=0.95, spread=0.1),) * facts.steps
+        return (Phase("unawaited", share=0.95, spread=0.1),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         from diffaccel.plugins.accelerators import _transfers
@@ -90,7 +90,7 @@ class Transfers(Accelerator):
         used = (lean.times_stay, lean.times_follow, lean.bytes_first)
         return tuple(inspect.getsource(each) for each in used)
 
-    def emit(self, own: Mapping[str, Value], others: Parts, facts: PipelineFacts) -> Emitted:
+    def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         from diffaccel.plugins.accelerators import _transfers
 
         used = {

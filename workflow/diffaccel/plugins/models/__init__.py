@@ -10,7 +10,7 @@ from diffaccel.plugins.models.base import (
     ModelError,
     content_hash,
     fetch_scorer,
-    identity,
+    fingerprint,
     local_files,
 )
 from diffaccel.registry import Registry
@@ -45,7 +45,7 @@ __all__ = [
     "family_fitting",
     "family_of",
     "fetch_scorer",
-    "identity",
+    "fingerprint",
     "known_models",
     "layout_of",
     "local_files",

@@ -417,7 +417,7 @@ def local_files(spec: ModelSpec) -> list[Path]:
     return [path for source in named if source for path in model_files(source)]
 
 
-def identity(spec: ModelSpec) -> str:
+def fingerprint(spec: ModelSpec) -> str:
     """A hash of everything that is loaded to draw with a model."""
     named = (spec.source, spec.config, spec.vae)
     return digest([*(source and content_hash(source) for source in named), spec.variant])

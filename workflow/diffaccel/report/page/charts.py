@@ -1,4 +1,5 @@
-"""The frontier as a chart: one specification, whose data are exchanged from setup to setup."""
+"""The frontier as a chart: one specification, whose data are exchanged from configuration to
+configuration."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from diffaccel.report.page.data import Point, SetupView
+from diffaccel.report.page.data import ConfigurationView, Point
 from diffaccel.report.page.steps import PLAIN, StepsView
 
 Chart = alt.LayerChart | alt.FacetChart
 VEGA_LITE = "v6.1"
 """Of the versions that vl-convert carries, the one that this altair writes."""
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
-RIVAL_SHAPE = "triangle-right"
+FEWER_STEPS_SHAPE = "triangle-right"
 TICKS = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16]
 CEILING = 5.0
 """Above so many limits the axis is broken: what loses more is drawn in a band of its own, not to
@@ -39,7 +40,7 @@ class Ink:
     """Colours; in the page they are CSS variables, so that one chart does for light and dark."""
 
     series: Sequence[str]
-    rival: str
+    fewer_steps: str
     text: str
     grid: str
     limit: str
@@ -48,7 +49,7 @@ class Ink:
 
 PAGE = Ink(
     [f"var(--series-{n})" for n in range(6)],
-    "var(--rival)",
+    "var(--fewer-steps)",
     "var(--ink)",
     "var(--grid)",
     "var(--limit)",
@@ -65,23 +66,27 @@ PAPER = Ink(
 )
 
 
-def styles(names: Sequence[str], rivals: Sequence[str], ink: Ink) -> list[tuple[str, str, str]]:
-    """Name, colour and shape of each series, the rivals' last."""
-    own = [name for name in names if name not in rivals]
+def styles(
+    names: Sequence[str], fewer_steps: Sequence[str], ink: Ink
+) -> list[tuple[str, str, str]]:
+    """Name, colour and shape of each series, the baselines of fewer steps' last."""
+    own = [name for name in names if name not in fewer_steps]
     found = [
         (name, ink.series[n % len(ink.series)], SHAPES[(n + n // len(SHAPES)) % len(SHAPES)])
         for n, name in enumerate(own)
     ]
-    return [*found, *((name, ink.rival, RIVAL_SHAPE) for name in rivals)]
+    return [*found, *((name, ink.fewer_steps, FEWER_STEPS_SHAPE) for name in fewer_steps)]
 
 
-def chart(names: Sequence[str], rivals: Sequence[str], ink: Ink, width: int | str) -> Chart:
+def chart(names: Sequence[str], fewer_steps: Sequence[str], ink: Ink, width: int | str) -> Chart:
     """Speedup against loss. Its data have names: see `data`."""
-    styled = styles(names, rivals, ink)
+    styled = styles(names, fewer_steps, ink)
     domain = [name for name, _, _ in styled]
     colours = alt.Scale(domain=domain, range=[each for _, each, _ in styled])
     shapes = alt.Scale(domain=domain, range=[each for _, _, each in styled])
-    dashes = alt.Scale(domain=domain, range=[[5, 3] if n in rivals else [1, 0] for n in domain])
+    dashes = alt.Scale(
+        domain=domain, range=[[5, 3] if n in fewer_steps else [1, 0] for n in domain]
+    )
     # The page has its own legend, which also filters, and its own ground.
     alone = ink is PAPER
     own = alt.Legend(title=None, orient="top", symbolSize=90, columnPadding=24)
@@ -166,9 +171,9 @@ def _configured(made: Chart, ink: Ink, width: int | str, height: int) -> Chart:
     )
 
 
-def steps_chart(names: Sequence[str], rivals: Sequence[str]) -> Chart:
+def steps_chart(names: Sequence[str], fewer_steps: Sequence[str]) -> Chart:
     """Seconds of an image against loss, of all step counts. Its data: see `steps_data`."""
-    styled = [*styles(names, rivals, PAGE), (PLAIN, PAGE.text, "stroke")]
+    styled = [*styles(names, fewer_steps, PAGE), (PLAIN, PAGE.text, "stroke")]
     domain = [name for name, _, _ in styled]
     colours = alt.Scale(domain=domain, range=[each for _, each, _ in styled])
     shapes = alt.Scale(domain=domain, range=[each for _, _, each in styled])
@@ -211,16 +216,16 @@ def steps_data(view: StepsView) -> list[dict[str, Any]]:
             "x": point.seconds,
             "y": point.loss,
             "label": str(point.steps) if point.series == PLAIN else "",
-            "words": f"{point.series}, {point.steps} steps{', ' * bool(point.setting)}"
-            f"{point.setting}: {point.seconds:.3g} s an image, loss {point.loss:.1%} "
+            "words": f"{point.series}, {point.steps} steps{', ' * bool(point.parameters)}"
+            f"{point.parameters}: {point.seconds:.3g} s an image, loss {point.loss:.1%} "
             f"({point.low:.1%} to {point.high:.1%})",
         }
         for point in sorted(shown, key=lambda point: (point.series, point.steps, point.seconds))
     ]
 
 
-def data(view: SetupView) -> dict[str, list[dict[str, Any]]]:
-    """What the chart draws of a setup, by the names that it has there."""
+def data(view: ConfigurationView) -> dict[str, list[dict[str, Any]]]:
+    """What the chart draws of a configuration, by the names that it has there."""
     limit = {"y": view.limit, "label": f"limit {view.limit * 100:.3g}%"}
     top = CEILING * view.limit
     fastest = max((point.speedup for s in view.series for point in s.points), default=1.0)
@@ -308,9 +313,9 @@ def compiled(drawn: Chart) -> dict[str, Any]:
     return found
 
 
-def as_svg(view: SetupView, names: Sequence[str], rivals: Sequence[str]) -> str:
-    """The frontier of a setup by itself, with a legend."""
-    spec = chart(names, rivals, PAPER, 620).to_dict()
+def as_svg(view: ConfigurationView, names: Sequence[str], fewer_steps: Sequence[str]) -> str:
+    """The frontier of a configuration by itself, with a legend."""
+    spec = chart(names, fewer_steps, PAPER, 620).to_dict()
     spec["datasets"] = data(view)
     spec["params"] = [{"name": "top", "value": CEILING * view.limit}]
     text: str = vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=VEGA_LITE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes import advice
@@ -65,7 +65,7 @@ class Pair:
         limits: of the loss.
     """
 
-    setup: Setup
+    configuration: Configuration
     seconds: tuple[float | None, float | None]
     limits: tuple[float | None, float | None]
     rows: list[Row]
@@ -76,7 +76,7 @@ class Run:
     """A run, by its folder."""
 
     folder: Path
-    known: dict[Setup, Known]
+    known: dict[Configuration, Known]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -84,9 +84,9 @@ class Run:
         known = {}
         for path in sorted(folder.glob("search/*.json")):
             search = read_record(Search, path)
-            if search.setup is not None:
+            if search.configuration is not None:
                 baseline = read_record(Baseline, folder / "baseline" / path.name)
-                known[search.setup] = Known(baseline, search)
+                known[search.configuration] = Known(baseline, search)
         if not known:
             raise InputError(f"{folder} has no search to compare: name folders such as results/cpu")
         return cls(folder, known)
@@ -105,12 +105,12 @@ class Run:
 def pairs(first: Run, second: Run) -> list[Pair]:
     """Every configuration of either, the first's first."""
     return [
-        _pair(setup, first.known.get(setup), second.known.get(setup))
-        for setup in dict.fromkeys([*first.known, *second.known])
+        _pair(configuration, first.known.get(configuration), second.known.get(configuration))
+        for configuration in dict.fromkeys([*first.known, *second.known])
     ]
 
 
-def _pair(setup: Setup, first: Known | None, second: Known | None) -> Pair:
+def _pair(configuration: Configuration, first: Known | None, second: Known | None) -> Pair:
     both = (first, second)
     names = dict.fromkeys(name for known in both if known for name in known.every)
     seconds = tuple(known.baseline.seconds_per_image if known else None for known in both)
@@ -119,7 +119,7 @@ def _pair(setup: Setup, first: Known | None, second: Known | None) -> Pair:
         Row(combination(name).title, *(_side(known, name) if known else None for known in both))
         for name in names
     ]
-    return Pair(setup, (seconds[0], seconds[1]), (limits[0], limits[1]), rows)
+    return Pair(configuration, (seconds[0], seconds[1]), (limits[0], limits[1]), rows)
 
 
 def _side(known: Known, names: Names) -> Side | None:
@@ -141,7 +141,7 @@ def shown(side: Side | None) -> Sequence[str]:
         about = f" ±{error:.1%}" if math.isfinite(error) else ""
         found = [
             f"{side.use.speedup:.2f}x{about}, loss {side.use.loss:.1%}",
-            in_words(side.use.setting),
+            in_words(side.use.parameters),
         ]
     if side.bound is not None and not side.clear:
         found.append(f"not clear: {side.bound.speedup:.2f}x, loss {side.bound.loss:.1%}")

@@ -18,7 +18,7 @@ import pandas as pd
 from diffaccel.errors import InputError
 from diffaccel.evaluation.gallery import KEPT, Gallery
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
-from diffaccel.experiment.grid import Setup
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.recipes import advice
@@ -31,18 +31,18 @@ from diffaccel.report.table import failures, share_interval
 from diffaccel.search import pareto
 from diffaccel.search.cell import CellSearch, Estimate
 from diffaccel.search.decide import opened
-from diffaccel.search.records import Answer, Frontier, Search
+from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import collect, serving
-from diffaccel.stages.records import Proof
-from diffaccel.store.jsonio import SCHEMA, digest, dumps, read_record, sealed, to_json
+from diffaccel.stages.records import Verification
+from diffaccel.store.jsonio import SCHEMA, digest, dumps, read_record, to_json, with_checksum
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting in a frontier.
+    """A candidate in a frontier.
 
     Args:
-        setting: its parameters, in words.
+        parameters: its values, in words.
         timed: whether its speedup was measured; else it is predicted.
         low, high: interval of the loss.
         within: whether its loss is below the limit.
@@ -54,7 +54,7 @@ class Point:
         images: in the album, by prompt.
     """
 
-    setting: str
+    parameters: str
     speedup: float
     error: float | None
     timed: bool
@@ -90,7 +90,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Series:
-    """The frontier of a cell, mildest setting first.
+    """The frontier of a cell, mildest candidate first.
 
     Args:
         bound: which of the points is the fastest within the limit.
@@ -100,9 +100,9 @@ class Series:
         script: the id of a task whose script has the same parameters, if there is one.
         clear: whether the prompts tell that the bound keeps the limit.
         time_up: whether the search's time was up before it was done.
-        is_rival: whether this is the rival itself.
+        is_rival: whether this is the fewer-steps baseline itself.
         reason: why there are no points, or no bound.
-        drawn, timed: how many settings were.
+        drawn, timed: how many candidates were.
         gains, influences: how it was searched.
     """
 
@@ -115,7 +115,7 @@ class Series:
     script: str | None
     clear: bool
     time_up: bool
-    is_rival: bool
+    is_fewer_steps: bool
     reason: str
     drawn: int
     timed: int
@@ -144,7 +144,7 @@ class Unmet:
 
 
 @dataclass(frozen=True)
-class SetupView:
+class ConfigurationView:
     """All that is shown of one (model, scheduler, steps).
 
     Args:
@@ -156,7 +156,7 @@ class SetupView:
         unmet: of the targets and of the user's tasks.
     """
 
-    setup: Setup
+    configuration: Configuration
     slug: str
     seconds: float
     width: int
@@ -200,8 +200,8 @@ class Trust:
         found: the same of those that are as fast as when they were found.
         undecided: of how many others the timings do not tell each of the two.
         heldout: of these scripts' losses on unseen prompts, those within the limit.
-        scores: per setup, the baseline's mean score, and that with each other's prompts.
-        prompts: the prompts, by model; the first setup's.
+        scores: per configuration, the baseline's mean score, and that with each other's prompts.
+        prompts: the prompts, by model; the first configuration's.
     """
 
     environments: list[Environment]
@@ -237,7 +237,7 @@ class Page:
 
     platform: str
     date: str
-    setups: list[SetupView]
+    configurations: list[ConfigurationView]
     table: pd.DataFrame
     serving: pd.DataFrame
     steps: list[StepsView]
@@ -249,15 +249,19 @@ class Page:
 
     @property
     def names(self) -> list[str]:
-        """The accelerators, as they first appear, and last the rival."""
-        first = [s.name for view in self.setups for s in view.series if not s.is_rival]
-        rivals = [s.name for view in self.setups for s in view.series if s.is_rival]
-        return list(dict.fromkeys([*first, *rivals]))
+        """The accelerators, as they first appear, and last the fewer-steps baseline."""
+        first = [
+            s.name for view in self.configurations for s in view.series if not s.is_fewer_steps
+        ]
+        fewer_steps = [
+            s.name for view in self.configurations for s in view.series if s.is_fewer_steps
+        ]
+        return list(dict.fromkeys([*first, *fewer_steps]))
 
     @property
-    def rivals(self) -> list[str]:
-        """Those of the names that are rivals'."""
-        found = {s.name for view in self.setups for s in view.series if s.is_rival}
+    def fewer_steps(self) -> list[str]:
+        """Those of the names that are baselines of fewer steps'."""
+        found = {s.name for view in self.configurations for s in view.series if s.is_fewer_steps}
         return [name for name in self.names if name in found]
 
 
@@ -267,25 +271,25 @@ def gather(folder: Path) -> Page:
     failed: list[tuple[str, str, str]] = []
     searches: list[Search] = []
     known: list[Known] = []
-    views: list[SetupView] = []
-    proofs: dict[Path, Proof] = {}
+    views: list[ConfigurationView] = []
+    proofs: dict[Path, Verification] = {}
     for path in sorted(folder.glob("search/*.json")):
         with _told(failed, path):
             search = read_record(Search, path)
             searches.append(search)
-            if search.setup is not None:
+            if search.configuration is not None:
                 one = Known(read_record(Baseline, folder / "baseline" / path.name), search)
                 views.append(_view(one, folder, album))
                 known.append(one)
     for path in sorted(folder.glob("verify/*.json")):
         with _told(failed, path):
-            proofs[path] = read_record(Proof, path)
+            proofs[path] = read_record(Verification, path)
     failed += [(path.stem, line, str(path.relative_to(folder))) for path, line in failures(folder)]
     dates = [a.baseline.date for a in known] + [row.date for one in known for row in _measured(one)]
     return Page(
         platform=folder.name,
         date=max(dates, default=""),
-        setups=views,
+        configurations=views,
         table=collect.summary(searches, proofs),
         serving=serving.table(proofs.values()),
         steps=list(compared(known)),
@@ -312,13 +316,13 @@ def _told(failed: list[tuple[str, str, str]], path: Path) -> Iterator[None]:
         failed.append((path.stem, str(error), f"{path.parent.name}/{path.name}"))
 
 
-def _view(known: Known, folder: Path, album: Album) -> SetupView:
+def _view(known: Known, folder: Path, album: Album) -> ConfigurationView:
     baseline, search = known.baseline, known.search
     if not known.cells:
         raise InputError("was searched beside another baseline than the one that is there")
-    setup = baseline.setup
+    configuration = baseline.configuration
     cells = [*known.every.values()]
-    plain = folder / "baseline" / setup.slug
+    plain = folder / "baseline" / configuration.slug
     gallery = Gallery.beside(folder / "journal", baseline)
     with opened([c.cell for c in cells], baseline, plain, folder / "journal", cells[0].search) as (
         searches,
@@ -331,9 +335,9 @@ def _view(known: Known, folder: Path, album: Album) -> SetupView:
     asked = [answer for answer in search.answers if answer.task.origin != "bound"]
     wanted = {a.task.required for a in asked if a.task.origin == "target"}
     shown = [path for n in range(KEPT) if (path := plain / f"{n:03}.png").is_file()]
-    return SetupView(
-        setup=setup,
-        slug=setup.slug,
+    return ConfigurationView(
+        configuration=configuration,
+        slug=configuration.slug,
         seconds=known.baseline.seconds_per_image,
         width=baseline.spec.width,
         height=baseline.spec.height,
@@ -347,11 +351,13 @@ def _view(known: Known, folder: Path, album: Album) -> SetupView:
 
 
 def _series(
-    known: Known, frontier: Frontier, search: CellSearch, gallery: Gallery, album: Album
+    known: Known, frontier: CellResult, search: CellSearch, gallery: Gallery, album: Album
 ) -> Series:
     names = frontier.cell.accelerators
     marks = _marks(frontier, known.search.answers)
-    is_rival = known.search.rival is not None and known.search.rival.cell == frontier.cell
+    is_fewer_steps = (
+        known.search.fewer_steps is not None and known.search.fewer_steps.cell == frontier.cell
+    )
     timed = known.timed(names)
     beyond = [_predicted(each, search) for each in _beyond(frontier, search)]
     options = sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
@@ -359,7 +365,7 @@ def _series(
     bound, limit = frontier.bound, frontier.loss_limit
     places = [n for n, one in enumerate(points) if "bound" in one.marks]
     use = advice.fastest_clear(known.baseline, timed, limit)
-    reason = frontier.reason or ("" if bound else "no setting keeps the loss limit")
+    reason = frontier.reason or ("" if bound else "no candidate keeps the loss limit")
     return Series(
         name=combination(names).title,
         points=points,
@@ -370,7 +376,7 @@ def _series(
         script=_script(use, known.search.answers) if use else None,
         clear=frontier.clear,
         time_up=frontier.time_up,
-        is_rival=is_rival,
+        is_fewer_steps=is_fewer_steps,
         reason=reason,
         drawn=frontier.measured,
         timed=frontier.timed,
@@ -392,32 +398,32 @@ def _doubt(
 
 def _recipe(baseline: Baseline, used: Measurement) -> str:
     """As the command writes it into a file."""
-    return dumps(sealed({"schema": SCHEMA, **to_json(recipe_of(baseline, used))}))
+    return dumps(with_checksum({"schema": SCHEMA, **to_json(recipe_of(baseline, used))}))
 
 
 def _script(used: Measurement, answers: Sequence[Answer]) -> str | None:
-    """The task that has a script of this setting."""
+    """The task that has a script of this candidate."""
     same = (
         answer.task.id
         for answer in answers
-        if answer.chosen is not None and answer.chosen.setting == used.setting
+        if answer.chosen is not None and answer.chosen.parameters == used.parameters
     )
     return next(same, None)
 
 
-def _marks(frontier: Frontier, answers: Sequence[Answer]) -> dict[str, list[str]]:
-    """By digest of a setting, what it was chosen for."""
+def _marks(frontier: CellResult, answers: Sequence[Answer]) -> dict[str, list[str]]:
+    """By digest of a candidate, what it was chosen for."""
     marks: dict[str, list[str]] = {}
     if frontier.bound is not None:
-        marks[digest(frontier.bound.setting)] = ["bound"]
+        marks[digest(frontier.bound.parameters)] = ["bound"]
     for answer in answers:
         task, chosen = answer.task, answer.chosen
         if chosen is not None and task.cell == frontier.cell and task.origin != "bound":
-            marks.setdefault(digest(chosen.setting), []).append(f"{task.required:g}x")
+            marks.setdefault(digest(chosen.parameters), []).append(f"{task.required:g}x")
     return marks
 
 
-def _beyond(frontier: Frontier, search: CellSearch) -> list[Estimate]:
+def _beyond(frontier: CellResult, search: CellSearch) -> list[Estimate]:
     """What lies in the front beyond the limit: drawn, but not timed, since it cannot be an answer.
     With these the eye sees where the images break."""
     found = pareto.front(search.estimates())
@@ -425,7 +431,7 @@ def _beyond(frontier: Frontier, search: CellSearch) -> list[Estimate]:
 
 
 def _predicted(estimate: Estimate, search: CellSearch) -> Option:
-    drawing = search.drawings[digest(estimate.setting)]
+    drawing = search.drawings[digest(estimate.parameters)]
     row = Measurement(**vars(drawing), speedup=estimate.speedup, timing=None)
     return Option(row, estimate.loss)
 
@@ -433,7 +439,7 @@ def _predicted(estimate: Estimate, search: CellSearch) -> Option:
 def _point(
     one: Option,
     known: Known,
-    frontier: Frontier,
+    frontier: CellResult,
     marks: dict[str, list[str]],
     gallery: Gallery,
     album: Album,
@@ -441,7 +447,7 @@ def _point(
     row = one.measured
     error = row.timing.error if row.timing else math.inf
     return Point(
-        setting=short(row.setting),
+        parameters=short(row.parameters),
         speedup=row.speedup,
         error=error if math.isfinite(error) else None,
         timed=row.timing is not None,
@@ -453,9 +459,9 @@ def _point(
         seconds=known.baseline.seconds_per_image / row.speedup,
         memory=row.memory,
         means=row.means,
-        marks=marks.get(digest(row.setting), []),
+        marks=marks.get(digest(row.parameters), []),
         warnings=row.warnings,
-        images=[album.add(path, n) for n, path in enumerate(gallery.paths(row.setting))],
+        images=[album.add(path, n) for n, path in enumerate(gallery.paths(row.parameters))],
     )
 
 
@@ -470,19 +476,19 @@ def _unmet(answer: Answer) -> Unmet:
 
 
 def _measured(known: Known) -> list[Measurement]:
-    """Every timed setting in the records of a setup, once."""
-    cells = [*known.search.cells, *([known.search.rival] if known.search.rival else [])]
+    """Every timed candidate in the records of a configuration, once."""
+    cells = [*known.search.cells, *([known.search.fewer_steps] if known.search.fewer_steps else [])]
     rows = [row for cell in cells for row in (*cell.front, cell.bound) if row is not None]
     rows += [answer.chosen for answer in known.search.answers if answer.chosen is not None]
-    return [*{digest(row.setting): row for row in rows}.values()]
+    return [*{digest(row.parameters): row for row in rows}.values()]
 
 
-def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
+def _trust(known: Sequence[Known], proofs: Sequence[Verification]) -> Trust:
     rows = [row for one in known for row in _measured(one)]
     timings = [row.timing for row in rows if row.timing is not None]
     cells = [cell for one in known for cell in one.search.cells]
     baselines = [one.baseline for one in known]
-    verdicts = [verdict for proof in proofs for verdict in proof.verdicts]
+    found = [result for proof in proofs for result in proof.results]
     errors = [timing.error for timing in timings if math.isfinite(timing.error)]
     counts = [row.prompts for row in rows if row.scores]
     pairs = sum(len(each.baseline) for each in timings)
@@ -495,15 +501,15 @@ def _trust(known: Sequence[Known], proofs: Sequence[Proof]) -> Trust:
         drawn=(min(counts, default=0), max(counts, default=0)),
         confidence=max((each.options.confidence for each in baselines), default=0.95),
         clear=Share.of(cell.clear for cell in cells if cell.bound is not None),
-        asked=Share.of(verdict.outcome == "met" for verdict in verdicts),
-        found=Share.of(verdict.kept == "met" for verdict in verdicts),
+        asked=Share.of(result.outcome == "met" for result in found),
+        found=Share.of(result.kept == "met" for result in found),
         undecided=(
-            sum(verdict.outcome == "undecided" for verdict in verdicts),
-            sum(verdict.kept == "undecided" for verdict in verdicts),
+            sum(result.outcome == "undecided" for result in found),
+            sum(result.kept == "undecided" for result in found),
         ),
-        heldout=Share.of(each.heldout.ok for each in verdicts if each.heldout is not None),
+        heldout=Share.of(each.heldout.ok for each in found if each.heldout is not None),
         scores={
-            each.setup.slug: (statistics.mean(each.scores[SCORE]), each.shuffled_score)
+            each.configuration.slug: (statistics.mean(each.scores[SCORE]), each.shuffled_score)
             for each in baselines
         },
         prompts={each.spec.name: each.prompts for each in reversed(baselines)},

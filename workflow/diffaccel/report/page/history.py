@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from diffaccel.plugins.space import Setting, flatten
+from diffaccel.plugins.space import Parameters, flatten
 from diffaccel.search.cell import CellSearch
 from diffaccel.store.jsonio import digest
 
@@ -20,13 +20,13 @@ class Gain:
     Args:
         number: of the evaluation, from 1.
         seconds: that evaluations had taken by then.
-        setting: its parameters, in words.
+        parameters: its values, in words.
         speedup, loss: as they are known now.
     """
 
     number: int
     seconds: float
-    setting: str
+    parameters: str
     speedup: float
     loss: float
 
@@ -49,21 +49,23 @@ class Influence:
     loss: float
 
 
-def short(setting: Setting) -> str:
+def short(parameters: Parameters) -> str:
     """Parameters without their accelerators' names, which stand beside them already."""
-    return " ".join(f"{name}={value}" for part in setting.values() for name, value in part.items())
+    return " ".join(
+        f"{name}={value}" for part in parameters.values() for name, value in part.items()
+    )
 
 
 def gains(search: CellSearch, limit: float) -> Iterator[Gain]:
     """What was gained, in the order in which it was evaluated."""
-    known = {digest(each.setting): each for each in search.estimates()}
+    known = {digest(each.parameters): each for each in search.estimates()}
     best, seconds = 1.0, 0.0
     for number, (key, drawing) in enumerate(search.drawings.items(), start=1):
         seconds += drawing.spent
         one = known.get(key)
         if one is not None and one.loss < limit and one.speedup > best:
             best = one.speedup
-            yield Gain(number, seconds, short(one.setting), one.speedup, one.loss)
+            yield Gain(number, seconds, short(one.parameters), one.speedup, one.loss)
 
 
 def influences(search: CellSearch) -> list[Influence]:
@@ -74,7 +76,7 @@ def influences(search: CellSearch) -> list[Influence]:
     known = search.estimates()
     if len(known) < FEWEST:
         return []
-    rows = [flatten(each.setting) for each in known]
+    rows = [flatten(each.parameters) for each in known]
     found = []
     for name in rows[0]:
         values = [float(row[name]) for row in rows]

@@ -9,22 +9,22 @@ from pathlib import Path
 from PIL import Image
 
 from diffaccel.report.page import charts
-from diffaccel.report.page.data import Page, Series, SetupView, Share, Trust
+from diffaccel.report.page.data import ConfigurationView, Page, Series, Share, Trust
 from diffaccel.report.picture import compose
 from diffaccel.store.jsonio import write_text
 
 
 def write(page: Page, folder: Path) -> None:
-    """Writes, for each setup, the frontier (SVG) and a sheet of images (PNG); ``bounds.csv`` and
-    ``trust.csv`` over all."""
-    for view in page.setups:
-        write_text(folder / f"{view.slug}.svg", charts.as_svg(view, page.names, page.rivals))
+    """Writes, for each configuration, the frontier (SVG) and a sheet of images (PNG);
+    ``bounds.csv`` and ``trust.csv`` over all."""
+    for view in page.configurations:
+        write_text(folder / f"{view.slug}.svg", charts.as_svg(view, page.names, page.fewer_steps))
         _sheet(view, page).save(folder / f"{view.slug}.png", optimize=True)
     write_text(folder / "bounds.csv", _csv(_bounds(page)))
     write_text(folder / "trust.csv", _csv(_trust(page.trust)))
 
 
-def _sheet(view: SetupView, page: Page) -> Image.Image:
+def _sheet(view: ConfigurationView, page: Page) -> Image.Image:
     """The plain pipeline's images above those of each bound, as far as they were kept."""
     rows = [("plain", page.album.images(view.plain))]
     for series in view.series:
@@ -42,14 +42,14 @@ def _csv(rows: list[list[str]]) -> str:
 
 def _bounds(page: Page) -> list[list[str]]:
     rows = [["model", "scheduler", "steps", *page.names]]
-    for view in page.setups:
+    for view in page.configurations:
         cells = {series.name: _bound(series) for series in view.series}
-        setup = view.setup
+        configuration = view.configuration
         rows.append(
             [
-                setup.model,
-                setup.scheduler,
-                str(setup.steps),
+                configuration.model,
+                configuration.scheduler,
+                str(configuration.steps),
                 *(cells.get(name, "") for name in page.names),
             ]
         )
@@ -73,7 +73,7 @@ def _trust(trust: Trust) -> list[list[str]]:
         *rows,
         ["timings without a warning", _share(trust.quiet)],
         ["standard error of a speedup, relative, median", error],
-        ["prompts a setting", f"{low} to {high}"],
+        ["prompts a candidate", f"{low} to {high}"],
         ["bounds that clearly keep the limit", _share(trust.clear)],
         ["scripts as fast as was asked", _share(trust.asked)],
         ["scripts that the timings do not tell this of", str(trust.undecided[0])],

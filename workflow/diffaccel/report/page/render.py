@@ -93,17 +93,17 @@ def _style() -> Markup:
 def render(page: Page) -> str:
     """The page as one HTML text."""
     environment = _environment()
-    rivals = page.rivals
-    spec = charts.compiled(charts.chart(page.names, rivals, charts.PAGE, "container"))
+    fewer_steps = page.fewer_steps
+    spec = charts.compiled(charts.chart(page.names, fewer_steps, charts.PAGE, "container"))
     return environment.get_template("page.html.jinja").render(
         page=page,
-        styles=charts.styles(page.names, rivals, charts.PAGE),
+        styles=charts.styles(page.names, fewer_steps, charts.PAGE),
         data=_embedded(_data(page)),
         spec=_embedded(spec),
-        steps_spec=_embedded(charts.compiled(charts.steps_chart(page.names, rivals))),
+        steps_spec=_embedded(charts.compiled(charts.steps_chart(page.names, fewer_steps))),
         css=_style(),
         code=_script((FOLDER / "page.js").read_text(encoding="utf-8")),
-        library=_script(library() if page.setups else ""),
+        library=_script(library() if page.configurations else ""),
         version=__version__,
     )
 
@@ -124,7 +124,9 @@ def _data(page: Page) -> dict[str, Any]:
         "device": environments[0].device if environments else "",
         "clock": page.trust.error,
         "ceiling": charts.CEILING,
-        "setups": [{**to_json(view), "chart": charts.data(view)} for view in page.setups],
+        "configurations": [
+            {**to_json(view), "chart": charts.data(view)} for view in page.configurations
+        ],
         "steps": [
             {
                 "model": each.model,

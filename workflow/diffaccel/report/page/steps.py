@@ -28,7 +28,7 @@ class StepPoint:
         steps: of the configuration, before any is left out.
         seconds: of an image.
         loss, low, high: beside the plain pipeline with the most steps, with its interval.
-        setting: the parameters, in words.
+        parameters: the values, in words.
     """
 
     series: str
@@ -37,7 +37,7 @@ class StepPoint:
     loss: float
     low: float
     high: float
-    setting: str
+    parameters: str
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def compared(known: Iterable[Known]) -> Iterator[StepsView]:
     """A view for each model and sampler with several step counts."""
     groups: dict[tuple[str, str], list[Known]] = {}
     for each in known:
-        setup = each.baseline.setup
-        groups.setdefault((setup.model, setup.scheduler), []).append(each)
+        configuration = each.baseline.configuration
+        groups.setdefault((configuration.model, configuration.scheduler), []).append(each)
     for (model, scheduler), group in groups.items():
-        longest = max(group, key=lambda each: each.baseline.setup.steps).baseline
+        longest = max(group, key=lambda each: each.baseline.configuration.steps).baseline
         same = [each for each in group if _comparable(each.baseline, longest)]
         if len(same) > 1:
             points = [point for each in same for point in _points(each, longest)]
-            yield StepsView(model, scheduler, longest.setup.steps, points)
+            yield StepsView(model, scheduler, longest.configuration.steps, points)
 
 
 def _comparable(one: Baseline, other: Baseline) -> bool:
@@ -80,7 +80,7 @@ def _comparable(one: Baseline, other: Baseline) -> bool:
 
 def _points(known: Known, reference: Baseline) -> Iterator[StepPoint]:
     own = known.baseline
-    steps, seconds = own.setup.steps, own.seconds_per_image
+    steps, seconds = own.configuration.steps, own.seconds_per_image
     yield StepPoint(PLAIN, steps, seconds, *_loss(reference, own.scores[SCORE]), "")
     for names in known.every:
         for row in (option.measured for option in known.timed(names)):
@@ -88,7 +88,7 @@ def _points(known: Known, reference: Baseline) -> Iterator[StepPoint]:
                 continue
             seconds = known.latency(row) / own.images_per_call
             loss = _loss(reference, row.scores[SCORE])
-            yield StepPoint(combination(names).title, steps, seconds, *loss, short(row.setting))
+            yield StepPoint(combination(names).title, steps, seconds, *loss, short(row.parameters))
 
 
 def _loss(reference: Baseline, scores: Sequence[float]) -> tuple[float, float, float]:

@@ -36,7 +36,7 @@ class Problem:
     """What is to be decided in one cell.
 
     Args:
-        space: the settings that may be tried.
+        space: the candidates that may be tried.
         loss_limit: a candidate is good when its loss is strictly below.
         targets: required speedups, each to be met with the least loss.
         bound: whether the largest speedup within the limit is asked for too.

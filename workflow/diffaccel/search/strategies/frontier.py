@@ -34,7 +34,8 @@ GAINED = 1.1
 CAP = 120
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
 WILD = 0.2
-"""Share of the settings whose loss is nothing like what those near them let expect, where there are
+"""Share of the candidates whose loss is nothing like what those near them let expect, where there
+are
 such: accelerators repair each other's errors where their steps happen to fit."""
 HOPED = 0.5
 """What is worth a drawing only as long as its speed is not known is worth less than this by the
@@ -92,7 +93,7 @@ def _costs(problem: Problem, forecast: Forecast) -> Floats:
     return drawn * np.exp(-forecast.speed)
 
 
-class Frontier(Strategy):
+class CellResult(Strategy):
     """Asks for what is expected to move the bound, or a target's least loss, the most."""
 
     name: ClassVar[str] = "frontier"
@@ -179,4 +180,4 @@ def _known(space: Space, history: Sequence[Observation]) -> Known:
     return [(row, o) for row, o in rows.items() if row is not None]
 
 
-PLUGIN = Frontier()
+PLUGIN = CellResult()

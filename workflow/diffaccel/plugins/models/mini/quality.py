@@ -25,7 +25,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from diffaccel.plugins.models.mini.models import FAMILIES, GUIDANCE, Pipeline, encode_captions
 from diffaccel.plugins.models.mini.prompts import prompt_sets
-from diffaccel.plugins.models.mini.reading import Verdict, judge, read_scenes
+from diffaccel.plugins.models.mini.reading import SceneResult, judge, read_scenes
 from diffaccel.plugins.models.mini.scenes import draw_scenes, parse_caption
 
 SCHEDULERS = {
@@ -126,7 +126,7 @@ def measure(
     tokenizer: CLIPTokenizer,
 ) -> Figures:
     """Read and score (N, 3, 128, 128) uint8 images of N captions."""
-    verdicts: list[Verdict] = [
+    verdicts: list[SceneResult] = [
         judge(parse_caption(caption), reading)
         for caption, reading in zip(captions, read_scenes(images), strict=True)
     ]

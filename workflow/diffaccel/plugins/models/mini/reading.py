@@ -60,7 +60,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SceneResult:
     """Which parts of a caption an image gets right."""
 
     count: bool
@@ -184,15 +184,15 @@ def _placed(layout: str, seen: Sequence[Seen]) -> bool:
     return all(step > max(16.0, abs(side)) for step, side in zip(dx, dy, strict=True))
 
 
-def judge(scene: Scene, reading: Reading) -> Verdict:
+def judge(scene: Scene, reading: Reading) -> SceneResult:
     """Compare a reading with a caption, matching objects in the order that agrees best."""
     ground = reading.ground == scene.ground
     if len(reading.objects) != len(scene.items):
-        return Verdict(False, False, False, False, False, ground)
+        return SceneResult(False, False, False, False, False, ground)
     verdicts = []
     for order in permutations(reading.objects):
         pairs = list(zip(scene.items, order, strict=True))
-        verdict = Verdict(
+        verdict = SceneResult(
             count=True,
             shapes=all(item.shape == seen.shape for item, seen in pairs),
             colours=all(item.colour == seen.colour for item, seen in pairs),

@@ -1,0 +1,134 @@
+"""What was chosen beside a fewer-steps baseline: what the plain pipeline with fewer steps loses at
+that speed.
+
+The fewer-steps baseline is a cell of the configuration, searched as the others are. What was chosen
+is compared with the fewer-steps baseline's mildest candidate that is at least as fast, which is
+drawn for it. Its speed may be predicted, that of fewer steps is nearly a straight line; but what is
+said to be beaten is beaten by something that was timed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from diffaccel.evaluation.records import Measurement
+from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.tasks import Task
+from diffaccel.plugins.space import ParametersDict, nest
+from diffaccel.search import pareto
+from diffaccel.search.cell import CellSearch, Estimate, Measurer, Request, Requests, run_search
+from diffaccel.search.decide import decide_all
+from diffaccel.search.records import FewerStepsBaseline, Search
+from diffaccel.store.jsonio import digest
+
+
+def decide_with_fewer_steps(
+    fewer_steps: Cell | None,
+    cells: Sequence[Cell],
+    searches: Sequence[CellSearch],
+    measurer: Measurer,
+    asked: Sequence[Task],
+    targets: Sequence[float],
+    loss_limit: float,
+) -> Search:
+    """Decides the cells of a configuration, answers its tasks, and puts the fewer-steps baseline
+    beside what was chosen.
+
+    All of it is done again until nothing is left to be measured, so that it comes out the same when
+    it is made again from the journals.
+
+    Args:
+        fewer-steps baseline: the cell of the fewer-steps baseline, if there is one; it may be one
+        of the cells.
+        cells: those that are asked for.
+        searches: of all these.
+    """
+    while True:
+        before = _measured(searches)
+        known, answers = decide_all(searches, measurer, asked, targets, loss_limit)
+        found = Search(searches[0].cell.configuration, known, answers)
+        if fewer_steps is not None:
+            found = _beside(found, next(s for s in searches if s.cell == fewer_steps), measurer)
+        if _measured(searches) == before:
+            return replace(
+                found,
+                cells=[each for each in found.cells if each.cell in cells],
+                fewer_steps=next((each for each in found.cells if each.cell == fewer_steps), None),
+            )
+
+
+def _measured(searches: Sequence[CellSearch]) -> list[int]:
+    timings = [sum(map(len, search.timings.values())) for search in searches]
+    return [*(len(search.drawings) for search in searches), *timings]
+
+
+def _beside(found: Search, fewer_steps: CellSearch, measurer: Measurer) -> Search:
+    """The same with the fewer-steps baseline beside each bound and each answer; with nothing beside
+    its own, or where it cannot be measured."""
+    if fewer_steps.refused is not None:
+        return found
+    bounds = [each.bound for each in found.cells]
+    chosen = [each for each in (*bounds, *(a.chosen for a in found.answers)) if each is not None]
+    run_search([(fewer_steps, _wants(fewer_steps, chosen))], measurer)
+    return replace(
+        found,
+        cells=[
+            replace(each, fewer_steps=_compared(fewer_steps, each.bound)) for each in found.cells
+        ],
+        answers=[
+            replace(each, fewer_steps=_compared(fewer_steps, each.chosen)) for each in found.answers
+        ],
+    )
+
+
+def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
+    """What must be done until each can be compared, or time is up."""
+    others = [one for one in chosen if not fewer_steps.owns(one.parameters)]
+    while not fewer_steps.budget.over:
+        fitting = [_fitting(fewer_steps, one.speedup) for one in others]
+        missing = {digest(s): s for s in fitting if s and digest(s) not in fewer_steps.drawings}
+        best = [(one, _best(fewer_steps, one)) for one in others]
+        beating = [each.parameters for one, each in best if each and _beats(fewer_steps, each, one)]
+        untimed = {digest(s): s for s in beating if digest(s) not in fewer_steps.timings}
+        if missing:
+            yield [Request("draw", parameters) for parameters in missing.values()]
+        elif untimed:
+            yield [Request("time", parameters) for parameters in untimed.values()]
+        else:
+            return
+
+
+def _fitting(fewer_steps: CellSearch, speedup: float) -> ParametersDict | None:
+    """The mildest candidate that is at least so fast, as far as is known; None: none is."""
+    candidates = [nest(point) for point in fewer_steps.space.points()]
+    means, _ = fewer_steps.clocked.believed(candidates)
+    for parameters, mean in zip(candidates, means, strict=True):
+        if math.exp(mean) >= speedup:
+            return parameters
+    return None
+
+
+def _best(fewer_steps: CellSearch, one: Measurement) -> Estimate | None:
+    """Of the fewer-steps baseline's candidates that are at least as fast, the one with the least
+    loss."""
+    return pareto.meet(fewer_steps.estimates(), one.speedup, math.inf)
+
+
+def _beats(fewer_steps: CellSearch, best: Estimate, one: Measurement) -> bool:
+    return best.loss < fewer_steps.options.decisive(one)
+
+
+def _compared(fewer_steps: CellSearch, one: Measurement | None) -> FewerStepsBaseline | None:
+    if one is None or fewer_steps.owns(one.parameters) or (best := _best(fewer_steps, one)) is None:
+        return None
+    drawing = fewer_steps.drawings[digest(best.parameters)]
+    return FewerStepsBaseline(
+        parameters=best.parameters,
+        speedup=best.speedup,
+        timed=best.timed,
+        loss=drawing.loss,
+        loss_interval=drawing.loss_interval,
+        beats=best.timed and _beats(fewer_steps, best, one),
+    )
