@@ -52,7 +52,7 @@ rule all:
         each_configuration(get_proofs_of),
 
 
-# The same without running the scripts again to prove them.
+# The same without running the scripts again to verify them.
 rule scripts:
     input:
         get_stores(),

@@ -60,7 +60,7 @@ def report(folder: Path, device: str) -> str:
         f"`python -m benchmarks.judge`, {device}, {ran_in}, {last}:\n\n"
         + table(["category", *counts, *shares], rows)
         + f"\n\nOf {len(said) - outcomes['skipped']} scripts {outcomes['passed']} passed, and of "
-        f"{outcomes['undecided']} the clock is too noisy to tell. {absent} tasks have no script: "
+        f"{outcomes['undecided']} the timing is too noisy to tell. {absent} tasks have no script: "
         "nothing that was found meets them."
     )
 

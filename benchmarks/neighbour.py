@@ -1,6 +1,6 @@
 """Does a job on the other cores of a CPU change what is timed?
 
-Times candidates of the default experiment in pairs with the plain pipeline, on one core: in
+Times candidates of the default experiment in pairs with the baseline pipeline, on one core: in
 alternating blocks the other core is idle, or generates images without a pause, as a search does.
 Run by ``python -m benchmarks.neighbour``, on a machine where nothing else runs.
 """
@@ -36,7 +36,7 @@ WARM_UP = 30.0
 ROUNDS = 2
 """Of a block."""
 CANDIDATES: dict[str, ParametersDict] = {
-    "the plain pipeline": {},
+    "the baseline pipeline": {},
     "DeepCache (3, 0)": {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}},
     "T-Gate (8, 3, 1, 2)": {
         "tgate": {"gate_step": 8, "sp_interval": 3, "fi_interval": 1, "warm_up": 2}

@@ -3,7 +3,7 @@
 Takes folders of exhaustive measurements, as ``make bench`` leaves them: baseline records
 ``<configuration>.json`` and journals ``<configuration>_<accelerators>.jsonl``. Of each table k
 candidates are taken
-as timed, one after the other: the one whose predicted speed is least sure among 20 drawn. The
+as timed, one after the other: the one whose predicted speed is least sure among 20 evaluated. The
 others are predicted and compared with their measurements. Of the files ``speed.jsonl`` that
 ``make bench-gpu`` keeps, about ten candidates a configuration, each is predicted from the others.
 Run by ``python -m benchmarks.prediction FOLDER...``.
@@ -131,9 +131,9 @@ def trial(
             outcomes[len(timed)] = Outcome(mean - _logs(rows), std, levels)
         if len(timed) == max(TIMED) or len(left) <= 1:
             return outcomes
-        draw = rng.permutation(len(left))[:DRAWN]
-        unsure = model.predict([left[i][0] for i in draw])[1]
-        timed.append(left.pop(draw[int(np.argmax(unsure)) if timed else 0]))
+        evaluate = rng.permutation(len(left))[:DRAWN]
+        unsure = model.predict([left[i][0] for i in evaluate])[1]
+        timed.append(left.pop(evaluate[int(np.argmax(unsure)) if timed else 0]))
 
 
 def full_size(folder: Path) -> Iterator[tuple[str, Configuration]]:
@@ -235,14 +235,14 @@ def trials(known: dict[str, Configuration]) -> Iterator[tuple[str, list[dict[int
 
 
 def show(known: dict[str, Configuration]) -> Table:
-    """The table of errors; the standard deviations are judged with the clock's noise on top."""
+    """The table of errors; the standard deviations are judged with the timing's noise on top."""
     noises = [
         SpeedModel.fit(configuration.rows, configuration.pipeline).noise
         for configuration in known.values()
     ]
     noise = float(np.mean(noises))
     view = Table(
-        title=f"Speeds predicted; noise of the clock: {noise:.1%}", title_justify="left", box=None
+        title=f"Speeds predicted; noise of the timing: {noise:.1%}", title_justify="left", box=None
     )
     view.add_column("predicted", no_wrap=True)
     for name in (

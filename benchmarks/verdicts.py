@@ -25,7 +25,7 @@ from benchmarks.search import tables
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.measure import loss_interval, loss_of
 from diffaccel.evaluation.records import Baseline
-from diffaccel.evaluation.sequential import Looks
+from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.store.jsonio import read_record
 
@@ -63,10 +63,11 @@ def of_results(results: Path) -> Iterator[Pairs]:
     for path in sorted(results.glob("baseline/*.json")):
         baseline = read_record(Baseline, path)
         plain = np.array(baseline.scores[SCORE])
-        for path in sorted(results.glob(f"journal/drawn/{baseline.configuration.slug}_*.jsonl")):
-            for drawing in keys.drawn(results / "journal", baseline, path.stem).rows():
-                if drawing.failure is None and drawing.prompts == len(plain):
-                    yield plain, np.array(drawing.scores[SCORE])
+        slug = baseline.configuration.slug
+        for path in sorted(results.glob(f"journal/evaluations/{slug}_*.jsonl")):
+            for evaluation in keys.evaluated(results / "journal", baseline, path.stem).rows():
+                if evaluation.failure is None and evaluation.prompts == len(plain):
+                    yield plain, np.array(evaluation.scores[SCORE])
 
 
 @dataclass
@@ -81,12 +82,14 @@ class Count:
     prompts: int = 0
 
 
-def look(pairs: Pairs, looks: Looks, true_loss: float, chosen: Indices, count: Count) -> None:
+def analysis(
+    pairs: Pairs, analyses: InterimAnalyses, true_loss: float, chosen: Indices, count: Count
+) -> None:
     """Looks at one population until it is clear, or there are no more prompts."""
     plain, accelerated = (each[chosen].tolist() for each in pairs)
     said, at = None, 0
-    for at in looks.at:
-        said = looks.below(plain, accelerated[:at], LIMIT)
+    for at in analyses.at:
+        said = analyses.below(plain, accelerated[:at], LIMIT)
         if said is not None:
             break
     count.looked += 1
@@ -107,11 +110,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=TABLES,
         help="of a platform's results, or of its tables (%(default)s)",
     )
-    parser.add_argument("--batch", type=int, default=8, help="prompts at the first look")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="prompts at the first interim analysis"
+    )
     args = parser.parse_args(argv)
     known = [pairs for pairs in populations(args.folder) if np.ptp(pairs[1] - pairs[0]) > 0]
     if not known:
-        parser.error(f"{args.folder} has neither tables nor drawings with all prompts")
+        parser.error(f"{args.folder} has neither tables nor evaluations with all prompts")
     console = Console(width=120)
     console.print(verdicts(known, args.batch))
     console.print(coverage(known))
@@ -125,16 +130,16 @@ def verdicts(known: Sequence[Pairs], batch: int) -> Table:
     for name in ("prompts", "at the limit: below", "not below", "as they are: clear", "wrong"):
         table.add_column(name, justify="right")
     table.add_column(f"wrong beyond {NEAR:.1%} of the limit", justify="right")
-    table.add_column("prompts drawn", justify="right")
+    table.add_column("prompts evaluated", justify="right")
     for usual, most in PLANS:
-        looks, random = Looks(batch, usual, most, CONFIDENCE), np.random.default_rng(0)
+        analyses, random = InterimAnalyses(batch, usual, most, CONFIDENCE), np.random.default_rng(0)
         null, real = Count(), Count()
         for plain, accelerated in known:
             chosen = random.integers(0, len(plain), most)
             moved = accelerated - (accelerated - (1 - LIMIT) * plain).mean()
-            look((plain, moved), looks, LIMIT, chosen, null)
+            analysis((plain, moved), analyses, LIMIT, chosen, null)
             true_loss = loss_of(plain.tolist(), accelerated.tolist())
-            look((plain, accelerated), looks, true_loss, chosen, real)
+            analysis((plain, accelerated), analyses, true_loss, chosen, real)
         table.add_row(
             f"{usual} to {most}",
             f"{null.below / null.looked:.1%}",

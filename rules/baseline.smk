@@ -14,7 +14,7 @@ rule baseline:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=get_places,
+        timed=get_slots,
     params:
         job=get_baseline_job,
         links=get_links,

@@ -43,7 +43,9 @@ except (InputError, OSError) as error:
 # Whoever started this run shows it, and its end.
 FOLLOWED = jobs.FOLLOWED in os.environ
 TIMED_GPUS = 1 if EXPERIMENT.on_gpu else 0
-SEARCHES = [f"{R}/search/{configuration}.json" for configuration in EXPERIMENT.configurations]
+SEARCHES = [
+    f"{R}/search/{configuration}.json" for configuration in EXPERIMENT.configurations
+]
 if EXPERIMENT.misunderstood:
     SEARCHES.append(f"{R}/search/misunderstood.json")
 JUDGEMENTS = [f"{R}/judge/{configuration}.json" for configuration in JUDGED]
@@ -64,15 +66,17 @@ def note_run(log):
 
 
 def get_configuration(wildcards):
-    return (EXPERIMENT.configurations | EXPERIMENT.speeds | JUDGED)[wildcards.configuration]
+    return (EXPERIMENT.configurations | EXPERIMENT.speeds | JUDGED)[
+        wildcards.configuration
+    ]
 
 
 def get_threads(wildcards):
     return outlook.threads_of(EXPERIMENT, get_configuration(wildcards), CORES)
 
 
-def get_places(wildcards):
-    return outlook.places_of(EXPERIMENT, get_configuration(wildcards), GPUS)
+def get_slots(wildcards):
+    return outlook.slots_of(EXPERIMENT, get_configuration(wildcards), GPUS)
 
 
 def get_model_files(wildcards):
@@ -179,11 +183,11 @@ def get_proofs_of(configuration, wildcards):
     return [f"{R}/verify/{configuration}.json"] if get_met(configuration) else []
 
 
-def get_proofs(wildcards):
+def get_verifications(wildcards):
     return [
-        proof
+        verification
         for configuration in EXPERIMENT.configurations
-        for proof in get_proofs_of(configuration, wildcards)
+        for verification in get_proofs_of(configuration, wildcards)
     ]
 
 
@@ -197,8 +201,14 @@ def get_made():
     """Every result that is made before scripts are, by name: Snakemake would not miss a deleted
     file that is only on the way."""
     return [
-        *(f"{R}/models/{configuration.model}.json" for configuration in EXPERIMENT.configurations.values()),
-        *(f"{R}/baseline/{configuration}.json" for configuration in EXPERIMENT.configurations),
+        *(
+            f"{R}/models/{configuration.model}.json"
+            for configuration in EXPERIMENT.configurations.values()
+        ),
+        *(
+            f"{R}/baseline/{configuration}.json"
+            for configuration in EXPERIMENT.configurations
+        ),
         *SEARCHES,
     ]
 

@@ -1,5 +1,5 @@
 # Scripts that somebody wrote for tasks, judged in three stages: all of a (model, scheduler, steps) in one
-# job, beside its plain pipeline. What was judged is kept in the journal, so that a script that did not
+# job, beside its baseline pipeline. What was judged is kept in the journal, so that a script that did not
 # change is not judged once more. They are not trusted, and run in a sandbox: docs/reference/judge.md.
 localrules:
     unparsed,
@@ -20,7 +20,7 @@ rule verdicts:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=get_places,
+        timed=get_slots,
     params:
         job=get_judge_job,
         journal=f"{R}/journal/judge/{{configuration}}.jsonl",

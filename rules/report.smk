@@ -9,16 +9,22 @@ localrules:
 rule report:
     input:
         searches=SEARCHES,
-        proofs=get_proofs,
+        verifications=get_verifications,
     output:
         page=report(f"{R}/report.html", caption="../report/page.rst", category="Report"),
         frontiers=report(
-            expand(f"{R}/report/{{configuration}}.svg", configuration=EXPERIMENT.configurations),
+            expand(
+                f"{R}/report/{{configuration}}.svg",
+                configuration=EXPERIMENT.configurations,
+            ),
             caption="../report/frontier.rst",
             category="Frontiers",
         ),
         images=report(
-            expand(f"{R}/report/{{configuration}}.png", configuration=EXPERIMENT.configurations),
+            expand(
+                f"{R}/report/{{configuration}}.png",
+                configuration=EXPERIMENT.configurations,
+            ),
             caption="../report/images.rst",
             category="Images",
         ),

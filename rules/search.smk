@@ -13,7 +13,7 @@ rule search:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=get_places,
+        timed=get_slots,
     params:
         job=get_search_job,
         sources=get_sources,

@@ -12,7 +12,7 @@ rule speed:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=get_places,
+        timed=get_slots,
     params:
         job=get_speed_job,
         journal=f"{R}/journal/speed/{{configuration}}.jsonl",

@@ -7,7 +7,7 @@ localrules:
 rule summary:
     input:
         searches=SEARCHES,
-        proofs=get_proofs,
+        verifications=get_verifications,
     output:
         report(f"{R}/summary.csv", caption="../report/summary.rst", category="Tasks"),
     log:
@@ -15,12 +15,14 @@ rule summary:
     message:
         "summary"
     run:
-        collect.write_summary(collect.load(input.searches), input.proofs, output[0])
+        collect.write_summary(
+            collect.load(input.searches), input.verifications, output[0]
+        )
 
 
 rule serving:
     input:
-        proofs=get_proofs,
+        verifications=get_verifications,
     output:
         report(f"{R}/serving.csv", caption="../report/serving.rst", category="Tasks"),
     log:
@@ -28,4 +30,4 @@ rule serving:
     message:
         "serving"
     run:
-        collect.write_serving(input.proofs, output[0])
+        collect.write_serving(input.verifications, output[0])

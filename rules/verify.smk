@@ -1,4 +1,4 @@
-# Proof: the scripts of a (model, scheduler, steps) are run and measured again. What is proven is kept
+# Verification: the scripts of a (model, scheduler, steps) are run and measured again. What is verified is kept
 # in the journal, so that a script that did not change is not run once more.
 rule verify:
     input:
@@ -15,7 +15,7 @@ rule verify:
     threads: get_threads
     resources:
         gpu=TIMED_GPUS,
-        timed=get_places,
+        timed=get_slots,
     params:
         journal=f"{R}/journal/verify/{{configuration}}.jsonl",
         job=get_verify_job,

@@ -35,8 +35,8 @@ def measurement(
 ) -> Measurement:
     """One whose interval ends at ``high``, by default a thousandth above the loss."""
     interval = (loss - 0.001, loss + 0.001 if high is None else high)
-    drawn = (parameters, loss, interval, {}, {"ssim": 0.9}, None, 1.0, "2026-11-21")
-    return Measurement(*drawn, speedup=speedup, timing=None)
+    evaluated = (parameters, loss, interval, {}, {"ssim": 0.9}, None, 1.0, "2026-11-21")
+    return Measurement(*evaluated, speedup=speedup, timing=None)
 
 
 def baseline(configuration: Configuration, platform: str = "cpu", seconds: float = 8.0) -> Baseline:

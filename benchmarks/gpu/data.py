@@ -68,9 +68,9 @@ class GridRecord:
         seconds: from start to the last script, all parts together where it was stopped and went on.
         parts: in how many it ran.
         share: of that time in which the GPU worked; None where nothing could tell.
-        measured: candidates drawn and scored over all cells.
+        measured: candidates evaluated and scored over all cells.
         timed: how many of them were timed, too.
-        searching: seconds of all jobs together that drawing and timing took.
+        searching: seconds of all jobs together that evaluation and timing took.
         tasks, scripts: made from the bounds; of those with a script.
         proven, verified: scripts that were run and measured again; of these, those that kept what
             they promise.

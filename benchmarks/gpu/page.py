@@ -71,10 +71,12 @@ def speed_part(records: Sequence[SpeedRecord]) -> str:
         "products reaches on the same device."
     )
     timed = (
-        f"Speedups over the plain pipeline: medians over {counted} rounds, each with a call of the "
-        f"plain pipeline beside one of up to {TOGETHER} candidates. *Nothing* is the plain "
+        f"Speedups over the baseline pipeline: medians over {counted} rounds, each with a call "
+        "of the "
+        f"baseline pipeline beside one of up to {TOGETHER} candidates. *Nothing* is the plain "
         "pipeline "
-        "beside itself: as far as it is from 1, the clock is wrong. In brackets are the parameters "
+        "beside itself: as far as it is from 1, the timing is wrong. In brackets are the "
+        "parameters "
         "in the order of [accelerators.md](../reference/accelerators.md). *Once* is how much "
         "longer the first "
         "call took than a usual one, where it prepares something (compiles, say); it is not in the "
@@ -186,7 +188,8 @@ def grid_part(grid: GridRecord) -> str:
         f"From empty results, {cells} cells and {grid.targets} targets took "
         f"**{grid.seconds / 60:.1f} minutes**{parts}{share}. {grid.met} targets can be met, with "
         f"a loss of CLIP score below {grid.loss_limit:.0%} over {grid.prompts} prompts. "
-        f"{grid.measured} candidates were drawn and scored, many jobs at once, and {grid.timed} of "
+        f"{grid.measured} candidates were evaluated and scored, many jobs at once, and "
+        f"{grid.timed} of "
         f"them timed, one job at a time. Of {grid.tasks} tasks made from the bounds {grid.scripts} "
         "have a script." + _proof(grid)
     )

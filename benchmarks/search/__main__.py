@@ -276,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--workers",
                 type=int,
                 default=8 if gpus.visible() else 2,
-                help="processes that draw on a GPU at once (%(default)s)",
+                help="processes that evaluate further a GPU at once (%(default)s)",
             )
         if name in ("record", "collect"):
             _what(command)
@@ -289,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--mps",
                 action="store_true",
-                help="processes that draw share the GPU by CUDA's multi-process service",
+                help="processes that evaluate share the GPU by CUDA's multi-process service",
             )
         if name in ("collect", "replay", "report", "decide"):
             command.add_argument("--tables", type=Path, default=DATA)

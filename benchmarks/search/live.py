@@ -1,8 +1,9 @@
 """Decides the cells of a table live, on this machine, and holds the answers against the table's.
 
 Nothing of the table helps the search. When it has ended, its bounds and the best candidates of the
-table are timed once more beside each other, so that one clock compares them. Their losses stay what
-they were when they were chosen: ToMe adds up in any order on a GPU, and would draw another one.
+table are timed once more beside each other, so that one timing compares them. Their losses stay
+what
+they were when they were chosen: ToMe adds up in any order on a GPU, and would evaluate another one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Decided:
 
     Args:
         candidates: of the space that was searched.
-        seconds: of drawing, scoring and timing, until the bound and all of `TARGETS` were decided.
+        seconds: of evaluation, scoring and timing, until the bound and all of `TARGETS` were
+            decided.
         bound: what the search chose; None where nothing keeps the limit.
         met: of each target, whether it is called met.
         tabulated, whole: candidates of the table, and the GPU-seconds that all of it takes, as many
@@ -62,7 +64,7 @@ class Decided:
 
     cell: str
     candidates: int
-    drawn: int
+    evaluated: int
     timed: int
     seconds: float
     bound: Side | None
@@ -74,7 +76,7 @@ class Decided:
 
     @property
     def regret(self) -> float:
-        """What the bound lacks of the faster of the two, the plain pipeline among them."""
+        """What the bound lacks of the faster of the two, the baseline pipeline among them."""
         own, best = (
             max(1.0, side.speedup) if side and side.loss < LIMIT else 1.0
             for side in (self.bound, self.best)
@@ -107,7 +109,7 @@ class Sessions:
 
 def decide(plan: Plan, table: Table) -> Iterator[Session]:
     """Decides all cells of a configuration: the answers, and then the same ones compared with the
-    table's by one clock. What was measured stays in the plan's folder."""
+    table's by one timing. What was measured stays in the plan's folder."""
     if not plan.record.exists():
         with devices.hold_device() as device:
             Opened.of(plan, device)
@@ -137,7 +139,7 @@ def _decided(cell: CellSearch, truth: Truth) -> Decided:
     return Decided(
         cell=cell.cell.slug,
         candidates=cell.space.size,
-        drawn=len(cell.drawings),
+        evaluated=len(cell.evaluations),
         timed=len(cell.timings),
         seconds=round(cell.seconds, 1),
         bound=_side(chosen) if chosen else None,
@@ -156,7 +158,7 @@ def _side(chosen: Measurement | Estimate) -> Side:
 def compared(
     cells: Sequence[CellSearch], found: Sequence[Decided], measurer: Measurer
 ) -> tuple[list[Decided], float]:
-    """The same with what one clock says of all bounds, and how noisy it was."""
+    """The same with what one timing says of all bounds, and how noisy it was."""
     wanted = {
         digest(side.parameters): (cell.cell, side.parameters)
         for cell, each in zip(cells, found, strict=True)
@@ -165,7 +167,7 @@ def compared(
     }
     ratios: dict[str, list[float]] = {key: [] for key in wanted}
     for _ in range(CLOCKINGS):
-        for row in measurer.clock(list(wanted.values())):
+        for row in measurer.time_candidates(list(wanted.values())):
             if row.timing is not None:
                 ratios[digest(row.parameters)] += [plain / own for plain, own in row.timing.pairs]
     speedups = {key: round(float(np.median(each)), 4) for key, each in ratios.items()}

@@ -100,7 +100,7 @@ def least_part(known: Sequence[Summary], least: Mapping[str, float]) -> str:
     if full:
         said.append(f"{_pair(both(full), '.0f')} full measurements of a combination")
     return (
-        "An oracle, which draws and times nothing but the answers, each once, takes "
+        "An oracle, which generates and times nothing but the answers, each once, takes "
         f"{' and '.join(said)} (medians, in brackets the most): less is not to be had."
     )
 
@@ -142,7 +142,7 @@ def cells_part(known: Sequence[Summary], least: Mapping[str, float]) -> str:
         (
             each.cell,
             str(each.candidates),
-            f"{np.mean(each.drawn):.1f}",
+            f"{np.mean(each.evaluated):.1f}",
             f"{np.mean(each.timed):.1f}",
             f"{np.mean(each.seconds):.0f}",
             f"{each.share:.1%}",
@@ -156,7 +156,7 @@ def cells_part(known: Sequence[Summary], least: Mapping[str, float]) -> str:
     header = (
         "cell",
         "candidates",
-        "drawn",
+        "evaluations",
         "timed",
         "GPU-s",
         "share",
@@ -209,7 +209,7 @@ def tables_part(known: Sequence[Table]) -> str:
                 f"{each.provenance.plain:.2f}",
                 f"{each.provenance.noise:.1%}",
                 f"{each.provenance.error:.1%}",
-                f"{each.provenance.clock:.1%}",
+                f"{each.provenance.timing_error:.1%}",
                 f"{each.provenance.rough:.1%}",
                 each.baseline.date[:10],
             )
@@ -223,7 +223,7 @@ def tables_part(known: Sequence[Table]) -> str:
         "plain call, s",
         "noise of a pair",
         "held-out error",
-        "the clock's part",
+        "the timing's part",
         "roughness",
         "measured",
     )
@@ -236,7 +236,7 @@ def live_part(sessions: Sequence[Session]) -> str:
         (
             each.cell,
             f"{each.candidates:,}",
-            f"{each.drawn}, {each.timed}",
+            f"{each.evaluated}, {each.timed}",
             f"{each.seconds:.0f}",
             _side(each.bound),
             f"{sum(each.met)} of {len(each.met)}",
@@ -252,7 +252,7 @@ def live_part(sessions: Sequence[Session]) -> str:
     header = (
         "cell",
         "candidates",
-        "drawn, timed",
+        "evaluated, timed",
         "GPU-s",
         "bound",
         "targets met",
@@ -272,10 +272,10 @@ def _side(side: Side | None) -> str:
 LIVE = """\
 `python -m benchmarks.search decide` on {device}, {date}: the search, as it was then, runs as in
 the workflow, all cells of a configuration in one process, and knows nothing of the tables;
-{prompts} prompts a call, as the tables were drawn. GPU-seconds are those of drawing, scoring and
+{prompts} prompts a call, as the tables were made. GPU-seconds are those of generating, scoring and
 timing
 until the bound and all targets are decided. What all candidates of the table take stands beside it:
-drawing and timing, without scoring. In brackets are the parameters, as in
+evaluation and timing, without scoring. In brackets are the parameters, as in
 [accelerators.md](../reference/accelerators.md). A table has a part of the grid, so that the search
 may find what is faster than its best. Regret: what the bound lacks of the faster of the two.
 
@@ -306,9 +306,11 @@ def page(
     parts = [
         "# The search, replayed on measured tables",
         f"<!-- Made by `make bench-search` from {data}. -->",
-        f"Candidates of {sum(len(each.rows) for each in measured)} cells were drawn and scored on "
+        f"Candidates of {sum(len(each.rows) for each in measured)} cells were evaluated and "
+        "scored on "
         f"{where.device} ([tables](#the-tables)). Strategies are replayed on these tables: the "
-        "search runs as it does on a GPU, drawing, predicting and timing, but looks up what it "
+        "search runs as it does on a GPU, evaluating, predicting and timing, but looks "
+        "up what it "
         "wants measured, and adds up the GPU-seconds that this would have cost. What is asked of "
         f"each cell is its bound (loss below {LIMIT:.0%}) and the least loss at "
         f"{', '.join(f'{target}x' for target in TARGETS)}. `make bench-search` does it all again "
@@ -345,29 +347,30 @@ def page(
         "pair's ratio. A part of the candidates was timed, in two to four pairs; the table's "
         "speeds "
         "are what the model of speeds says that was told of all these timings. Held-out error: "
-        "that of predictions for timed candidates that they were not told of; the clock's part is "
+        "that of predictions for timed candidates that they were not told of; the timing's part is "
         "what the noise of the pairs explains of it. Roughness: how far the true speed of a "
         "candidate is from what the model can say, by the evidence of the timings; in a replay it "
-        "is off by as much, drawn anew for each seed. So the law of the speeds is taken for true "
-        "here, as far as it was seen to hold: how good it is where the clock is better is in "
+        "is off by as much, evaluated anew for each seed. So the law of the speeds is taken for "
+        "true "
+        "here, as far as it was seen to hold: how good it is where the timing is better is in "
         "[searching.md](../explanation/searching.md)."
     )
     return "\n\n".join(parts) + "\n"
 
 
 LEGEND = """\
-Medians over cells and {seeds} seeds, in brackets the worst. A seed decides the noise of the clock
-and what a strategy draws.
+Medians over cells and {seeds} seeds, in brackets the worst. A seed decides the noise of the timing
+and what a strategy generates.
 
-- GPU-seconds: until the bound and all targets are decided. Prompts are drawn {batch} a call, as on
+- GPU-seconds: until the bound and all targets are decided. Prompts are taken {batch} a call, as on
   full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds of a
   plain call, shared by what is timed in it, and one of each candidate; up to twice as many while
   they   differ, for who times all and for what is timed again.
-- Of exhaustive: of what it takes to draw all candidates with all prompts, and to time them.
-- Full measurement: the mean cost of one candidate, drawn and timed.
+- Of exhaustive: of what it takes to evaluate all candidates with all prompts, and to time them.
+- Full measurement: the mean cost of one candidate, evaluated and timed.
 - Regret of the bound: the share of the largest speedup within the limit that the chosen candidate
   lacks; 100% where the chosen one is beyond the limit. Where none was found, or what was is slower,
-  the plain pipeline is chosen: nothing below 1x is lost.
+  the baseline pipeline is chosen: nothing below 1x is lost.
 - Wrong verdict: a target is called met by a candidate that misses it, or missed although a
   candidate   meets it; by more than {tolerance:.0%} of the speedup.
 - Loss too much: at a target that is rightly met, the loss beyond the least there is, in % of the
@@ -378,12 +381,13 @@ and what a strategy draws.
   mean of all that it spends, on the targets and on knowing the end, too.
 
 All strategies see the same predicted speeds, so that what is compared is the choice of candidates;
-but for two samplers that are `alone` and time whatever they draw, as who uses them by themselves
-must. `{exact}` draws everything, what clearly loses too much with a part of the prompts, and times
+but for two samplers that are `alone` and time whatever they evaluate, as who uses them alone
+must. `{exact}` evaluates everything, what clearly loses too much with a part of the prompts, and
+times
 it. `first version` walks the candidates from the most
 aggressive downwards and stops at the first that keeps the loss. `random` and Optuna's samplers,
 which have no end of their own, are given {share:.0%} of the candidates, at least {fewest} and at
-most {most} (the Gaussian process {gp}). `halving` draws a quarter of the prompts for twice as many
+most {most} (the Gaussian process {gp}). `halving` takes a quarter of the prompts for twice as many
 candidates, half of them for half of these, and all for half of those. The samplers maximise the
 logarithm of the speedup (all but the Gaussian process minimise the loss, too; that made it worse),
 with the constraint that the loss is within the limit; where they suggest what is forbidden or
@@ -434,7 +438,7 @@ def plot(known: Sequence[Summary], path: Path) -> None:
     from matplotlib import pyplot
 
     present = [(combined, title) for combined, title in KINDS if _of(known, None, combined)]
-    drawing, panels = pyplot.subplots(
+    evaluation, panels = pyplot.subplots(
         1, len(present), figsize=(5.2 * len(present), 4), sharey=True, squeeze=False
     )
     names = [name for name in peers.names() if any(each.strategy == name for each in known)]
@@ -458,9 +462,9 @@ def plot(known: Sequence[Summary], path: Path) -> None:
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("regret of the bound (mean)")
     panels[0][0].legend(fontsize=8)
-    drawing.tight_layout()
-    drawing.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(drawing)
+    evaluation.tight_layout()
+    evaluation.savefig(path, dpi=100, metadata={"Software": None})
+    pyplot.close(evaluation)
 
 
 def _of(known: Sequence[Summary], name: str | None, combined: bool) -> list[Summary]:

@@ -1,9 +1,9 @@
 """What `frontier` is compared with: other ways to search, each at its best reasonable candidate.
 
-They are no plugins. All see the same drawings and the same predicted speeds as `frontier` does, so
-that what is compared is the choice of candidates; but for those that are `alone`, which time
-whatever they draw, as who uses them by themselves must. An instance is for one cell: some keep a
-study.
+They are no plugins. All see the same evaluations and the same predicted speeds as `frontier` does,
+so that what is compared is the choice of candidates; but for those that are `alone`, which time
+whatever they evaluate, as who uses them by themselves must. An instance is for one cell: some keep
+a study.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Peer(Strategy):
     """One that remembers nothing but the points of its space.
 
     Args:
-        seed: of all that it draws.
+        seed: of all that it generates.
     """
 
     most: ClassVar[int] = MOST
     rungs: ClassVar[tuple[float, ...]] = ()
-    """Shares of the prompts that are drawn when a point is asked for the first time, the second,
-    and so on."""
+    """Shares of the prompts that are evaluated when a point is asked for the first time, the
+    second, and so on."""
     alone: ClassVar[bool] = False
     """Whether it knows no predicted speeds: what it asks for is timed before it is asked again."""
 
     def __init__(self, seed: int) -> None:
-        self.drawings: Mapping[str, Evaluation] = {}
+        self.evaluations: Mapping[str, Evaluation] = {}
         """Of its cell, by digest of the candidate; of part of the prompts, too."""
         self.random = np.random.default_rng(seed)
         self._left: dict[tuple[int, ...], None] | None = None
@@ -82,7 +82,7 @@ class Everything(Peer):
 
 
 class Random(Peer):
-    """Points drawn at random, each once."""
+    """Points evaluated at random, each once."""
 
     name: ClassVar[str] = "random"
     batch: ClassVar[int] = 5
@@ -108,8 +108,8 @@ class FirstVersion(Peer):
 
 
 class Halving(Peer):
-    """Successive halving, as in a bracket of Hyperband (Li et al., JMLR 18, 2018): points drawn at
-    random get a quarter of the prompts; half of them as many again; half of these all.
+    """Successive halving, as in a bracket of Hyperband (Li et al., JMLR 18, 2018): points evaluated
+    at random get a quarter of the prompts; half of them as many again; half of these all.
 
     Kept are those that the fewest others beat in both predicted speed and loss, losses beyond the
     limit counting as equal. To ask for a point again is to ask for more prompts.
@@ -137,7 +137,7 @@ class Halving(Peer):
     def _best(self, problem: Problem) -> list[tuple[int, ...]]:
         rows = self._climbed[-1]
         points = [candidates.point_of(problem.space, row) for row in rows]
-        losses = [self.drawings[digest(nest(point))].loss for point in points]
+        losses = [self.evaluations[digest(nest(point))].loss for point in points]
         loss = np.maximum(np.array(losses), 0.0)
         beyond = loss >= problem.loss_limit
         assert problem.speeds is not None
@@ -148,9 +148,9 @@ class Halving(Peer):
 
 
 class Optuna(Peer):
-    """A sampler of Optuna that looks for a large log-speedup, if ``both`` for a small loss, too,
-    with the constraint that the loss is within the limit. A point that is forbidden or was measured
-    stands for the nearest one that is neither."""
+    """A sampler of Optuna that looks for a large log-speedup, if ``both`` for a small
+    loss, too, with the constraint that the loss is within the limit. A point that is forbidden or
+    was measured stands for the nearest one that is neither."""
 
     batch: ClassVar[int] = 1
     both: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Measures tables: every candidate drawn, by many processes at once; some timed, alone.
+"""Measures tables: every candidate evaluated, by many processes at once; some timed, alone.
 
 What was measured is kept in journals as the workflow keeps them (``CONFIGURATION.json`` and its
 images, ``drawn/``, ``timed/``), row by row: a run that was stopped goes on, and loses what was in
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 ROUND = 16
 """Candidates that are timed in the same rounds."""
 Claim = Callable[[], int]
-"""The number of the next candidate to draw; each is given once."""
+"""The number of the next candidate to evaluate; each is given once."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Plan:
     """What a table of one configuration holds.
 
     Args:
-        points: what is drawn, by cell.
+        points: what is evaluated, by cell.
         timed: what of it is timed.
         folder: where journals, baselines and images are kept.
     """
@@ -120,22 +120,23 @@ class Plan:
         with search.opened(list(self.points), baseline, self.images, self.folder, whole) as opened:
             yield {each.cell: each for each in opened[0]}
 
-    def undrawn(self) -> list[tuple[Cell, ParametersDict]]:
-        """What is still to be drawn."""
+    def unevaluated(self) -> list[tuple[Cell, ParametersDict]]:
+        """What is still to be evaluated."""
         with self.known() as known:
             return [
                 (cell, parameters)
                 for cell, parameters in self.candidates
-                if not known or digest(parameters) not in known[cell].drawings
+                if not known or digest(parameters) not in known[cell].evaluations
             ]
 
     def untimed(self) -> dict[Cell, list[ParametersDict]]:
-        """What is still to be timed, of what was drawn and did not fail; the order is drawn."""
+        """What is still to be timed, of what was evaluated and did not fail; the order is
+        evaluated."""
         left: dict[Cell, list[ParametersDict]] = {}
         with self.known() as known:
             for cell, each in known.items():
-                good = {key for key, row in each.drawings.items() if row.scores}
-                good -= each.clocked.timings.keys()
+                good = {key for key, row in each.evaluations.items() if row.scores}
+                good -= each.speeds.timings.keys()
                 wanted = [nest(point) for point in self.timed[cell]]
                 wanted = [parameters for parameters in wanted if digest(parameters) in good]
                 order = np.random.default_rng(0).permutation(len(wanted))
@@ -185,21 +186,21 @@ class Opened:
 
         return Candidate(parameters, functools.partial(self.bench.accelerated, parameters), warm)
 
-    def draw(self, parameters: ParametersDict) -> Evaluation:
-        """What a candidate draws; a table needs no more than the means of other metrics."""
-        from diffaccel.evaluation.measure import draw
+    def evaluate(self, parameters: ParametersDict) -> Evaluation:
+        """What a candidate generates; a table needs no more than the means of other metrics."""
+        from diffaccel.evaluation.measure import evaluate
 
-        made = draw(self.bench, self.baseline, self.references, self.candidate(parameters))
+        made = evaluate(self.bench, self.baseline, self.references, self.candidate(parameters))
         kept = {name: values for name, values in made.scores.items() if name == SCORE}
         return dataclasses.replace(made, scores=kept)
 
-    def clock(self, searches: dict[Cell, CellSearch], deadline: float) -> bool:
+    def time_candidates(self, searches: dict[Cell, CellSearch], deadline: float) -> bool:
         """Times what is left of the plan, in rounds; whether all of it was done in time.
 
         The first round of a cell is called once before it is timed; after that the device has
         prepared what such candidates need.
         """
-        from diffaccel.evaluation.measure import clock
+        from diffaccel.evaluation.measure import time_candidates
 
         longest = 0.0
         for cell, candidates in self.plan.untimed().items():
@@ -209,36 +210,38 @@ class Opened:
                     return False
                 chosen = candidates[first : first + ROUND]
                 opened = [self.candidate(each, warm=first > 0) for each in chosen]
-                for row in clock(self.bench, opened, self.references):
-                    searches[cell].clocked.add(row)
+                for row in time_candidates(self.bench, opened, self.references):
+                    searches[cell].speeds.add(row)
                 longest = max(longest, time.perf_counter() - start)
                 log.info("%s: timed %d of %d", cell.slug, first + len(chosen), len(candidates))
         return True
 
 
-def draw_all(plans: Sequence[Plan], claims: Sequence[Claim], jobs: int, deadline: float) -> None:
-    """Draws, plan after plan, what no other process has claimed, until the deadline.
+def evaluate_all(
+    plans: Sequence[Plan], claims: Sequence[Claim], jobs: int, deadline: float
+) -> None:
+    """Evaluates, plan after plan, what no other process has claimed, until the deadline.
 
     Args:
         claims: one a plan, shared by all processes.
         jobs: how many processes are on a GPU at once.
-        deadline: on the clock of `time.perf_counter`, which all processes share.
+        deadline: being timed of `time.perf_counter`, which all processes share.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with devices.hold_device(jobs) as device:
         for plan, claim in zip(plans, claims, strict=True):
-            left = plan.undrawn()
+            left = plan.unevaluated()
             if left and time.perf_counter() < deadline:
-                _draw(Opened.of(plan, device), claim, deadline)
+                _evaluate(Opened.of(plan, device), claim, deadline)
 
 
-def _draw(opened: Opened, claim: Claim, deadline: float) -> None:
+def _evaluate(opened: Opened, claim: Claim, deadline: float) -> None:
     candidates = opened.plan.candidates
     with opened.plan.known() as known:
         while time.perf_counter() < deadline and (number := claim()) < len(candidates):
             cell, parameters = candidates[number]
-            if digest(parameters) not in known[cell].drawings:
-                known[cell].drawn.append(opened.draw(parameters))
+            if digest(parameters) not in known[cell].evaluations:
+                known[cell].evaluated.append(opened.evaluate(parameters))
 
 
 @dataclass(frozen=True)
@@ -287,28 +290,28 @@ def shared_gpu(wanted: bool) -> Iterator[None]:
 
 
 def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool = False) -> bool:
-    """Draws what is missing with so many processes a GPU, then times in this one.
+    """Evaluates what is missing with so many processes a GPU, then times in this one.
 
     Args:
-        share: whether processes that draw share a GPU by CUDA's multi-process service, if it is
+        share: whether processes that evaluate share a GPU by CUDA's multi-process service, if it is
             installed; it has ended before anything is timed.
 
     Returns:
         Whether everything is measured.
 
     Raises:
-        RuntimeError: a process that draws has failed.
+        RuntimeError: a process that generates has failed.
     """
     deadline = time.perf_counter() + seconds
     context = multiprocessing.get_context("spawn")
-    todo = [plan for plan in plans if plan.undrawn()]
+    todo = [plan for plan in plans if plan.unevaluated()]
     if todo:
         claims = [Counter(plan.folder / f"{plan.configuration.slug}.next") for plan in todo]
         for claim in claims:
             claim.path.unlink(missing_ok=True)
         count = workers * max(1, len(gpus.visible()))
         drawers = [
-            context.Process(target=draw_all, args=(todo, claims, workers, deadline))
+            context.Process(target=evaluate_all, args=(todo, claims, workers, deadline))
             for _ in range(count)
         ]
         with shared_gpu(share):
@@ -316,30 +319,30 @@ def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool =
                 each.start()
             _watch(todo, drawers)
         if any(each.exitcode for each in drawers):
-            raise RuntimeError("a process that draws has failed; its error stands above")
-    if any(plan.undrawn() for plan in plans):
+            raise RuntimeError("a process that generates has failed; its error stands above")
+    if any(plan.unevaluated() for plan in plans):
         return False
     todo = [plan for plan in plans if any(plan.untimed().values())]
-    return not todo or _clock(todo, deadline)
+    return not todo or _time(todo, deadline)
 
 
-def _clock(plans: Sequence[Plan], deadline: float) -> bool:
+def _time(plans: Sequence[Plan], deadline: float) -> bool:
     """Times what is left, plan after plan; whether all of it was done before the deadline."""
     with devices.hold_device() as device:
         for plan in plans:
             if time.perf_counter() > deadline:
                 return False
             with plan.known() as known:
-                if not Opened.of(plan, device).clock(known, deadline):
+                if not Opened.of(plan, device).time_candidates(known, deadline):
                     return False
     return True
 
 
 def _watch(plans: Sequence[Plan], drawers: Sequence[multiprocessing.process.BaseProcess]) -> None:
     """Says every half minute how many candidates are left, until the processes have ended."""
-    start, before = time.perf_counter(), sum(len(plan.undrawn()) for plan in plans)
-    log.info("%d candidates to draw in %d processes", before, len(drawers))
+    start, before = time.perf_counter(), sum(len(plan.unevaluated()) for plan in plans)
+    log.info("%d candidates to evaluate in %d processes", before, len(drawers))
     while any(each.is_alive() for each in drawers):
         next(each for each in drawers if each.is_alive()).join(30)
-        left, took = sum(len(plan.undrawn()) for plan in plans), time.perf_counter() - start
+        left, took = sum(len(plan.unevaluated()) for plan in plans), time.perf_counter() - start
         log.info("%d left, %.2f a second", left, (before - left) / took)

@@ -1,9 +1,9 @@
-"""Replays strategies on tables: the search runs as it does on a GPU, but what it wants drawn or
+"""Replays strategies on tables: the search runs as it does on a GPU, but what it wants evaluated or
 timed is looked up, and what that would have cost is added up.
 
 The cells of a configuration are searched together, as the workflow does it. A seed decides the
-noise of the clock, what a strategy draws, and how far the true speed of each candidate is from what
-the model
+noise of the timing, what a strategy generates, and how far the true speed of each candidate is from
+what the model
 of speeds can say: as far as the table's timings suggest.
 """
 
@@ -30,7 +30,14 @@ from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, Point, Space
 from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import TOGETHER, CellSearch, Clocked, Estimate, EvaluationRequest, Wanted
+from diffaccel.search.cell import (
+    TOGETHER,
+    CellSearch,
+    Estimate,
+    EvaluationRequest,
+    MeasuredSpeeds,
+    Wanted,
+)
 from diffaccel.search.speeds import Floats, SpeedModel
 from diffaccel.search.strategies import Observation, Problem, Strategy
 from diffaccel.store.jsonio import digest
@@ -42,7 +49,7 @@ MEETING = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in
 EXACT = "exhaustive"
 TOLERANCE = 0.01
 """A verdict on a speedup that is nearer to the target than this share is not wrong either way: no
-clock could tell."""
+timing could tell."""
 PAIRS = 2
 """Timed pairs of a candidate at least, and twice as many at most while they differ."""
 
@@ -112,7 +119,7 @@ class Ledger:
         curve: after each step of the search seconds spent, and the regret of what it would answer.
     """
 
-    drawn: int = 0
+    evaluated: int = 0
     timed: int = 0
     seconds: float = 0.0
     curve: list[tuple[float, float]] = field(default_factory=list)
@@ -123,9 +130,9 @@ class Replay:
 
     Args:
         batch: prompts a call; each call takes as long as the recorded one.
-        rungs: of a strategy that decides itself how many prompts to draw: their shares the first
-            time, the second, and so on. What was drawn in part has a failure that says so, so that
-            it is no answer yet.
+        rungs: of a strategy that decides itself how many prompts to evaluate: their shares the
+            first time, the second, and so on. What was evaluated in part has a failure that says
+            so, so that it is no answer yet.
     """
 
     def __init__(
@@ -139,39 +146,37 @@ class Replay:
         self.truth, self.seed, self.batch, self.ledgers = truth, seed, batch, ledgers
         self._plain = truth.table.provenance.plain
         self._prompts = [math.ceil(s * len(truth.table.baseline.prompts)) for s in (0.0, *rungs)]
-        self._drawn: Counter[str] = Counter()
+        self._evaluated: Counter[str] = Counter()
         self._timed: Counter[str] = Counter()
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         """Costs as many calls as the prompts need."""
-        return [self._draw(sheet) for sheet in wanted]
+        return [self._evaluate(sheet) for sheet in wanted]
 
-    def _draw(self, sheet: EvaluationRequest) -> Evaluation:
+    def _evaluate(self, sheet: EvaluationRequest) -> Evaluation:
         row, ledger = self.truth.rows[digest(sheet.parameters)], self.ledgers[sheet.cell]
         before, now = sheet.before.prompts if sheet.before else 0, sheet.prompts
         if len(self._prompts) > 1:
-            before, now = self._prompts[self._drawn[row.key] :][:2]
-        self._drawn[row.key] += 1
+            before, now = self._prompts[self._evaluated[row.key] :][:2]
+        self._evaluated[row.key] += 1
         calls = math.ceil(now / self.batch) - math.ceil(before / self.batch)
         took = calls * self._plain / self.truth.speedups[row.key]
-        ledger.drawn += not before
+        ledger.evaluated += not before
         ledger.seconds += took
-        made = _drawing(self.truth.table, row, now, took)
+        made = _evaluation(self.truth.table, row, now, took)
         if len(self._prompts) > 1 and made.failure is None and now < len(row.scores):
-            return replace(made, failure=f"drawn for {now} of {len(row.scores)} prompts")
+            return replace(made, failure=f"evaluated for {now} of {len(row.scores)} prompts")
         return made
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
         """Costs a call of each candidate, and its share of the plain one, a round."""
         share = 1 / len(wanted)
         return [
-            self._clock(
-                cell, parameters, share, PAIRS if digest(parameters) in brief else 2 * PAIRS
-            )
+            self._time(cell, parameters, share, PAIRS if digest(parameters) in short else 2 * PAIRS)
             for cell, parameters in wanted
         ]
 
-    def _clock(self, cell: Cell, parameters: ParametersDict, share: float, most: int) -> SpeedRow:
+    def _time(self, cell: Cell, parameters: ParametersDict, share: float, most: int) -> SpeedRow:
         key = digest(parameters)
         self._timed[key] += 1
         pairs: list[tuple[float, float]] = []
@@ -193,8 +198,8 @@ def _interval(before: tuple[float, ...], after: tuple[float, ...], confidence: f
     return loss_interval(before, after, confidence)
 
 
-def _drawing(table: Table, row: Row, prompts: int, took: float) -> Evaluation:
-    """What a candidate draws of the first prompts."""
+def _evaluation(table: Table, row: Row, prompts: int, took: float) -> Evaluation:
+    """What a candidate generates of the first prompts."""
     if not row.scores:
         return Evaluation(row.parameters, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
     before, after = tuple(table.baseline.scores[SCORE][:prompts]), row.scores[:prompts]
@@ -221,8 +226,8 @@ class _Unknown(SpeedModel):
         return np.zeros(len(candidates)), np.zeros(len(candidates))
 
 
-class Unpredicted(Clocked):
-    """Timings that nothing is learnt from: for who times all that it draws."""
+class Unpredicted(MeasuredSpeeds):
+    """Timings that nothing is learnt from: for who times all that it generates."""
 
     @property
     def model(self) -> SpeedModel:
@@ -230,7 +235,7 @@ class Unpredicted(Clocked):
             self._model = _Unknown()
         return self._model
 
-    def believed(self, candidates: Sequence[ParametersDict]) -> tuple[Floats, Floats]:
+    def posterior(self, candidates: Sequence[ParametersDict]) -> tuple[Floats, Floats]:
         known = [digest(parameters) for parameters in candidates]
         speeds = [self.measured(key).speedup if key in self.timings else 1.0 for key in known]
         return np.log([speed or 1.0 for speed in speeds]), np.zeros(len(candidates))
@@ -275,7 +280,7 @@ class TableCell(CellSearch):
 
 def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
     """Share of the largest true speedup within the limit that the chosen candidate lacks; 1 where
-    one beyond the limit is chosen. The plain pipeline is always at hand: nothing below 1x is
+    one beyond the limit is chosen. The baseline pipeline is always at hand: nothing below 1x is
     lost."""
     best = max(1.0, truth.best[cell] or 0.0)
     if chosen is None:
@@ -290,7 +295,7 @@ class Outcome:
 
     Args:
         seconds: of a GPU, until the bound and all targets were decided.
-        whole: that drawing and timing everything takes.
+        whole: that evaluation and timing everything takes.
         regret: of the bound.
         verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
             beyond the least there is.
@@ -301,7 +306,7 @@ class Outcome:
     strategy: str
     seed: int
     candidates: int
-    drawn: int
+    evaluated: int
     timed: int
     seconds: float
     whole: float
@@ -339,16 +344,16 @@ def _whole(table: Table, cell: Cell, seed: int, batch: int) -> float:
 def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:
     """The cells of a configuration, not searched yet, and what measures them by looking up."""
     table = truth.table
-    # A loss is looked at after each call, as where a call really draws so few.
+    # A loss is looked at after each call, as where a call really generates so few.
     baseline = replace(table.baseline, spec=replace(table.baseline.spec, batch_size=batch))
-    clocked_by = Unpredicted if peers.strategy(name, 0).times_all else Clocked
-    clocked = clocked_by(baseline, InMemory())  # type: ignore[arg-type]
+    measured_by = Unpredicted if peers.strategy(name, 0).times_all else MeasuredSpeeds
+    speeds = measured_by(baseline, InMemory())  # type: ignore[arg-type]
     cells = [
         TableCell(
             cell,
             baseline,
             InMemory(),  # type: ignore[arg-type]
-            clocked,
+            speeds,
             SearchOptions(name, seed=seed),
             table_space=table.spaces[cell],
             by=peers.strategy(name, seed),
@@ -361,19 +366,19 @@ def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[Table
     for cell in cells:
         cell.beside = beside
         if isinstance(cell.by, peers.Peer):
-            cell.by.drawings, rungs = cell.drawings, cell.by.rungs
+            cell.by.evaluations, rungs = cell.evaluations, cell.by.rungs
     ledgers = {cell.cell: cell.ledger for cell in cells}
     return cells, Replay(truth, seed, batch, ledgers, rungs)
 
 
 def whole_seconds(truth: Truth, cell: Cell, batch: int) -> float:
-    """GPU-seconds of drawing and timing all of a cell, in full rounds."""
+    """GPU-seconds of evaluating and timing all of a cell, in full rounds."""
     return _seconds(truth, cell, batch, [row.parameters for row in truth.table.rows[cell]])
 
 
 def least_seconds(table: Table, cell: Cell, batch: int) -> float:
-    """GPU-seconds of drawing and timing, once, no more than the answers: what a search would take
-    that knows them, with a perfect clock."""
+    """GPU-seconds of evaluation and timing, once, no more than the answers: what a search would
+    take that knows them, with a perfect timing."""
     truth = Truth.of(table.but(noise=0.0, rough=0.0), seed=0)
     good = truth.good[cell]
     found = [pareto.bound(good, LIMIT), *(meet(good) for meet in MEETING)]
@@ -385,9 +390,11 @@ def _seconds(truth: Truth, cell: Cell, batch: int, candidates: Sequence[Paramete
     ledgers = {cell: Ledger()}
     measurer = Replay(truth, 0, batch, ledgers)
     prompts = len(truth.table.baseline.prompts)
-    measurer.draw([EvaluationRequest(cell, parameters, prompts) for parameters in candidates])
+    measurer.evaluate([EvaluationRequest(cell, parameters, prompts) for parameters in candidates])
     for first in range(0, len(candidates), TOGETHER):
-        measurer.clock([(cell, parameters) for parameters in candidates[first : first + TOGETHER]])
+        measurer.time_candidates(
+            [(cell, parameters) for parameters in candidates[first : first + TOGETHER]]
+        )
     return ledgers[cell].seconds
 
 
@@ -400,7 +407,7 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
         strategy=name,
         seed=seed,
         candidates=len(truth.table.rows[cell.cell]),
-        drawn=cell.ledger.drawn,
+        evaluated=cell.ledger.evaluated,
         timed=cell.ledger.timed,
         seconds=cell.ledger.seconds,
         whole=whole,
@@ -418,8 +425,8 @@ def _verdict(
     good = truth.good[cell]
     right = pareto.meet(good, target, LIMIT)
     if chosen is None:
-        surely = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
-        return surely is not None, None
+        with_confidence = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
+        return with_confidence is not None, None
     real = truth.of_parameters(chosen.parameters)
     if real.loss >= LIMIT or real.speedup < target * (1 - TOLERANCE):
         return True, None

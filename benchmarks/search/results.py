@@ -72,7 +72,7 @@ class Summary:
 
     Args:
         candidates: in the cell's table.
-        whole: GPU-seconds that drawing and timing all of them takes.
+        whole: GPU-seconds that evaluation and timing all of them takes.
         seconds: GPU-seconds until all was decided.
         regret: of the bound.
         wrong: of each target, in how many of the seeds its verdict is wrong.
@@ -85,7 +85,7 @@ class Summary:
     strategy: str
     candidates: int
     whole: float
-    drawn: Floats
+    evaluated: Floats
     timed: Floats
     seconds: Floats
     regret: Floats
@@ -101,7 +101,7 @@ class Summary:
 
     @property
     def full(self) -> float:
-        """GPU-seconds of one candidate, drawn and timed, on average."""
+        """GPU-seconds of one candidate, evaluated and timed, on average."""
         return self.whole / self.candidates
 
     @property
@@ -123,7 +123,7 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
                 strategy=strategy,
                 candidates=group[0].candidates,
                 whole=round(float(np.mean([each.whole for each in group])), 2),
-                drawn=[each.drawn for each in group],
+                evaluated=[each.evaluated for each in group],
                 timed=[each.timed for each in group],
                 seconds=[round(each.seconds, 2) for each in group],
                 regret=[round(each.regret, 5) for each in group],
@@ -141,20 +141,20 @@ def summaries(outcomes: Iterable[Outcome]) -> list[Summary]:
 
 def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     """The mean of several step functions, at the places where it changes by what can be seen."""
-    places = sorted({spent for curve in curves for spent, _ in curve})
+    slots = sorted({spent for curve in curves for spent, _ in curve})
     found: list[tuple[float, float]] = []
-    for place, mean in zip(places, mean_at(curves, places), strict=True):
+    for place, mean in zip(slots, mean_at(curves, slots), strict=True):
         if not found or abs(mean - found[-1][1]) > 1e-4:
             found.append((round(place, 2), round(float(mean), 5)))
     return found
 
 
-def mean_at(curves: Sequence[Curve], places: Floats | np.ndarray) -> np.ndarray:
+def mean_at(curves: Sequence[Curve], slots: Floats | np.ndarray) -> np.ndarray:
     """The mean of step functions at places; 1 before their first step."""
     columns = []
     for curve in curves:
         spent, regret = np.array(curve).T
-        at = np.searchsorted(spent, places, side="right") - 1
+        at = np.searchsorted(spent, slots, side="right") - 1
         columns.append(np.where(at < 0, 1.0, regret[at]))
     return np.mean(columns, axis=0)
 
@@ -163,12 +163,12 @@ def share_to(regret: float, cells: Sequence[Summary]) -> float | None:
     """The share of the GPU-seconds of measuring everything, the same in all of the cells, after
     which their mean regret is no more than that. None: it never is.
 
-    In one cell alone, where nothing is faster than the plain pipeline, nothing spent would do.
+    In one cell alone, where nothing is faster than the baseline pipeline, nothing spent would do.
     """
     curves = [[(spent / each.whole, mean) for spent, mean in each.curve] for each in cells]
-    places = sorted({share for curve in curves for share, _ in curve})
-    good = mean_at(curves, places) <= regret
-    return places[int(np.argmax(good))] if good.any() else None
+    slots = sorted({share for curve in curves for share, _ in curve})
+    good = mean_at(curves, slots) <= regret
+    return slots[int(np.argmax(good))] if good.any() else None
 
 
 @dataclass(frozen=True)

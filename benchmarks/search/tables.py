@@ -52,8 +52,8 @@ class Provenance:
         plain: seconds of a plain call, the median of all that were timed.
         noise: standard deviation of the logarithm of one timed pair's ratio.
         error: that of predicted over measured speedups of candidates that the prediction was not
-            told of; most of it is the clock's.
-        clock: the part of it that the noise of the pairs explains.
+            told of; most of it is the timing's.
+        timing_error: the part of it that the noise of the pairs explains.
         rough: how far the logarithm of a candidate's true speedup is from what the model can say,
             by the evidence of the timings.
     """
@@ -63,7 +63,7 @@ class Provenance:
     plain: float
     noise: float
     error: float
-    clock: float
+    timing_error: float
     rough: float
 
 
@@ -124,24 +124,24 @@ class Table:
 
 
 def collect(plan: Plan, command: str) -> Table:
-    """The table of a plan whose candidates were all drawn.
+    """The table of a plan whose candidates were all evaluated.
 
     Args:
         command: that recorded it.
 
     Raises:
-        ValueError: some were not drawn, or none timed.
+        ValueError: some were not evaluated, or none timed.
     """
-    if left := len(plan.undrawn()):
+    if left := len(plan.unevaluated()):
         raise ValueError(
-            f"{plan.configuration.slug}: {left} candidates are not drawn yet; record goes on"
+            f"{plan.configuration.slug}: {left} candidates are not evaluated yet; record goes on"
         )
     with plan.known() as known:
         searches = list(known.values())
-        clocked = searches[0].clocked
+        speeds = searches[0].speeds
         timings = {
             key: found
-            for key, rows in clocked.timings.items()
+            for key, rows in speeds.timings.items()
             if (found := [row for row in rows if row.timing is not None])
         }
         if not timings:
@@ -165,7 +165,7 @@ def collect(plan: Plan, command: str) -> Table:
             wanted = [nest(point) for point in plan.points[cell]]
             means, _ = model.predict(wanted)
             rows[cell] = [
-                _row(parameters, each.drawings[digest(parameters)], math.exp(mean), measured)
+                _row(parameters, each.evaluations[digest(parameters)], math.exp(mean), measured)
                 for parameters, mean in zip(wanted, means, strict=True)
             ]
         return Table(searches[0].baseline, provenance, rows)
@@ -177,16 +177,16 @@ def _speedup(rows: Sequence[SpeedRow]) -> float:
 
 
 def _row(
-    parameters: ParametersDict, drawing: Evaluation, speedup: float, measured: dict[str, float]
+    parameters: ParametersDict, evaluation: Evaluation, speedup: float, measured: dict[str, float]
 ) -> Row:
     return Row(
         parameters=parameters,
-        scores=tuple(drawing.scores.get(SCORE, ())),
-        ssim=drawing.means.get("ssim", math.nan),
-        psnr=drawing.means.get("psnr", math.nan),
+        scores=tuple(evaluation.scores.get(SCORE, ())),
+        ssim=evaluation.means.get("ssim", math.nan),
+        psnr=evaluation.means.get("psnr", math.nan),
         speedup=speedup,
         measured=measured.get(digest(parameters)),
-        failure=drawing.failure,
+        failure=evaluation.failure,
     )
 
 

@@ -322,7 +322,7 @@
       () => select(view, each, placeOf(each)),
       {
         "aria-pressed": "false", "data-series": each.name, disabled: !each.points.length,
-        title: each.reason || `${each.drawn} candidates evaluated, ${each.timed} timed`,
+        title: each.reason || `${each.evaluated} candidates evaluated, ${each.timed} timed`,
       },
     )));
     $("points").replaceChildren(
@@ -359,13 +359,13 @@
 
   /** What was tried when, and what it gained; and which parameters mattered. */
   function showHistory(series) {
-    $("history-help").textContent = `${series.name}: ${series.drawn} candidates were evaluated, ${series.timed} timed. ` +
+    $("history-help").textContent = `${series.name}: ${series.evaluated} candidates were evaluated, ${series.timed} timed. ` +
       (series.gains.length ? "Each row is an evaluation after which something faster within the limit was known."
         : "None of them is faster and within the limit.");
     $("history").replaceChildren(...(series.gains.length ? [
       headings("Evaluation", "After", "Speedup", "Loss", "Parameters"),
       make("tbody", {}, ...series.gains.map((gain) => make("tr", {},
-        make("td", {}, `${gain.number} of ${series.drawn}`),
+        make("td", {}, `${gain.number} of ${series.evaluated}`),
         make("td", {}, gain.seconds < 90 ? `${gain.seconds.toFixed(0)} s` : `${(gain.seconds / 60).toFixed(1)} min`),
         make("td", {}, times(gain.speedup)),
         make("td", {}, percent(gain.loss)),
@@ -639,8 +639,8 @@
     code.innerHTML = data.scripts[row.id].map((line) => data.lines[line]).join("\n") + "\n";
   });
   const showJson = (row) => {
-    const proof = missing(row.verified) ? [] : [" and ", file(`verify/${slug(row)}.json`)];
-    const help = ["Beside this page, with every score: ", file(record(row)), ...proof];
+    const verified = missing(row.verified) ? [] : [" and ", file(`verify/${slug(row)}.json`)];
+    const help = ["Beside this page, with every score: ", file(record(row)), ...verified];
     dialog(row.id, help, (code) => { code.textContent = JSON.stringify(row, null, 1); });
   };
 

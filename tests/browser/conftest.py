@@ -80,8 +80,8 @@ def images(folder: Path, configuration: Configuration, rows: list[Measurement], 
 
 
 def write_configuration(folder: Path, configuration: Configuration, kept: int) -> None:
-    """The records of a configuration: six cells, seven targets each, a script, and its proof; with
-    some of each candidate's images."""
+    """The records of a configuration: six cells, seven targets each, a script, and its
+    verification; with some of each candidate's images."""
     cells = {names: candidates(names) for names in CELLS}
     answers = [
         answer(Cell(configuration, names), rows, each)

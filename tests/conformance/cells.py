@@ -24,7 +24,7 @@ from diffaccel.plugins.schedulers import SCHEDULERS as BY_NAME
 from diffaccel.plugins.space import Space, nest
 from diffaccel.recipes.codegen import Script, render
 
-from .drawing import (
+from .generating import (
     GUIDANCE,
     PROMPTS,
     STEPS,
@@ -58,7 +58,7 @@ OTHERS = (*PROMPTS[::-1], "a dot")
 
 @dataclass(frozen=True)
 class Subject:
-    """A plain pipeline with a sampler set, in memory and as a folder.
+    """A baseline pipeline with a sampler set, in memory and as a folder.
 
     Args:
         plain: its images.
@@ -73,7 +73,7 @@ class Subject:
     plain: Images
     noise: torch.Tensor
     layers: Seen
-    _drawn: dict[str, tuple[Images, list[Seen]]] = field(default_factory=dict)
+    _generated: dict[str, tuple[Images, list[Seen]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, family: str, scheduler: str, folder: Path) -> Subject:
@@ -86,19 +86,19 @@ class Subject:
         plain, layers = trace(pipe, lambda: generate(pipe))
         return cls(scheduler, folder, pipe, pipeline, plain, noise, layers[0])
 
-    def drawn(self, chosen: Combination, parameters: Parameters) -> tuple[Images, list[Seen]]:
-        """Images with a candidate applied, and the layers that ran at each step; drawn once.
+    def generated(self, chosen: Combination, parameters: Parameters) -> tuple[Images, list[Seen]]:
+        """Images with a candidate applied, and the layers that ran at each step; generated once.
 
         Layers are not watched under an accelerator beyond the six, which may compile them.
         """
         key = str(parameters)
-        if key not in self._drawn:
+        if key not in self._generated:
             with chosen.applied(self.pipe, parameters) as call:
                 watched = tuple(parameters) in SIX
-                self._drawn[key] = (
+                self._generated[key] = (
                     trace(self.pipe, lambda: generate(call)) if watched else (generate(call), [])
                 )
-        return self._drawn[key]
+        return self._generated[key]
 
 
 Subjects = Callable[[str, str], Subject]
@@ -132,8 +132,8 @@ def candidates(chosen: Combination, pipeline: PipelineSpec, seed: str) -> tuple[
     """The mildest, one at random, and the most aggressive; beyond the six, one at random."""
     space = chosen.space(pipeline)
     if set(chosen.names) & set(FURTHER):
-        return (drawn(space, seed),)
-    return nest(next(space.points())), drawn(space, seed), last(space)
+        return (generated(space, seed),)
+    return nest(next(space.points())), generated(space, seed), last(space)
 
 
 def last(space: Space) -> Parameters:
@@ -142,7 +142,7 @@ def last(space: Space) -> Parameters:
     return nest(next(dataclasses.replace(space, axes=tuple(axes)).points()))
 
 
-def drawn(space: Space, seed: str) -> Parameters:
+def generated(space: Space, seed: str) -> Parameters:
     """An allowed candidate at random, without walking through the space."""
     rng = random.Random(seed)
     for _ in range(100_000):
@@ -215,7 +215,7 @@ class Cells:
         self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
         pipe, parameters = subject.pipe, several[len(several) // 2]
-        once, _ = subject.drawn(chosen, parameters)
+        once, _ = subject.generated(chosen, parameters)
         before = tree(pipe)
         with chosen.applied(pipe, parameters) as call:
             state = torch.get_rng_state()
@@ -233,14 +233,14 @@ class Cells:
         self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
         for parameters in several:
-            images, _ = subject.drawn(chosen, parameters)
+            images, _ = subject.generated(chosen, parameters)
             assert np.isfinite(images).all(), parameters
             if not set(chosen.names) <= set(FURTHER):
                 assert not np.array_equal(images, subject.plain), parameters
             pipe = tiny.FAMILIES[self.family](0)
             assert_same(chosen, images, documented(pipe, subject.scheduler, parameters), parameters)
 
-    def test_scripts_draw_the_same_and_leave_the_pipeline_plain(
+    def test_scripts_generate_the_same_and_leave_the_pipeline_plain(
         self, subject: Subject, chosen: Combination, several: tuple[Parameters, ...]
     ) -> None:
         def images(script: Any) -> Images:
@@ -252,7 +252,9 @@ class Cells:
         pipe.set_progress_bar_config(disable=True)
         for parameters in several[-2:]:
             script = scripted(subject, chosen, parameters)
-            assert_same(chosen, images(script), subject.drawn(chosen, parameters)[0], parameters)
+            assert_same(
+                chosen, images(script), subject.generated(chosen, parameters)[0], parameters
+            )
         np.testing.assert_equal(images(plain), subject.plain)
 
     def test_the_layers_run_that_should(
@@ -262,7 +264,7 @@ class Cells:
         if chosen.names not in SIX:
             pytest.skip("its layers are not watched")
         for parameters in several:
-            _, layers = subject.drawn(chosen, parameters)
+            _, layers = subject.generated(chosen, parameters)
             assert layers == expected(subject.pipe, subject.layers, parameters), parameters
             assert layers != [subject.layers] * STEPS, parameters
 
@@ -272,8 +274,8 @@ class Cells:
         if chosen.names not in SIX:
             pytest.skip("not written out by hand")
         parameters = several[1]
-        draw = functools.partial(by_hand, parameters=parameters)
+        generate = functools.partial(by_hand, parameters=parameters)
         merged = {name: part for name, part in parameters.items() if name == "tome"}
-        reference = documented(tiny.FAMILIES[self.family](0), subject.scheduler, merged, draw)
-        images, _ = subject.drawn(chosen, parameters)
+        reference = documented(tiny.FAMILIES[self.family](0), subject.scheduler, merged, generate)
+        images, _ = subject.generated(chosen, parameters)
         np.testing.assert_equal(images, reference, err_msg=str(parameters))

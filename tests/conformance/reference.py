@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .drawing import GUIDANCE, PROMPTS, STEPS, Images, Parameters
+from .generating import GUIDANCE, PROMPTS, STEPS, Images, Parameters
 
 LAYERS_A_BLOCK = 3
 

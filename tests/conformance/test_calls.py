@@ -15,7 +15,7 @@ from diffaccel.plugins.accelerators import PipelineSpec, UnsupportedError, combi
 from diffaccel.plugins.models.mini import tiny
 
 from .cells import SCHEDULERS, Subject, assert_same, tree
-from .drawing import PROMPTS, STEPS, Images, Parameters, generate
+from .generating import PROMPTS, STEPS, Images, Parameters, generate
 from .reference import by_hand
 from .upstream import documented
 
@@ -36,24 +36,24 @@ def sampler(family: str) -> str:
 
 
 def check(
-    family: str, parameters: Parameters, draw: Callable[..., Images], dtype: torch.dtype
+    family: str, parameters: Parameters, generate: Callable[..., Images], dtype: torch.dtype
 ) -> None:
     """Applied is the packages' documented usage, is not plain, and leaves nothing."""
     import diffusers
 
     pipe, alone = (tiny.FAMILIES[family](0).to(dtype) for _ in range(2))
     pipe.scheduler = getattr(diffusers, sampler(family)).from_config(pipe.scheduler.config)
-    plain, before = draw(pipe), tree(pipe)
+    plain, before = generate(pipe), tree(pipe)
     chosen = combination(list(parameters))
     with chosen.applied(pipe, parameters) as call:
-        images = draw(call)
+        images = generate(call)
     assert np.isfinite(images).all()
     assert np.ptp(images) > 0.1
     assert not np.array_equal(images, plain)
-    assert_same(chosen, images, documented(alone, sampler(family), parameters, draw))
+    assert_same(chosen, images, documented(alone, sampler(family), parameters, generate))
     assert tree(pipe) == before
     assert {part.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder)} == {dtype}
-    np.testing.assert_equal(draw(pipe), plain)
+    np.testing.assert_equal(generate(pipe), plain)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def test_other_calls(family: str, call: str) -> None:
     parameters, arguments = CALLS[call]
 
-    def draw(pipe: Callable[..., Any]) -> Images:
+    def generate(pipe: Callable[..., Any]) -> Images:
         return generate(pipe, **arguments)
 
-    check(family, CANDIDATES[parameters], draw, torch.float32)
+    check(family, CANDIDATES[parameters], generate, torch.float32)
 
 
 @FAMILIES
@@ -99,10 +99,10 @@ def test_other_calls(family: str, call: str) -> None:
 def test_without_guidance(family: str, scale: float) -> None:
     """DeepCache and ToMe work; T-Gate says why it cannot."""
 
-    def draw(pipe: Callable[..., Any]) -> Images:
+    def generate(pipe: Callable[..., Any]) -> Images:
         return generate(pipe, guidance_scale=scale)
 
-    check(family, CANDIDATES["unguided"], draw, torch.float32)
+    check(family, CANDIDATES["unguided"], generate, torch.float32)
     pipe = tiny.FAMILIES[family](0)
     pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=scale)
     assert combination(["deepcache", "tome"]).supports(pipeline) == (True, "")
@@ -113,7 +113,7 @@ def test_without_guidance(family: str, scale: float) -> None:
         pytest.raises(UnsupportedError, match="guidance_scale"),
         chosen.applied(pipe, CANDIDATES["tgate"]) as call,
     ):
-        draw(call)
+        generate(call)
 
 
 @FAMILIES
@@ -136,9 +136,9 @@ def test_tgate_over_merged_tokens_is_right(
     pipe, alone = (tiny.FAMILIES[family](0) for _ in range(2))
     with combination(list(parameters)).applied(pipe, parameters) as call:
         images = generate(call, prompts)
-    draw = functools.partial(by_hand, parameters=parameters, prompts=prompts)
+    own = functools.partial(by_hand, parameters=parameters, prompts=prompts)
     others = {name: part for name, part in parameters.items() if name == "tome"}
-    np.testing.assert_equal(images, documented(alone, "DDIMScheduler", others, draw))
+    np.testing.assert_equal(images, documented(alone, "DDIMScheduler", others, own))
 
 
 # ---- what the layouts differ in -------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_the_packages_loops_are_diffusers_own(
     subjects: Callable[[str, str], Subject], family: str, scheduler: str
 ) -> None:
     """T-Gate's copies of the pipelines' calls without a gate, and tomesd's copy of the transformer
-    block with nothing to merge, draw the plain images, also past the solvers' 15 steps."""
+    block with nothing to merge, generate the plain images, also past the solvers' 15 steps."""
     import tomesd
 
     pipe, steps = subjects(family, scheduler).pipe, 16
@@ -186,13 +186,13 @@ def test_tomesd_by_default_merges_nothing_on_sdxl_upstream() -> None:
 def test_sdxls_loop_with_deepcache_reuses_self_attention_upstream() -> None:
     """Although it sets out not to: it goes by another variable than the one that it changes."""
 
-    def draw(**own: int) -> Images:
+    def generate(**own: int) -> Images:
         parameters = {"deepcache": CACHED, "tgate": {**GATED, "gate_step": 4, **own}}
         return documented(tiny.sdxl(), "DDIMScheduler", parameters)
 
-    plain = draw()
-    assert not np.array_equal(draw(sp_interval=3), plain)
-    assert not np.array_equal(draw(fi_interval=3), plain)
+    plain = generate()
+    assert not np.array_equal(generate(sp_interval=3), plain)
+    assert not np.array_equal(generate(fi_interval=3), plain)
 
 
 def test_after_the_gate_sdxl_has_the_negative_prompts_conditions() -> None:
@@ -222,9 +222,9 @@ def test_guidance_by_default_is_the_pipelines_own() -> None:
         own = {**GATED, "gate_step": STEPS}
         arguments = {"num_inference_steps": STEPS, "output_type": "np"}
 
-        def draw(call: Callable[..., Any], arguments: dict[str, Any] = arguments) -> Images:
+        def generate(call: Callable[..., Any], arguments: dict[str, Any] = arguments) -> Images:
             images: Images = call("a", generator=torch.Generator().manual_seed(0), **arguments)
             return images[0]
 
         with combination(["tgate"]).applied(pipe, {"tgate": own}) as call:
-            np.testing.assert_equal(draw(call), draw(pipe))
+            np.testing.assert_equal(generate(call), generate(pipe))

@@ -12,7 +12,7 @@ import pytest
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 
 from .cells import SIX
-from .drawing import GUIDANCE, Images, generate
+from .generating import GUIDANCE, Images, generate
 
 ROOT = Path(__file__).parents[2] / "resources"
 MODELS = sorted(path.parent.name for path in ROOT.glob("models/*/model_index.json"))

@@ -1,4 +1,4 @@
-"""A recipe on a user's own pipeline: it draws what the script draws, and leaves nothing."""
+"""A recipe on a user's own pipeline: it generates what the script generates, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diffaccel.store.jsonio import RecordError, write_record
 from tests import store
 
 from .cells import SIX, Subject, scripted, tree
-from .drawing import GUIDANCE, PROMPTS, STEPS, Images, decoded, generate
+from .generating import GUIDANCE, PROMPTS, STEPS, Images, decoded, generate
 
 PARTS: dict[str, dict[str, Any]] = {
     "deepcache": {"cache_interval": 2, "cache_branch_id": 1},
@@ -70,7 +70,7 @@ def images(pipe: Any, call: Callable[..., Any]) -> Images:
     ("family", "names"),
     [(family, SIX[i + 3 * more]) for i, family in enumerate(tiny.FAMILIES) for more in (0, 1)],
 )
-def test_draws_what_the_script_draws_and_leaves_nothing(
+def test_generates_what_the_script_generates_and_leaves_nothing(
     subjects: Subjects, family: str, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "recipe.json"
@@ -147,7 +147,7 @@ def test_the_sampler_is_named_where_it_changes(caplog: pytest.LogCaptureFixture)
 def test_other_steps_than_were_measured(
     subjects: Subjects, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They draw what a script of so many steps draws, and are warned of once."""
+    """They generate what a script of so many steps generates, and are warned of once."""
     pipe, made = fresh("SD1.5"), recipe("SD1.5")
     subject = subjects("SD1.5", SCHEDULERS[SAMPLERS["SD1.5"]])
     script = scripted(subject, combination(("deepcache", "tgate")), made.parameters)

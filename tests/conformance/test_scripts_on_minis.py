@@ -1,7 +1,7 @@
 """Every shape of script that the benchmark has, run on the trained models of this repository.
 
-That scripts draw exactly what was measured is `Cells`' business, on tiny pipelines; here it is the
-benchmark's files, with these models' own arguments, that run, accelerate and leave nothing.
+That scripts generate exactly what was measured is `Cells`' business, on tiny pipelines; here it is
+the benchmark's files, with these models' own arguments, that run, accelerate and leave nothing.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def test_every_shape_runs(
     pipe.set_progress_bar_config(disable=True)
     assert type(pipe.scheduler).__name__ == SCHEDULERS[scheduler]
 
-    def drawn(script: Any) -> bytes:
+    def generated(script: Any) -> bytes:
         (image,) = script.generate(pipe, ["a red square above a blue ring"], [0])
         assert image.size == (128, 128) and np.ptp(np.asarray(image)) > 50
         data: bytes = image.tobytes()
         return data
 
-    images = [drawn(script) for script in scripts]
+    images = [generated(script) for script in scripts]
     assert len(set(images)) == len(scripts), "each does what no other does"
-    assert drawn(scripts[0]) == images[0], "and none leaves anything"
+    assert generated(scripts[0]) == images[0], "and none leaves anything"

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .drawing import STEPS, Images, Parameters
+from .generating import STEPS, Images, Parameters
 
 Seen = dict[str, tuple[int, int | None]]
 """Layer -> batch, tokens."""
@@ -24,7 +24,7 @@ TEXT = (".attn2.to_k", ".attn2.to_v")
 
 
 def trace(pipe: Any, run: Callable[[], Images]) -> tuple[Images, list[Seen]]:
-    """The images that ``run`` draws, and what runs at each of its calls of the U-Net."""
+    """The images that ``run`` generates, and what runs at each of its calls of the U-Net."""
     steps: list[Seen] = []
 
     def seeing(name: str) -> Callable[..., None]:
@@ -44,7 +44,7 @@ def trace(pipe: Any, run: Callable[[], Images]) -> tuple[Images, list[Seen]]:
 
 
 def expected(pipe: Any, plain: Seen, parameters: Parameters) -> list[Seen]:
-    """The same, worked out from a step of the plain pipeline and the parameters' meaning."""
+    """The same, worked out from a step of the baseline pipeline and the parameters' meaning."""
     return [
         {
             name: (_batch(batch, step, parameters), _tokens(pipe, name, tokens, parameters))

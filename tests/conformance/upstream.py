@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .drawing import Images, Parameters, generate
+from .generating import Images, Parameters, generate
 
 Call = Callable[..., Any]
 
 
 def documented(
-    pipe: Any, scheduler: str, parameters: Parameters, draw: Callable[[Call], Images] = generate
+    pipe: Any, scheduler: str, parameters: Parameters, generate: Callable[[Call], Images] = generate
 ) -> Images:
     """Images with these accelerators on a new pipeline, which is not put back after it.
 
@@ -28,7 +28,7 @@ def documented(
         if name in parameters:
             call = EACH[name](pipe, parameters) or call
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
-    return draw(call)
+    return generate(call)
 
 
 def _deepcache(pipe: Any, parameters: Parameters) -> None:

@@ -66,7 +66,8 @@ def tried(bench: Bench, name: str, seed: int, short: bool) -> Line:
 
 def start(reference: Bench, fault: Named, folder: Path, short: bool) -> int:
     """Tries a fault in a process of its own, with a temporary folder and locks of its own: so
-    others beside it do not wait for the same clock. The process's id; the line is in the folder."""
+    others beside it do not wait for the same timing. The process's id; the line is in the
+    folder."""
     (folder / "tmp").mkdir(parents=True)
     sys.stdout.flush()
     if child := os.fork():

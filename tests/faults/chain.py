@@ -56,8 +56,8 @@ EXPERIMENT: dict[str, Any] = {
     "search": {"strategy": "exhaustive", "space": "grid", "call_seconds": 60.0},
     "verify": {"heldout": 0, "max_pairs": 1},
 }
-"""Every candidate of one accelerator is drawn and timed, so that what is measured does not hang on
-the clock."""
+"""Every candidate of one accelerator is evaluated and timed, so that what is measured does not hang
+being timed."""
 Hook = Callable[[], None] | None
 CONFIGURATION = "mini-SD1.5_DDIM_2"
 PATIENCE_SECONDS = 300.0
@@ -201,7 +201,7 @@ class Plan:
         r = self.results
         model, baseline = r / "models/mini-SD1.5.json", r / f"baseline/{CONFIGURATION}.json"
         search, images = r / f"search/{CONFIGURATION}.json", r / f"baseline/{CONFIGURATION}"
-        proof = r / f"verify/{CONFIGURATION}.json"
+        verification = r / f"verify/{CONFIGURATION}.json"
         yield self._command("model", [model], job=self.experiment.model_job("mini-SD1.5"))
         yield self._command(
             "baseline",
@@ -225,7 +225,7 @@ class Plan:
             yield self._command("code", [script], task=name, found=search, baseline=baseline)
         yield self._command(
             "verify",
-            [proof],
+            [verification],
             found=search,
             scripts=[r / f"code/{name}.py" for name in self.met],
             journal=r / f"journal/verify/{CONFIGURATION}.jsonl",
@@ -233,7 +233,7 @@ class Plan:
             **beside,
         )
         s = r / "summary.csv"
-        yield Job([s], lambda: collect.write_summary(collect.load([search]), [proof], s))
+        yield Job([s], lambda: collect.write_summary(collect.load([search]), [verification], s))
 
     def _command(self, stage: str, outputs: list[Path], **given: Any) -> Job:
         words = [stage, "--out", str(outputs[0]), "--log", str(self.results / f"logs/{stage}.log")]

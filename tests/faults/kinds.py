@@ -75,7 +75,7 @@ def fault(
 
 
 def _struck(case: Case, strike: Callable[[int], object]) -> tuple[bool, set[Row]]:
-    """Starts a run and strikes at a moment that is drawn: when so many rows were measured or so
+    """Starts a run and strikes at a moment that is evaluated: when so many rows were measured or so
     many jobs were begun, and a little later. Whether it hit, and what was there then."""
     project, rng = case.project, case.rng
     before = set(rows(project))
@@ -296,7 +296,7 @@ def no_permission(case: Case) -> Outcome:
 
 
 def _some_of(case: Case, content: bytes) -> bytes:
-    """Damaged in a way that is drawn: cut, emptied, overwritten, or one digit changed."""
+    """Damaged in a way that is evaluated: cut, emptied, overwritten, or one digit changed."""
     rng = case.rng
     way = rng.choice(["cut", "empty", "garbage", "digit", "digit"])
     if way == "cut":
@@ -413,7 +413,7 @@ def _unmeasured(case: Case) -> list[str]:
     every, known = (
         {
             digest(row.measured["parameters"])
-            for row in stores.Store(results).rows(["drawn", "timed"])
+            for row in stores.Store(results).rows(["evaluations", "timed"])
         }
         for results in (case.bench.reference.results, case.project.results)
     )
@@ -517,7 +517,7 @@ def _only(size: int) -> Act:
 
 @fault(6, 60, short=True)
 def out_of_memory(case: Case) -> Outcome:
-    """Of a candidate: it is drawn and timed in smaller batches, and its record says so."""
+    """Of a candidate: it is evaluated and timed in smaller batches, and its record says so."""
     project, size = case.at("nothing", "baseline", "half"), case.rng.choice([1, 2])
     every = _unmeasured(case)
     targets = set(case.rng.sample(every, case.rng.randrange(1, len(every) + 1)))
@@ -525,7 +525,7 @@ def out_of_memory(case: Case) -> Outcome:
     found = case.after(set(rows(project)), near=True)
     if status != 0:
         found.wrong.append(f"the run ended with {status}: {project.output[-600:]}")
-    for row in stores.Store(project.results).rows(["drawn", "timed"]):
+    for row in stores.Store(project.results).rows(["evaluations", "timed"]):
         said = any("not enough memory" in each for each in row.measured["warnings"])
         if said != (digest(row.measured["parameters"]) in targets):
             found.wrong.append(

@@ -97,15 +97,16 @@ class Bench:
             return project
         for name in stage.records:
             shutil.copytree(done / name, project.results / name)
-        drawn: set[str] = set()
-        for path in (*done.glob("journal/drawn/*.jsonl"), *done.glob("journal/timed/*.jsonl")):
+        evaluated: set[str] = set()
+        journals = done / "journal"
+        for path in (*journals.glob("evaluations/*.jsonl"), *journals.glob("timed/*.jsonl")):
             found = [line for line in lines(path) if isinstance(line, Line)]
-            if path.parent.name == "drawn":
+            if path.parent.name == "evaluations":
                 found = found[: math.ceil(stage.share * len(found))]
-                drawn.update(map(_parameters, found))
-            # What was not drawn was not timed either.
-            kept = [line.text + b"\n" for line in found if _parameters(line) in drawn]
-            if drawn:
+                evaluated.update(map(_parameters, found))
+            # What was not evaluated was not timed either.
+            kept = [line.text + b"\n" for line in found if _parameters(line) in evaluated]
+            if evaluated:
                 copy = project.results / path.relative_to(done)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(b"".join(kept))
@@ -188,7 +189,7 @@ def rows(project: Project) -> Iterator[Row]:
 def differences(
     reference: Project, project: Project, failed: tuple[str, ...] = (), *, near: bool = False
 ) -> Iterator[str]:
-    """In what the results are not those of an undisturbed run: what does not hang on the clock is
+    """In what the results are not those of an undisturbed run: what does not hang being timed is
     the same, and speedups are within `SPREAD`."""
     one, other = (
         read_record(Baseline, each.results / f"baseline/{CONFIGURATION}.json")
@@ -205,19 +206,19 @@ def differences(
     ):
         if not near and getattr(one, name) != getattr(other, name):
             yield f"baseline: {name}"
-    drawn, again = (_drawn(each) for each in (reference, project))
-    if drawn.keys() != again.keys():
-        yield f"drawn: {len(again)} candidates and not {len(drawn)}"
-    for key in drawn.keys() & again.keys():
+    evaluated, again = (_evaluated(each) for each in (reference, project))
+    if evaluated.keys() != again.keys():
+        yield f"evaluated: {len(again)} candidates and not {len(evaluated)}"
+    for key in evaluated.keys() & again.keys():
         if key in failed:
             if again[key]["failure"] is None or again[key]["loss"] < EXPERIMENT_LIMIT:
-                yield f"drawn: {key} has not failed"
-        elif again[key]["failure"] or not _alike(drawn[key], again[key], near):
-            yield f"drawn: {again[key]['parameters']} has another loss or failed"
+                yield f"evaluated: {key} has not failed"
+        elif again[key]["failure"] or not _alike(evaluated[key], again[key], near):
+            yield f"evaluated: {again[key]['parameters']} has another loss or failed"
     found = read_record(Search, project.results / f"search/{CONFIGURATION}.json")
     (cell,) = found.cells
     timed = {digest(row["parameters"]): row["timing"]["speedup"] for row in _rows(project, "timed")}
-    if timed.keys() != drawn.keys() - set(failed):
+    if timed.keys() != evaluated.keys() - set(failed):
         yield f"timed: {len(timed)} candidates"
     before = {digest(r["parameters"]): r["timing"]["speedup"] for r in _rows(reference, "timed")}
     for key, speedup in timed.items():
@@ -226,13 +227,13 @@ def differences(
     chosen = [answer.chosen for answer in found.answers if answer.chosen]
     for row in (cell.bound, *cell.front, *chosen):
         yield from _sound(row, again, failed)
-    if (cell.status, cell.measured, len(found.answers)) != ("measured", len(drawn), 4):
+    if (cell.status, cell.measured, len(found.answers)) != ("measured", len(evaluated), 4):
         yield f"search: {cell.status}, {cell.measured} measured, {len(found.answers)} answers"
-    proof = read_record(Verification, project.results / f"verify/{CONFIGURATION}.json")
+    verification = read_record(Verification, project.results / f"verify/{CONFIGURATION}.json")
     met = {answer.task.id for answer in found.answers if answer.status == "met"}
-    if {result.id for result in proof.results} != met:
+    if {result.id for result in verification.results} != met:
         yield "verify: other scripts than were met"
-    for v in proof.results:
+    for v in verification.results:
         if v.loss != v.reported_loss and not (near and abs(v.loss - v.reported_loss) < NEAR):
             yield f"verify: {v.id}: loss {v.loss}, promised {v.reported_loss}: {v.reason}"
     for name in met:
@@ -253,8 +254,8 @@ def _rows(project: Project, kind: str) -> list[dict[str, Any]]:
     return [dict(row.measured) for row in found if row.measured.get("timing", True)]
 
 
-def _drawn(project: Project) -> dict[str, dict[str, Any]]:
-    return {digest(row["parameters"]): row for row in _rows(project, "drawn")}
+def _evaluated(project: Project) -> dict[str, dict[str, Any]]:
+    return {digest(row["parameters"]): row for row in _rows(project, "evaluations")}
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any], near: bool) -> bool:
@@ -264,14 +265,14 @@ def _alike(one: dict[str, Any], other: dict[str, Any], near: bool) -> bool:
 
 
 def _sound(
-    row: Measurement | None, drawn: dict[str, dict[str, Any]], failed: tuple[str, ...]
+    row: Measurement | None, evaluated: dict[str, dict[str, Any]], failed: tuple[str, ...]
 ) -> Iterator[str]:
     """What is promised was measured, and did not fail."""
     if row is None:
         yield "search: nothing was found"
     elif digest(row.parameters) in failed or row.failure is not None:
         yield f"search: {row.parameters} is promised, and failed"
-    elif drawn[digest(row.parameters)]["loss"] != row.loss or row.timing is None:
+    elif evaluated[digest(row.parameters)]["loss"] != row.loss or row.timing is None:
         yield f"search: {row.parameters} is not what was measured"
 
 

@@ -107,7 +107,7 @@ def written(folder: Path, parameters: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def test_a_script_records_once_and_draws_the_same(tmp_path: Path) -> None:
+def test_a_script_records_once_and_generates_the_same(tmp_path: Path) -> None:
     source = written(tmp_path, {"deepcache": CACHE, "graphs": {"decoder": True}})
     module = types.ModuleType("script")
     exec(compile(source, "script.py", "exec"), vars(module))

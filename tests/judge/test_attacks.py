@@ -1,7 +1,7 @@
 """Hostile scripts, and what becomes of each: none gets what it wants, none stops who judges it.
 
 The first lines of each file in `attacks` say what it tries and what becomes of it: ``answered``,
-where it is refused and goes on to draw, or a pattern of the reason for which it fails.
+where it is refused and goes on to generate, or a pattern of the reason for which it fails.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def story(path: Path) -> tuple[str, str]:
 
 
 def attack(source: str) -> str:
-    """What becomes of a script that is asked to draw twice."""
+    """What becomes of a script that is asked to generate twice."""
     try:
         with Sandbox(source.encode(), SandboxMounts(threads=1), LIMITS) as opened:
             opened.load()
             for seed in (1, 2):
-                images, _ = opened.draw(["one", "two"], [seed, seed], (4, 4))
+                images, _ = opened.generate(["one", "two"], [seed, seed], (4, 4))
                 assert len(images) == 2 * 4 * 4 * 3
     except Failed as error:
         return str(error)
@@ -97,8 +97,8 @@ def test_the_next_script_is_none_the_worse(sandboxed: str) -> None:
     )
     with Sandbox(good.encode(), SandboxMounts(), LIMITS) as opened:
         opened.load()
-        images, seconds = opened.draw(["a", "b"], [3, 4], (4, 4))
-        again, _ = opened.draw(["a", "b"], [3, 4], (4, 4))
+        images, seconds = opened.generate(["a", "b"], [3, 4], (4, 4))
+        again, _ = opened.generate(["a", "b"], [3, 4], (4, 4))
     assert bytes(images) == bytes([7, 3, 0]) * 16 + bytes([7, 4, 0]) * 16
     assert images == again
     assert 0 < seconds < 1

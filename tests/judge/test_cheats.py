@@ -1,7 +1,7 @@
 """Scripts that want to pass by other means than what was asked: each fails in the stage that it
-should. They and the plain pipeline are toys that draw coloured noise, without torch; sandbox, clock
-and stages are the real ones. Those in `cheats/pipelines` are written for a real one, and are told
-by what they read; what is seen while they run is in `test_witness`.
+should. They and the baseline pipeline are toys that generate coloured noise, without torch;
+sandbox, clock and stages are the real ones. Those in `cheats/pipelines` are written for a real one,
+and are told by what they read; what is seen while they run is in `test_witness`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from diffaccel.benchmark.judge.case import Case
-from diffaccel.benchmark.judge.drawn import Drawn
+from diffaccel.benchmark.judge.generated import Drawn
 from diffaccel.benchmark.judge.judging import Evaluator
 from diffaccel.benchmark.judge.records import Judgement
 from diffaccel.benchmark.judge.static import examine
@@ -43,7 +43,7 @@ SPEC = replace(
 
 @dataclass(frozen=True)
 class Toy(Case):
-    """A case whose plain pipeline is the toy."""
+    """A case whose baseline pipeline is the toy."""
 
     def plain(self) -> str:
         return source(HERE / "cheats/too_slow.py").decode()
@@ -113,12 +113,12 @@ def test_an_accelerator_that_changes_nothing_is_none(
     toy: dict[str, Any] = {}
     exec((HERE / "toy.py").read_text(encoding="utf-8"), toy)
     words = [word for word in WORDS for _ in range(2)]
-    images = np.stack([toy["draw"](word, seed, 0) for seed, word in enumerate(words)])
+    images = np.stack([toy["generate"](word, seed, 0) for seed, word in enumerate(words)])
     pairs = [(1.0, seconds * noise) for noise in (0.99, 1.01, 1.0, 0.98, 1.02, 1.0)]
-    drawn = Drawn(words, [images + np.uint8(off)], [images], pairs, [1.0])
+    generated = Drawn(words, [images + np.uint8(off)], [images], pairs, [1.0])
     asked = Asked("a", sentence(Request("mini-SD1.5", "DDIM", 8, accelerators)))
-    said = court._measured(court.begin(asked, b""), drawn)
-    assert ("no other images, and no faster" in court._misses(said, drawn)) is idle
+    said = court._measured(court.begin(asked, b""), generated)
+    assert ("no other images, and no faster" in court._misses(said, generated)) is idle
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)

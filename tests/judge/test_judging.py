@@ -13,7 +13,7 @@ import pytest
 from benchmarks.judge import report
 from diffaccel.benchmark.judge import judging, sandbox
 from diffaccel.benchmark.judge.case import Case, room
-from diffaccel.benchmark.judge.drawn import Drawn, count_own, seeds_matter
+from diffaccel.benchmark.judge.generated import Drawn, count_own, seeds_matter
 from diffaccel.benchmark.judge.judging import read_script
 from diffaccel.benchmark.judge.records import Judged, Judgement
 from diffaccel.benchmark.judge.table import as_text, pass_rates, write_pass_rates
@@ -47,7 +47,7 @@ def accelerated() -> str:
         "StableDiffusionPipeline", config, steps=8, guidance_scale=3.0
     )
     parts = combination(["deepcache"]).emit(DEEPCACHE, pipeline)
-    script = code._plain(SPEC, CONFIGURATION, "the plain pipeline with DeepCache on")
+    script = code._plain(SPEC, CONFIGURATION, "the baseline pipeline with DeepCache on")
     return codegen.render(replace(script, parameters=DEEPCACHE, parts=parts))
 
 
@@ -169,7 +169,7 @@ def test_without_a_sandbox_a_script_is_run_all_the_same() -> None:
     ) as opened:
         opened.load()
         with pytest.raises(sandbox.Failed, match=r"ValueError: \(None, "):
-            opened.draw(["a"], [1], (2, 2))
+            opened.generate(["a"], [1], (2, 2))
 
 
 # What is given

@@ -90,7 +90,9 @@ def test_it_is_refused(line: str) -> None:
 
 
 def test_what_was_there_before_is_told_by_its_own_line() -> None:
-    source = script(draw=DRAW.replace("    return", "    pipe.unet.forward = odd()\n    return"))
+    source = script(
+        generate=DRAW.replace("    return", "    pipe.unet.forward = odd()\n    return")
+    )
     source += "def odd():\n    return None\n"
     line = source[: source.index("pipe.unet")].count("\n") + 1
     assert wrong(source) == {

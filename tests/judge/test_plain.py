@@ -1,4 +1,4 @@
-"""What goes wrong with the plain pipeline or the machine is never held against a script."""
+"""What goes wrong with the baseline pipeline or the machine is never held against a script."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timing
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=2)
 FAULTY = """
 import os, time
-from tests.judge.toy import draw
+from tests.judge.toy import generate
 
 calls = []
 
@@ -42,7 +42,7 @@ def generate(pipe, prompts, seeds):
 
 @dataclass(frozen=True)
 class Faulty(Toy):
-    """Its plain pipeline has a fault in its fifth call, so often."""
+    """Its baseline pipeline has a fault in its fifth call, so often."""
 
     fault: str = ""
     folder: Path = Path()
@@ -92,7 +92,7 @@ def test_a_fault_that_does_not_come_twice_is_none(fault: str, judge: Judge) -> N
 def test_one_that_does_is_the_machines(judge: Judge) -> None:
     said = judge("os._exit(1)", 9)
     assert said.outcome == "undecided"
-    assert "the plain pipeline could not draw: it ended" in said.reason
+    assert "the baseline pipeline could not generate: it ended" in said.reason
 
 
 def test_what_takes_too_long_is_not_left_running(judge: Judge) -> None:

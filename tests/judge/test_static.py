@@ -277,7 +277,7 @@ def generate(pipe, prompts, seeds):
 """
     ),
 }
-"""Plain pipelines of DDIM with 20 steps."""
+"""Baseline pipelines of DDIM with 20 steps."""
 
 
 @pytest.mark.parametrize("name", GOOD)

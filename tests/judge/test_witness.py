@@ -1,5 +1,5 @@
-"""What the witness sees beside a script: one process draws honestly and in all ways that a script
-may cheat which its syntax did not betray. The pipeline is an embedded one."""
+"""What the witness sees beside a script: one process generates honestly and in all ways that a
+script may cheat which its syntax did not betray. The pipeline is an embedded one."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ CHEATS = {
     "no_guidance": "4 of 4 steps are without guidance",
     "guidance_at_first": "3 of 4 steps are without guidance",
     "small_images": "2 of 2 images are none that a call of the pipeline gave",
-    "half_numbers": "numbers of 16 bits; the plain pipeline's have 32",
+    "half_numbers": "numbers of 16 bits; the baseline pipeline's have 32",
     "half_numbers_inside": "numbers of 16 bits",
     "another_sampler": "took 0 steps of DDIMScheduler",
     "behind_the_watch": "2 of 2 images are none",
@@ -231,26 +231,26 @@ CHEATS = {
 
 
 @pytest.fixture(scope="module")
-def drawing(sandboxed: str) -> Iterator[Sandbox]:
+def generating(sandboxed: str) -> Iterator[Sandbox]:
     seen, wanted = room(SPEC, gpu=False), CASE.watched("cpu")
     with Sandbox(SCRIPT.encode(), seen, CASE.limits, wanted=wanted) as opened:
         opened.load()
         yield opened
 
 
-def draw(drawing: Sandbox, kind: str) -> None:
+def generate(generating: Sandbox, kind: str) -> None:
     words = [f"{kind}, a red square, a blue ring"] * 2
-    drawing.draw(words, [1, 2], (SPEC.height, SPEC.width))
+    generating.generate(words, [1, 2], (SPEC.height, SPEC.width))
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_what_is_honest_passes(kind: str, drawing: Sandbox) -> None:
-    draw(drawing, kind)
+def test_what_is_honest_passes(kind: str, generating: Sandbox) -> None:
+    generate(generating, kind)
 
 
 @pytest.mark.parametrize("kind", CHEATS)
-def test_what_is_not_asked_is_seen(kind: str, drawing: Sandbox) -> None:
+def test_what_is_not_asked_is_seen(kind: str, generating: Sandbox) -> None:
     if kind == "images_again":
-        draw(drawing, kind)
+        generate(generating, kind)
     with pytest.raises(Failed, match=CHEATS[kind]):
-        draw(drawing, kind)
+        generate(generating, kind)

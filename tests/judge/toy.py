@@ -1,4 +1,4 @@
-"""What the cheats draw with, in place of a pipeline: put into each before it is judged."""
+"""What the cheats generate with, in place of a pipeline: put into each before it is judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COST = 0.025
 """Seconds of a processor that an image takes."""
 
 
-def draw(prompt: str, seed: int, cost: float = COST) -> memoryview:
+def generate(prompt: str, seed: int, cost: float = COST) -> memoryview:
     """Noise of the seed on the prompt's colour; it takes its time, of the processor's."""
     end = time.thread_time() + cost
     while time.thread_time() < end:

@@ -113,7 +113,7 @@ class Cluster:
         for number in range(GPUS):
             # Slurm counts nothing but character devices; this one is /dev/null's.
             os.mknod(self.folder / f"gpu{number}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-        places = {
+        slots = {
             "folder": self.folder,
             "host": socket.gethostname().split(".")[0],
             "controller": _free_port(),
@@ -122,10 +122,10 @@ class Cluster:
             "srun": shutil.which("srun"),
         }
         devices = f"{self.folder}/gpu[0-{GPUS - 1}]"
-        (self.folder / "slurm.conf").write_text(_CONF.format(**places))
+        (self.folder / "slurm.conf").write_text(_CONF.format(**slots))
         (self.folder / "gres.conf").write_text(f"Name=gpu File={devices} Flags=nvidia_gpu_env\n")
         for path, text in (("prolog", _PROLOG), ("bin/srun", _SRUN)):
-            (self.folder / path).write_text(text.format(**places))
+            (self.folder / path).write_text(text.format(**slots))
             (self.folder / path).chmod(0o755)
 
     def start_munge(self) -> None:

@@ -47,11 +47,11 @@ def finished(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_the_grid_goes_through_slurm_to_verified_scripts(finished: Submitting) -> None:
     results = finished.project.results
     scripts = {path.stem for path in results.glob("code/*.py")}
-    proofs = [
+    verifications = [
         read_record(Verification, results / "verify" / f"{configuration}.json")
         for configuration in TWO
     ]
-    found = [result for proof in proofs for result in proof.results]
+    found = [result for verification in verifications for result in verification.results]
     assert scripts == {result.id for result in found} and len(scripts) >= 4
     assert all(result.same_scores for result in found)
     done = {job.comment for job in finished.jobs() if job.state == "COMPLETED"}
@@ -116,7 +116,7 @@ def restarted(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
         def rows() -> list[str]:
             made.crash(f"baseline_wildcards_{TWO[1]}", "baseline")
-            return made.project.journal_lines("drawn")
+            return made.project.journal_lines("evaluations")
 
         master = made.start(*command)
         made.wait(master, lambda: [job.state for job in made.jobs()] == ["RUNNING", "RUNNING"])
@@ -150,7 +150,7 @@ def test_jobs_of_a_killed_master_never_write_beside_those_of_the_next(restarted:
 
 def test_what_was_measured_before_is_not_measured_again(restarted: Restarted) -> None:
     project = restarted.run.project
-    rows = project.journal_lines("drawn")
+    rows = project.journal_lines("evaluations")
     assert rows[: len(restarted.kept)] == restarted.kept
     candidates = [json.dumps(json.loads(row)["measurement"]["parameters"]) for row in rows]
     assert restarted.kept

@@ -421,14 +421,14 @@ def test_lean_images_have_the_same_bytes(
     """From -1.1 to 1.1, which is beyond black and white."""
     pipe = tiny.sd15()
     every = torch.linspace(-1.1, 1.1, 2 * channels * 96 * 96).to(dtype)
-    drawn = every.reshape(2, channels, 96, 96).contiguous(memory_format=layout)
-    wanted = pipe.image_processor.postprocess(drawn)
+    generated = every.reshape(2, channels, 96, 96).contiguous(memory_format=layout)
+    wanted = pipe.image_processor.postprocess(generated)
     with combination(["transfers"]).applied(pipe, {"transfers": {"images": True}}):
-        images = pipe.image_processor.postprocess(drawn, output_type="pil")
-        numbers = pipe.image_processor.postprocess(drawn, output_type="np")
+        images = pipe.image_processor.postprocess(generated, output_type="pil")
+        numbers = pipe.image_processor.postprocess(generated, output_type="np")
     assert [image.tobytes() for image in images] == [image.tobytes() for image in wanted]
     assert [image.mode for image in images] == [image.mode for image in wanted]
-    np.testing.assert_array_equal(numbers, pipe.image_processor.postprocess(drawn, "np"))
+    np.testing.assert_array_equal(numbers, pipe.image_processor.postprocess(generated, "np"))
 
 
 # ---- combinations ---------------------------------------------------------------------------
@@ -507,7 +507,7 @@ def test_members_added_or_taken_within_the_block_are_put_back(pipe: Any) -> None
 
 
 def test_a_block_within_another_accelerators_block(pipe: Any) -> None:
-    """The inner one begins with the plain pipeline, and the outer one goes on after it."""
+    """The inner one begins with the baseline pipeline, and the outer one goes on after it."""
     outer, cached = combination(["deepcache", "tgate"]), combination(["deepcache"])
     params = {"cache_interval": 3, "cache_branch_id": 0}
     with cached.applied(pipe, {"deepcache": params}) as call:
@@ -556,7 +556,7 @@ def test_tgate_breaks_the_plain_pipeline_upstream(pipe: Any, loader: str) -> Non
         generate(alone)
 
 
-def test_tomesd_cuts_the_ratio_and_draws_from_the_global_state_upstream(pipe: Any) -> None:
+def test_tomesd_cuts_the_ratio_and_generates_from_the_global_state_upstream(pipe: Any) -> None:
     import tomesd
 
     alone, images = copy.deepcopy(pipe), []

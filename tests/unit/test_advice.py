@@ -92,7 +92,7 @@ def test_fewer_steps_are_to_be_used_where_they_win() -> None:
 def test_where_nothing_is_clear_nothing_is_said_to_be() -> None:
     found = advise(known([OPEN]))
     assert found.best is None and found.unclear is not None
-    assert next(iter(advice.lines(found))).startswith("To use: the plain pipeline.")
+    assert next(iter(advice.lines(found))).startswith("To use: the baseline pipeline.")
 
 
 def test_what_is_no_faster_than_the_plain_pipeline_is_of_no_use() -> None:
@@ -118,11 +118,11 @@ def test_the_prompts_that_would_tell_do_tell() -> None:
     plain = baseline(most=8 * PROMPTS)
     more = advice.more_prompts(plain, OPEN, 0.02)
     assert more is not None and PROMPTS < PROMPTS + more <= 8 * PROMPTS
-    looks = plain.looks
+    analyses = plain.analyses
     waves = np.resize(OPEN.scores[SCORE], PROMPTS + more).tolist()
-    assert looks.below(plain.scores[SCORE], waves, 0.02) is True
+    assert analyses.below(plain.scores[SCORE], waves, 0.02) is True
     less = waves[: (PROMPTS + more) // 2]
-    assert looks.below(plain.scores[SCORE], less, 0.02) is None
+    assert analyses.below(plain.scores[SCORE], less, 0.02) is None
 
 
 def test_of_what_is_not_clear_the_one_that_is_told_soonest() -> None:

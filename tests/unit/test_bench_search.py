@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.search import live, page, peers, results, spaces
 from benchmarks.search.__main__ import DATA, DOCS, REPLAY, SESSIONS, main
-from benchmarks.search.record import Counter, Opened, Plan, draw_all, record
+from benchmarks.search.record import Counter, Opened, Plan, evaluate_all, record
 from benchmarks.search.replay import (
     LIMIT,
     TARGETS,
@@ -128,10 +128,12 @@ def test_what_is_looked_up_costs_what_it_would_have(noiseless: Table) -> None:
     some = noiseless.rows[DEEPCACHE][:3]
     plain = noiseless.provenance.plain
     own = [plain / row.speedup for row in some]
-    drawn = measurer.draw([EvaluationRequest(DEEPCACHE, row.parameters, 16) for row in some])
-    assert [each.loss for each in drawn] == [noiseless.losses[row.key] for row in some]
+    evaluated = measurer.evaluate(
+        [EvaluationRequest(DEEPCACHE, row.parameters, 16) for row in some]
+    )
+    assert [each.loss for each in evaluated] == [noiseless.losses[row.key] for row in some]
     assert ledger.seconds == pytest.approx(2 * sum(own))  # 16 prompts are 2 calls of 8
-    timed = measurer.clock([(DEEPCACHE, row.parameters) for row in some])
+    timed = measurer.time_candidates([(DEEPCACHE, row.parameters) for row in some])
     assert [each.speedup for each in timed] == pytest.approx([row.speedup for row in some])
     assert ledger.seconds == pytest.approx(2 * sum(own) + 2 * (plain + sum(own)))
 
@@ -140,7 +142,7 @@ def test_the_clock_is_noisy_and_never_twice_the_same(table: Table) -> None:
     truth = Truth.of(table, 3)
     measurer = Replay(truth, 3, 8, {DEEPCACHE: Ledger()})
     row = table.rows[DEEPCACHE][5]
-    speeds = [measurer.clock([(DEEPCACHE, row.parameters)])[0].speedup for _ in range(40)]
+    speeds = [measurer.time_candidates([(DEEPCACHE, row.parameters)])[0].speedup for _ in range(40)]
     logs = np.log([speed / truth.speedups[row.key] for speed in speeds if speed])
     assert len(set(speeds)) == 40
     assert 0.3 * table.provenance.noise < logs.std() < 1.1 * table.provenance.noise
@@ -164,7 +166,9 @@ def test_regret_is_the_share_of_the_best_speed_that_is_lacking(noiseless: Table)
     best = max(each.speedup for each in good)
     assert bound_regret(truth, DEEPCACHE, max(good, key=lambda each: each.speedup)) == 0
     assert bound_regret(truth, DEEPCACHE, slow) == pytest.approx(1 - slow.speedup / best)
-    assert bound_regret(truth, DEEPCACHE, None) == pytest.approx(1 - 1 / best)  # the plain pipeline
+    assert bound_regret(truth, DEEPCACHE, None) == pytest.approx(
+        1 - 1 / best
+    )  # the baseline pipeline
     deceived = dataclasses.replace(bad, loss=0.0)  # its few prompts looked fine
     assert bound_regret(truth, DEEPCACHE, deceived) == 1
 
@@ -191,7 +195,7 @@ def test_verdicts(noiseless: Table) -> None:
 def test_measuring_everything_with_a_perfect_clock_is_perfect(noiseless: Table) -> None:
     for each in replay(noiseless, "exhaustive", 0, 8):
         assert (each.regret, each.wrong, set(each.excess) - {0.0}) == (0, 0, set())
-        assert each.drawn == each.candidates
+        assert each.evaluated == each.candidates
         assert each.seconds == pytest.approx(each.whole, rel=0.1)
         assert each.curve[-1] == (each.seconds, 0)
 
@@ -216,7 +220,7 @@ def test_a_replay_depends_on_its_seed_alone(table: Table) -> None:
 def test_the_default_strategy_costs_a_part_of_measuring_everything(table: Table) -> None:
     for each in replay(table, "frontier", 0, 8):
         assert 0 < each.seconds < 0.5 * each.whole
-        assert each.drawn < each.candidates / 2
+        assert each.evaluated < each.candidates / 2
         spent = [place for place, _ in each.curve]
         assert spent == sorted(spent)
 
@@ -245,32 +249,32 @@ def test_a_fewer_steps_asks_for_allowed_points_once_and_ends(name: str, table: T
     assert ended if name == "first version" else len(asked) == round(share * len(truth))
 
 
-def test_prompts_are_drawn_a_few_at_a_time(noiseless: Table) -> None:
+def test_prompts_are_evaluated_a_few_at_a_time(noiseless: Table) -> None:
     ledger, row = Ledger(), noiseless.rows[DEEPCACHE][7]
     truth = Truth.of(noiseless, 0)
     measurer = Replay(truth, 0, 4, {DEEPCACHE: ledger}, (0.25, 0.5, 1.0))
     call = noiseless.provenance.plain / row.speedup
     for prompts, calls in ((4, 1), (8, 2), (16, 4)):
-        (drawn,) = measurer.draw([EvaluationRequest(DEEPCACHE, row.parameters, 16)])
-        assert drawn.scores["clip_score"] == list(row.scores[:prompts])
+        (evaluated,) = measurer.evaluate([EvaluationRequest(DEEPCACHE, row.parameters, 16)])
+        assert evaluated.scores["clip_score"] == list(row.scores[:prompts])
         assert ledger.seconds == pytest.approx(calls * call)
-        assert (drawn.failure is None) == (prompts == 16)
-    assert ledger.drawn == 1
-    assert drawn.loss == noiseless.losses[row.key]
+        assert (evaluated.failure is None) == (prompts == 16)
+    assert ledger.evaluated == 1
+    assert evaluated.loss == noiseless.losses[row.key]
 
 
-def test_who_is_alone_times_all_that_it_draws(table: Table) -> None:
+def test_who_is_alone_times_all_that_it_evaluates(table: Table) -> None:
     for each in replay(table, "Optuna TPE alone", 0, 8):
-        assert each.timed in (each.drawn, each.drawn + 1)  # the bound is timed again
+        assert each.timed in (each.evaluated, each.evaluated + 1)  # the bound is timed again
 
 
-def test_halving_answers_with_what_was_drawn_as_a_whole(table: Table) -> None:
+def test_halving_answers_with_what_was_evaluated_as_a_whole(table: Table) -> None:
     """Two candidates a full one's price at first; a quarter of them comes through."""
     for each in replay(table, "halving", 0, 4):
-        assert each.drawn == min(
+        assert each.evaluated == min(
             each.candidates, 2 * max(peers.FEWEST, round(peers.SHARE * each.candidates))
         )
-        assert each.timed <= each.drawn // 4 + 1
+        assert each.timed <= each.evaluated // 4 + 1
         assert each.seconds < 0.6 * each.whole
 
 
@@ -357,8 +361,8 @@ def test_a_decided_cell_stands_beside_its_table(noiseless: Table, tmp_path: Path
     found, spread = live.compared(cells, before, measurer)
     assert spread == pytest.approx(0, abs=1e-9)
     for each, was in zip(found, before, strict=True):
-        assert each.best == was.best  # with a perfect clock
-        assert each.drawn < each.candidates and each.seconds < each.whole
+        assert each.best == was.best  # with a perfect timing
+        assert each.evaluated < each.candidates and each.seconds < each.whole
         assert (each.bound is None) == (each.best is None)
         assert each.regret < 0.05
     best = next(each for each in found if each.best and each.best.speedup > 2)
@@ -395,20 +399,20 @@ def test_recording_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     options = MeasureOptions(prompts=2, pairs=1, max_pairs=1)
     plan = Plan.of(spec, options, [cell], tmp_path, 10, 3)
     claim = Counter(tmp_path / "next")
-    draw_all([plan], [claim], 1, time.perf_counter())  # no time left
-    assert len(plan.undrawn()) == len(plan.candidates) > 3
+    evaluate_all([plan], [claim], 1, time.perf_counter())  # no time left
+    assert len(plan.unevaluated()) == len(plan.candidates) > 3
     assert [claim(), claim()] == [0, 1]  # another process has these
-    draw_all([plan], [claim], 1, math.inf)
-    assert plan.undrawn() == plan.candidates[:2]
-    with pytest.raises(ValueError, match="2 candidates are not drawn"):
+    evaluate_all([plan], [claim], 1, math.inf)
+    assert plan.unevaluated() == plan.candidates[:2]
+    with pytest.raises(ValueError, match="2 candidates are not evaluated"):
         collect(plan, "")
     claim.path.unlink()
-    draw_all([plan], [claim], 1, math.inf)
-    assert plan.undrawn() == []
+    evaluate_all([plan], [claim], 1, math.inf)
+    assert plan.unevaluated() == []
     with devices.hold_device() as device, plan.known() as known:
         opened = Opened.of(plan, device)
-        assert not opened.clock(known, -math.inf)
-        assert opened.clock(known, math.inf)
+        assert not opened.time_candidates(known, -math.inf)
+        assert opened.time_candidates(known, math.inf)
     assert not any(plan.untimed().values())
     assert record([plan], 1, 0)  # nothing is left to do
     made = collect(plan, "as in the test")

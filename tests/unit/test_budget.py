@@ -37,12 +37,12 @@ class Slow(Noisy):
         self.clock_ = clock
         self.prompts: list[tuple[str, int, int]] = []
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         for sheet in wanted:
             before = sheet.before.prompts if sheet.before else 0
             self.prompts.append((str(sheet.parameters), before, sheet.prompts))
             self.clock_.seconds += (sheet.prompts - before) / 2
-        return super().draw(wanted)
+        return super().evaluate(wanted)
 
     def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
         self.clock_.seconds += 3 * (1 + len(wanted))

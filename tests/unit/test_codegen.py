@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, candidates, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
@@ -88,10 +88,10 @@ def random_candidates(
     """Allowed candidates from all over the space."""
     generator = random.Random("+".join(names))
     space = combination(names).space(pipeline)
-    drawn = (
+    generated = (
         {axis.name: generator.choice(axis.values) for axis in space.axes} for _ in itertools.count()
     )
-    allowed = (point for point in drawn if space.forbids(point) is None)
+    allowed = (point for point in generated if space.forbids(point) is None)
     return [nest(point) for point in itertools.islice(allowed, count)]
 
 
@@ -446,7 +446,7 @@ EXPECTED = {
 }
 
 
-@candidates(suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(model=hostile, text=hostile, other=hostile, vae=hostile, single=st.booleans())
 def test_hostile_text_never_becomes_code(
     model: str, text: str, other: str, vae: str, single: bool

@@ -193,8 +193,8 @@ def test_jobs_together_have_no_more_threads_than_cores(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("jobs", [1, 2, 8])
 def test_one_more_job_than_the_devices_take_gets_ready(count: int, jobs: int) -> None:
     profile = yaml.safe_load((ROOT / "profiles" / "default" / "config.yaml").read_text())
-    assert profile["resources"] == [f"timed={devices.PLACES}"]
-    at_once = devices.PLACES // devices.places(count, jobs)
+    assert profile["resources"] == [f"timed={devices.SLOTS}"]
+    at_once = devices.SLOTS // devices.slots(count, jobs)
     assert (max(1, count) + 1) * jobs <= at_once <= 1.3 * (max(1, count) + 1) * jobs
 
 

@@ -25,7 +25,7 @@ REST = 0.1
 
 
 class Steps(Noisy):
-    """Also draws and times fewer steps, each of which costs so much loss."""
+    """Also generates and times fewer steps, each of which costs so much loss."""
 
     def __init__(self, dear: float, noise: float = 0.0) -> None:
         super().__init__(noise=noise)
@@ -47,7 +47,7 @@ def opened(folder: Path, cells: Sequence[Cell] | dict[Cell, None]) -> list[CellS
     """They share what was timed."""
     searches = [cell_search(folder, cell=cell) for cell in cells]
     for search in searches:
-        search.clocked = searches[0].clocked
+        search.speeds = searches[0].speeds
     return searches
 
 
@@ -101,7 +101,7 @@ def test_without_a_fewer_steps_nothing_is_compared(tmp_path: Path) -> None:
     searches = opened(tmp_path, [CELL])
     found = decide_with_fewer_steps(None, [CELL], searches, measurer, TASKS, TARGETS, 0.02)
     assert found.fewer_steps is None and found.cells[0].fewer_steps is None
-    assert all("fewer_steps" not in parameters for parameters in measurer.drawn)
+    assert all("fewer_steps" not in parameters for parameters in measurer.evaluated)
 
 
 def test_a_fewer_steps_that_cannot_be_measured_is_said_to_be_so(tmp_path: Path) -> None:
@@ -124,12 +124,12 @@ class Quick(Noisy):
 
 def test_a_fewer_steps_that_fails_is_no_fewer_steps(tmp_path: Path) -> None:
     class Broken(Steps):
-        def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+        def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
             return [
                 replace(row, timing=None, failure="out of memory")
                 if "fewer_steps" in row.parameters
                 else row
-                for row in super().clock(wanted, brief)
+                for row in super().time_candidates(wanted, short)
             ]
 
     found = decided(tmp_path, Broken(1e-5))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, candidates, given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffaccel.benchmark import prompt_set
@@ -41,8 +41,10 @@ def rows(configuration: Configuration, names: tuple[str, ...]) -> list[Measureme
     """Of a cell: candidates from all over its space, with any speedups and losses."""
     rng = random.Random(f"{configuration} {names}")
     space = combination(names).space(store.baseline(configuration).pipeline)
-    drawn = ({axis.name: rng.choice(axis.values) for axis in space.axes} for _ in itertools.count())
-    allowed = (nest(point) for point in drawn if space.forbids(point) is None)
+    evaluated = (
+        {axis.name: rng.choice(axis.values) for axis in space.axes} for _ in itertools.count()
+    )
+    allowed = (nest(point) for point in evaluated if space.forbids(point) is None)
     return [
         store.measurement(parameters, rng.uniform(0.9, 5), rng.uniform(-0.01, 0.04))
         for parameters in itertools.islice(allowed, 4)
@@ -182,7 +184,7 @@ def test_what_is_no_longer_met_has_no_script(tmp_path: Path) -> None:
 
 
 def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
-    """The plain pipeline takes a second an image; one that meets it by itself loses nothing."""
+    """The baseline pipeline takes a second an image; one that meets it by itself loses nothing."""
     configuration = Configuration("mini-SD1.5", "UniPCMultistepScheduler", 25)
     cells: Cells = {
         ("deepcache",): [store.measurement(store.deepcache(3), 2.0, 0.01)],
@@ -287,7 +289,7 @@ HARMLESS = {
 }
 
 
-@candidates(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(hostile, hostile, hostile, st.sampled_from(KINDS))
 def test_hostile_records_never_become_code(
     text: str, model: str, other: str, kind: tuple[bool, bool]

@@ -164,18 +164,20 @@ def evaluated(prompts: int, parameters: ParametersDict | None = None) -> Evaluat
     )
 
 
-def test_what_was_drawn_with_the_first_prompts_is_used_whatever_follows_them(
+def test_what_was_evaluated_with_the_first_prompts_is_used_whatever_follows_them(
     tmp_path: Path,
 ) -> None:
-    def drawn(*prompts: str) -> Journal[Evaluation]:
-        return keys.drawn(tmp_path, replace(baseline(CONFIGURATION), prompts=list(prompts)), "cell")
+    def evaluated(*prompts: str) -> Journal[Evaluation]:
+        return keys.evaluated(
+            tmp_path, replace(baseline(CONFIGURATION), prompts=list(prompts)), "cell"
+        )
 
     rows = [evaluated(1), evaluated(2)]
     for row in rows:
-        drawn("a", "b").append(row)
-    assert drawn("a", "b").rows() == drawn("a", "b", "c").rows() == rows
-    assert drawn("a").rows() == drawn("a", "c").rows() == rows[:1]
-    assert drawn("b", "a").rows() == drawn("b").rows() == []
+        evaluated("a", "b").append(row)
+    assert evaluated("a", "b").rows() == evaluated("a", "b", "c").rows() == rows
+    assert evaluated("a").rows() == evaluated("a", "c").rows() == rows[:1]
+    assert evaluated("b", "a").rows() == evaluated("b").rows() == []
 
 
 def test_an_accelerators_source_is_of_its_own_measurements_alone(
@@ -185,14 +187,14 @@ def test_an_accelerators_source_is_of_its_own_measurements_alone(
     combined = {**deepcache(2), **tgate(10)}
     rows = [evaluated(1), evaluated(1, tgate(10)), evaluated(1, combined)]
     for row in rows:
-        keys.drawn(tmp_path, now, "cell").append(row)
+        keys.evaluated(tmp_path, now, "cell").append(row)
     real = keys.sources
 
     def changed(parameters: ParametersDict) -> dict[str, str]:
         return real(parameters) | ({"tgate": "another"} if "tgate" in parameters else {})
 
     monkeypatch.setattr(keys, "sources", changed)
-    assert keys.drawn(tmp_path, now, "cell").rows() == rows[:1]
+    assert keys.evaluated(tmp_path, now, "cell").rows() == rows[:1]
 
 
 def test_an_experiment_knows_the_sources_that_it_puts_on() -> None:

@@ -1,4 +1,4 @@
-"""Predicted losses: near what was drawn, and of a combination near what its members let expect."""
+"""Predicted losses: near what was evaluated; of a combination, near what its members tell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def grid(*names: str) -> list[Point]:
     return list(space(*names).points(grid=True))
 
 
-def drawn(points: list[Point], every: int) -> list[tuple[Point, float]]:
+def evaluated(points: list[Point], every: int) -> list[tuple[Point, float]]:
     return [(point, loss(point)) for point in points[::every]]
 
 
@@ -49,9 +49,9 @@ def test_a_loss_is_exact_near_the_limit_and_a_crash_among_the_worst() -> None:
     assert scaled(-0.001, LIMIT) < 0
 
 
-def test_predictions_are_near_what_was_drawn_and_surer_there() -> None:
+def test_predictions_are_near_what_was_evaluated_and_surer_there() -> None:
     points = grid("deepcache")
-    known = drawn(points, 5)
+    known = evaluated(points, 5)
     model = LossModel(space("deepcache"), LIMIT, known)
     mean, std = model.predict(points)
     assert np.abs(mean - truth(points)).mean() < 0.25
@@ -61,8 +61,8 @@ def test_predictions_are_near_what_was_drawn_and_surer_there() -> None:
     assert np.abs(at - [scaled(value, LIMIT) for _, value in known]).max() < 0.3
 
 
-def test_members_tell_of_a_combination_before_anything_of_it_was_drawn() -> None:
-    parts = [LossModel(space(name), LIMIT, drawn(grid(name), 3)) for name in NAMES]
+def test_members_tell_of_a_combination_before_anything_of_it_was_evaluated() -> None:
+    parts = [LossModel(space(name), LIMIT, evaluated(grid(name), 3)) for name in NAMES]
     points = grid(*NAMES)[::7]
     mean, std = LossModel(space(*NAMES), LIMIT, [], parts).predict(points)
     error = np.abs(mean - truth(points))
@@ -70,9 +70,9 @@ def test_members_tell_of_a_combination_before_anything_of_it_was_drawn() -> None
     assert (error < 2 * std).mean() > 0.95
 
 
-def test_what_was_drawn_of_a_combination_corrects_its_members() -> None:
+def test_what_was_evaluated_of_a_combination_corrects_its_members() -> None:
     """Here they repair each other: together they lose half of what each alone lets expect."""
-    parts = [LossModel(space(name), LIMIT, drawn(grid(name), 3)) for name in NAMES]
+    parts = [LossModel(space(name), LIMIT, evaluated(grid(name), 3)) for name in NAMES]
     points = grid(*NAMES)[::7]
     halved = [(point, loss(point) / 2) for point in points[::8]]
     right = np.array([scaled(loss(point) / 2, LIMIT) for point in points])
@@ -84,6 +84,6 @@ def test_what_was_drawn_of_a_combination_corrects_its_members() -> None:
 def test_a_failed_member_makes_a_combination_unlikely() -> None:
     points = grid("deepcache")
     failed = LossModel(space("deepcache"), LIMIT, [(point, math.inf) for point in points[::3]])
-    fine = LossModel(space("tome"), LIMIT, drawn(grid("tome"), 3))
+    fine = LossModel(space("tome"), LIMIT, evaluated(grid("tome"), 3))
     mean, std = LossModel(space(*NAMES), LIMIT, [], [failed, fine]).predict(grid(*NAMES)[::50])
     assert (mean - std > scaled(LIMIT, LIMIT)).all()

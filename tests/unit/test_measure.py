@@ -1,4 +1,4 @@
-"""The arithmetic of measuring, and the rules of the clock on a pipeline that we make ourselves."""
+"""The arithmetic of measuring, and the rules of the timing on a pipeline that we make ourselves."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from diffaccel.evaluation.measure import (
     MeasureError,
     check_baseline,
     check_scores,
-    clock,
-    draw,
+    evaluate,
     image_digests,
     loss_interval,
     loss_of,
     measure,
     measure_baseline,
+    time_candidates,
 )
 from diffaccel.evaluation.pairs import Goal, timing_of
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
@@ -148,18 +148,18 @@ def test_loss_has_the_sign_of_the_contract() -> None:
     assert brighter.means["psnr"] < 40
 
 
-def test_what_was_drawn_is_gone_on_with() -> None:
-    """Three prompts and then the others are all of them at once; no prompt is drawn twice."""
+def test_what_was_evaluated_is_gone_on_with() -> None:
+    """Three prompts and then the others are all of them at once; no prompt is evaluated twice."""
     made, candidate = bench(Recorder()), Recorder(shift=10)
     record, images = baseline_of(made)
     wanted = Candidate({}, putting_on(made, candidate), prompts=3)
-    few = draw(made, record, images, wanted)
+    few = evaluate(made, record, images, wanted)
     assert few.prompts == 3 and few.loss == loss_of(
         record.scores["clip_score"][:3], few.scores["clip_score"]
     )
-    more = draw(made, record, images, replace(wanted, prompts=None), few)
+    more = evaluate(made, record, images, replace(wanted, prompts=None), few)
     assert [prompt for call in candidate.calls for prompt in call] == PROMPTS
-    whole = draw(made, record, images, replace(wanted, prompts=None))
+    whole = evaluate(made, record, images, replace(wanted, prompts=None))
     assert more.scores == whole.scores and more.loss_interval == whole.loss_interval
     assert more.spent > few.spent
 
@@ -212,13 +212,13 @@ def test_the_clock_holds_only_the_call() -> None:
     applied = putting_on(made, Recorder(seconds=0.02), enter_seconds=0.2)
     row = alone(made, record, images, applied, {})
     assert row.timing is not None
-    # Putting on takes ten times the call: inside the clock it would make this 0.1.
+    # Putting on takes ten times the call: inside the timing it would make this 0.1.
     assert row.speedup > 0.5
 
 
 def test_a_pair_that_was_disturbed_is_repeated() -> None:
     class Disturbed(Recorder):
-        """Its sixth call, the second on the clock, takes far longer."""
+        """Its sixth call, the second being timed, takes far longer."""
 
         def __call__(self, **kwargs: Any) -> Result:
             time.sleep(1.0 if len(self.calls) == 5 else 0)
@@ -252,7 +252,7 @@ def test_a_speedup_that_drifts_is_said_to() -> None:
 
 def test_it_is_timed_until_it_is_clear_whether_a_goal_is_reached() -> None:
     class Wavering(Recorder):
-        """Half as fast as the plain pipeline, then twice as fast, and so on."""
+        """Half as fast as the baseline pipeline, then twice as fast, and so on."""
 
         def __call__(self, **kwargs: Any) -> Result:
             time.sleep(0.04 * 4 ** (len(self.calls) % 2))
@@ -260,10 +260,10 @@ def test_it_is_timed_until_it_is_clear_whether_a_goal_is_reached() -> None:
 
     made = bench(Recorder(seconds=0.08))
     record, images = baseline_of(made)
-    looks = doubling(OPTIONS.pairs, OPTIONS.max_pairs, 12)
+    analyses = doubling(OPTIONS.pairs, OPTIONS.max_pairs, 12)
     candidates = [
         Candidate(
-            {"a": {"n": n}}, putting_on(made, pipe), goals=(Goal(looks, 0.95, speedup=asked),)
+            {"a": {"n": n}}, putting_on(made, pipe), goals=(Goal(analyses, 0.95, speedup=asked),)
         )
         for n, (pipe, asked) in enumerate([(Wavering(), 1.05), (Recorder(seconds=0.01), 1.5)])
     ]
@@ -308,7 +308,7 @@ def blank_for(*numbers: int) -> Recorder:
 
 
 def test_a_baseline_that_is_blank_is_refused() -> None:
-    message = r"m_DDIM_4: all 8 images of the plain pipeline are blank.*dtype"
+    message = r"m_DDIM_4: all 8 images of the baseline pipeline are blank.*dtype"
     with pytest.raises(MeasureError, match=message):
         measure_baseline(bench(blank_for(*range(8))))
 
@@ -353,7 +353,7 @@ def test_an_image_takes_its_share_of_the_call_that_was_timed(prompts: int, image
     assert {len(call) for call in last} == {images}
     asked = Task("t", "user", None, None, None, 0.5, None, latency_s=0.1)
     goal = goal_of(asked, record, 48)
-    pairs = [(0.1 * images, 0.082 * images)] * goal.looks[-1]
+    pairs = [(0.1 * images, 0.082 * images)] * goal.analyses[-1]
     assert goal.reached(pairs) is True
     assert goal.reached([(plain, 2 * own) for plain, own in pairs]) is False
 
@@ -396,7 +396,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         second = first * 0.98 + random.normal(0, 2, 32)
         low, high = loss_interval(first, second, 0.95)
         covered += low <= 0.02 <= high
-    # 300 draws of a 95% interval that is a little short at 32 prompts.
+    # 300 generates of a 95% interval that is a little short at 32 prompts.
     assert 0.90 <= covered / 300 <= 0.99
 
 
@@ -433,16 +433,17 @@ def test_a_candidate_out_of_memory_is_measured_in_smaller_batches() -> None:
     whole = alone(made, record, images, putting_on(made, Recorder(shift=10)), {"deepcache": {}})
     assert row.failure is None and row.timing is not None
     assert (row.loss, row.scores) == (whole.loss, whole.scores)
-    # What a noisy clock says comes after.
+    # What a noisy timing says comes after.
     assert row.warnings[:2] == [
-        f"not enough memory for 4 images at once: {what} 1 at a time" for what in ("drawn", "timed")
+        f"not enough memory for 4 images at once: {what} 1 at a time"
+        for what in ("evaluated", "timed")
     ]
     assert not any("memory" in each for each in whole.warnings)
     assert {len(call) for call in small.calls} == {1}
 
 
 def test_an_image_takes_its_energy_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a batch was drawn in halves, since there was not enough memory."""
+    """Also where a batch was evaluated in halves, since there was not enough memory."""
     gpu = Gpu("0", "a card", "GPU-1")
     for limit in (8, 2, 1):
         pipe = Limited(limit)
@@ -488,10 +489,12 @@ def test_a_score_that_is_no_number_is_a_failure() -> None:
         return [math.nan, *brightness(images[1:], prompts, references)]
 
     made = replace(made, metrics={**made.metrics, "clip_score": broken})
-    row = draw(made, record, images, Candidate({}, putting_on(made, Recorder())))
+    row = evaluate(made, record, images, Candidate({}, putting_on(made, Recorder())))
     assert row.failure == "not a number: clip_score of 1 images" and row.loss == 1
     assert json.loads(dumps(to_json(row)))["scores"] == {}
-    with pytest.raises(MeasureError, match=r"plain pipeline's scores are not a number: clip_score"):
+    with pytest.raises(
+        MeasureError, match=r"baseline pipeline's scores are not a number: clip_score"
+    ):
         measure_baseline(made)
 
 
@@ -506,17 +509,17 @@ def test_what_ended_a_process_is_not_called_again() -> None:
     assert other.failure is None
 
 
-def test_what_was_drawn_is_kept_where_going_on_fails_for_what_may_pass() -> None:
+def test_what_was_evaluated_is_kept_where_going_on_fails_for_what_may_pass() -> None:
     made, parameters = bench(Recorder()), {"deepcache": {"cache_interval": 2}}
     record, images = baseline_of(made)
     wanted = Candidate(parameters, putting_on(made, Recorder(shift=10)), prompts=4)
-    few = draw(made, record, images, wanted)
+    few = evaluate(made, record, images, wanted)
     late = Failure("a call took more than 600 s", passing=True)
     made = replace(made, watch=Watch({digest(parameters): late}))
-    again = draw(made, record, images, replace(wanted, prompts=None), few)
+    again = evaluate(made, record, images, replace(wanted, prompts=None), few)
     assert again == replace(few, passing=late.reason)
     crashed = replace(made, watch=Watch({digest(parameters): replace(late, passing=False)}))
-    assert draw(crashed, record, images, replace(wanted, prompts=None), few).scores == {}
+    assert evaluate(crashed, record, images, replace(wanted, prompts=None), few).scores == {}
 
 
 @pytest.mark.parametrize("passing", [True, False])
@@ -525,7 +528,7 @@ def test_what_may_pass_is_said_to(passing: bool) -> None:
     record, images = baseline_of(made)
     made = replace(made, watch=Watch({digest(parameters): Failure("why", passing)}))
     candidate = Candidate(parameters, putting_on(made, Recorder()))
-    rows = [*measure(made, record, images, [candidate]), *clock(made, [candidate])]
+    rows = [*measure(made, record, images, [candidate]), *time_candidates(made, [candidate])]
     assert [row.failure for row in rows] == ["why"] * 2
     assert [row.passing for row in rows] == ["why" if passing else None] * 2
 

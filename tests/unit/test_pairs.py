@@ -49,11 +49,11 @@ def test_a_pair_far_from_the_others_does_not_count(ratios: list[float], odd: lis
     ],
 )
 def test_a_brief_timing_is_over_however_much_the_pairs_differ(
-    ratios: list[float], thorough: bool, brief: bool
+    ratios: list[float], thorough: bool, short: bool
 ) -> None:
     options = MeasureOptions(pairs=3, max_pairs=4, spread=0.03)
     assert want_more(pairs(ratios), options) is thorough
-    assert want_more(pairs(ratios), options, brief=True) is brief
+    assert want_more(pairs(ratios), options, short=True) is short
 
 
 def test_one_slow_call_of_five_moves_nothing() -> None:
@@ -129,7 +129,7 @@ def test_a_noisy_clock_decides_nothing(noise: float) -> None:
 
 
 def test_what_few_pairs_get_wrong_more_do_not() -> None:
-    """A clock that is off by a quarter, and a script exactly as fast as it must be: of six pairs
+    """A timing that is off by a quarter, and a script exactly as fast as it must be: of six pairs
     alone the median is often too low."""
     rng = np.random.default_rng(0)
     few = np.exp(rng.normal(np.log(2), 0.25 * np.sqrt(2), (100, 6)))
@@ -146,8 +146,8 @@ def test_where_it_is_hardest_it_is_wrong_as_seldom_as_promised() -> None:
         return float(rng.normal(0, 0.03) + (rng.exponential(0.5) if rng.random() < 0.1 else 0))
 
     def said() -> bool | None:
-        logs = [noise() - noise() + np.log(1.9) for _ in range(GOAL.looks[-1])]
-        found = (GOAL.reached(pairs(list(np.exp(logs[:count])))) for count in GOAL.looks)
+        logs = [noise() - noise() + np.log(1.9) for _ in range(GOAL.analyses[-1])]
+        found = (GOAL.reached(pairs(list(np.exp(logs[:count])))) for count in GOAL.analyses)
         return next((each for each in found if each is not None), None)
 
     assert 5 < sum(said() is not None for _ in range(500)) <= 41

@@ -69,7 +69,7 @@ def done(store: Path, stage: str, configuration: Configuration, seconds: float) 
     jobs.change(path.with_suffix(".json"), started=job.ended - seconds)
 
 
-def drawing(number: int, loss: float, **changes: object) -> Evaluation:
+def evaluation(number: int, loss: float, **changes: object) -> Evaluation:
     row = Evaluation(
         deepcache(number), loss, (loss - 0.01, loss + 0.01), {}, {}, None, 3.0, "2026-11-21"
     )
@@ -139,21 +139,21 @@ def test_candidates_and_the_best_of_them_come_from_the_journals(store: Path) -> 
         begin(store)
         write_record(store / "baseline" / f"{ONE.slug}.json", baseline(ONE))
         reader = Reader(store)
-        drawn = Journal(
-            store / "journal/drawn" / f"{ONE.slug}_deepcache.jsonl", ONE.slug, Evaluation
+        evaluated = Journal(
+            store / "journal/evaluations" / f"{ONE.slug}_deepcache.jsonl", ONE.slug, Evaluation
         )
         timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", TimingRow)
         with jobs.noted(log_of(store, "search", ONE)):
             jobs.note(device="GPU 1", most={f"{ONE.slug}_deepcache": 18})
-            drawn.append(drawing(2, 0.01))
-            drawn.append(drawing(3, 0.5))
+            evaluated.append(evaluation(2, 0.01))
+            evaluated.append(evaluation(3, 0.5))
             first = reader.read().configurations[ONE.slug][0]
             assert (first.measured, first.most, first.best, first.done) == (2, 18, None, False)
             timed.append(clocking(3, 5.0))  # loses too much
             timed.append(clocking(2, 2.5))
-            drawn.append(drawing(4, 0.0, failure="black images"))
+            evaluated.append(evaluation(4, 0.0, failure="black images"))
             timed.append(clocking(4, 9.0))
-            with drawn.path.open("ab") as file:
+            with evaluated.path.open("ab") as file:
                 file.write(b'{"half a li')
             progress = reader.read()
             (job,) = progress.working
@@ -162,9 +162,9 @@ def test_candidates_and_the_best_of_them_come_from_the_journals(store: Path) -> 
             assert cell.measured == progress.measured == 3
             assert cell.best is not None and cell.best.speedup == 2.5
             assert progress.best == cell.best
-            stale = Journal(drawn.path, "another baseline", Evaluation)
-            stale.append(drawing(5, 0.0))
-            drawn.append(drawing(6, 0.0))
+            stale = Journal(evaluated.path, "another baseline", Evaluation)
+            stale.append(evaluation(5, 0.0))
+            evaluated.append(evaluation(6, 0.0))
             assert reader.read().measured == Reader(store).read().measured == 4
 
 
@@ -172,9 +172,9 @@ def test_the_upper_end_counts_where_it_must_keep_the_limit(store: Path) -> None:
     with stores.hold(store):
         begin(store, loss_confidence="upper")
         write_record(store / "baseline" / f"{ONE.slug}.json", baseline(ONE))
-        path = store / "journal/drawn" / f"{ONE.slug}_deepcache.jsonl"
-        Journal(path, ONE.slug, Evaluation).append(drawing(2, 0.015))
-        Journal(path, ONE.slug, Evaluation).append(drawing(3, 0.005))
+        path = store / "journal/evaluations" / f"{ONE.slug}_deepcache.jsonl"
+        Journal(path, ONE.slug, Evaluation).append(evaluation(2, 0.015))
+        Journal(path, ONE.slug, Evaluation).append(evaluation(3, 0.005))
         timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", TimingRow)
         timed.append(clocking(2, 3.0))
         timed.append(clocking(3, 2.0))
@@ -211,7 +211,7 @@ def test_time_left_is_unknown_before_there_is_ground(store: Path) -> None:
             return found
 
         assert left() == Left(None, ("baseline", "search", "verify"))
-        assert view.left(left()) == "unknown before a first baseline, search and proof"
+        assert view.left(left()) == "unknown before a first baseline, search and verification"
         for configuration in (ONE, TWO):
             done(store, "baseline", configuration, 10)
         assert left() == Left(None, ("search", "verify"))
@@ -220,7 +220,7 @@ def test_time_left_is_unknown_before_there_is_ground(store: Path) -> None:
         # One after the other they took 320 s, and the other search is to come.
         assert partly.unknown == ("verify",) and partly.seconds is not None
         assert partly.seconds == pytest.approx(300, rel=0.2)
-        assert view.left(partly) == "more than 5 min; the rest unknown before a first proof"
+        assert view.left(partly) == "more than 5 min; the rest unknown before a first verification"
         done(store, "search", TWO, 300)
         done(store, "verify", ONE, 50)
         whole = left()
@@ -244,7 +244,7 @@ def test_a_budget_says_how_long_a_stage_takes_before_one_was_done(store: Path) -
         assert first.left == Left(360.0, ("baseline",))
         said = "\n".join(view.Events().news(first))
         assert "left: more than 6 min; the rest unknown before a first baseline" in said
-        assert "each search at most 4 min (search.budget), each proof at most 2 min" in said
+        assert "each search at most 4 min (search.budget), each verification at most 2 min" in said
         for configuration in (ONE, TWO):
             done(store, "baseline", configuration, 10)
         done(store, "search", ONE, 200)  # less than it might
@@ -362,7 +362,7 @@ def test_an_edited_note_of_a_run_is_no_run(store: Path) -> None:
 def text(progress: Progress, width: int, height: int | None = None) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, highlight=False)
-    console.print(view.drawn(progress, console if height else None))
+    console.print(view.evaluated(progress, console if height else None))
     return out.getvalue().splitlines()
 
 
@@ -410,7 +410,7 @@ def test_the_view_fits_the_terminal(width: int) -> None:
     assert "GPU 3 on node7" in "\n".join(text(many(1), 120))
 
 
-def test_what_was_proven_is_counted(store: Path) -> None:
+def test_what_was_verified_is_counted(store: Path) -> None:
     with stores.hold(store):
         begin(store, stages=("verify",))
         pairs = zip(("met", *get_args(Outcome)), (*get_args(Outcome), "undecided"), strict=True)
@@ -424,7 +424,7 @@ def test_what_was_proven_is_counted(store: Path) -> None:
 def test_a_failure_names_cell_reason_and_log() -> None:
     (line,) = (line for line in view.Events().news(many(1)) if line.startswith("failed"))
     assert line == (
-        "failed: proof of mini-SDXL, UniPCMultistepScheduler, 20 steps: out of memory (log: "
+        "failed: verification of mini-SDXL, UniPCMultistepScheduler, 20 steps: out of memory (log: "
         "logs/search/mini-SDXL_UniPCMultistepScheduler_20.log)"
     )
 

@@ -25,9 +25,9 @@ from diffaccel.search.cell import (
     MOST,
     TOGETHER,
     CellSearch,
-    Clocked,
     Estimate,
     EvaluationRequest,
+    MeasuredSpeeds,
     Measurer,
     Wanted,
 )
@@ -68,17 +68,17 @@ class Noisy:
 
     def __init__(self, seed: int = 0, noise: float = 0.0) -> None:
         self.random, self.noise = np.random.default_rng(seed), noise
-        self.drawn: list[ParametersDict] = []
+        self.evaluated: list[ParametersDict] = []
         self.rounds: list[list[Cell]] = []
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        self.drawn += [sheet.parameters for sheet in wanted if sheet.before is None]
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        self.evaluated += [sheet.parameters for sheet in wanted if sheet.before is None]
         losses = [
             self.truth(sheet.parameters, sheet.cell.configuration.steps)[1] for sheet in wanted
         ]
-        return [drawing(sheet, loss) for sheet, loss in zip(wanted, losses, strict=True)]
+        return [evaluation(sheet, loss) for sheet, loss in zip(wanted, losses, strict=True)]
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
         return [self._timing(cell, parameters) for cell, parameters in wanted]
 
@@ -91,7 +91,7 @@ class Noisy:
         return response(parameters, steps)
 
 
-def drawing(sheet: EvaluationRequest, loss: float) -> Evaluation:
+def evaluation(sheet: EvaluationRequest, loss: float) -> Evaluation:
     scores = [score * (1 - loss) for score in (BASELINE.scores["clip_score"] * 4)[: sheet.prompts]]
     return Evaluation(
         sheet.parameters, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, ""
@@ -101,10 +101,10 @@ def drawing(sheet: EvaluationRequest, loss: float) -> Evaluation:
 class Forbidden:
     """Nothing may be measured."""
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        raise AssertionError(f"drawn again: {wanted}")
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        raise AssertionError(f"evaluated again: {wanted}")
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
         raise AssertionError(f"timed again: {wanted}")
 
 
@@ -117,7 +117,7 @@ def cell_search(
         cell,
         baseline,
         Journal(folder / f"{cell.slug}.drawn", "d", Evaluation),
-        Clocked(baseline, Journal(folder / "timed", "d", TimingRow)),
+        MeasuredSpeeds(baseline, Journal(folder / "timed", "d", TimingRow)),
         options or SearchOptions("frontier"),
     )
 
@@ -168,10 +168,10 @@ def test_only_the_first_timing_is_brief_and_none_where_all_are_timed(
     asked: dict[str, list[bool]] = {}
 
     class Watched(Noisy):
-        def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+        def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
             for _, parameters in wanted:
-                asked.setdefault(digest(parameters), []).append(digest(parameters) in brief)
-            return super().clock(wanted, brief)
+                asked.setdefault(digest(parameters), []).append(digest(parameters) in short)
+            return super().time_candidates(wanted, short)
 
     frontier(cell_search(tmp_path, SearchOptions(strategy)), Watched(0, 0.05))
     assert max(map(len, asked.values())) > 1
@@ -193,7 +193,7 @@ def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
 
 
 def test_what_may_be_too_slow_is_timed_again(tmp_path: Path) -> None:
-    """With a noisy clock an answer is clearly fast enough, or was timed as often as may be."""
+    """With a noisy timing an answer is clearly fast enough, or was timed as often as may be."""
     targets, again = [1.2, 1.5, 1.8, 2.0, 2.5, 3.0], 0
     for seed in range(5):
         opened = cell_search(tmp_path / str(seed))
@@ -202,32 +202,32 @@ def test_what_may_be_too_slow_is_timed_again(tmp_path: Path) -> None:
             timed = [each for each in opened.estimates() if each.timed]
             met = pareto.meet(timed, target, 0.02)
             precision = opened.baseline.options.spread
-            assert met is None or met.surely(target, precision) or met.timings == MOST
+            assert met is None or met.with_confidence(target, precision) or met.timings == MOST
         again += sum(len(rows) > 1 for rows in opened.timings.values()) - 1
     assert again > 5
 
 
 class Passing(Noisy):
-    """Fails for what may pass: to draw beyond some prompts, or to time."""
+    """Fails for what may pass: to evaluate beyond some prompts, or to time."""
 
     def __init__(self, prompts: int | None = None, times: bool = True) -> None:
         super().__init__()
         self.prompts, self.times = prompts, times
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        rows = super().draw(wanted)
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        rows = super().evaluate(wanted)
         if self.prompts is None:
             return rows
-        return [self._drawn(*each) for each in zip(wanted, rows, strict=True)]
+        return [self._evaluated(*each) for each in zip(wanted, rows, strict=True)]
 
-    def _drawn(self, sheet: EvaluationRequest, row: Evaluation) -> Evaluation:
+    def _evaluated(self, sheet: EvaluationRequest, row: Evaluation) -> Evaluation:
         if row.prompts <= (self.prompts or 0):
             return row
         nothing = replace(row, scores={}, loss=1.0, loss_interval=(1.0, 1.0), failure="late")
         return replace(sheet.before or nothing, passing="late")
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-        rows = super().clock(wanted, brief)
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
+        rows = super().time_candidates(wanted, short)
         late = {"timing": None, "failure": "late", "passing": "late"}
         return rows if self.times else [replace(row, **late) for row in rows]  # type: ignore[arg-type]
 
@@ -250,7 +250,7 @@ def test_what_may_pass_is_tried_again_by_the_next_run_and_is_not_infeasible(
     assert answer(task, found, later, Noisy()).status == "met"
 
 
-def test_what_could_not_be_drawn_on_is_drawn_on_by_the_next_run(tmp_path: Path) -> None:
+def test_what_could_not_be_evaluated_on_is_evaluated_on_by_the_next_run(tmp_path: Path) -> None:
     known = frontier(cell_search(tmp_path), Passing(prompts=8))
     assert known.passing > 0 and known.bound is not None and not known.clear
     later = frontier(cell_search(tmp_path), Noisy())
@@ -258,7 +258,7 @@ def test_what_could_not_be_drawn_on_is_drawn_on_by_the_next_run(tmp_path: Path) 
     assert known.bound.prompts == 8 < later.bound.prompts
 
 
-def test_what_was_drawn_and_timed_is_as_good_as_it_was_where_more_of_it_fails_for_now(
+def test_what_was_evaluated_and_timed_is_as_good_as_it_was_where_more_of_it_fails_for_now(
     tmp_path: Path,
 ) -> None:
     before = frontier(cell_search(tmp_path), Noisy())
@@ -267,7 +267,7 @@ def test_what_was_drawn_and_timed_is_as_good_as_it_was_where_more_of_it_fails_fo
     key = digest(before.bound.parameters)
     late = replace(opened.timings[key][-1], timing=None, failure="late", passing="late")
     opened.add_timing(late, 0.0, 0.0)
-    opened.add_drawing(replace(opened.drawings[key], passing="late"))
+    opened.add_evaluation(replace(opened.evaluations[key], passing="late"))
     for each in (opened, cell_search(tmp_path)):
         known = frontier(each, Forbidden())
         assert known.bound is not None and known.bound.parameters == before.bound.parameters
@@ -278,27 +278,29 @@ def test_an_interval_is_of_the_confidence_that_is_asked_for_now(tmp_path: Path) 
     opened = cell_search(tmp_path)
     sheet = EvaluationRequest(CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16)
     scores = {"clip_score": [79.0, 80.5, 78.0, 81.0] * 4}
-    row = replace(drawing(sheet, 0.01), scores=scores, loss_interval=(0.0, 0.0), confidence=0.95)
-    opened.add_drawing(row)
-    low, high = opened.drawings[digest(row.parameters)].loss_interval
+    row = replace(evaluation(sheet, 0.01), scores=scores, loss_interval=(0.0, 0.0), confidence=0.95)
+    opened.add_evaluation(row)
+    low, high = opened.evaluations[digest(row.parameters)].loss_interval
     assert (low, high) == (0.0, 0.0)
-    (same,) = cell_search(tmp_path).drawings.values()
+    (same,) = cell_search(tmp_path).evaluations.values()
     assert same == row
     options = replace(BASELINE.options, confidence=0.5)
     surer = CellSearch(
-        CELL, replace(BASELINE, options=options), opened.drawn, opened.clocked, opened.options
+        CELL, replace(BASELINE, options=options), opened.evaluated, opened.speeds, opened.options
     )
-    (wider,) = surer.drawings.values()
+    (wider,) = surer.evaluations.values()
     assert wider.confidence == 0.5 and wider.loss_interval[0] < wider.loss_interval[1]
 
 
 def test_a_speed_is_promised_that_was_measured_and_is_expected() -> None:
     lucky = Estimate({}, 2.0, 0.0, 0.01, timings=1, measured=2.2)
     unlucky = replace(lucky, measured=1.9)
-    assert lucky.promised().speedup == 2.0 and unlucky.promised().speedup == 1.9
-    assert lucky.surely(1.95, 0.01) and not unlucky.surely(1.95, 0.01)
-    assert not lucky.surely(2.0, 0.01) and replace(lucky, error=0.001).surely(2.0, 0.01)
-    assert lucky.surely(2.0, 0.03)
+    assert lucky.reported().speedup == 2.0 and unlucky.reported().speedup == 1.9
+    assert lucky.with_confidence(1.95, 0.01) and not unlucky.with_confidence(1.95, 0.01)
+    assert not lucky.with_confidence(2.0, 0.01) and replace(lucky, error=0.001).with_confidence(
+        2.0, 0.01
+    )
+    assert lucky.with_confidence(2.0, 0.03)
 
 
 def test_rows_of_another_space_do_no_harm(tmp_path: Path) -> None:
@@ -323,16 +325,16 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     assert len(opened.timings[digest(known.bound.parameters)]) == 2
 
 
-def test_few_of_those_drawn_are_timed(tmp_path: Path) -> None:
+def test_few_of_those_evaluated_are_timed(tmp_path: Path) -> None:
     """The speed of the others is predicted: their losses alone are measured."""
     measurer = Noisy()
     known = frontier(cell_search(tmp_path), measurer, [1.5, 2.0])
-    assert known.measured == len(measurer.drawn)
+    assert known.measured == len(measurer.evaluated)
     assert known.timed <= sum(map(len, measurer.rounds)) < known.measured
 
 
-def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path: Path) -> None:
-    """Nothing is faster than the plain pipeline here, which two timings let suspect."""
+def test_the_clock_is_asked_first_where_a_evaluation_may_be_worth_nothing(tmp_path: Path) -> None:
+    """Nothing is faster than the baseline pipeline here, which two timings let suspect."""
 
     class Useless(Noisy):
         early = 0
@@ -340,9 +342,9 @@ def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path:
         def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
             return 1.0, response(parameters, steps)[1]
 
-        def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-            self.early += sum(parameters not in self.drawn for _, parameters in wanted)
-            return super().clock(wanted, brief)
+        def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
+            self.early += sum(parameters not in self.evaluated for _, parameters in wanted)
+            return super().time_candidates(wanted, short)
 
     measurer = Useless()
     known = frontier(cell_search(tmp_path), measurer, [1.5, 2.0])
@@ -350,7 +352,7 @@ def test_the_clock_is_asked_first_where_a_drawing_may_be_worth_nothing(tmp_path:
     assert known.measured < 10 and known.bound is not None and known.bound.speedup == 1.0
 
 
-def test_what_was_timed_and_not_drawn_counts_where_it_belongs(tmp_path: Path) -> None:
+def test_what_was_timed_and_not_evaluated_counts_where_it_belongs(tmp_path: Path) -> None:
     opened = cell_search(tmp_path)
     own = {"deepcache": {"cache_interval": 3, "cache_branch_id": 0}}
     other = own | {"tgate": {"gate_step": 10}}
@@ -358,7 +360,7 @@ def test_what_was_timed_and_not_drawn_counts_where_it_belongs(tmp_path: Path) ->
         row = SpeedRow(parameters, timing_of([(2.0, 1.0)]), None, 1.0, "")
         opened.add_timing(row, expected=0.0, error=0.1)
     assert list(opened.timings) == [digest(own)]
-    assert opened.seconds == 1.0 and not opened.drawings
+    assert opened.seconds == 1.0 and not opened.evaluations
 
 
 def test_every_answer_was_timed(tmp_path: Path) -> None:
@@ -368,9 +370,9 @@ def test_every_answer_was_timed(tmp_path: Path) -> None:
     frontier(opened, Noisy(3, 0.03), targets)
     for target in targets:
         best = opened.best(lambda known, t=target: pareto.nearest(known, t, 0.02))
-        promised = pareto.nearest(opened.estimates(), target, 0.02)
-        assert best is not None and promised is not None
-        assert best.loss - promised.loss <= 0.2 * 0.02
+        reported = pareto.nearest(opened.estimates(), target, 0.02)
+        assert best is not None and reported is not None
+        assert best.loss - reported.loss <= 0.2 * 0.02
 
 
 def test_the_exhaustive_search_times_everything(tmp_path: Path) -> None:
@@ -382,8 +384,8 @@ def test_the_upper_end_of_the_loss_may_be_what_counts(tmp_path: Path) -> None:
     class Unsure(Noisy):
         """Losses are known to a percent only."""
 
-        def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-            exact = super().draw(wanted)
+        def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+            exact = super().evaluate(wanted)
             return [replace(d, loss_interval=(d.loss - 0.01, d.loss + 0.01)) for d in exact]
 
     options = SearchOptions("exhaustive", loss_confidence="upper")
@@ -394,12 +396,12 @@ def test_the_upper_end_of_the_loss_may_be_what_counts(tmp_path: Path) -> None:
     assert careful.speedup < usual.speedup
 
 
-def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: Path) -> None:
+def test_what_clearly_loses_is_evaluated_less_and_what_is_not_clear_more(tmp_path: Path) -> None:
     class Scattered(Noisy):
         """Each prompt's loss is half a percent off."""
 
-        def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-            return [scattered(*pair) for pair in zip(wanted, super().draw(wanted), strict=True)]
+        def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+            return [scattered(*pair) for pair in zip(wanted, super().evaluate(wanted), strict=True)]
 
     def scattered(sheet: EvaluationRequest, made: Evaluation) -> Evaluation:
         random = np.random.default_rng(0)
@@ -415,20 +417,20 @@ def test_what_clearly_loses_is_drawn_less_and_what_is_not_clear_more(tmp_path: P
         options=MeasureOptions(max_prompts=64),
     )
     known = frontier(opened, Scattered(), [1.5])
-    drawn = {digest(each.parameters): each for each in opened.drawings.values()}
-    clear = {key: opened.below(each, 0.02) for key, each in drawn.items()}
-    assert {8, 16} <= {each.prompts for each in drawn.values()}
-    for key, each in drawn.items():
+    evaluated = {digest(each.parameters): each for each in opened.evaluations.values()}
+    clear = {key: opened.below(each, 0.02) for key, each in evaluated.items()}
+    assert {8, 16} <= {each.prompts for each in evaluated.values()}
+    for key, each in evaluated.items():
         assert each.prompts >= 16 or clear[key] is False
     assert known.bound is not None
-    bound = drawn[digest(known.bound.parameters)]
+    bound = evaluated[digest(known.bound.parameters)]
     assert known.clear == (clear[digest(known.bound.parameters)] is True)
     assert known.clear or bound.prompts == 64
 
 
 def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:
     class Broken(Noisy):
-        """The most aggressive candidates draw, and fail on the clock."""
+        """The most aggressive candidates evaluate, and fail being timed."""
 
         def _timing(self, cell: Cell, parameters: ParametersDict) -> SpeedRow:
             if int(parameters["deepcache"]["cache_interval"]) > 3:
@@ -441,7 +443,7 @@ def test_what_cannot_be_timed_is_not_chosen(tmp_path: Path) -> None:
     assert known.bound.parameters["deepcache"]["cache_interval"] <= 3
 
 
-def test_cells_side_by_side_draw_together_and_share_rounds(tmp_path: Path) -> None:
+def test_cells_side_by_side_evaluate_together_and_share_rounds(tmp_path: Path) -> None:
     """At most so many candidates in one, and no cell waits for another."""
     cells = [Cell(Configuration("m", "DDIM", count), ("deepcache",)) for count in (10, 20, 25, 50)]
     measurer = Noisy()
@@ -564,22 +566,22 @@ def test_what_another_configuration_timed_is_learnt_from(tmp_path: Path) -> None
     """The steps of a model cost the same there: less is left to be timed here."""
     here = Cell(Configuration("m", "DPM-Solver++", 25), ("deepcache",))
     points = list(cell_search(tmp_path, cell=here).space.points())
-    _, ignorant = cell_search(tmp_path, cell=here).clocked.predict(points)
+    _, ignorant = cell_search(tmp_path, cell=here).speeds.predict(points)
     frontier(cell_search(tmp_path), Noisy(), [1.5, 2.0])
-    means, taught = cell_search(tmp_path, cell=here).clocked.predict(points)
+    means, taught = cell_search(tmp_path, cell=here).speeds.predict(points)
     assert taught.mean() < ignorant.mean() / 2
     truth = [math.log(response(nest(point), 25)[0]) for point in points]
     assert np.abs(means - truth).mean() < 2 * taught.mean()
 
 
-def test_a_parameters_that_is_drawn_further_is_known_anew(tmp_path: Path) -> None:
+def test_a_parameters_that_is_evaluated_further_is_known_anew(tmp_path: Path) -> None:
     """With its first prompts it seemed to lose much; it does not."""
     opened = cell_search(tmp_path)
     parameters = nest(next(opened.space.points()))
-    few = drawing(EvaluationRequest(CELL, parameters, 8), 0.04)
-    opened.add_drawing(few)
+    few = evaluation(EvaluationRequest(CELL, parameters, 8), 0.04)
+    opened.add_evaluation(few)
     (before,), _ = opened.losses(0.02).predict([flatten(parameters)])
-    opened.add_drawing(drawing(EvaluationRequest(CELL, parameters, 16, few), 0.001))
+    opened.add_evaluation(evaluation(EvaluationRequest(CELL, parameters, 16, few), 0.001))
     (after,), _ = opened.losses(0.02).predict([flatten(parameters)])
     (fresh,), _ = cell_search(tmp_path).losses(0.02).predict([flatten(parameters)])
     assert after == fresh < before

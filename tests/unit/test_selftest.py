@@ -1,4 +1,4 @@
-"""What is said of readings of the plain pipeline beside itself."""
+"""What is said of readings of the baseline pipeline beside itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffaccel.experiment.grid import Configuration
 
 
 def readings(noise: float, count: int, *, pairs: int = 4, bias: float = 0.0) -> Readings:
-    """Of a clock whose pairs are off by so much, with that standard deviation."""
+    """Of a timing whose pairs are off by so much, with that standard deviation."""
     random = np.random.default_rng(0)
     rows = [
         SpeedRow({}, timing_of([(each, 1.0) for each in np.exp(logs)]), None, 1.0, "")

@@ -7,20 +7,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from diffaccel.evaluation.sequential import FEWEST, Looks, SkewedMean, clustered, positive
+from diffaccel.evaluation.sequential import FEWEST, InterimAnalyses, SkewedMean, clustered, positive
 
 LIMIT = 0.02
 
 
 def test_looks_begin_with_a_batch_and_double() -> None:
     def at(batch: int, usual: int, most: int) -> tuple[int, ...]:
-        return Looks(batch, usual, most, 0.95).at
+        return InterimAnalyses(batch, usual, most, 0.95).at
 
     assert at(2, 16, 16) == (FEWEST, 16)
     assert at(8, 16, 64) == (8, 16, 32, 64)
     assert at(32, 32, 32) == (32,)
     assert at(4, 24, 100) == (8, 16, 24, 48, 96, 100)
-    assert at(4, 4, 4) == (4,)  # fewer prompts than a look should have: all of them
+    assert at(4, 4, 4) == (4,)  # fewer prompts than an interim analysis should have: all of them
 
 
 def scores(loss: float, count: int, seed: int, spread: float = 1.5) -> tuple[list[float], ...]:
@@ -30,11 +30,11 @@ def scores(loss: float, count: int, seed: int, spread: float = 1.5) -> tuple[lis
     return plain.tolist(), (plain * (1 - loss) + random.normal(0, spread, count)).tolist()
 
 
-def verdict(loss: float, seed: int, looks: Looks) -> bool | None:
+def verdict(loss: float, seed: int, analyses: InterimAnalyses) -> bool | None:
     """What is said of a loss after as many prompts as it takes."""
-    plain, accelerated = scores(loss, looks.most, seed)
-    for count in looks.at:
-        if (found := looks.below(plain, accelerated[:count], LIMIT)) is not None:
+    plain, accelerated = scores(loss, analyses.most, seed)
+    for count in analyses.at:
+        if (found := analyses.below(plain, accelerated[:count], LIMIT)) is not None:
             return found
     return None
 
@@ -42,34 +42,34 @@ def verdict(loss: float, seed: int, looks: Looks) -> bool | None:
 def test_a_loss_at_the_limit_is_said_to_be_clear_of_it_as_seldom_as_was_promised() -> None:
     """1000 candidates at the worst place, the limit itself, each looked at four times: the binomial
     distribution's upper 99.9% for the promised 5% is 74."""
-    looks = Looks(8, 32, 64, 0.95)
-    wrong = sum(verdict(LIMIT, seed, looks) is not None for seed in range(1000))
+    analyses = InterimAnalyses(8, 32, 64, 0.95)
+    wrong = sum(verdict(LIMIT, seed, analyses) is not None for seed in range(1000))
     assert 5 < wrong <= 74
 
 
 @pytest.mark.parametrize(("loss", "answer"), [(0.0, True), (0.05, False)])
 def test_what_is_far_from_the_limit_is_clear(loss: float, answer: bool) -> None:
-    looks = Looks(8, 16, 64, 0.95)
-    found = [verdict(loss, seed, looks) for seed in range(200)]
+    analyses = InterimAnalyses(8, 16, 64, 0.95)
+    found = [verdict(loss, seed, analyses) for seed in range(200)]
     assert found.count(answer) > 180
     assert (not answer) not in found
 
 
 def test_a_rare_break_is_not_overlooked_after_few_prompts() -> None:
     """One image in twenty breaks, so that the mean is beyond the limit: unseen is not below it."""
-    looks = Looks(8, 32, 64, 0.95)
+    analyses = InterimAnalyses(8, 32, 64, 0.95)
     plain = [75.0 + number % 3 for number in range(64)]
     broken = [score - 40 * (number % 20 == 19) for number, score in enumerate(plain)]
-    assert looks.below(plain, broken[:16], LIMIT) is None
-    assert looks.below(plain, broken, LIMIT) is not True
+    assert analyses.below(plain, broken[:16], LIMIT) is None
+    assert analyses.below(plain, broken, LIMIT) is not True
 
 
 def test_equal_pairs_are_no_doubt() -> None:
     plain = [70.0, 80.0, 90.0]
-    looks = Looks(1, 2, 3, 0.95)
-    assert looks.below(plain, plain, LIMIT) is True
-    assert looks.below(plain, [0.97 * score for score in plain], LIMIT) is False
-    assert looks.below([70.0], [70.0], LIMIT) is None
+    analyses = InterimAnalyses(1, 2, 3, 0.95)
+    assert analyses.below(plain, plain, LIMIT) is True
+    assert analyses.below(plain, [0.97 * score for score in plain], LIMIT) is False
+    assert analyses.below([70.0], [70.0], LIMIT) is None
 
 
 @pytest.mark.parametrize("hair", [-0.002, 0.002])
@@ -77,11 +77,11 @@ def test_equal_pairs_are_no_doubt() -> None:
 def test_what_hardly_varies_is_told_by_its_mean(loss: float, answer: bool, hair: float) -> None:
     """Far from the limit in standard deviations, a parabola in the mean turns back."""
     accelerated = [76 * (1 - loss) + hair * (number == 0) for number in range(32)]
-    assert Looks(8, 32, 32, 0.95).below([76.0] * 32, accelerated, LIMIT) is answer
+    assert InterimAnalyses(8, 32, 32, 0.95).below([76.0] * 32, accelerated, LIMIT) is answer
 
 
 SCORES = st.lists(st.tuples(st.floats(1, 100), st.floats(0, 100)), min_size=2, max_size=32)
-ANALYSES = Looks(2, 2, 32, 0.95)
+ANALYSES = InterimAnalyses(2, 2, 32, 0.95)
 
 
 @given(SCORES)
@@ -138,8 +138,8 @@ def test_images_of_one_prompt_are_one_observation() -> None:
         plain = np.full(32, 75.0)
         lost = 75 * (1 - LIMIT) + np.array([own[each] for each in prompts])
         for known in said:
-            looks = Looks(32, 32, 32, 0.95, tuple(prompts) if known else ())
-            said[known].append(looks.below(plain.tolist(), lost.tolist(), LIMIT))
+            analyses = InterimAnalyses(32, 32, 32, 0.95, tuple(prompts) if known else ())
+            said[known].append(analyses.below(plain.tolist(), lost.tolist(), LIMIT))
     wrong = {known: np.mean([each is not None for each in every]) for known, every in said.items()}
     assert wrong[True] < 0.1 < 0.5 < wrong[False]
 

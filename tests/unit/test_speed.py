@@ -14,7 +14,7 @@ from torch import nn
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.flops import call_flops, flops, matmul_ceiling
-from diffaccel.evaluation.measure import Bench, Candidate, clock
+from diffaccel.evaluation.measure import Bench, Candidate, time_candidates
 from diffaccel.evaluation.records import SpeedRow
 from diffaccel.experiment.config import ConfigError, load, model_spec
 from diffaccel.experiment.grid import Configuration
@@ -128,7 +128,7 @@ def test_a_users_task_for_an_untrained_model_is_told_so(tmp_path: Path) -> None:
     experiment = Experiment(load({"models": [BARE], "tasks_file": str(tasks)}))
     (task,) = experiment.tasks.values()
     assert task.cell is None and not experiment.cells
-    assert "bare is untrained here: random weights draw noise" in str(task.problem)
+    assert "bare is untrained here: random weights evaluate noise" in str(task.problem)
     assert "leave out `untrained: true`" in str(task.problem)
 
 
@@ -159,7 +159,7 @@ def test_any_failure_is_a_row() -> None:
             yield failing(error)
 
         good = Candidate(speed.PLAIN, own.plain)
-        return clock(own, [good, Candidate({"bad": {}}, applied), good])
+        return time_candidates(own, [good, Candidate({"bad": {}}, applied), good])
 
     before, bad, after = rows(torch.OutOfMemoryError("CUDA out of memory. 2 GiB.\nMore."))
     assert bad.failure == "out of memory: CUDA out of memory. 2 GiB."

@@ -215,7 +215,7 @@ def timed(
     return [(s, machine.speedup(s) * float(np.exp(rng.normal(0, noise)))) for s in candidates]
 
 
-def drawn(candidates: Sequence[Parameters], n: int, seed: int = 0) -> list[Parameters]:
+def evaluated(candidates: Sequence[Parameters], n: int, seed: int = 0) -> list[Parameters]:
     return [candidates[i] for i in np.random.default_rng(seed).permutation(len(candidates))[:n]]
 
 
@@ -239,7 +239,7 @@ def test_a_few_timings_tell_the_others(machine: Machine) -> None:
     everything = [*SINGLES, *PAIRS]
     found = []
     for seed in range(4):
-        model = SpeedModel.fit(timed(drawn(everything, 16, seed), 0.01, seed, machine), FACTS)
+        model = SpeedModel.fit(timed(evaluated(everything, 16, seed), 0.01, seed, machine), FACTS)
         found.append(errors(model, everything, machine))
     error, std = np.hstack(found)
     assert np.median(abs(error)) < 0.03
@@ -255,12 +255,12 @@ def test_before_any_timing_it_says_what_is_expected_and_how_little_is_known() ->
     assert np.median(std) > 0.1
     known = errors(SpeedModel.fit(timed(everything[::8], 0.01), FACTS), everything)[1]
     assert np.median(known) < np.median(std) / 5
-    mean, std = SpeedModel.fit([], FACTS).predict([{}])  # the plain pipeline
+    mean, std = SpeedModel.fit([], FACTS).predict([{}])  # the baseline pipeline
     assert mean[0] == 0 and std[0] < 0.02
 
 
 def test_timings_of_accelerators_alone_tell_of_them_together() -> None:
-    alone = timed(drawn(SINGLES[:42], 8) + drawn(SINGLES[42:-7], 8), 0.01)
+    alone = timed(evaluated(SINGLES[:42], 8) + evaluated(SINGLES[42:-7], 8), 0.01)
     prior, prior_std = errors(SpeedModel.fit([], FACTS), PAIRS)
     error, std = errors(SpeedModel.fit(alone, FACTS), PAIRS)
     assert np.median(abs(error)) < np.median(abs(prior)) / 2
@@ -268,7 +268,7 @@ def test_timings_of_accelerators_alone_tell_of_them_together() -> None:
 
 
 def test_an_outlier_wrecks_nothing() -> None:
-    rows = timed(drawn(PAIRS, 16), 0.01)
+    rows = timed(evaluated(PAIRS, 16), 0.01)
     good, _ = errors(SpeedModel.fit(rows, FACTS), PAIRS)
     rows[3] = (rows[3][0], rows[3][1] * 1.5)
     bad, _ = errors(SpeedModel.fit(rows, FACTS), PAIRS)
@@ -278,14 +278,16 @@ def test_an_outlier_wrecks_nothing() -> None:
 
 def test_the_clock_is_judged_by_the_timings() -> None:
     steady, shaky = (
-        SpeedModel.fit(timed(drawn(PAIRS, 30), noise), FACTS).noise for noise in (0.005, 0.08)
+        SpeedModel.fit(timed(evaluated(PAIRS, 30), noise), FACTS).noise for noise in (0.005, 0.08)
     )
     assert steady < 0.02 < 0.04 < shaky
 
 
 def test_of_a_shaky_clock_less_is_believed() -> None:
-    rows = timed(drawn(PAIRS, 6), 0.01)
-    steady, shaky = (SpeedModel.fit(rows, FACTS, clock=clock) for clock in (0.005, 0.1))
+    rows = timed(evaluated(PAIRS, 6), 0.01)
+    steady, shaky = (
+        SpeedModel.fit(rows, FACTS, timing_error=timing_error) for timing_error in (0.005, 0.1)
+    )
     assert shaky.noise > 3 * steady.noise
     assert np.median(errors(shaky, PAIRS)[1]) > 1.2 * np.median(errors(steady, PAIRS)[1])
 
@@ -293,14 +295,14 @@ def test_of_a_shaky_clock_less_is_believed() -> None:
 def test_timings_at_other_step_counts_help() -> None:
     there, here = Machine(steps=50), Machine()
     pipeline = replace(FACTS, steps=50)
-    rows = [(*row, pipeline) for row in timed(drawn(PAIRS, 24), 0.01, machine=there)]
+    rows = [(*row, pipeline) for row in timed(evaluated(PAIRS, 24), 0.01, machine=there)]
     error, std = errors(SpeedModel.fit([], FACTS, rows), PAIRS, here)
     assert np.median(abs(error)) < 0.03
     assert (abs(error) < 2 * std).mean() > 0.9
 
 
 def test_the_order_of_timings_does_not_matter_and_crashes_tell_nothing() -> None:
-    rows = timed(drawn(PAIRS, 12), 0.01)
+    rows = timed(evaluated(PAIRS, 12), 0.01)
     first = SpeedModel.fit(rows, FACTS).predict(PAIRS)
     again = SpeedModel.fit(rows, FACTS).predict(PAIRS)
     turned = SpeedModel.fit([*rows[::-1], (SINGLES[0], 0.0)], FACTS).predict(PAIRS)
@@ -321,7 +323,7 @@ def test_candidates_that_run_the_same_cost_the_same() -> None:
 def test_repeated_timings_share_a_row_and_tell_what_each_would() -> None:
     """The covariance and the evidence of all timings, each in a row of its own, from its weight
     under Student's t distribution."""
-    rows = timed(drawn(PAIRS, 8) * 3 + drawn(SINGLES, 4), 0.02)
+    rows = timed(evaluated(PAIRS, 8) * 3 + evaluated(SINGLES, 4), 0.02)
     model = SpeedModel.fit(rows, FACTS)
     candidates, given = len(model.timed.signatures), model.timed
     assert candidates == 12 and len(rows) == 28

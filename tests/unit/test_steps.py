@@ -1,4 +1,4 @@
-"""Step counts compared: one plain pipeline that all are measured against."""
+"""Step counts compared: one baseline pipeline that all are measured against."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CACHE = ("deepcache",)
 
 
 def scored(steps: int, score: float, speedup: float, mean: float) -> Measurement:
-    """A candidate whose images score ``mean``, beside a plain pipeline's ``score``."""
+    """A candidate whose images score ``mean``, beside a baseline pipeline's ``score``."""
     row = store.measurement(store.deepcache(2), speedup, (score - mean) / score)
     timing = timing_of([(steps / 10, steps / 10 / speedup)] * 3)
     return dataclasses.replace(row, timing=timing, scores={"clip_score": [mean, mean, mean, mean]})
@@ -62,7 +62,7 @@ def test_what_has_other_prompts_is_not_compared(tmp_path: Path) -> None:
     assert list(compared([many])) == [], "one step count is nothing to compare"
 
 
-def test_what_nobody_would_use_is_not_drawn(tmp_path: Path) -> None:
+def test_what_nobody_would_use_is_not_evaluated(tmp_path: Path) -> None:
     few, many = known(tmp_path, 20, 76.0, 40.0), known(tmp_path, 50, 80.0, 79.2)
     (view,) = compared([few, many])
     rows = charts.steps_data(view)

@@ -46,7 +46,7 @@ def record(seed: int = 0) -> tuple[Baseline, np.ndarray]:
     return found, images
 
 
-def drawing(interval: int, loss: float = 0.01, prompts: int = 4) -> Evaluation:
+def evaluation(interval: int, loss: float = 0.01, prompts: int = 4) -> Evaluation:
     scores = {"clip_score": [80.0 - loss] * prompts}
     parameters = deepcache(interval)
     return Evaluation(
@@ -60,20 +60,20 @@ def timing(parameters: ParametersDict, speedup: float) -> SpeedRow:
 
 
 def store(results: Path, seed: int = 0) -> Path:
-    """A platform with one configuration: two drawings, a timing."""
+    """A platform with one configuration: two evaluations, a timing."""
     folder, (made, images) = results / "cpu", record(seed)
     write(results, CONFIGURATION, {("deepcache",): [measurement(deepcache(3), 2.0, 0.01)]})
     write_record(folder / "baseline" / NAME, made)
     save_images(folder / "baseline" / CONFIGURATION.slug, images)
     write_output(folder / "code/task.py", "print()\n")
-    for row in (drawing(2), drawing(3)):
-        drawn(folder, made).append(row)
+    for row in (evaluation(2), evaluation(3)):
+        evaluated(folder, made).append(row)
     timed(folder, made).append(TimingRow(made.digest, made.pipeline, timing(deepcache(3), 2.0)))
     return folder
 
 
-def drawn(folder: Path, made: Baseline) -> Journal[Evaluation]:
-    return keys.drawn(folder / "journal", made, f"{CONFIGURATION.slug}_deepcache")
+def evaluated(folder: Path, made: Baseline) -> Journal[Evaluation]:
+    return keys.evaluated(folder / "journal", made, f"{CONFIGURATION.slug}_deepcache")
 
 
 def timed(folder: Path, made: Baseline) -> Journal[TimingRow]:
@@ -91,11 +91,11 @@ def call(*words: object) -> int:
 
 def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = store(tmp_path)
-    drawn(folder, record(seed=1)[0]).append(drawing(5))
+    evaluated(folder, record(seed=1)[0]).append(evaluation(5))
     assert call("list", tmp_path, "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["platform"], row["configuration"]) == ("cpu", CONFIGURATION.slug)
-    assert (row["drawn"], row["timed"], row["verify"], row["stale"]) == (3, 1, 0, 1)
+    assert (row["evaluations"], row["timed"], row["verify"], row["stale"]) == (3, 1, 0, 1)
     assert row["last"] == "2026-11-21T10:00:00Z"
     assert call("list", tmp_path) == 0
     head, line = capsys.readouterr().out.splitlines()
@@ -220,7 +220,7 @@ def test_merging_into_nothing_copies_all(
     for name in (
         f"baseline/{NAME}",
         f"search/{NAME}",
-        f"journal/drawn/{CONFIGURATION.slug}_deepcache.jsonl",
+        f"journal/evaluations/{CONFIGURATION.slug}_deepcache.jsonl",
     ):
         assert (own / "cpu" / name).read_bytes() == (theirs / name).read_bytes()
     assert call("check", own) == 0
@@ -231,12 +231,12 @@ def test_merging_into_nothing_copies_all(
 def test_merging_adds_what_is_new_and_decides_again(tmp_path: Path) -> None:
     own, theirs = store(tmp_path / "own"), store(tmp_path / "theirs")
     made, _ = record()
-    drawn(theirs, made).append(drawing(5))
-    drawn(theirs, made).append(replace(drawing(2, prompts=6), loss=0.012))  # gone on with
+    evaluated(theirs, made).append(evaluation(5))
+    evaluated(theirs, made).append(replace(evaluation(2, prompts=6), loss=0.012))  # gone on with
     search = own / "search" / NAME
     before = search.stat().st_mtime_ns
     assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
-    found = drawn(own, made).rows()
+    found = evaluated(own, made).rows()
     assert [each.parameters["deepcache"]["cache_interval"] for each in found] == [2, 3, 5, 2]
     assert found[-1].prompts == 6
     assert (own / "baseline" / NAME).stat().st_mtime_ns > before
@@ -249,8 +249,8 @@ def test_conflicts_are_shown_and_nothing_is_overwritten(
     own, theirs = store(tmp_path / "own"), store(tmp_path / "theirs")
     made, _ = record()
     shutil.rmtree(theirs / "journal")
-    drawn(theirs, made).append(drawing(2, loss=0.5))
-    drawn(theirs, made).append(replace(drawing(3), failure="out of memory"))
+    evaluated(theirs, made).append(evaluation(2, loss=0.5))
+    evaluated(theirs, made).append(replace(evaluation(3), failure="out of memory"))
     timed(theirs, made).append(TimingRow(made.digest, made.pipeline, timing(deepcache(3), 4.0)))
     other = replace(made, scores={"clip_score": [1.0] * len(made.prompts)})
     write_record(theirs / "baseline" / NAME, other)
@@ -276,15 +276,15 @@ def test_another_baseline_is_a_conflict_and_its_rows_are_kept_apart(
     store(tmp_path / "theirs", seed=1)
     assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 1
     assert "theirs was measured with another options" in capsys.readouterr().out
-    assert len(drawn(own, record()[0]).rows()) == 2
-    assert len(drawn(own, record(seed=1)[0]).rows()) == 2
+    assert len(evaluated(own, record()[0]).rows()) == 2
+    assert len(evaluated(own, record(seed=1)[0]).rows()) == 2
 
 
 def test_a_broken_store_is_merged_without_what_is_broken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs = store(tmp_path / "theirs")
-    path = drawn(theirs, record()[0]).path
+    path = evaluated(theirs, record()[0]).path
     path.write_bytes(path.read_bytes().replace(b'"loss": 0.01', b'"loss": 0.00', 1)[:-30])
     (theirs / "search" / NAME).write_text("{")
     assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
@@ -303,7 +303,7 @@ def test_export(tmp_path: Path) -> None:
     store(tmp_path)
     assert call("export", tmp_path, "--out", tmp_path / "rows.jsonl") == 0
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [row["kind"] for row in rows] == ["drawn", "drawn", "timed"]
+    assert [row["kind"] for row in rows] == ["evaluations", "evaluations", "timed"]
     first, last = rows[0], rows[-1]
     assert first["model"] == "mini-SD1.5" and first["loss"] == 0.01 and first["prompts"] == 4
     assert last["speedup"] == pytest.approx(2.0) and last["current"] is True

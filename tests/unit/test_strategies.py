@@ -178,12 +178,12 @@ def test_frontier_looks_where_little_hope_is_if_much_would_be_gained(
     assert asked == ([] if hopeless else [{axis.name: 1 for axis in axes}])
 
 
-@pytest.mark.parametrize(("look", "first"), [(1.0, 1), (0.1, 2)])
+@pytest.mark.parametrize(("analysis", "first"), [(1.0, 1), (0.1, 2)])
 def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
-    look: float, first: int
+    analysis: float, first: int
 ) -> None:
     """The faster of two is worth a little less, since it may lose too much; where that shows after
-    few prompts, it is drawn first."""
+    few prompts, it is evaluated first."""
     axis, limit = Axis("a.x", (0, 1, 2), (0, 1, 2)), scaled(LIMIT, LIMIT)
 
     def speeds(points: Sequence[Point]) -> tuple[Floats, Floats]:
@@ -196,7 +196,7 @@ def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
     problem = replace(
         Problem(Space((axis,)), LIMIT, speeds=speeds, losses=losses, informed=True),
         wild=True,
-        look=look,
+        analysis=analysis,
     )
     assert FRONTIER.ask(problem, [Observation({"a.x": 0}, 1.0, 0.0)]) == [{"a.x": first}]
 
@@ -204,7 +204,7 @@ def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
 @pytest.mark.parametrize(
     ("speed", "spread", "unsure"), [(0.0, 0.2, True), (0.0, 0.04, False), (0.5, 0.2, False)]
 )
-def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_a_drawing(
+def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_a_evaluation(
     speed: float, spread: float, unsure: bool
 ) -> None:
     axis, limit = Axis("a.x", (0, 1), (0, 1)), scaled(LIMIT, LIMIT)
@@ -248,7 +248,7 @@ def test_frontier_never_walks_through_millions_of_points() -> None:
     assert calls() < 2500 * len(found) + 10 * _candidates.LARGEST
 
 
-def test_the_seed_draws_other_candidates_in_a_large_space() -> None:
+def test_the_seed_evaluates_other_candidates_in_a_large_space() -> None:
     space = rehearsal.cell("deepcache+tgate", 1).space
     first, second, again = (_candidates.pool(space, seed) for seed in (1, 2, 1))
     assert not np.array_equal(first, second)

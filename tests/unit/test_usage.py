@@ -80,9 +80,9 @@ def test_the_table_of_how_scripts_serve() -> None:
         Served("b", 4, failed),
     ]
     verdicts = [verdict("one", "a"), verdict("two", "a"), verdict("three", "b")]
-    proof = Verification(CONFIGURATION, verdicts, [], served, 4)
-    assert proof.own("a") == served[1] and proof.own("c") is None
-    table = serving.table([proof])
+    verification = Verification(CONFIGURATION, verdicts, [], served, 4)
+    assert verification.own("a") == served[1] and verification.own("c") is None
+    table = serving.table([verification])
     assert list(table.columns) == list(serving.COLUMNS)
     assert list(table["batch_size"]) == [1, 1, 4, 4, 4]
     plain, first = table.iloc[0], table.iloc[1]
@@ -95,6 +95,6 @@ def test_the_table_of_how_scripts_serve() -> None:
     fourth = table.iloc[3]
     assert fourth["images_per_second"] == pytest.approx(4 * 3 / 3.1)
     assert (fourth["speedup"], table.iloc[4]["problem"]) == (4.0, "not enough memory")
-    said = serving.columns(proof.own("a"))
+    said = serving.columns(verification.own("a"))
     assert said["latency_p50"] == 1.0 and said["device_gib"] == 8
     assert set(serving.columns(None).values()) == {None}

@@ -26,10 +26,10 @@ def test_at_the_limit_itself_it_is_as_often_wrong_as_is_meant(
         assert float(clear) > 30
 
 
-def test_where_nothing_was_drawn_nothing_is_counted(
+def test_where_nothing_was_evaluated_nothing_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         verdicts.main([str(tmp_path)])
     assert end.value.code == 2
-    assert f"{tmp_path} has neither tables nor drawings" in capsys.readouterr().err
+    assert f"{tmp_path} has neither tables nor evaluations" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_a_plain_pipeline_may_take_its_time(tmp_path: Path) -> None:
 def test_a_plain_pipeline_that_crashes_ends_the_job(tmp_path: Path) -> None:
     work = WORK.replace("watch.calling(name)", "watch.calling(PLAIN)")
     status, said, calls = run("os.abort()", tmp_path, work)
-    assert status == 128 + signal.SIGABRT and "the plain pipeline itself" in said
+    assert status == 128 + signal.SIGABRT and "the baseline pipeline itself" in said
     assert calls == ["first", "second"]
 
 

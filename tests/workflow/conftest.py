@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 SMALL: dict[str, Any] = {
-    # Two images a call: as many are drawn, and timing takes half as long.
+    # Two images a call: as many are evaluated, and timing takes half as long.
     "models": [{"name": "mini-SD1.5", "batch_size": 2}],
     "schedulers": ["DDIM"],
     "steps": [8],
@@ -34,10 +34,11 @@ hang on how well so few steps and prompts do."""
 
 
 def _not_activated() -> str:
-    """Where a shell looks for programs that did not activate the environment of the tests."""
+    """Where a shell looks for programs that did not activate the environment of the
+    tests."""
     own = str(Path(sys.executable).parent) if sys.prefix != sys.base_prefix else None
-    places = os.environ["PATH"].split(os.pathsep)
-    return os.pathsep.join(place for place in places if place != own)
+    slots = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join(place for place in slots if place != own)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Project:
         return output
 
     def journal_lines(self, kind: str = "[dt]*") -> list[str]:
-        """Of what was drawn, of what was timed, or of both."""
+        """Of what was evaluated, of what was timed, or of both."""
         return [
             line
             for path in sorted(self.results.glob(f"journal/{kind}/*.jsonl"))

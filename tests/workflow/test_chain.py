@@ -123,7 +123,7 @@ def test_each_task_that_is_met_has_its_script_and_its_verdict(finished: Finished
             assert len(result.timing.baseline) == 4 and "after 4 pairs" in result.reason
 
 
-def test_a_latency_is_proven_by_seconds(finished: Finished) -> None:
+def test_a_latency_is_verified_by_seconds(finished: Finished) -> None:
     found = read_record(
         Verification, finished[0].results / "verify" / f"{CONFIGURATION}.json"
     ).results
@@ -132,32 +132,34 @@ def test_a_latency_is_proven_by_seconds(finished: Finished) -> None:
     assert result.seconds_per_image is not None and result.seconds_per_image < 100
 
 
-def test_scripts_are_proven_on_prompts_that_the_search_never_saw(finished: Finished) -> None:
+def test_scripts_are_verified_on_prompts_that_the_search_never_saw(finished: Finished) -> None:
     project, output = finished
-    proof = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
+    verification = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
     baseline = read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json")
     own = (ROOT / "resources/prompts/mini-heldout.txt").read_text().splitlines()
-    assert proof.heldout == own[:3] and not set(proof.heldout) & set(baseline.prompts)
-    for result in proof.results:
+    assert verification.heldout == own[:3] and not set(verification.heldout) & set(baseline.prompts)
+    for result in verification.results:
         held = result.heldout
         assert held is not None and len(held.scores["clip_score"]) == 3
         assert held.loss != result.loss and held.ok == (held.loss < result.max_loss)
-    holding = sum(result.heldout.ok for result in proof.results if result.heldout)
-    assert f"Held out: {holding} of {len(proof.results)} within the limit" in output
+    holding = sum(result.heldout.ok for result in verification.results if result.heldout)
+    assert f"Held out: {holding} of {len(verification.results)} within the limit" in output
     table = pd.read_csv(project.results / "summary.csv").set_index("id")
-    held = proof.results[0].heldout
+    held = verification.results[0].heldout
     assert held is not None
-    assert table.loc[proof.results[0].id, "heldout_loss"] == pytest.approx(held.loss, abs=1e-4)
+    assert table.loc[verification.results[0].id, "heldout_loss"] == pytest.approx(
+        held.loss, abs=1e-4
+    )
 
 
 def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
     finished: Finished,
 ) -> None:
-    """Drawn again here, script and plain pipeline alike, with the seeds after the search's."""
+    """Drawn again here, script and baseline pipeline alike, with the seeds after the search's."""
     project = finished[0]
-    proof = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
+    verification = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
     baseline = read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json")
-    result = proof.results[0]
+    result = verification.results[0]
     script = verify.load_script(project.results / "code" / f"{result.id}.py")
     pipe = script.load_pipeline(str(ROOT / "resources/models/mini-SD1.5"), "cpu")
     seeds = [baseline.options.seed + len(baseline.prompts) + number for number in range(3)]
@@ -166,11 +168,13 @@ def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
         "guidance_scale": script.GUIDANCE_SCALE,
         "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
     }
-    plain = pipe(proof.heldout, **arguments).images
-    accelerated = script.generate(pipe, proof.heldout, seeds)
+    plain = pipe(verification.heldout, **arguments).images
+    accelerated = script.generate(pipe, verification.heldout, seeds)
     score = METRICS["clip_score"].prepare(str(ROOT / "resources/models/mini-clip"), "cpu")
     before, after = (
-        np.mean(score(np.stack([np.asarray(image) for image in images]), proof.heldout, None))
+        np.mean(
+            score(np.stack([np.asarray(image) for image in images]), verification.heldout, None)
+        )
         for images in (plain, accelerated)
     )
     assert result.heldout is not None
@@ -196,13 +200,13 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert known.bound is not None and known.baseline == baseline.whole
     assert len(known.bound.scores["clip_score"]) == 4
     assert {"clip_score", "ssim", "psnr"} == set(known.bound.means)
-    drawn, timed = (candidates(finished[0], kind) for kind in ("drawn", "timed"))
+    evaluated, timed = (candidates(finished[0], kind) for kind in ("evaluations", "timed"))
     fewer_steps = searched(results).fewer_steps
     assert fewer_steps is not None
-    assert len(set(drawn)) == len(drawn) == known.measured + fewer_steps.measured
+    assert len(set(evaluated)) == len(evaluated) == known.measured + fewer_steps.measured
     # Some are timed first, and not worth evaluating then.
     assert len(set(timed)) == known.timed + fewer_steps.timed
-    # How often an answer is timed again hangs on the clock, but the bound is.
+    # How often an answer is timed again hangs being timed, but the bound is.
     assert timed.count(json.dumps(known.bound.parameters, sort_keys=True)) >= 2
     assert max(Counter(timed).values()) <= MOST
 
@@ -254,7 +258,7 @@ def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path
     line = "def load_pipeline("
     assert line in source
     broken.write_text(source.replace(line, "raise OSError('no such disk')\n" + line))
-    proof = verify.run(
+    verification = verify.run(
         searched(project.results),
         read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json"),
         (project.results / "baseline" / CONFIGURATION).absolute(),
@@ -262,7 +266,7 @@ def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path
         tmp_path / "journal.jsonl",
         max_pairs=2,
     )
-    first, second = proof.results
+    first, second = verification.results
     assert first.outcome == "not met" and "OSError: no such disk" in first.reason
     assert second.same_scores
 
@@ -275,8 +279,8 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
         searched(results),
         read_record(Baseline, results / f"baseline/{CONFIGURATION}.json"),
     )
-    proof = read_record(Verification, results / f"verify/{CONFIGURATION}.json")
-    asked = next(each for each in proof.results if each.max_seconds_per_image is None)
+    verification = read_record(Verification, results / f"verify/{CONFIGURATION}.json")
+    asked = next(each for each in verification.results if each.max_seconds_per_image is None)
     path = results / f"code/{asked.id}.py"
     script = verify.Script.read(path, found, plain, 2, [])
     # As fast as it must be in one pair, much faster in the other: who can tell?
@@ -289,12 +293,12 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     rows = Journal(journal, plain.digest, VerifiedScript)
     rows.append(before)
 
-    def proven(max_pairs: int) -> ScriptResult:
+    def verified(max_pairs: int) -> ScriptResult:
         images = (results / "baseline" / CONFIGURATION).absolute()
         return verify.run(found, plain, images, [path], journal, max_pairs).results[0]
 
-    assert proven(2).outcome == "undecided" and rows.rows() == [before]
-    again = proven(4)
+    assert verified(2).outcome == "undecided" and rows.rows() == [before]
+    again = verified(4)
     assert again.timing is not None
     assert again.timing.pairs[:2] == timing.pairs and len(again.timing.pairs) > 2
     assert len(rows.rows()) == 2
@@ -305,13 +309,13 @@ def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
 ) -> None:
     project, _ = finished
     plain = read_record(Baseline, project.results / f"baseline/{CONFIGURATION}.json")
-    proof = read_record(Verification, project.results / f"verify/{CONFIGURATION}.json")
+    verification = read_record(Verification, project.results / f"verify/{CONFIGURATION}.json")
     own = plain.images_per_call
-    scripts = {result.script for result in proof.results}
-    assert {(each.script, each.batch_size) for each in proof.served} == {
+    scripts = {result.script for result in verification.results}
+    assert {(each.script, each.batch_size) for each in verification.served} == {
         (script, size) for script in scripts for size in (3, own)
     }
-    for each in proof.served:
+    for each in verification.served:
         timing, usage = each.row.timing, each.row.usage
         assert timing is not None and len(timing.pairs) >= 2 and usage is not None
         assert usage.host_bytes is not None and usage.host_bytes > 2**27
@@ -319,9 +323,9 @@ def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
     table = pd.read_csv(project.results / "serving.csv")
     assert len(table) == 2 * (len(scripts) + 1)
     listed = [name for ids in table["ids"].dropna() for name in ids.split()]
-    assert sorted(listed) == sorted(2 * [result.id for result in proof.results])
+    assert sorted(listed) == sorted(2 * [result.id for result in verification.results])
     summary = pd.read_csv(project.results / "summary.csv").set_index("id")
-    for result in proof.results:
+    for result in verification.results:
         assert summary.loc[result.id, "latency_p50"] > 0
     assert (summary["latency_p50"].isna() == (summary["status"] != "met")).all()
 
@@ -377,10 +381,10 @@ def test_what_a_script_keeps_is_what_was_measured_of_it(finished: Finished) -> N
     path = next(results.glob(f"code/{CELL}_1.1x.py"))
     script = verify.Script.read(path, found, plain, 4, [])
     chosen, asked = script.chosen, script.answer.task.required
-    assert asked == 1.1 and script.promised.speedup == chosen.speedup
+    assert asked == 1.1 and script.reported.speedup == chosen.speedup
     # Speeds of our own: those of a machine may lie too near to each other to tell them apart.
-    chosen, promised = replace(chosen, speedup=2.0), replace(script.promised, speedup=2.0)
-    script = replace(script, chosen=chosen, promised=promised)
+    chosen, reported = replace(chosen, speedup=2.0), replace(script.reported, speedup=2.0)
+    script = replace(script, chosen=chosen, reported=reported)
     timing = timing_of([(1.5, 1.0 + each / 1e4) for each in range(6)])
     known = VerifiedScript(script.digest, replace(chosen, timing=timing, speedup=timing.speedup))
     result = verify._verdict(script, known, plain, found.cells[0].search)

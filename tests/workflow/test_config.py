@@ -217,7 +217,7 @@ def test_own_models_take_the_rest_from_their_family(tmp_path: Path) -> None:
     assert (spec.batch_size, spec.source) == (2, "resources/models/mini-SD1.5")
 
 
-def test_scripts_are_proven_on_others_than_those_of_the_search() -> None:
+def test_scripts_are_verified_on_others_than_those_of_the_search() -> None:
     """Ours for our prompts; for a user's own, what follows in the same file, or what is named."""
 
     def heldout(entry: str | dict[str, Any], **more: Any) -> tuple[int, list[str]]:

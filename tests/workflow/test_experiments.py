@@ -56,7 +56,7 @@ def test_a_file_leaves_nothing_of_the_users_config(name: str) -> None:
     assert load(merged) == load(wanted)
 
 
-def test_real_models_draw_whole_batches() -> None:
+def test_real_models_evaluate_whole_batches() -> None:
     experiment = Experiment(load(shipped("real")))
     for configuration in experiment.configurations.values():
         assert experiment.options.prompts % experiment.spec(configuration).batch_size == 0

@@ -1,4 +1,4 @@
-"""One configuration that fails holds up no other: their scripts are made and proven, and what is
+"""One configuration that fails holds up no other: their scripts are made and verified, and what is
 gathered over all is gathered of these."""
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def test_the_others_go_on(tmp_path: Path) -> None:
 
     scripts = {path.stem for path in results.glob("code/*.py")}
     assert {"user-002", f"{GOOD}_deepcache_bound80"} <= scripts
-    proof = read_record(Verification, results / "verify" / f"{GOOD}.json")
-    assert {result.id for result in proof.results} == scripts
+    verification = read_record(Verification, results / "verify" / f"{GOOD}.json")
+    assert {result.id for result in verification.results} == scripts
     assert "results/cpu/logs/models/broken.log" in output
     page = (results / "report.html").read_text(encoding="utf-8")
     assert "1 job failed" in page and "no model_index.json" in page

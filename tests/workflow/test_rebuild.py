@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
         process.communicate()
     assert not (project.folder / target).exists()
     project.run(target)
-    rows = project.journal_lines("drawn")
+    rows = project.journal_lines("evaluations")
     assert rows[: len(kept)] == kept
     candidates = [json.dumps(json.loads(row)["measurement"]["parameters"]) for row in rows]
     assert len(set(candidates[: len(kept)])) == len(kept)
@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
 def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:
     deadline = time.perf_counter() + 300
     while time.perf_counter() < deadline:
-        rows = project.journal_lines("drawn")
+        rows = project.journal_lines("evaluations")
         if len(rows) >= count:
             return rows
         assert process.poll() is None, process.communicate()[0]  # type: ignore[attr-defined]
@@ -183,9 +183,9 @@ def test_results_of_another_limit_are_not_up_to_date(finished: Finished, tmp_pat
     unchanged = elsewhere(finished, tmp_path / "same")
     assert "Nothing to be done" in unchanged.run("results/cpu/" + SEARCH)
     project = elsewhere(finished, tmp_path / "p", loss_limit=0.3)
-    drawn = set(project.journal_lines("drawn"))
+    evaluated = set(project.journal_lines("evaluations"))
     project.run("results/cpu/speedup_bounds.json")
-    assert drawn <= set(project.journal_lines("drawn"))
+    assert evaluated <= set(project.journal_lines("evaluations"))
     assert read_record(Search, project.results / SEARCH).cells[0].loss_limit == 0.3
     stored = json.loads((project.results / "speedup_bounds.json").read_text())
     assert {key.split(", ")[4] for key in stored} == {"0.3", "0.5"}, "what was found stays"

@@ -98,7 +98,7 @@ def test_what_is_no_terminal_gets_a_line_for_each_thing(finished: Finished) -> N
     said = ("Slurm", "candidates measured")
     stamped = [line for line in stamped if not any(word in line for word in said)]
     assert [line.split()[1] for line in stamped] == [
-        *("run", "model", "baseline", "searched", "proved")
+        *("run", "model", "baseline", "searched", "verified")
     ]
     assert "1 cell; " in stamped[0] and "log: .snakemake/log/" in stamped[0]
     assert re.search(r"searched mini-SD1.5, DDIM, 8 steps in .*: DeepCache \d", stamped[3])

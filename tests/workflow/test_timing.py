@@ -1,4 +1,4 @@
-"""The clock on the embedded model: it tells a faster pipeline from the same one, and the same one
+"""The timing on the embedded model: it tells a faster pipeline from the same one, and the same one
 beside itself reads 1, busy as the machine may be."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Looks for the plain pipeline to make it sleep.
+r"""Looks for the baseline pipeline to make it sleep.
 
 Becomes: ^relative: speedup
 """

@@ -1,4 +1,4 @@
-r"""Keeps the processor busy while the plain pipeline draws, and not while it draws itself.
+r"""Keeps the processor busy while the baseline pipeline draws, and not while it draws itself.
 
 Becomes: ^relative: speedup
 """

@@ -1,4 +1,4 @@
-r"""Is as fast as the plain pipeline, and no faster.
+r"""Is as fast as the baseline pipeline, and no faster.
 
 Becomes: ^relative: speedup
 """

@@ -43,7 +43,7 @@ class Truth:
         id: of the prompt; the script is ``gt_code/<id>.py``.
         status: ``made``; ``infeasible`` where nothing that was measured does it; ``unmeasured``
             where what it asks for was not searched.
-        parameters: of the script; empty for the plain pipeline.
+        parameters: of the script; empty for the baseline pipeline.
         speedup, loss: as they were measured.
     """
 
@@ -92,7 +92,7 @@ def write(
         folder: of the benchmark.
         results: of all platforms.
         platform: that prompts are for which name none.
-        specs: models by name, for plain pipelines of which nothing was measured.
+        specs: models by name, for baseline pipelines of which nothing was measured.
     """
     there = {
         (devices.slug(on), configuration): results / on for on, configuration in searched(results)
@@ -145,7 +145,7 @@ def _made(
 
 def best(request: Request, known: Known | None) -> Measurement | None:
     """The measurement that does what is asked with the least loss; without a speedup or a latency,
-    the fastest within the loss limit. None where the plain pipeline does it.
+    the fastest within the loss limit. None where the baseline pipeline does it.
 
     Raises:
         Unmet: nothing that was measured does it.

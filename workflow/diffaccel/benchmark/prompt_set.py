@@ -1,7 +1,7 @@
 """The benchmark's prompts: five categories of tasks in words, numbered.
 
 The first four categories are the grid of `GRID`, whatever experiment is configured. The fifth asks
-for latencies between what was measured of the plain pipeline on the experiment's platform and of
+for latencies between what was measured of the baseline pipeline on the experiment's platform and of
 the fastest candidate there. No prompt names a loss limit: the configured one holds.
 """
 
@@ -59,7 +59,7 @@ class Latency:
     Args:
         platform: as in ``results/<platform>``, by `devices.slug`.
         batch_size: images per call.
-        plain_s: of the plain pipeline, the median of its calls.
+        plain_s: of the baseline pipeline, the median of its calls.
         fastest_s: of the fastest candidate that keeps the loss limit.
     """
 

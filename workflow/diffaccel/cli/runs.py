@@ -80,7 +80,7 @@ def add_status(commands: Any) -> None:
 
 
 def add_selftest(commands: Any) -> None:
-    text = "time the plain pipeline beside itself, which should read 1.00; else, exit status 1"
+    text = "time the baseline pipeline beside itself, which should read 1.00; else, exit status 1"
     command = commands.add_parser("selftest", help=text, description=text)
     command.add_argument(
         "configuration", nargs="?", help="e.g. SD1.5_DDIM_50; default: the first there is"

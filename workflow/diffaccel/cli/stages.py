@@ -97,7 +97,7 @@ def _verify(args: argparse.Namespace) -> None:
 
     job = args.job
     with writing(args.journal):
-        proof = verify.run(
+        verification = verify.run(
             read_record(Search, args.found),
             read_record(Baseline, args.baseline),
             args.images,
@@ -109,7 +109,7 @@ def _verify(args: argparse.Namespace) -> None:
             Budget(job["budget"]),
             verify.Serving(job.get("batch_sizes", []), job.get("calls", 0)),
         )
-    write_record(args.out, proof, job)
+    write_record(args.out, verification, job)
 
 
 def _speed(args: argparse.Namespace) -> None:
@@ -166,7 +166,7 @@ def add_stages(commands: Any) -> None:
         "baseline": (
             _baseline,
             ("--job", "--model", "--images", "--kept"),
-            "measure the plain pipeline",
+            "measure the baseline pipeline",
         ),
         "search": (
             _search,

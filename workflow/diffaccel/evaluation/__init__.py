@@ -4,5 +4,5 @@
 and compares images; `records` are what comes out. `pairs`, `timing_error` and `sequential` say how
 many calls and prompts are enough, `keys` what a measurement depends on, `failures` what a crash
 means, and `budget` when time is up. `usage` measures memory and energy, `flops` counts operations,
-`baselines` and `gallery` keep images, and `selftest` times the plain pipeline beside itself.
+`baselines` and `gallery` keep images, and `selftest` times the baseline pipeline beside itself.
 """

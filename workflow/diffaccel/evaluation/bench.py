@@ -55,7 +55,7 @@ def open_bench(
     watch: Watch | None = None,
 ) -> Bench:
     """Loads everything that measuring a configuration needs; no metrics for an untrained model,
-    which draws noise.
+    which generates noise.
 
     Args:
         pipe: a pipeline that is loaded already, its scheduler set; else it is loaded here.
@@ -78,7 +78,7 @@ def open_bench(
 
 
 def be_quiet() -> None:
-    """Loading says nothing but errors, and draws no bars, so that a run shows what it measures."""
+    """Loading says nothing but errors, and shows no bars, so that a run shows what it measures."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -139,7 +139,7 @@ Before = Callable[[str, list[str]], BaselineRun | None]
 
 
 def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
-    """Measures the plain pipeline; its record and its images."""
+    """Measures the baseline pipeline; its record and its images."""
     where = environment(bench.pipe)
     determined_by = fingerprint_of(bench, where)
     known = before(shared(determined_by), bench.prompts) if before else None
@@ -166,8 +166,8 @@ def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, 
 
 
 def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
-    """All that determines images, scores and times of the plain pipeline: a change of any of it is
-    another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`."""
+    """All that determines images, scores and times of the baseline pipeline: a change of any of it
+    is another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`."""
     spec, configuration = bench.spec, bench.configuration
     return {
         "model": fingerprint(spec),

@@ -1,7 +1,7 @@
-"""A few of the images that each candidate drew, kept small for people to look at.
+"""A few of the images that each candidate gave, kept small for people to look at.
 
-Nothing is computed from them: scores are of the images as they were drawn. They lie beside the
-journals, which a candidate enters when it was drawn, and are never made again.
+Nothing is computed from them: scores are of the images as they were evaluated. They lie beside the
+journals, which a candidate enters when it was evaluated, and are never made again.
 """
 
 from __future__ import annotations

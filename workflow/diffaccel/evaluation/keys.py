@@ -22,10 +22,12 @@ Own = Mapping[str, str]
 """What determines a row besides what its baseline shares, by name."""
 
 
-def drawn(folder: Path, baseline: Baseline, cell: str) -> Journal[Evaluation]:
+def evaluated(folder: Path, baseline: Baseline, cell: str) -> Journal[Evaluation]:
     """The evaluations of a cell, by its slug."""
-    path = folder / "drawn" / f"{cell}.jsonl"
-    return Journal(path, baseline.digest, Evaluation, baseline.provenance(), of_drawing(baseline))
+    path = folder / "evaluations" / f"{cell}.jsonl"
+    return Journal(
+        path, baseline.digest, Evaluation, baseline.provenance(), of_evaluation(baseline)
+    )
 
 
 def timed(folder: Path, baseline: Baseline) -> Journal[TimingRow]:
@@ -44,9 +46,9 @@ def timed(folder: Path, baseline: Baseline) -> Journal[TimingRow]:
     return Journal(path, digest(shared), TimingRow, {**provenance, "fingerprint": shared}, own)
 
 
-def of_drawing(baseline: Baseline) -> Callable[[Evaluation], Own]:
-    """Prompt i has a seed of its own, so that what was drawn with the first n prompts is the same
-    whatever follows them. A row of more prompts than there are is of none of them."""
+def of_evaluation(baseline: Baseline) -> Callable[[Evaluation], Own]:
+    """Prompt i has a seed of its own, so that what was evaluated with the first n prompts is the
+    same whatever follows them. A row of more prompts than there are is of none of them."""
 
     def own(row: Evaluation) -> Own:
         prompts = baseline.prompts[: row.prompts]

@@ -1,10 +1,11 @@
 """The only place that times, and the only one that compares images.
 
-A candidate is drawn (images of the whole prompt set, scored) beside other jobs, and timed alone.
-Rules of the clock: it holds one whole pipeline call and nothing else (not the loading, the putting
-on of an accelerator, the scoring); the device is synchronised on both sides; baseline and candidate
-are timed in interleaved pairs on the same prompts, the order within a pair alternating; the speedup
-is the median of the pairs' ratios, and a pair too far from the others is repeated
+A candidate is evaluated (images of the whole prompt set, scored) beside other jobs, and timed
+alone.
+Rules of timing: a timing holds one whole pipeline call and nothing else (not the loading, the
+putting on of an accelerator, the scoring); the device is synchronised on both sides; baseline and
+candidate are timed in interleaved pairs on the same prompts, the order within a pair alternating;
+the speedup is the median of the pairs' ratios, and a pair too far from the others is repeated
 (`diffaccel.evaluation.pairs`). Candidate and baseline have the same prompts, seeds and noise.
 """
 
@@ -84,7 +85,7 @@ class Bench:
     """A loaded pipeline with its prompts and metrics: everything a measurement needs.
 
     Args:
-        pipe: the plain pipeline with its scheduler set.
+        pipe: the baseline pipeline with its scheduler set.
         prompts: of the whole prompt set; prompt i is generated with seed ``options.seed + i``.
         device: all work on it is done within its ``beside`` or ``alone``.
         metrics: by name.
@@ -141,7 +142,7 @@ class Bench:
         return [slice(start, min(start + size, end)) for start in range(first, end, size)]
 
     def called(self, candidate: Candidate, batch: slice) -> Called:
-        """Draws one batch with a candidate, in halves where the memory is not enough.
+        """Evaluates one batch with a candidate, in halves where the memory is not enough.
 
         Raises:
             Blamed: it ended the process before, or hung.
@@ -175,7 +176,7 @@ class Bench:
         return found
 
     def call(self, applied: Applied, batch: slice, name: str = PLAIN) -> Called:
-        """Draws one batch.
+        """Evaluates one batch.
 
         Args:
             name: of the candidate, for who watches.
@@ -230,7 +231,7 @@ def _synchronise(device: str) -> None:
 
 @dataclass(frozen=True)
 class BaselineRun:
-    """What measuring the plain pipeline gives."""
+    """What measuring the baseline pipeline gives."""
 
     images: Images
     scores: dict[str, list[float]]
@@ -241,7 +242,7 @@ class BaselineRun:
 
 
 def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> BaselineRun:
-    """Images, scores and times of the plain pipeline over the prompt set, after a warm-up call.
+    """Images, scores and times of the baseline pipeline over the prompt set, after a warm-up call.
 
     Args:
         before: what was measured of the first prompts; these are not measured again.
@@ -250,7 +251,7 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
         MeasureError: all images are blank, or scores are no numbers.
     """
     first = len(before.images) if before else 0
-    made = _drawn_plain(bench, first)
+    made = _evaluated_plain(bench, first)
     images = np.concatenate([*([before.images] if before else []), *(each.images for each in made)])
     warnings = _blank_baseline(bench, images)
     new = images[first:]
@@ -262,7 +263,7 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
         scores = {name: own[name] + scores.get(name, []) for name in own}
     if reason := _unscored({**scores, "shuffled": shuffled}):
         raise MeasureError(
-            f"{bench.configuration.slug}: the plain pipeline's scores are {reason}: check the "
+            f"{bench.configuration.slug}: the baseline pipeline's scores are {reason}: check the "
             "model, its "
             f"dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
         )
@@ -273,8 +274,8 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
     return BaselineRun(images, scores, shuffled, known, warnings, _memory(usage))
 
 
-def _drawn_plain(bench: Bench, first: int) -> list[Called]:
-    """The plain pipeline's calls for the prompts from the first on."""
+def _evaluated_plain(bench: Bench, first: int) -> list[Called]:
+    """The baseline pipeline's calls for the prompts from the first on."""
     batches = bench.batches(first)
     if batches:
         bench.call(bench.plain, bench.batches()[0])
@@ -283,7 +284,7 @@ def _drawn_plain(bench: Bench, first: int) -> list[Called]:
 
 
 def _blank_baseline(bench: Bench, images: Images) -> list[str]:
-    """What to say where images of the plain pipeline are blank.
+    """What to say where images of the baseline pipeline are blank.
 
     Raises:
         MeasureError: all are, so that nothing could be compared with them.
@@ -291,7 +292,7 @@ def _blank_baseline(bench: Bench, images: Images) -> list[str]:
     empty = blank(images)
     if empty.all():
         raise MeasureError(
-            f"{bench.configuration.slug}: all {len(images)} images of the plain pipeline are "
+            f"{bench.configuration.slug}: all {len(images)} images of the baseline pipeline are "
             "blank (one "
             "colour each), so nothing can be compared with them. Numbers may have overflowed: try "
             f"another dtype (now {bench.spec.dtype}) or `vae`, and check the model's weights"
@@ -389,7 +390,7 @@ class Candidate:
 
     Args:
         warm: whether this process called it before, so that nothing is left to prepare.
-        prompts: how many it is drawn with; None: with all that there are.
+        prompts: how many it is evaluated with; None: with all that there are.
         goals: how fast it must be, of all that is to become clear.
         brief: whether few pairs are enough, however much they differ.
     """
@@ -399,10 +400,10 @@ class Candidate:
     warm: bool = False
     prompts: int | None = None
     goals: tuple[Goal, ...] = ()
-    brief: bool = False
+    short: bool = False
 
 
-def draw(
+def evaluate(
     bench: Bench,
     baseline: Baseline,
     references: Images,
@@ -410,11 +411,12 @@ def draw(
     before: Evaluation | None = None,
     keep: Callable[[Images], None] | None = None,
 ) -> Evaluation:
-    """Draws and scores a candidate.
+    """Evaluates and scores a candidate.
 
     Args:
         references: the baseline's images, in the order of the prompts.
-        before: what was drawn of the same candidate with fewer prompts; these are not drawn again.
+        before: what was evaluated of the same candidate with fewer prompts; these are not evaluated
+            again.
         keep: is given the images of the first prompts.
 
     Returns:
@@ -428,7 +430,7 @@ def draw(
     except Exception as error:
         failure, spent = bench.failure(candidate, error), sum(each.whole for each in made)
         if failure.passing and before is not None:
-            # What was drawn is as good as it was.
+            # What was evaluated is as good as it was.
             return replace(before, passing=failure.reason, spent=before.spent + spent)
         return _failed(candidate.parameters, failure, spent)
     images = np.concatenate([each.images for each in made])
@@ -447,7 +449,7 @@ def draw(
         spent, first_call = before.spent + spent, before.first_call
     plain = baseline.scores[SCORE][: first + len(images)]
     new_blank = count_blank(images, same)
-    warnings = _in_parts("drawn", made, bench.batches(first, candidate.prompts))
+    warnings = _in_parts("evaluated", made, bench.batches(first, candidate.prompts))
     usage = Usage.of([*(each.usage for each in made), before.usage if before else None])
     return Evaluation(
         parameters=candidate.parameters,
@@ -503,10 +505,10 @@ def crashed(parameters: ParametersDict, failure: Failure) -> Measurement:
     return _whole(_failed(parameters, failure, 0.0), None)
 
 
-def _whole(drawing: Evaluation, timed: SpeedRow | None) -> Measurement:
-    parameters, date, failure = drawing.parameters, drawing.date, drawing.failure
-    untimed = SpeedRow(parameters, None, None, 0.0, date, failure, passing=drawing.passing)
-    return Measurement.of(drawing, timed or untimed)
+def _whole(evaluation: Evaluation, timed: SpeedRow | None) -> Measurement:
+    parameters, date, failure = evaluation.parameters, evaluation.date, evaluation.failure
+    untimed = SpeedRow(parameters, None, None, 0.0, date, failure, passing=evaluation.passing)
+    return Measurement.of(evaluation, timed or untimed)
 
 
 @dataclass
@@ -556,21 +558,21 @@ class _Trial:
         """
         if self.failure is not None:
             return False
-        if want_more(self.pairs, options, brief=self.candidate.brief or late):
+        if want_more(self.pairs, options, short=self.candidate.short or late):
             return True
         return not late and any(goal.wants_more(self.pairs) for goal in self.candidate.goals)
 
 
-def clock(
+def time_candidates(
     bench: Bench,
     candidates: Sequence[Candidate],
     references: Images | None = None,
     budget: Budget | None = None,
 ) -> list[SpeedRow]:
-    """Times candidates in pairs with the plain pipeline, alone on the device.
+    """Times candidates in pairs with the baseline pipeline, alone on the device.
 
-    They are timed in rounds: each has one call of the plain pipeline and one of each candidate, so
-    that several candidates share a baseline that was timed right beside them.
+    They are timed in rounds: each has one call of the baseline pipeline and one of each candidate,
+    so that several candidates share a baseline that was timed right beside them.
 
     Args:
         references: the baseline's images, in the order of the prompts, to notice where it has
@@ -613,7 +615,7 @@ def _rounds(
     Every other round goes backwards. Gives the first images of the baseline of each batch.
 
     Args:
-        plain_total: gets what the calls of the plain pipeline take.
+        plain_total: gets what the calls of the baseline pipeline take.
     """
     plain: dict[int, tuple[slice, Images]] = {}
     number = 0
@@ -650,7 +652,7 @@ def _speed_row(
     warnings = [*trial.warnings, *noted]
     if timing.spread > options.spread:
         count = timing.counted
-        warnings.append(f"the clock was noisy: spread {timing.spread:.1%} after {count} pairs")
+        warnings.append(f"the timing was noisy: spread {timing.spread:.1%} after {count} pairs")
     if drifts(timing, options):
         warnings.append(f"the speedup drifted by {timing.drift:+.1%} while it was timed")
     beside = None if references is None else references[trial.batch]
@@ -665,23 +667,23 @@ def _speed_row(
 def measure(
     bench: Bench, baseline: Baseline, references: Images, candidates: Sequence[Candidate]
 ) -> list[Measurement]:
-    """Draws candidates one after the other, then times together those that can be."""
-    drawn = [draw(bench, baseline, references, candidate) for candidate in candidates]
-    return timed_together(bench, candidates, drawn, references)
+    """Evaluates candidates one after the other, then times together those that can be."""
+    evaluated = [evaluate(bench, baseline, references, candidate) for candidate in candidates]
+    return timed_together(bench, candidates, evaluated, references)
 
 
 def timed_together(
     bench: Bench,
     candidates: Sequence[Candidate],
-    drawn: Sequence[Evaluation],
+    evaluated: Sequence[Evaluation],
     references: Images,
     budget: Budget | None = None,
 ) -> list[Measurement]:
-    """What was drawn of candidates, with the timings of those that can be timed."""
+    """What was evaluated of candidates, with the timings of those that can be timed."""
     warm = [replace(candidate, warm=True) for candidate in candidates]
-    good = [each for each, made in zip(warm, drawn, strict=True) if made.scores]
-    rows = iter(clock(bench, good, references, budget) if good else [])
-    return [_whole(made, next(rows) if made.scores else None) for made in drawn]
+    good = [each for each, made in zip(warm, evaluated, strict=True) if made.scores]
+    rows = iter(time_candidates(bench, good, references, budget) if good else [])
+    return [_whole(made, next(rows) if made.scores else None) for made in evaluated]
 
 
 def blank(images: Images) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ STILL = 0.01
 FEWEST = 3
 """Pairs below which nothing can be said of any one of them."""
 TOLERANCE = 0.05
-"""Share of the speed that a script must have which is left to the clock."""
+"""Share of the speed that a script must have which is left to the timing."""
 TREND = 0.8
 """Kendall's tau between the ratios and their order from which they drift: all of three or four
 pairs are in order, or all but one couple of five or six."""
@@ -102,7 +102,7 @@ def drifts(timing: Timing, options: MeasureOptions) -> bool:
 
 
 def want_more(
-    pairs: Sequence[tuple[float, float]], options: MeasureOptions, *, brief: bool = False
+    pairs: Sequence[tuple[float, float]], options: MeasureOptions, *, short: bool = False
 ) -> bool:
     """Whether pairs are too few, without those that do not count, differ too much, or drift; and
     there may be more.
@@ -116,7 +116,7 @@ def want_more(
         return True
     timing = timing_of(pairs)
     unsteady = timing.spread > options.spread or drifts(timing, options)
-    return timing.counted < options.pairs or (unsteady and not brief)
+    return timing.counted < options.pairs or (unsteady and not short)
 
 
 @dataclass(frozen=True)
@@ -124,21 +124,22 @@ class Goal:
     """How fast a script must be, and when to look whether it is.
 
     Args:
-        looks: numbers of pairs, ascending; there are no more than the last of them.
-        confidence: that nothing is said to be clear that is not so, over all looks together.
+        analyses: numbers of pairs, ascending; there are no more than the last of them.
+        confidence: that nothing is said to be clear that is not so, over all interim analyses
+            together.
         speedup: that it must reach, if any.
         seconds_per_image: that it may take at most; only where no speedup is asked for.
         images: of a call.
     """
 
-    looks: tuple[int, ...]
+    analyses: tuple[int, ...]
     confidence: float
     speedup: float | None = None
     seconds_per_image: float | None = None
     images: int = 1
 
     def reached(self, pairs: Sequence[tuple[float, float]]) -> bool | None:
-        """Whether it is, but for `TOLERANCE`; None where the clock does not tell, and true where
+        """Whether it is, but for `TOLERANCE`; None where the timing does not tell, and true where
         nothing was asked for.
 
         Args:
@@ -152,11 +153,12 @@ class Goal:
         else:
             return True
         above = (logs - math.log(1 - TOLERANCE)).tolist()
-        return positive(*trimmed(above), (1 - self.confidence) / len(self.looks))
+        return positive(*trimmed(above), (1 - self.confidence) / len(self.analyses))
 
     def wants_more(self, pairs: Sequence[tuple[float, float]]) -> bool:
-        """Whether more pairs may tell: at a look, where it is not clear, and up to the next."""
+        """Whether more pairs may tell: at an interim analysis, where it is not clear, and up to the
+        next."""
         count = len(pairs)
-        if count in self.looks:
-            return count < self.looks[-1] and self.reached(pairs) is None
-        return count < self.looks[-1]
+        if count in self.analyses:
+            return count < self.analyses[-1] and self.reached(pairs) is None
+        return count < self.analyses[-1]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffaccel.evaluation.sequential import Looks
+from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.evaluation.timing_error import freedom, standard_error
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
@@ -146,11 +146,13 @@ class Baseline:
         return statistics.median(self.seconds) / self.images_per_call
 
     @functools.cached_property
-    def looks(self) -> Looks:
+    def analyses(self) -> InterimAnalyses:
         """When to look whether a loss is below a limit."""
         options = self.options
         count, prompts = len(self.prompts), tuple(self.prompts)
-        return Looks(self.spec.batch_size, options.prompts, count, options.confidence, prompts)
+        return InterimAnalyses(
+            self.spec.batch_size, options.prompts, count, options.confidence, prompts
+        )
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,8 @@ class Timing:
     @property
     def error(self) -> float:
         """Standard error of the speedup, relative; infinite where there is one pair. It is told by
-        all pairs: those that are left where the farthest do not count look nearer to each other
-        than they are."""
+        all pairs: those that are left where the farthest do not count look nearer to
+        each other than they are."""
         return standard_error([math.log(plain / own) for plain, own in self.pairs])
 
     @property
@@ -203,7 +205,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one candidate draws, compared with its baseline; nothing of its speed.
+    """What one candidate generates, compared with its baseline; nothing of its speed.
 
     Args:
         loss: relative loss of the mean score; negative where the accelerated one scores higher.
@@ -214,10 +216,10 @@ class Evaluation:
         spent: seconds that all of it took.
         failure: why it can never be chosen (crash, blank images), else None. A crashed candidate
             has loss 1 and no scores.
-        warnings: what a reader should know, e.g. that it was drawn in smaller batches, or that the
-            clock was noisy.
-        passing: why it could not be drawn, or not with more prompts, where that may pass (no time
-            or no memory, a lost device). It is tried again by the next run.
+        warnings: what a reader should know, e.g. that it was evaluated in smaller batches, or that
+            the timing was noisy.
+        passing: why it could not be evaluated, or not with more prompts, where that may pass (no
+            time or no memory, a lost device). It is tried again by the next run.
         usage: what its calls took; None in records of before.
     """
 
@@ -243,7 +245,7 @@ class Evaluation:
 
     @property
     def prompts(self) -> int:
-        """How many it was drawn with; none where it crashed."""
+        """How many it was evaluated with; none where it crashed."""
         return min(map(len, self.scores.values()), default=0)
 
 
@@ -252,17 +254,17 @@ class SpeedRow:
     """How fast one candidate is; nothing of its loss.
 
     Args:
-        parameters: by accelerator; empty for the plain pipeline beside itself, which shows how far
-            the clock can be trusted.
+        parameters: by accelerator; empty for the baseline pipeline beside itself, which shows how
+            far the timing can be trusted.
         timing: None where it failed.
         first_call: seconds of putting it on and calling it once, before any timing: what it
             prepares (compiles, say) is in here. None where it was called before.
         spent: seconds that it took; where several were timed together, its share.
         failure: why there is no timing, e.g. too little memory.
-        warnings: what a reader should know, e.g. a noisy clock.
+        warnings: what a reader should know, e.g. a noisy timing.
         passing: the failure, where it may pass; it is tried again by the next run.
-        usage, plain_usage: what its calls took, and those of the plain pipeline beside it; None in
-            records of before.
+        usage, plain_usage: what its calls took, and those of the baseline pipeline beside it; None
+            in records of before.
     """
 
     parameters: ParametersDict
@@ -310,15 +312,15 @@ class Measurement(Evaluation):
     baseline_usage: Usage | None = None
 
     @classmethod
-    def of(cls, drawing: Evaluation, timed: SpeedRow) -> Measurement:
-        """What was drawn and what was timed of the same candidate, together."""
-        both = vars(drawing) | {
-            "spent": drawing.spent + timed.spent,
+    def of(cls, evaluation: Evaluation, timed: SpeedRow) -> Measurement:
+        """What was evaluated and what was timed of the same candidate, together."""
+        both = vars(evaluation) | {
+            "spent": evaluation.spent + timed.spent,
             "date": timed.date,
-            "failure": drawing.failure or timed.failure,
-            "passing": drawing.passing or timed.passing,
-            "warnings": [*drawing.warnings, *timed.warnings],
-            "usage": Usage.of([drawing.usage, timed.usage]),
+            "failure": evaluation.failure or timed.failure,
+            "passing": evaluation.passing or timed.passing,
+            "warnings": [*evaluation.warnings, *timed.warnings],
+            "usage": Usage.of([evaluation.usage, timed.usage]),
             "baseline_usage": timed.baseline_usage,
         }
         return cls(**both, speedup=timed.speedup or 0.0, timing=timed.timing)

@@ -1,11 +1,11 @@
-"""A/A: the plain pipeline beside itself, timed as all else is. It should read 1.00."""
+"""A/A: the baseline pipeline beside itself, timed as all else is. It should read 1.00."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from diffaccel.evaluation.measure import Candidate, MeasureError, clock
+from diffaccel.evaluation.measure import Candidate, MeasureError, time_candidates
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import SpeedRow, Timing
 from diffaccel.experiment.grid import Configuration
@@ -19,7 +19,7 @@ ALLOWED = {"cpu": 0.05, "gpu": 0.01}
 
 @dataclass(frozen=True)
 class Readings:
-    """Timings of the plain pipeline beside itself, one after the other.
+    """Timings of the baseline pipeline beside itself, one after the other.
 
     Args:
         where: name of the device.
@@ -73,7 +73,7 @@ class Readings:
                 f"timing that is known to {self.allowed:.0%} takes {self.needed} (measure.pairs, "
                 "measure.max_pairs)"
             )
-        verdict = "the clock can be trusted" if self.ok else "do not trust the clock"
+        verdict = "the timing can be trusted" if self.ok else "do not trust the timing"
         found.append(f"at most {self.worst:.1%} off, {self.allowed:.0%} allowed: {verdict}")
         return found
 
@@ -84,16 +84,20 @@ def run(
     """Takes so many readings.
 
     Raises:
-        InputError: the model cannot be loaded, or its plain pipeline fails.
+        InputError: the model cannot be loaded, or its baseline pipeline fails.
     """
     from diffaccel.evaluation import bench as benches
 
     with devices.hold_device(spec.jobs_per_gpu, spec.threads) as device, device.shared():
         bench = benches.open_bench(configuration, spec, options, device)
         # What clock() calls once before it times is the warm-up.
-        rows = [row for _ in range(count) for row in clock(bench, [Candidate({}, bench.plain)])]
+        rows = [
+            row
+            for _ in range(count)
+            for row in time_candidates(bench, [Candidate({}, bench.plain)])
+        ]
         where, _ = devices.describe()
     if (failure := next((row.failure for row in rows if row.failure), None)) is not None:
-        raise MeasureError(f"{configuration.slug}: the plain pipeline fails: {failure}")
+        raise MeasureError(f"{configuration.slug}: the baseline pipeline fails: {failure}")
     kind = "cpu" if device.name == "cpu" else "gpu"
     return Readings(configuration, where, ALLOWED[kind], rows)

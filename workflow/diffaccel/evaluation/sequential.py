@@ -156,7 +156,7 @@ def positive(statistic: float, freedom: int, error: float) -> bool | None:
 
 
 @dataclass(frozen=True)
-class Looks:
+class InterimAnalyses:
     """When to analyse a loss, and what can be said then.
 
     Args:

@@ -27,7 +27,7 @@ dozens of times a second."""
 
 
 class Meter:
-    """Measures one call within `running`. Nothing of it is done while a clock runs.
+    """Measures one call within `running`. Nothing of it is done while a call is timed.
 
     Args:
         device: that the pipeline computes on.
@@ -41,7 +41,7 @@ class Meter:
 
     @contextlib.contextmanager
     def running(self, images: int = 1) -> Iterator[None]:
-        """The block of a call that draws so many images; `usage` is of it, once it has ended."""
+        """The block of a call that makes so many images; `usage` is of it, once it has ended."""
         cuda = self._device.name.startswith("cuda")
         if cuda:
             import torch

@@ -153,17 +153,17 @@ class SearchEntry(_Strict):
 
 
 class VerifyEntry(_Strict):
-    """How scripts are proven.
+    """How scripts are verified.
 
     Args:
-        heldout: how many prompts that nothing was chosen by they are proven on, too; None: as many
-            as it was searched with.
+        heldout: how many prompts that nothing was chosen by they are verified on, too; None: as
+            many as it was searched with.
         max_pairs: timed pairs at most, while they do not tell whether a script is as fast as it
             must be; for scripts that are judged, too.
         budget: seconds after which no more pairs are timed than must be; None: there is no such.
         batch_sizes: images of a call at which latency, throughput, memory and energy of scripts are
             measured besides, whatever the budget.
-        calls: of each script at each of these, and as many of the plain pipeline.
+        calls: of each script at each of these, and as many of the baseline pipeline.
     """
 
     heldout: Annotated[int, Field(ge=0)] | None = None

@@ -21,8 +21,8 @@ class MeasureOptions:
     """How much is measured.
 
     Args:
-        prompts: how many prompts a candidate is drawn with, from the first of the file on; fewer
-            where it is clear before that it loses too much.
+        prompts: how many prompts a candidate is evaluated with, from the first of the file on;
+            fewer where it is clear before that it loses too much.
         max_prompts: how many an answer gets while its loss is not clearly below the limit, if there
             are so many; None: no more than any other candidate.
         seed: of the first prompt; prompt i is generated with seed + i.
@@ -50,7 +50,7 @@ class SearchOptions:
         strategy: name of a file in `diffaccel.search.strategies`.
         space: ``grid``, the declared values of each parameter; ``coarse``, three of them in a
             combination, so that it can be measured as a whole; or ``full``, all that make sense.
-        seed: for strategies that draw.
+        seed: for strategies that evaluate.
         loss_confidence: what must be below the limit: ``point``, the loss that was measured, or
             ``upper``, the upper end of its interval over the prompts.
         call_seconds: the longest that a call of a candidate may take, its preparation (compiling,
@@ -81,7 +81,7 @@ class JudgeOptions:
 
     Args:
         sandbox: false runs code with this user's rights: only for code that is trusted.
-        margin: share by which the mean CLIP score may lie below the plain pipeline's.
+        margin: share by which the mean CLIP score may lie below the baseline pipeline's.
         memory_gib: of all processes of a script together.
         call_seconds: for one answer.
         load_seconds: for reading a script and loading its pipeline.

@@ -145,7 +145,8 @@ class Experiment:
     def _refuse_untrained(self, model: str) -> None:
         if self.specs[model].untrained:
             raise tasks.TaskError(
-                f"{model} is untrained here: random weights draw noise, of which no loss can be "
+                f"{model} is untrained here: random weights evaluate noise, of which no loss can "
+                "be "
                 f"promised. For tasks, leave out `untrained: true` of the model {model}"
             )
 
@@ -290,7 +291,7 @@ class Experiment:
         return sources({name: {} for cell in every for name in cell.accelerators})
 
     def heldout(self, configuration: Configuration) -> tuple[int, list[str]]:
-        """How many prompts scripts are proven on besides, and the files that these are from."""
+        """How many prompts scripts are verified on besides, and the files that these are from."""
         asked, spec = self.config.verify.heldout, self.spec(configuration)
         count = self.options.prompts if asked is None else asked
         return count, [spec.heldout or spec.prompts] if count else []

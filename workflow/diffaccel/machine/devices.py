@@ -22,7 +22,7 @@ from diffaccel.machine.jobs import note
 
 log = logging.getLogger(__name__)
 
-PLACES = 240
+SLOTS = 240
 """Of them there are in `profiles/default` (``timed``), for jobs that measure; divisible by most
 numbers of devices."""
 PATIENCE = 60.0
@@ -32,7 +32,7 @@ _CORE = "cpu-core-{}.lock"
 _PLACE = "gpu-{}-{}.lock"
 
 
-def places(count: int, jobs: int) -> int:
+def slots(count: int, jobs: int) -> int:
     """Of `PLACES`, what a job takes, so that one more can run than there are devices: it gets
     ready while the others measure.
 
@@ -40,7 +40,7 @@ def places(count: int, jobs: int) -> int:
         count: of GPUs; none is one device, too.
         jobs: how many such jobs may be on one device at once.
     """
-    return max(1, PLACES // (max(1, count) + 1) // jobs)
+    return max(1, SLOTS // (max(1, count) + 1) // jobs)
 
 
 def slug(name: str) -> str:
@@ -214,10 +214,10 @@ def _on_gpu(found: Sequence[Gpu], jobs: int) -> Iterator[Device]:
         _import_libraries()
     unused = _unused(found)
     # The first place of every GPU before the second of any: work spreads.
-    places = [(gpu, number) for number in range(jobs) for gpu in unused]
-    names = [locks.path(_PLACE.format(slug(gpu.uuid), number)) for gpu, number in places]
+    slots = [(gpu, number) for number in range(jobs) for gpu in unused]
+    names = [locks.path(_PLACE.format(slug(gpu.uuid), number)) for gpu, number in slots]
     which, handle = _take(names)
-    chosen = places[which][0]
+    chosen = slots[which][0]
     try:
         gpus.choose(chosen)
         log.info("on GPU %s (%s)", chosen.label, chosen.uuid)
@@ -227,15 +227,15 @@ def _on_gpu(found: Sequence[Gpu], jobs: int) -> Iterator[Device]:
         os.close(handle)
 
 
-def _take(places: Sequence[Path]) -> tuple[int, int]:
+def _take(slots: Sequence[Path]) -> tuple[int, int]:
     """The first that is free, once one is: which, and what holds it."""
     said = False
     while True:
-        for which, path in enumerate(places):
+        for which, path in enumerate(slots):
             if (handle := locks.try_to_take(path)) is not None:
                 return which, handle
         if not said:
-            log.info("other jobs hold %s: waiting", ", ".join(path.stem for path in places))
+            log.info("other jobs hold %s: waiting", ", ".join(path.stem for path in slots))
         said = True
         time.sleep(_POLL_SECONDS)
 

@@ -95,7 +95,7 @@ class Job:
         run: id of the run that it belongs to.
         device: what it computes on, once it has it.
         locked: whether its file is locked as long as it lives; not every file system can.
-        most: candidates that each of its cells may draw, by slug; of a search.
+        most: candidates that each of its cells may evaluate, by slug; of a search.
         reason: why it did not end well.
     """
 
@@ -135,9 +135,9 @@ def begin(
     """
     every, jobs = _by_stage(store, wanted), _by_stage(store, missing)
     if (store / "summary.csv").as_posix() in set(wanted):
-        # Scripts are known once the tasks are answered, and are then proven.
-        proven = {*jobs.get("verify", []), *jobs.get(FEASIBLE, [])}
-        jobs["verify"] = sorted(proven)
+        # Scripts are known once the tasks are answered, and are then verified.
+        verified = {*jobs.get("verify", []), *jobs.get(FEASIBLE, [])}
+        jobs["verify"] = sorted(verified)
     about_these = {*every.get("search", []), *every.get("baseline", [])}
     now, host, pid = time.time(), socket.gethostname(), os.getpid()
     run = Run(

@@ -23,7 +23,7 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 PLAIN = ""
-"""Stands for the plain pipeline, which no other can replace."""
+"""Stands for the baseline pipeline, which no other can replace."""
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 """What a process is killed by for what it did itself."""
 DEATHS = 2
@@ -68,7 +68,7 @@ class Watch:
 
     @contextlib.contextmanager
     def calling(self, candidate: str) -> Iterator[None]:
-        """The time of one call. One of the plain pipeline takes as long as it takes."""
+        """The time of one call. One of the baseline pipeline takes as long as it takes."""
         seconds = None if candidate == PLAIN else self.seconds
         self._say({"candidate": candidate, "seconds": seconds})
         try:
@@ -144,7 +144,7 @@ def watched(work: Callable[[Watch], None]) -> None:
         if end.candidate is None or end.signal in STOPS:
             break
         if end.candidate == PLAIN:
-            log.error("the plain pipeline itself: %s", end.reason)
+            log.error("the baseline pipeline itself: %s", end.reason)
             break
         deaths[end.candidate] = deaths.get(end.candidate, 0) + 1
         if end.sure or deaths[end.candidate] == DEATHS:

@@ -1,7 +1,7 @@
 """What to use of what was found: the fastest whose loss is clearly below the limit.
 
-The plain pipeline with fewer steps is among what may be used. Where something faster may keep the
-limit, and its prompts do not tell, that is said, with how many more would and the command.
+The baseline pipeline with fewer steps is among what may be used. Where something faster may keep
+the limit, and its prompts do not tell, that is said, with how many more would and the command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Choice:
     """A candidate that was timed.
 
     Args:
-        fewer_steps: whether it is the plain pipeline with fewer steps.
+        fewer_steps: whether it is the baseline pipeline with fewer steps.
     """
 
     names: Names
@@ -56,8 +56,8 @@ class Advice:
 
     Args:
         limit: that the loss must be below.
-        best: the fastest that is clearly below it, and faster than the plain pipeline; None where
-            none is.
+        best: the fastest that is clearly below it, and faster than the baseline pipeline; None
+            where none is.
         other: where ``best`` is of fewer steps, the fastest of the accelerators that is clearly
             below it; else the fastest of fewer steps.
         unclear: of what is faster and not clear yet, what the fewest prompts would make clear.
@@ -69,35 +69,35 @@ class Advice:
     unclear: Unclear | None
 
 
-def clear(baseline: Baseline, drawing: Evaluation, limit: float) -> bool | None:
+def clear(baseline: Baseline, evaluation: Evaluation, limit: float) -> bool | None:
     """Whether a loss is below a limit, with the confidence of the baseline; None where the prompts
     do not tell. What has no scores is judged by its interval."""
-    if drawing.scores:
-        return baseline.looks.below(*_scores(baseline, drawing), limit)
-    low, high = drawing.loss_interval
+    if evaluation.scores:
+        return baseline.analyses.below(*_scores(baseline, evaluation), limit)
+    low, high = evaluation.loss_interval
     return True if high < limit else False if low >= limit else None
 
 
-def more_prompts(baseline: Baseline, drawing: Evaluation, limit: float) -> int | None:
+def more_prompts(baseline: Baseline, evaluation: Evaluation, limit: float) -> int | None:
     """About how many prompts more would tell whether a loss is below a limit; None: thousands."""
-    if not drawing.scores:
+    if not evaluation.scores:
         return None
-    needed = baseline.looks.needed(*_scores(baseline, drawing), limit)
-    return None if needed is None else max(baseline.looks.batch, needed - drawing.prompts)
+    needed = baseline.analyses.needed(*_scores(baseline, evaluation), limit)
+    return None if needed is None else max(baseline.analyses.batch, needed - evaluation.prompts)
 
 
-def _scores(baseline: Baseline, drawing: Evaluation) -> tuple[list[float], list[float]]:
+def _scores(baseline: Baseline, evaluation: Evaluation) -> tuple[list[float], list[float]]:
     from diffaccel.plugins.metrics import SCORE  # numpy comes with it: records are read without
 
-    return baseline.scores[SCORE], drawing.scores[SCORE]
+    return baseline.scores[SCORE], evaluation.scores[SCORE]
 
 
-def command(baseline: Baseline, drawing: Evaluation, more: int | None) -> str:
+def command(baseline: Baseline, evaluation: Evaluation, more: int | None) -> str:
     """What evaluates an answer on so many more prompts; nothing where these are thousands, or more
     than the model's file has."""
     if more is None:
         return ""
-    there, wanted = baseline.looks.most, drawing.prompts + more
+    there, wanted = baseline.analyses.most, evaluation.prompts + more
     if wanted <= there:
         return f"diffaccel run --config {ON}"
     try:
@@ -110,7 +110,7 @@ def command(baseline: Baseline, drawing: Evaluation, more: int | None) -> str:
 def fastest_clear(
     baseline: Baseline, options: Iterable[Option], limit: float
 ) -> Measurement | None:
-    """The fastest that is clearly below a limit and faster than the plain pipeline."""
+    """The fastest that is clearly below a limit and faster than the baseline pipeline."""
     fast = (each for each in options if each.speedup > 1 and each.loss < limit)
     for each in sorted(fast, key=lambda each: (-each.speedup, each.loss)):
         if clear(baseline, each.measured, limit):
@@ -192,7 +192,7 @@ def lines(advice: Advice) -> Iterable[str]:
     """The advice in words, a line each."""
     limit = f"{100 * advice.limit:g}%"
     if advice.best is None:
-        yield f"To use: the plain pipeline. Nothing faster is clearly below a loss of {limit}."
+        yield f"To use: the baseline pipeline. Nothing faster is clearly below a loss of {limit}."
     else:
         yield f"To use: {_described(advice.best)}; clearly below {limit}."
     if advice.best is not None and advice.other is not None:

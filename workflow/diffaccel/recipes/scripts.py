@@ -1,4 +1,4 @@
-"""Rendering scripts: of a candidate that was measured, and of the plain pipeline."""
+"""Rendering scripts: of a candidate that was measured, and of the baseline pipeline."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
 
 
 def plain(spec: ModelSpec, configuration: Configuration, description: str) -> str:
-    """Source of the script that draws with the unaccelerated pipeline."""
+    """Source of the script that generates with the unaccelerated pipeline."""
     return codegen.render(_plain(spec, configuration, description))
 
 

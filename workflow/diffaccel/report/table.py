@@ -22,7 +22,7 @@ from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes import advice
 from diffaccel.recipes.known import Known
-from diffaccel.report.words import named, proven
+from diffaccel.report.words import named, verified
 from diffaccel.search.records import CellResult
 from diffaccel.stages import collect
 from diffaccel.stages.records import SpeedRecord
@@ -65,14 +65,14 @@ def show_summary(results: str | Path) -> None:
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
         console.print("?: too few prompts to tell on which side of the limit the loss lies.")
     _show_time_up(console, table)
-    asked = proven(table["verified"].dropna().tolist(), "as fast as was asked")
-    kept = proven(table["kept"].dropna().tolist(), "as fast as when they were found")
+    asked = verified(table["verified"].dropna().tolist(), "as fast as was asked")
+    kept = verified(table["kept"].dropna().tolist(), "as fast as when they were found")
     console.print(f"[bold]{table['verified'].count()} scripts verified: {asked}; {kept}.[/]")
     if "undecided" in {*table["verified"].dropna(), *table["kept"].dropna()}:
         console.print("To decide the rest: verify.budget: null in config.yaml, and run again.")
     _show_held_out(console, table["heldout"].dropna().astype(bool))
     console.print(
-        f"{folder}/summary.csv has every number; code/ the scripts; verify/ their proofs; "
+        f"{folder}/summary.csv has every number; code/ the scripts; verify/ their verifications; "
         "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
     )
     if (folder / "report.html").exists():

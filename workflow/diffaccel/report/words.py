@@ -37,7 +37,7 @@ ONE = {
     "baseline": "baseline of",
     "search": "search of",
     "code": "script",
-    "verify": "proof of",
+    "verify": "verification of",
     "speed": "speed of",
     "judge": "judging of",
 }
@@ -52,7 +52,7 @@ def job_title(stage: str, name: str) -> str:
     return name if stage in ("models", "code") else configuration_title(name)
 
 
-def proven(outcomes: Sequence[str], what: str) -> str:
+def verified(outcomes: Sequence[str], what: str) -> str:
     """How many of the scripts are so, in words, and of how many the timings do not tell it."""
     counts = Counter(outcomes)
     unclear = counts["undecided"]

@@ -15,7 +15,7 @@ from typing import Any
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Timing
 from diffaccel.experiment.grid import Configuration
-from diffaccel.run.stores import KINDS, Store, hold, platforms, scores_of
+from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, Store, hold, platforms, scores_of
 from diffaccel.search import found
 from diffaccel.stages import database
 from diffaccel.store import journal
@@ -82,7 +82,11 @@ class _Merge:
         if any(path.parent.name == found.FOLDER for path in changed):
             # What the records here say is then noted once more, and stays the newest.
             database.write(self.own)
-        searched = [path.stem for path in changed if path.parent.name in ("drawn", "timed")]
+        searched = [
+            path.stem
+            for path in changed
+            if path.parent.name in ("evaluations", "timed", *JOURNALS_BEFORE)
+        ]
         for baseline in (self.own / "baseline").glob("*.json"):
             configuration = Configuration.named(baseline.stem)
             model = configuration.model if configuration else baseline.stem
@@ -152,7 +156,8 @@ class _Merge:
 
     def _journal(self, path: Path) -> int:
         """Adds the rows that are new; how many."""
-        own = self.own / path.relative_to(self.theirs)
+        kind = JOURNALS_BEFORE.get(path.parent.name, path.parent.name)
+        own = self.own / "journal" / kind / path.name
         known = [line for line in journal.lines(own) if isinstance(line, Line)]
         texts = {line.text for line in known}
         by_key: dict[str, list[Line]] = {}
@@ -238,7 +243,7 @@ def contradict(one: Timing, other: Timing) -> bool:
 
 
 def _goes_on(mine: Line, theirs: Line) -> bool:
-    """Whether the same was drawn with more prompts there."""
+    """Whether the same was evaluated with more prompts there."""
     counts = [
         min(map(len, scores_of(_measured(line)).values()), default=0) for line in (mine, theirs)
     ]

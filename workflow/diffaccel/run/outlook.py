@@ -40,14 +40,14 @@ def threads_of(experiment: Experiment, configuration: Configuration, cores: int 
     return threads.reserved(experiment.spec(configuration).threads, cores, gpu=experiment.on_gpu)
 
 
-def places_of(experiment: Experiment, configuration: Configuration, count: int) -> int:
+def slots_of(experiment: Experiment, configuration: Configuration, count: int) -> int:
     """Of `devices.PLACES`. Small networks share a GPU, one of them at a time being timed.
 
     Args:
         count: of the GPUs that are visible.
     """
     jobs = experiment.spec(configuration).jobs_per_gpu if experiment.on_gpu else 1
-    return devices.places(count, jobs)
+    return devices.slots(count, jobs)
 
 
 def at_once(experiment: Experiment, cores: int | None, count: int) -> int | None:
@@ -58,7 +58,7 @@ def at_once(experiment: Experiment, cores: int | None, count: int) -> int | None
         return None
     each = (
         min(
-            devices.PLACES // places_of(experiment, configuration, count),
+            devices.SLOTS // slots_of(experiment, configuration, count),
             cores // threads_of(experiment, configuration, cores),
         )
         for configuration in configurations

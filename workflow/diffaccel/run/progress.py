@@ -48,8 +48,9 @@ class CellProgress:
 
     Args:
         accelerators: as users name them.
-        measured: candidates that were drawn.
-        most: how many are drawn for its bound at most; more may be for its tasks. None: not known.
+        measured: candidates that were evaluated.
+        most: how many are evaluated for its bound at most; more may be for its tasks. None: not
+            known.
         done: whether its configuration was searched to the end.
         fewer-steps baseline: whether it is what the others are compared with.
     """
@@ -97,7 +98,7 @@ class Progress:
         seconds: that it has gone on, or went on.
         cells, cells_done: of all configurations that it is about, and of those that were searched
             to the end, before or in this run.
-        measured: candidates drawn in these cells.
+        measured: candidates evaluated in these cells.
         left: None unless it goes on.
         configurations: how far their cells are.
         working: jobs that run now.
@@ -208,7 +209,7 @@ class _Drawn:
 
     journal: _Journal
     candidates: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
-    """By digest of the baseline, then by candidate: the last drawing."""
+    """By digest of the baseline, then by candidate: the last evaluation."""
 
     def of(self, digest: str | None) -> Mapping[str, Mapping[str, Any]]:
         for own, row in self.journal.rows():
@@ -235,7 +236,7 @@ class Reader:
     def __init__(self, store: Path) -> None:
         self.store = store
         self._files = _Files()
-        self._drawn: dict[Path, _Drawn] = {}
+        self._evaluated: dict[Path, _Drawn] = {}
         self._timed: dict[str, tuple[_Journal, dict[str, dict[str, float]]]] = {}
 
     def read(self) -> Progress:
@@ -343,24 +344,24 @@ class Reader:
     def _cell(
         self, run: Run, slug: str, names: tuple[str, ...], digest: str | None, most: int | None
     ) -> CellProgress:
-        drawn = self._drawings(slug, names, digest)
+        evaluated = self._evaluations(slug, names, digest)
         timed = self._timings(slug).get(digest or "", {})
         title = combination(names).title
         kept = [
             Best(slug, title, timed[key], row["loss"])
-            for key, row in drawn.items()
+            for key, row in evaluated.items()
             if key in timed and row["failure"] is None and _loss(run, row) < run.loss_limit
         ]
         best = max(kept, key=lambda each: each.speedup, default=None)
         fewer_steps = run.fewer_steps is not None and list(names) == run.fewer_steps
         fewer_steps = fewer_steps and list(names) not in run.configurations[slug]
-        return CellProgress(title, len(drawn), most, best, False, fewer_steps)
+        return CellProgress(title, len(evaluated), most, best, False, fewer_steps)
 
-    def _drawings(
+    def _evaluations(
         self, slug: str, names: tuple[str, ...], digest: str | None
     ) -> Mapping[str, Mapping[str, Any]]:
-        path = self.store / "journal" / "drawn" / f"{slug}_{'+'.join(names)}.jsonl"
-        return self._drawn.setdefault(path, _Drawn(_Journal(path))).of(digest)
+        path = self.store / "journal" / "evaluations" / f"{slug}_{'+'.join(names)}.jsonl"
+        return self._evaluated.setdefault(path, _Drawn(_Journal(path))).of(digest)
 
     def _timings(self, slug: str) -> dict[str, dict[str, float]]:
         """Of a configuration's model: by digest of the baseline, then by candidate, the last
@@ -449,7 +450,7 @@ class Reader:
                 *run.configurations[name],
                 *([run.fewer_steps] if run.fewer_steps else []),
             )
-            for row in self._drawings(name, tuple(names), digest).values()
+            for row in self._evaluations(name, tuple(names), digest).values()
         )
         return sum(row["spent"] or 0.0 for row in rows)
 

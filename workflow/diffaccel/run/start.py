@@ -118,6 +118,6 @@ def _hold_lock() -> int:
 
 
 def _followed(command: Sequence[str], lock: int) -> int:
-    from diffaccel.run.follow import followed  # tables and drawing take a while to import
+    from diffaccel.run.follow import followed  # tables and evaluation take a while to import
 
     return followed(command, lock)

@@ -27,7 +27,7 @@ from diffaccel.machine.jobs import LOCK
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.search.records import Search
 from diffaccel.stages.records import SpeedRecord, Verification
-from diffaccel.store.journal import Line, lines
+from diffaccel.store.journal import Line, append, lines
 from diffaccel.store.jsonio import (
     READS,
     RecordError,
@@ -53,6 +53,8 @@ OUTPUTS = (".", "tasks", "feasible", "code", "judge")
 """Folders of what is made from records and has no checksum of its own."""
 MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
+JOURNALS_BEFORE = {"drawn": "evaluations"}
+"""Folders of journals in versions before 0.2, and now."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
 OLD = 1.0
@@ -80,6 +82,7 @@ def hold(store: Path) -> IO[str]:
     file = (store / LOCK).open("w")
     try:
         _lock(file)
+        rename_folders(store)
     except BlockingIOError:
         file.close()
         raise InputError(
@@ -89,6 +92,19 @@ def hold(store: Path) -> IO[str]:
     except OSError as error:
         log.warning("%s cannot be locked (%s): have no other run write to it", store, error)
     return file
+
+
+def rename_folders(store: Path) -> None:
+    """Gives the folders of a store's journals the names that they have now. Their lines stay."""
+    for before, now in JOURNALS_BEFORE.items():
+        old, new = store / "journal" / before, store / "journal" / now
+        for path in sorted(old.glob("*.jsonl")):
+            if (new / path.name).exists():
+                append(new / path.name, path.read_bytes().splitlines())
+                path.unlink()
+            else:
+                new.mkdir(parents=True, exist_ok=True)
+                path.rename(new / path.name)
 
 
 def _lock(file: IO[str]) -> None:
@@ -221,7 +237,7 @@ class Row:
 
     @property
     def measured(self) -> Mapping[str, Any]:
-        """What is drawn, timed, ..., as JSON."""
+        """What is evaluated, timed, ..., as JSON."""
         assert self.line.measurement is not None
         found: Mapping[str, Any] = self.line.measurement.get("row", self.line.measurement)
         return found
@@ -277,7 +293,8 @@ class Store:
         """Everything that was measured, of these kinds or of all."""
         abouts = {digest: each.provenance() for digest, each in self.baselines.items()}
         for path in self.journals:
-            kind, own = path.parent.name, dict(abouts)
+            kind = JOURNALS_BEFORE.get(path.parent.name, path.parent.name)
+            own = dict(abouts)
             if kind not in (kinds or ROW_KINDS):
                 continue
             for line in lines(path):
@@ -298,8 +315,8 @@ class Store:
         if baseline is None or line.measurement is None:
             return False
         try:
-            if kind == "drawn":
-                own = keys.of_drawing(baseline)(parse(Evaluation, line.measurement, ""))
+            if kind == "evaluations":
+                own = keys.of_evaluation(baseline)(parse(Evaluation, line.measurement, ""))
             elif kind == "timed":
                 own = keys.of_timing(baseline.options)(parse(TimingRow, line.measurement, ""))
             else:
@@ -322,7 +339,7 @@ def overview(results: Path) -> list[dict[str, Any]]:
         for row in store.rows():
             key = (folder.name, row.configuration)
             counts.setdefault(key, Counter()).update([row.kind])
-            stale = row.kind in ("drawn", "timed", "verify") and not row.current
+            stale = row.kind in ("evaluations", "timed", "verify") and not row.current
             counts[key].update(["stale"] * stale)
             dates[key] = max(dates.get(key, ""), str(row.measured.get("date", "")))
     return [
@@ -336,7 +353,7 @@ def overview(results: Path) -> list[dict[str, Any]]:
     ]
 
 
-ROW_KINDS = ("drawn", "timed", "verify", "served", "speed", "judge")
+ROW_KINDS = ("evaluations", "timed", "verify", "served", "speed", "judge")
 
 
 def scores_of(measured: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffaccel.machine.jobs import Job
-from diffaccel.report.words import ONE, configuration_title, duration, job_title, named, proven
+from diffaccel.report.words import ONE, configuration_title, duration, job_title, named, verified
 from diffaccel.run.progress import CellProgress, Left, Progress, Reader, platform
 from diffaccel.store.jsonio import RecordError, read_fields
 
@@ -36,7 +36,7 @@ MANY = {
     "baseline": "baselines",
     "search": "searches",
     "code": "scripts",
-    "verify": "proofs",
+    "verify": "verifications",
     "speed": "speeds",
     "judge": "judged",
 }
@@ -45,7 +45,7 @@ DOING = {
     "baseline": "baseline of",
     "search": "searching",
     "code": "writing",
-    "verify": "proving the scripts of",
+    "verify": "verifying the scripts of",
     "speed": "timing",
     "judge": "judging the scripts of",
 }
@@ -121,7 +121,7 @@ def failure(job: Job) -> str:
 # ---- the view ----------------------------------------------------------------------------------
 
 
-def drawn(progress: Progress, console: Console | None = None) -> RenderableType:
+def evaluated(progress: Progress, console: Console | None = None) -> RenderableType:
     """The whole view.
 
     Args:
@@ -305,16 +305,16 @@ def _done(progress: Progress, job: Job) -> str:
         count = f"{progress.cells_done} of {progress.cells} cells"
         return f"searched {configuration_title(job.name)} in {took}: {bounds} ({count})"
     if job.stage == "verify":
-        return f"proved {configuration_title(job.name)} in {took}: {_proofs(progress, job)}"
+        return f"verified {configuration_title(job.name)} in {took}: {_verified(progress, job)}"
     return f"{named(job.stage, job.name)}: done in {took}"
 
 
-def _proofs(progress: Progress, job: Job) -> str:
+def _verified(progress: Progress, job: Job) -> str:
     try:
         path = Path(progress.store) / "verify" / f"{job.name}.json"
         verdicts = read_fields(path)["results"]
-        asked = proven([result["outcome"] for result in verdicts], "as fast as was asked")
-        found = proven([result["kept"] for result in verdicts], "as fast as when they were found")
+        asked = verified([result["outcome"] for result in verdicts], "as fast as was asked")
+        found = verified([result["kept"] for result in verdicts], "as fast as when they were found")
     except (RecordError, KeyError, TypeError):
         return "its record cannot be read"
     return f"{len(verdicts)} scripts, {asked}, {found}"
@@ -343,7 +343,7 @@ class Shown:
         for line in self._events.news(progress):
             self.say(line)
         if self._live is not None:
-            self._live.update(drawn(progress, self._console), refresh=True)
+            self._live.update(evaluated(progress, self._console), refresh=True)
         elif time.monotonic() - self._silent > SILENCE and progress.state == "going":
             self.say(heartbeat(progress))
         return progress
@@ -376,7 +376,7 @@ def status(reader: Reader, watch: bool) -> None:
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
             _watch(reader, console)
-    console.print(drawn(reader.read()))
+    console.print(evaluated(reader.read()))
 
 
 def _watch(reader: Reader, console: Console) -> None:
@@ -388,5 +388,5 @@ def _watch(reader: Reader, console: Console) -> None:
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while (progress := reader.read()).state == "going":
-            live.update(drawn(progress, console), refresh=True)
+            live.update(evaluated(progress, console), refresh=True)
             time.sleep(REFRESH)

@@ -1,6 +1,7 @@
 """What a cell wants measured, and measuring the cells of a configuration side by side.
 
-A candidate is drawn and scored first, which other jobs on the same device do not disturb, and timed
+A candidate is evaluated and scored first, which other jobs on the same device do not disturb, and
+timed
 only where its speed must be known: where it may be chosen, or where timing it teaches what others
 cost. Of all others the speed is predicted.
 """
@@ -61,7 +62,8 @@ Wanted = Sequence[tuple[Cell, ParametersDict]]
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """A candidate that is to be drawn with so many prompts, and what was drawn of it before."""
+    """A candidate that is to be evaluated with so many prompts, and what was evaluated of it
+    before."""
 
     cell: Cell
     parameters: ParametersDict
@@ -70,12 +72,12 @@ class EvaluationRequest:
 
 
 class Measurer(Protocol):
-    """What draws and times candidates of the cells of one configuration."""
+    """What generates and times candidates of the cells of one configuration."""
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        """One drawing a candidate, in order, with that of before in it."""
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        """One evaluation a candidate, in order, with that of before in it."""
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
         """One timing a candidate, in order, all timed in the same rounds.
 
         Args:
@@ -85,21 +87,21 @@ class Measurer(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What must be done next about a candidate: to draw it up to the next look, or to time it."""
+    """What must be done next about a candidate: to evaluate it further, or to time it."""
 
-    what: Literal["draw", "time"]
+    what: Literal["evaluate", "time"]
     parameters: ParametersDict
 
 
 Requests = Iterator[list[Request]]
 """What a cell wants, again and again until it is decided, by what is known when it is asked. What
-is to be drawn must have been when the next list is asked for; what is to be timed may have to wait
-as long as other cells draw, and is asked for again if it is still wanted then."""
+is to be evaluated must have been when the next list is asked for; what is to be timed may have to
+wait as long as other cells evaluate, and is asked for again if it is still wanted then."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A candidate that was drawn, and what is known of its speed.
+    """A candidate that was evaluated, and what is known of its speed.
 
     Args:
         speedup: what all timings of the configuration together let expect, its own among them.
@@ -120,16 +122,16 @@ class Estimate:
     def timed(self) -> bool:
         return self.timings > 0
 
-    def confirmed(self, precision: float) -> bool:
+    def timed_twice(self, precision: float) -> bool:
         """Whether it was timed twice, and often enough to know it so well, relative."""
         return self.timings == MOST or (self.timings > 1 and self.error <= precision)
 
-    def promised(self) -> Estimate:
+    def reported(self) -> Estimate:
         """The same with the speedup that may be promised: that was measured, and is expected."""
         return replace(self, speedup=min(self.speedup, self.measured or self.speedup))
 
-    def surely(self, speedup: float, precision: float) -> bool:
-        """Whether it is as fast as that within a precision, as far as a clock can tell."""
+    def with_confidence(self, speedup: float, precision: float) -> bool:
+        """Whether it is as fast as that within a precision, as far as timings can tell."""
         off = math.log(self.speedup / speedup) + precision
         reached = self.measured is None or self.measured >= speedup
         return reached and off >= SURE * self.error
@@ -138,7 +140,7 @@ class Estimate:
 Choose = Callable[[list[Estimate]], Estimate | None]
 
 
-class Clocked:
+class MeasuredSpeeds:
     """All that was timed of a configuration, whichever its cells, and what that says of other
     candidates.
 
@@ -158,7 +160,7 @@ class Clocked:
                 self._note(each.row)
         self._take_in(rows)
 
-    def look_around(self) -> None:
+    def refresh(self) -> None:
         """Takes in what other jobs have timed in other configurations meanwhile."""
         self._take_in(self.journal.rows())
 
@@ -189,19 +191,19 @@ class Clocked:
             self._model = self._fit([])
         return self._model
 
-    def _fit(self, supposed: list[tuple[ParametersDict, float]]) -> SpeedModel:
+    def _fit(self, fantasies: list[tuple[ParametersDict, float]]) -> SpeedModel:
         rows = itertools.chain.from_iterable(self.timings.values())
         known = [(row.parameters, row.speedup) for row in rows if row.speedup is not None]
-        pipeline, clock = self.baseline.pipeline, self._clock_error()
-        return SpeedModel.fit([*known, *supposed], pipeline, self._elsewhere, clock)
+        pipeline, error = self.baseline.pipeline, self._timing_error()
+        return SpeedModel.fit([*known, *fantasies], pipeline, self._elsewhere, error)
 
-    def _clock_error(self) -> float:
+    def _timing_error(self) -> float:
         """How far one timing is off, as the spreads of the pairs tell."""
         rows = itertools.chain.from_iterable(self.timings.values())
         errors = [row.timing.error for row in rows if row.timing and row.timing.counted > 1]
         return max(LEAST_ERROR, statistics.median(errors)) if errors else LEAST_ERROR
 
-    def believed(self, candidates: Sequence[ParametersDict]) -> tuple[Floats, Floats]:
+    def posterior(self, candidates: Sequence[ParametersDict]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the log-speedup of candidates, timed ones among them: what
         their own timings say, and what those of all others do."""
         return self.model.predict(candidates)
@@ -220,7 +222,7 @@ class Clocked:
         """Mean and standard deviation of the log-speedup of points."""
         return self.model.predict([nest(point) for point in points])
 
-    def teaching(
+    def active_learning(
         self, candidates: Sequence[ParametersDict], timed: Sequence[ParametersDict]
     ) -> list[ParametersDict]:
         """Those of the candidates to time beside others, `TOGETHER` with these at most, so that the
@@ -230,16 +232,16 @@ class Clocked:
         if not candidates:
             return chosen
         means, _ = self.model.predict(timed)
-        supposed = [(each, math.exp(mean)) for each, mean in zip(timed, means, strict=True)]
-        model, rest = self._fit(supposed), list(candidates)
+        fantasies = [(each, math.exp(mean)) for each, mean in zip(timed, means, strict=True)]
+        model, rest = self._fit(fantasies), list(candidates)
         while rest and len(timed) + len(chosen) < TOGETHER:
             means, spreads = model.predict(rest)
             least = int(spreads.argmax())
             if spreads[least] <= UNSURE:
                 break
-            supposed.append((rest[least], math.exp(means[least])))
+            fantasies.append((rest[least], math.exp(means[least])))
             chosen.append(rest.pop(least))
-            model = self._fit(supposed)
+            model = self._fit(fantasies)
         return chosen
 
 
@@ -267,8 +269,8 @@ class CellSearch:
     """A cell with all that was measured of it.
 
     Args:
-        drawn: journal of drawings.
-        clocked: what was timed of the whole configuration; shared by its cells.
+        evaluated: journal of evaluations.
+        speeds: what was timed of the whole configuration; shared by its cells.
         beside: the searches of the configuration's cells, this one's too, by accelerators.
         budget: how long may be measured; shared by the configuration's cells.
         aside: whether it is only what others are compared with: where time is limited, no more of
@@ -277,35 +279,35 @@ class CellSearch:
 
     cell: Cell
     baseline: Baseline
-    drawn: Journal[Evaluation]
-    clocked: Clocked
+    evaluated: Journal[Evaluation]
+    speeds: MeasuredSpeeds
     options: SearchOptions
     beside: Mapping[tuple[str, ...], CellSearch] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     aside: bool = False
-    drawings: dict[str, Evaluation] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
     problem: Problem | None = None
     """What is being decided."""
     _losses: dict[float, LossModel] = field(default_factory=dict)
-    """Of what is drawn now, by limit."""
+    """Of what is evaluated now, by limit."""
     _known: tuple[SpeedModel, dict[str, Estimate]] | None = None
-    """By digest, of what is drawn now; and the model of speeds that it is by."""
+    """By digest, of what is evaluated now; and the model of speeds that it is by."""
     _below: dict[tuple[str, int, float], bool | None] = field(default_factory=dict)
     """By digest, prompts and limit."""
 
     def __post_init__(self) -> None:
-        for drawing in self.drawn.rows():
-            if drawing.passing is None:
-                self.drawings[digest(drawing.parameters)] = self._as_now(drawing)
+        for evaluation in self.evaluated.rows():
+            if evaluation.passing is None:
+                self.evaluations[digest(evaluation.parameters)] = self._as_now(evaluation)
 
-    def _as_now(self, drawing: Evaluation) -> Evaluation:
+    def _as_now(self, evaluation: Evaluation) -> Evaluation:
         """With the interval of the confidence that is asked for now."""
         confidence = self.baseline.options.confidence
-        if drawing.confidence in (None, confidence):
-            return drawing
-        scores = drawing.scores[SCORE]
+        if evaluation.confidence in (None, confidence):
+            return evaluation
+        scores = evaluation.scores[SCORE]
         interval = loss_interval(self.baseline.scores[SCORE][: len(scores)], scores, confidence)
-        return replace(drawing, loss_interval=interval, confidence=confidence)
+        return replace(evaluation, loss_interval=interval, confidence=confidence)
 
     @property
     def combination(self) -> Combination:
@@ -313,7 +315,7 @@ class CellSearch:
 
     @property
     def strategy(self) -> Strategy:
-        """What decides which candidates are drawn."""
+        """What decides which candidates are evaluated."""
         return STRATEGIES[self.options.strategy]
 
     @functools.cached_property
@@ -334,13 +336,13 @@ class CellSearch:
 
     @property
     def most(self) -> int:
-        """How many candidates are drawn for the bound at most."""
+        """How many candidates are evaluated for the bound at most."""
         return 0 if self.refused else self.strategy.at_most(self.space)
 
     @property
     def timings(self) -> dict[str, list[SpeedRow]]:
-        """Of its candidates, by digest; some are timed, and not worth drawing then."""
-        timed = self.clocked.timings.items()
+        """Of its candidates, by digest; some are timed, and not worth evaluation then."""
+        timed = self.speeds.timings.items()
         return {key: rows for key, rows in timed if self.owns(rows[0].parameters)}
 
     def owns(self, parameters: ParametersDict) -> bool:
@@ -351,52 +353,52 @@ class CellSearch:
     def seconds(self) -> float:
         """That all of it took."""
         timings = itertools.chain.from_iterable(self.timings.values())
-        drawing = sum(row.spent for row in self.drawings.values())
-        return drawing + sum(row.spent for row in timings)
+        evaluation = sum(row.spent for row in self.evaluations.values())
+        return evaluation + sum(row.spent for row in timings)
 
     @property
     def passing(self) -> int:
         """How many candidates failed for what may pass; the next run tries them again."""
-        drawn = {key for key, each in self.drawings.items() if each.passing}
+        evaluated = {key for key, each in self.evaluations.items() if each.passing}
         timed = {key for key, rows in self.timings.items() if rows[-1].passing}
-        return len(drawn | timed)
+        return len(evaluated | timed)
 
     def usable(self) -> list[Measurement]:
-        """What was drawn and timed and may be chosen."""
+        """What was evaluated and timed and may be chosen."""
         return [self.measured(each) for each in self.estimates() if each.timed]
 
     def measured(self, known: Estimate) -> Measurement:
         """All that was measured of a candidate that was timed, with the speedup that may be
         promised of it."""
         key = digest(known.parameters)
-        row = Measurement.of(self.drawings[key], self.clocked.measured(key))
-        return replace(row, speedup=known.promised().speedup)
+        row = Measurement.of(self.evaluations[key], self.speeds.measured(key))
+        return replace(row, speedup=known.reported().speedup)
 
     def estimates(self) -> list[Estimate]:
-        """What was drawn and may be chosen, with what is known of its speed."""
+        """What was evaluated and may be chosen, with what is known of its speed."""
         return list(self._by_digest().values())
 
     def _by_digest(self) -> dict[str, Estimate]:
-        model = self.clocked.model
+        model = self.speeds.model
         if self._known is None or self._known[0] is not model:
             self._known = model, self._estimated()
         return self._known[1]
 
     def _estimated(self) -> dict[str, Estimate]:
-        good = {key: each for key, each in self.drawings.items() if each.failure is None}
-        means, errors = self.clocked.believed([each.parameters for each in good.values()])
+        good = {key: each for key, each in self.evaluations.items() if each.failure is None}
+        means, errors = self.speeds.posterior([each.parameters for each in good.values()])
         found, timings = {}, self.timings
-        for (key, drawing), mean, error in zip(good.items(), means, errors, strict=True):
-            measured = self.clocked.measured(key).speedup if key in timings else None
+        for (key, evaluation), mean, error in zip(good.items(), means, errors, strict=True):
+            measured = self.speeds.measured(key).speedup if key in timings else None
             if key not in timings or measured is not None:
-                loss, count = self.options.decisive(drawing), len(timings.get(key, []))
+                loss, count = self.options.decisive(evaluation), len(timings.get(key, []))
                 speedup, error = math.exp(mean), max(float(error), EXACT)
-                found[key] = Estimate(drawing.parameters, speedup, loss, error, count, measured)
+                found[key] = Estimate(evaluation.parameters, speedup, loss, error, count, measured)
         return found
 
     def best(self, choose: Choose) -> Measurement | None:
         """What is chosen of all that was timed, by the speedups that may be promised."""
-        chosen = choose([each.promised() for each in self.estimates() if each.timed])
+        chosen = choose([each.reported() for each in self.estimates() if each.timed])
         return None if chosen is None else self.measured(chosen)
 
     def fastest(self, loss_limit: float) -> Estimate | None:
@@ -409,20 +411,20 @@ class CellSearch:
         return None if chosen is None else self.measured(chosen)
 
     def losses(self, limit: float) -> LossModel:
-        """What is known of the losses of this cell, from its own drawings and from those of cells
-        that consist of some of its accelerators."""
+        """What is known of the losses of this cell, from its own evaluations and from those of
+        cells that consist of some of its accelerators."""
         parts = [part.losses(limit) for part in self.parts()]
         model = self._losses.get(limit)
         if model is None or [*model.parts] != parts:
-            drawn = [
+            evaluated = [
                 (
                     flatten(each.parameters),
                     math.inf if each.failure else self.options.decisive(each),
                 )
-                for each in self.drawings.values()
+                for each in self.evaluations.values()
                 if not (each.failure and each.passing)
             ]
-            known = [(point, loss) for point, loss in drawn if self.space.holds(point)]
+            known = [(point, loss) for point, loss in evaluated if self.space.holds(point)]
             model = self._losses[limit] = LossModel(self.whole, limit, known, parts)
         return model
 
@@ -437,10 +439,10 @@ class CellSearch:
         return [] if left else parts
 
     def explore(self, targets: Sequence[float], loss_limit: float) -> Requests:
-        """What the strategy wants drawn for the bound and the targets, by the speeds as they are
-        predicted; what answers is not timed."""
+        """What the strategy wants evaluated for the bound and the targets, by the speeds as they
+        are predicted; what answers is not timed."""
         self.problem = problem = self._problem(targets, loss_limit, bound=True)
-        while not self.budget.over and (wants := self._drawings(problem)):
+        while not self.budget.over and (wants := self._evaluations(problem)):
             yield wants
 
     def decide(
@@ -450,101 +452,107 @@ class CellSearch:
         bound, and what answers them is timed.
 
         Args:
-            explored: nothing new is drawn.
+            explored: nothing new is evaluated.
         """
         self.problem = problem = self._problem(targets, loss_limit, bound=bound)
         while not self.budget.over and (
-            wants := ([] if explored else self._drawings(problem)) or self._answers(problem)
+            wants := ([] if explored else self._evaluations(problem)) or self._answers(problem)
         ):
             yield wants
 
     def meet(self, targets: Sequence[float], loss_limit: float) -> Requests:
-        """What must be timed of what was drawn until it is known which of it meets the targets."""
+        """What must be timed until it is known what meets the targets."""
         self.problem = problem = self._problem(targets, loss_limit, bound=False)
         while not self.budget.over and (wants := self._answers(problem)):
             yield wants
 
     def _answers(self, problem: Problem) -> list[Request]:
-        """What is to be timed, or drawn on, of what may be an answer."""
+        """What is to be timed, or evaluated further, of what may be an answer."""
         timed = [Request("time", parameters) for parameters in self._untimed(problem)]
-        return timed or [Request("draw", parameters) for parameters in self._undecided(problem)]
+        return timed or [Request("evaluate", parameters) for parameters in self._undecided(problem)]
 
     def time_up(self, targets: Sequence[float], loss_limit: float) -> bool:
         """Whether something is left that would be done, were there time."""
         if not self.budget.limited:
             return False
         problem = self._problem(targets, loss_limit, bound=True)
-        return bool(self._drawings(problem) or self._answers(problem))
+        return bool(self._evaluations(problem) or self._answers(problem))
 
     def _problem(self, targets: Sequence[float], loss_limit: float, *, bound: bool) -> Problem:
-        looks = self.baseline.looks
+        analyses = self.baseline.analyses
         return Problem(
             space=self.space,
             loss_limit=loss_limit,
             targets=tuple(targets),
             bound=bound,
             seed=self.options.seed,
-            speeds=self.clocked.predict,
+            speeds=self.speeds.predict,
             losses=lambda points: self.losses(loss_limit).predict(points),
-            informed=any(part.drawings for part in self.parts()),
+            informed=any(part.evaluations for part in self.parts()),
             wild=self.combination.changing(self.baseline.pipeline) > 1,
-            look=looks.at[0] / looks.usual,
+            analysis=analyses.at[0] / analyses.usual,
         )
 
-    def _drawings(self, problem: Problem) -> list[Request]:
-        """What is to be drawn on, or else is wanted by the strategy; or is timed before, where it
-        may not be worth a drawing."""
+    def _evaluations(self, problem: Problem) -> list[Request]:
+        """What is to be evaluated further, or else is wanted by the strategy; or is timed before,
+        where it may not be worth a evaluation."""
         if unfinished := self._unfinished(problem.loss_limit):
-            return [Request("draw", parameters) for parameters in unfinished]
+            return [Request("evaluate", parameters) for parameters in unfinished]
         history = self._history(problem)
         points = self._ask(problem, history)
         if self.budget.limited:  # a timing of its own takes longer than a first evaluation
-            return [Request("draw", nest(point)) for point in points]
+            return [Request("evaluate", nest(point)) for point in points]
         unsure = [nest(point) for point in self.strategy.unsure(problem, history, points)]
-        first = [each for each in unsure if digest(each) not in self.clocked.timings]
+        first = [each for each in unsure if digest(each) not in self.speeds.timings]
         if first:
             return [Request("time", parameters) for parameters in first]
-        return [Request("draw", nest(point)) for point in points]
+        return [Request("evaluate", nest(point)) for point in points]
 
     def _ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
         return self.strategy.ask(problem, history)
 
     def _history(self, problem: Problem) -> list[Observation]:
-        """Everything that was drawn in this space."""
+        """Everything that was evaluated in this space."""
         known = self._by_digest()
         seen = [
             Observation(
-                flatten(drawing.parameters), known[key].speedup, self.options.decisive(drawing)
+                flatten(evaluation.parameters),
+                known[key].speedup,
+                self.options.decisive(evaluation),
             )
             if key in known
-            else Observation(flatten(drawing.parameters), 0.0, math.inf)
-            for key, drawing in self.drawings.items()
+            else Observation(flatten(evaluation.parameters), 0.0, math.inf)
+            for key, evaluation in self.evaluations.items()
         ]
         return [one for one in seen if problem.space.holds(one.point)]
 
-    def below(self, drawing: Evaluation, loss_limit: float) -> bool | None:
+    def below(self, evaluation: Evaluation, loss_limit: float) -> bool | None:
         """Whether the loss of a candidate is below a limit; None where that is not clear."""
-        if not drawing.scores:
+        if not evaluation.scores:
             return False
-        key = digest(drawing.parameters), drawing.prompts, loss_limit
+        key = digest(evaluation.parameters), evaluation.prompts, loss_limit
         if key not in self._below:
             plain = self.baseline.scores[SCORE]
-            self._below[key] = self.baseline.looks.below(plain, drawing.scores[SCORE], loss_limit)
+            self._below[key] = self.baseline.analyses.below(
+                plain, evaluation.scores[SCORE], loss_limit
+            )
         return self._below[key]
 
     def sheet(self, parameters: ParametersDict) -> EvaluationRequest:
-        """What drawing a candidate up to the next look takes."""
-        before = self.drawings.get(digest(parameters))
-        looks = self.baseline.looks.at
-        prompts = next(look for look in looks if before is None or look > before.prompts)
+        """What evaluating a candidate up to the next interim analysis takes."""
+        before = self.evaluations.get(digest(parameters))
+        analyses = self.baseline.analyses.at
+        prompts = next(
+            analysis for analysis in analyses if before is None or analysis > before.prompts
+        )
         return EvaluationRequest(self.cell, parameters, prompts, before)
 
     def _unfinished(self, loss_limit: float) -> list[ParametersDict]:
-        """What was not drawn with the usual number of prompts though it may keep the limit."""
-        usual = self.baseline.looks.usual
+        """What was not evaluated with the usual number of prompts though it may keep the limit."""
+        usual = self.baseline.analyses.usual
         return [
             each.parameters
-            for each in self.drawings.values()
+            for each in self.evaluations.values()
             if 0 < each.prompts < usual
             and each.failure is None
             and each.passing is None
@@ -554,23 +562,23 @@ class CellSearch:
     def _undecided(self, problem: Problem) -> list[ParametersDict]:
         """Answers that are not clearly below the limit, and what would be the answer to a target
         that none meets, if it were, as long as there are prompts left. What is not faster than the
-        plain pipeline answers nothing."""
+        baseline pipeline answers nothing."""
         found, limit = self.estimates(), problem.loss_limit
         timed = [each for each in found if each.timed and each.speedup > 1]
         chosen = [pareto.bound(timed, limit)] if problem.bound else []
-        promised = [each.promised() for each in timed]
+        reported = [each.reported() for each in timed]
         for target in problem.targets:
-            met = pareto.meet(promised, target, limit)
+            met = pareto.meet(reported, target, limit)
             chosen.append(met or self._closest(found, target, limit))
-        drawings = {
-            digest(each.parameters): self.drawings[digest(each.parameters)]
+        evaluations = {
+            digest(each.parameters): self.evaluations[digest(each.parameters)]
             for each in chosen
             if each
         }
         return [
             each.parameters
-            for each in drawings.values()
-            if each.prompts < self.baseline.looks.most
+            for each in evaluations.values()
+            if each.prompts < self.baseline.analyses.most
             and each.passing is None
             and self.below(each, limit) is None
         ]
@@ -583,7 +591,7 @@ class CellSearch:
             each
             for each in found
             if each.speedup >= target
-            and self.below(self.drawings[digest(each.parameters)], loss_limit) is None
+            and self.below(self.evaluations[digest(each.parameters)], loss_limit) is None
         ]
         return min(unclear, key=lambda each: each.loss, default=None)
 
@@ -592,7 +600,7 @@ class CellSearch:
         nothing was, that nothing does."""
         if chosen is None:
             return self._closest(self.estimates(), target, loss_limit) is None
-        return self.below(self.drawings[digest(chosen.parameters)], loss_limit) is True
+        return self.below(self.evaluations[digest(chosen.parameters)], loss_limit) is True
 
     def _untimed(self, problem: Problem) -> list[ParametersDict]:
         """What has to be timed: for each question what may be expected to move the answer most,
@@ -608,7 +616,7 @@ class CellSearch:
             if not missing and not timed:
                 nearest = pareto.nearest(found, math.inf, problem.loss_limit)
                 missing = [nearest] if nearest else []
-        return [each.parameters for each in missing or self._unconfirmed(problem, timed)]
+        return [each.parameters for each in missing or self._to_time_again(problem, timed)]
 
     def _worths(
         self, problem: Problem, known: Sequence[Estimate], found: Sequence[Estimate]
@@ -626,21 +634,25 @@ class CellSearch:
         forecast = Forecast(speeds, errors, losses, exact, scaled(limit, limit))
         return unsure, np.array(worth(problem, known, forecast))
 
-    def _unconfirmed(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
+    def _to_time_again(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
         """The bound, unless it was timed twice and is known well, and answers that may be too slow.
-        What is not faster than the plain pipeline promises nothing, and needs none."""
+        What is not faster than the baseline pipeline promises nothing, and needs none."""
         limit, precision = problem.loss_limit, self.baseline.options.spread
         best = pareto.bound(timed, limit) if problem.bound else None
-        asked = [best] if best and best.speedup > 1 and not best.confirmed(precision) else []
+        asked = [best] if best and best.speedup > 1 and not best.timed_twice(precision) else []
         for target in problem.targets:
             met = pareto.meet(timed, target, limit)
-            if met is not None and met.timings < MOST and not met.surely(target, precision):
+            if (
+                met is not None
+                and met.timings < MOST
+                and not met.with_confidence(target, precision)
+            ):
                 asked.append(met)
         return list({digest(each.parameters): each for each in asked}.values())
 
     def unsure(self) -> list[ParametersDict]:
-        """What was drawn and not timed and may be expected to move an answer, for all that is known
-        of its speed."""
+        """What was evaluated and not timed and may be expected to move an answer, for all that is
+        known of its speed."""
         if self.problem is None or self.strategy.times_all:
             return []
         found = self.estimates()
@@ -653,10 +665,10 @@ class CellSearch:
             if value >= 1 and not each.timed
         ]
 
-    def add_drawing(self, row: Evaluation) -> None:
-        """Keeps a drawing, on disk first."""
-        self.drawn.append(row)
-        self.drawings[digest(row.parameters)] = row
+    def add_evaluation(self, row: Evaluation) -> None:
+        """Keeps a evaluation, on disk first."""
+        self.evaluated.append(row)
+        self.evaluations[digest(row.parameters)] = row
         self._losses.clear()
         self._known = None
         what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
@@ -668,7 +680,7 @@ class CellSearch:
         Args:
             expected: log-speedup that was predicted, and its standard deviation.
         """
-        self.clocked.add(row)
+        self.speeds.add(row)
         log.info(
             "%s: %s -> %s (%.2fx +-%.0f%% predicted)",
             self.cell.slug,
@@ -682,22 +694,24 @@ class CellSearch:
 def run_search(wanting: Sequence[tuple[CellSearch, Requests]], measurer: Measurer) -> None:
     """Does what the cells want, side by side, until none wants more or the time is up.
 
-    Nothing is timed as long as a cell wants to draw, but once at the beginning: so the device is
-    asked for as seldom as can be, and what is timed shares rounds.
+    Nothing is timed as long as a cell wants to evaluate, but once at the beginning: so the device
+    is asked for as seldom as can be, and what is timed shares rounds.
     """
     searches = {search.cell: search for search, _ in wanting}
     while wanted := {search.cell: wants for search, each in wanting if (wants := next(each, []))}:
         budget = next(iter(searches.values())).budget
-        drawn = [searches[cell].sheet(parameters) for cell, parameters in _all(wanted, "draw")]
-        _draw(searches, drawn, measurer, budget)
-        if drawn and next(iter(searches.values())).clocked.timings:
+        evaluated = [
+            searches[cell].sheet(parameters) for cell, parameters in _all(wanted, "evaluate")
+        ]
+        _evaluate(searches, evaluated, measurer, budget)
+        if evaluated and next(iter(searches.values())).speeds.timings:
             continue
         timed = {digest(s): (cell, s) for cell, s in _all(wanted, "time")}
-        timed |= {digest(s): (cell, s) for cell, s in _teaching(searches, [*timed.values()])}
+        timed |= {digest(s): (cell, s) for cell, s in _active_learning(searches, [*timed.values()])}
         _time(searches, list(timed.values())[:TOGETHER], measurer, budget)
 
 
-def _draw(
+def _evaluate(
     searches: dict[Cell, CellSearch],
     wanted: Sequence[EvaluationRequest],
     measurer: Measurer,
@@ -709,21 +723,23 @@ def _draw(
         if budget.over:
             return
         sheets = wanted[start : start + at_once]
-        for sheet, drawing in zip(sheets, measurer.draw(sheets), strict=True):
-            searches[sheet.cell].add_drawing(drawing)
+        for sheet, evaluation in zip(sheets, measurer.evaluate(sheets), strict=True):
+            searches[sheet.cell].add_evaluation(evaluation)
 
 
 def answer_at_all(
     searches: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], limit: float
 ) -> None:
-    """Has each cell an answer, whatever the time: draws what the strategy wants first where nothing
-    was, and times what is expected to be the fastest within the limit where nothing is."""
+    """Has each cell an answer, whatever the time: generates what the strategy wants first where
+    nothing was, and times what is expected to be the fastest within the limit where nothing is."""
     by_cell = {search.cell: search for search in searches}
     for search in searches:
         if not search.estimates():
             wants = next(search.explore(targets, limit), [])
-            sheets = [search.sheet(want.parameters) for want in wants[:1] if want.what == "draw"]
-            _draw(by_cell, sheets, measurer, Budget())
+            sheets = [
+                search.sheet(want.parameters) for want in wants[:1] if want.what == "evaluate"
+            ]
+            _evaluate(by_cell, sheets, measurer, Budget())
     found = {search.cell: search.estimates() for search in searches}
     untimed = [
         (cell, best.parameters)
@@ -744,7 +760,9 @@ def _all(wants: dict[Cell, list[Request]], what: str) -> list[tuple[Cell, Parame
     return [each for group in rounds for each in group if each is not None]
 
 
-def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cell, ParametersDict]]:
+def _active_learning(
+    searches: dict[Cell, CellSearch], timed: Wanted
+) -> list[tuple[Cell, ParametersDict]]:
     """What teaches most about what may be chosen, if that is not known well enough from what is
     timed anyway."""
     unsure = {
@@ -752,13 +770,15 @@ def _teaching(searches: dict[Cell, CellSearch], timed: Wanted) -> list[tuple[Cel
         for cell, search in searches.items()
         for parameters in search.unsure()
     }
-    clocked = next(iter(searches.values())).clocked
-    clocked.look_around()
+    speeds = next(iter(searches.values())).speeds
+    speeds.refresh()
     known = [parameters for _, parameters in timed]
     for parameters in known:
         unsure.pop(digest(parameters), None)
-    teaching = clocked.teaching([parameters for _, parameters in unsure.values()], known)
-    return [unsure[digest(parameters)] for parameters in teaching]
+    active_learning = speeds.active_learning(
+        [parameters for _, parameters in unsure.values()], known
+    )
+    return [unsure[digest(parameters)] for parameters in active_learning]
 
 
 def _time(
@@ -766,18 +786,18 @@ def _time(
 ) -> None:
     if not wanted:
         return
-    clocked = next(iter(searches.values())).clocked
-    expected = list(zip(*clocked.believed([parameters for _, parameters in wanted]), strict=True))
-    kept = _in_time([mean for mean, _ in expected], clocked.baseline, budget.left)
+    speeds = next(iter(searches.values())).speeds
+    expected = list(zip(*speeds.posterior([parameters for _, parameters in wanted]), strict=True))
+    kept = _in_time([mean for mean, _ in expected], speeds.baseline, budget.left)
     wanted, expected = wanted[:kept], expected[:kept]
     # Most of what is timed turns out not to matter. What does is timed again, and thoroughly.
     first = {
         key
         for cell, parameters in wanted
-        if (key := digest(parameters)) not in clocked.timings
+        if (key := digest(parameters)) not in speeds.timings
         and not searches[cell].strategy.times_all
     }
-    rows = measurer.clock(wanted, first)
+    rows = measurer.time_candidates(wanted, first)
     for (cell, _), row, guess in zip(wanted, rows, expected, strict=True):
         searches[cell].add_timing(row, *guess)
 

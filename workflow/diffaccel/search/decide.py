@@ -26,8 +26,8 @@ from diffaccel.plugins.space import ParametersDict
 from diffaccel.search import pareto
 from diffaccel.search.cell import (
     CellSearch,
-    Clocked,
     EvaluationRequest,
+    MeasuredSpeeds,
     Measurer,
     Requests,
     Wanted,
@@ -54,7 +54,7 @@ generated: what was found is timed."""
 ANSWERED = 0.85
 """Share after which what is still open stays so; the rest is for the comparison."""
 PATIENCE = 10.0
-"""How many times as long as the plain pipeline's a call may take at least."""
+"""How many times as long as the baseline pipeline's a call may take at least."""
 
 
 class Live:
@@ -63,7 +63,7 @@ class Live:
 
     Args:
         images: folder of the baseline's.
-        gallery: gets some of those that are drawn.
+        gallery: gets some of those that are evaluated.
         watch: is told of calls.
     """
 
@@ -94,22 +94,22 @@ class Live:
         return made, bench.load_images(self._folder, baseline)
 
     def _candidate(
-        self, parameters: ParametersDict, prompts: int | None = None, brief: bool = False
+        self, parameters: ParametersDict, prompts: int | None = None, short: bool = False
     ) -> Candidate:
         from diffaccel.evaluation.measure import Candidate
 
         made, _ = self._opened
         applied = functools.partial(made.accelerated, parameters)
         warm = digest(parameters) in self._warm
-        return Candidate(parameters, applied, warm, prompts, brief=brief)
+        return Candidate(parameters, applied, warm, prompts, short=short)
 
-    def draw(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        from diffaccel.evaluation.measure import draw
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        from diffaccel.evaluation.measure import evaluate
 
         made, references = self._opened
         self._warm.update(digest(sheet.parameters) for sheet in wanted)
         return [
-            draw(
+            evaluate(
                 made,
                 self._baseline,
                 references,
@@ -120,12 +120,12 @@ class Live:
             for sheet in wanted
         ]
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-        from diffaccel.evaluation.measure import clock
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
+        from diffaccel.evaluation.measure import time_candidates
 
         made, references = self._opened
-        candidates = [self._candidate(s, brief=digest(s) in brief) for _, s in wanted]
-        return clock(made, candidates, references)
+        candidates = [self._candidate(s, short=digest(s) in short) for _, s in wanted]
+        return time_candidates(made, candidates, references)
 
 
 @contextlib.contextmanager
@@ -146,13 +146,13 @@ def opened(
         aside: the one of them that the others are only compared with.
     """
     watch = (watch or Watch()).within(call_seconds(baseline, options))
-    clocked = Clocked(baseline, keys.timed(journals, baseline))
+    speeds = MeasuredSpeeds(baseline, keys.timed(journals, baseline))
     beside: dict[tuple[str, ...], CellSearch] = {}
     budget = Budget(options.budget)
     for cell in cells:
-        drawn = keys.drawn(journals, baseline, cell.slug)
+        evaluated = keys.evaluated(journals, baseline, cell.slug)
         beside[cell.accelerators] = CellSearch(
-            cell, baseline, drawn, clocked, options, beside, budget, cell == aside
+            cell, baseline, evaluated, speeds, options, beside, budget, cell == aside
         )
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)
@@ -182,7 +182,7 @@ def decide_all(
 
 
 def _is_stale(known: CellResult, search: CellSearch) -> bool:
-    """Whether the bound is another candidate by now, or another speedup than a clock may read."""
+    """Whether the bound is another candidate by now, or of another speed than timings differ by."""
     before, now = known.bound, search.bound(known.loss_limit)
     if before is None or now is None:
         return before is not now
@@ -220,7 +220,8 @@ def frontiers(
 def _decide(
     asked: Sequence[CellSearch], measurer: Measurer, targets: Sequence[float], loss_limit: float
 ) -> None:
-    """Until all is decided, or time is up: what is new is drawn as long as there is time for it."""
+    """Until all is decided, or time is up: what is new is evaluated as long as there is time for
+    it."""
     for share, explored in ((EXPLORED[-1], False), (ANSWERED, True)):
         with asked[0].budget.until(share):
             wanting = [
@@ -244,7 +245,7 @@ def _frontier(search: CellSearch, targets: Sequence[float], loss_limit: float) -
         baseline=search.baseline.whole,
         bound=bound,
         front=pareto.front(search.usable()),
-        measured=len(search.drawings),
+        measured=len(search.evaluations),
         timed=len(search.timings),
         seconds=search.seconds,
         candidates=search.space.size if supported else 0,
@@ -280,8 +281,8 @@ def answers(
 def _answering(
     made: Sequence[Task], known: CellResult, search: CellSearch, found: dict[str, Answer]
 ) -> Requests:
-    """Answers a cell's tasks into ``found``: what was drawn is timed for all of them together, and
-    only then is there a search for one after the other."""
+    """Answers a cell's tasks into ``found``: what was evaluated is timed for all of them together,
+    and only then is there a search for one after the other."""
     hopeful, open_ended = [], []
     for task in made:
         task = _in_time(task, search.baseline)
@@ -309,7 +310,7 @@ def _answering(
             environment = search.baseline.environment
             found[task.id] = Answer(task, "met", "", chosen, None, environment, clear)
         else:
-            count = len(search.drawings)
+            count = len(search.evaluations)
             reason = f"no candidate of {count} measured reaches {required}x within the loss"
             found[task.id] = _infeasible(task, reason, search, known.time_up)
 

@@ -1,10 +1,10 @@
-"""What was chosen beside a fewer-steps baseline: what the plain pipeline with fewer steps loses at
-that speed.
+"""What was chosen beside a fewer-steps baseline: what the baseline pipeline with fewer steps loses
+at that speed.
 
 The fewer-steps baseline is a cell of the configuration, searched as the others are. What was chosen
 is compared with the fewer-steps baseline's mildest candidate that is at least as fast, which is
-drawn for it. Its speed may be predicted, that of fewer steps is nearly a straight line; but what is
-said to be beaten is beaten by something that was timed.
+evaluated for it. Its speed may be predicted, that of fewer steps is nearly a straight line; but
+what is said to be beaten is beaten by something that was timed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def decide_with_fewer_steps(
 
 def _measured(searches: Sequence[CellSearch]) -> list[int]:
     timings = [sum(map(len, search.timings.values())) for search in searches]
-    return [*(len(search.drawings) for search in searches), *timings]
+    return [*(len(search.evaluations) for search in searches), *timings]
 
 
 def _beside(found: Search, fewer_steps: CellSearch, measurer: Measurer) -> Search:
@@ -88,12 +88,12 @@ def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
     others = [one for one in chosen if not fewer_steps.owns(one.parameters)]
     while not fewer_steps.budget.over:
         fitting = [_fitting(fewer_steps, one.speedup) for one in others]
-        missing = {digest(s): s for s in fitting if s and digest(s) not in fewer_steps.drawings}
+        missing = {digest(s): s for s in fitting if s and digest(s) not in fewer_steps.evaluations}
         best = [(one, _best(fewer_steps, one)) for one in others]
         beating = [each.parameters for one, each in best if each and _beats(fewer_steps, each, one)]
         untimed = {digest(s): s for s in beating if digest(s) not in fewer_steps.timings}
         if missing:
-            yield [Request("draw", parameters) for parameters in missing.values()]
+            yield [Request("evaluate", parameters) for parameters in missing.values()]
         elif untimed:
             yield [Request("time", parameters) for parameters in untimed.values()]
         else:
@@ -103,7 +103,7 @@ def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
 def _fitting(fewer_steps: CellSearch, speedup: float) -> ParametersDict | None:
     """The mildest candidate that is at least so fast, as far as is known; None: none is."""
     candidates = [nest(point) for point in fewer_steps.space.points()]
-    means, _ = fewer_steps.clocked.believed(candidates)
+    means, _ = fewer_steps.speeds.posterior(candidates)
     for parameters, mean in zip(candidates, means, strict=True):
         if math.exp(mean) >= speedup:
             return parameters
@@ -123,12 +123,12 @@ def _beats(fewer_steps: CellSearch, best: Estimate, one: Measurement) -> bool:
 def _compared(fewer_steps: CellSearch, one: Measurement | None) -> FewerStepsBaseline | None:
     if one is None or fewer_steps.owns(one.parameters) or (best := _best(fewer_steps, one)) is None:
         return None
-    drawing = fewer_steps.drawings[digest(best.parameters)]
+    evaluation = fewer_steps.evaluations[digest(best.parameters)]
     return FewerStepsBaseline(
         parameters=best.parameters,
         speedup=best.speedup,
         timed=best.timed,
-        loss=drawing.loss,
-        loss_interval=drawing.loss_interval,
+        loss=evaluation.loss,
+        loss_interval=evaluation.loss_interval,
         beats=best.timed and _beats(fewer_steps, best, one),
     )

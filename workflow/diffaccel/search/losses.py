@@ -1,8 +1,10 @@
-"""Predicts losses: what a few drawn candidates of a cell, and of its members' cells, say of others.
+"""Predicts losses: what a few evaluated candidates of a cell, and of its members' cells, say of
+others.
 
 Losses are seen as asinh(loss / limit): linear near zero, logarithmic beyond the limit. A single
 accelerator's loss is a regression over its levels (`_surrogate`). A combination's is expected to be
-the norm of what its members lose, as distances in independent directions add up, and what was drawn
+the norm of what its members lose, as distances in independent directions add up, and what was
+evaluated
 of the combination itself corrects that: a Gaussian process of the differences (Rasmussen &
 Williams, "Gaussian Processes for Machine Learning", 2006, section 2.7).
 """
@@ -48,24 +50,24 @@ class LossModel:
     Args:
         space: every value of each parameter, in order of aggressiveness.
         limit: the loss limit, the unit in which losses are seen.
-        drawn: points of the space and their losses; infinite where one failed.
+        evaluated: points of the space and their losses; infinite where one failed.
         parts: models of cells that the combination consists of, each accelerator in one.
     """
 
     space: Space
     limit: float
-    drawn: Sequence[tuple[Point, float]]
+    evaluated: Sequence[tuple[Point, float]]
     parts: Sequence[LossModel] = field(default=())
 
     def predict(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the scaled losses, (n,) each."""
         asked = self._levels(points)
         if not self.parts:
-            if not self.drawn:
+            if not self.evaluated:
                 return np.full(len(points), 1.0), np.full(len(points), LOSS.rise[1] / 2)
             return predict(LOSS, self._seen, self._values, asked)
         expected, unsure = self._expected(points)
-        if not self.drawn:
+        if not self.evaluated:
             return expected, np.sqrt(unsure**2 + BIAS**2 + BEND**2 + ROUGH**2)
         off, spread = self._difference(asked)
         mean, std = expected + off, np.sqrt(unsure**2 + spread**2)
@@ -80,11 +82,11 @@ class LossModel:
 
     @functools.cached_property
     def _seen(self) -> Floats:
-        return self._levels([point for point, _ in self.drawn])
+        return self._levels([point for point, _ in self.evaluated])
 
     @functools.cached_property
     def _values(self) -> Floats:
-        return np.array([scaled(loss, self.limit) for _, loss in self.drawn])
+        return np.array([scaled(loss, self.limit) for _, loss in self.evaluated])
 
     def _expected(self, points: Sequence[Point]) -> tuple[Floats, Floats]:
         """The norm of what the parts lose, and how unsure that is."""
@@ -107,9 +109,9 @@ class LossModel:
 
     @functools.cached_property
     def _differences(self) -> tuple[Floats, Floats]:
-        """Of what was drawn from what was expected: whitened, with the Cholesky factor."""
-        expected, _ = self._expected([point for point, _ in self.drawn])
-        gram = _kernel(self._seen, self._seen) + ROUGH**2 * np.eye(len(self.drawn))
+        """Of what was evaluated from what was expected: whitened, with the Cholesky factor."""
+        expected, _ = self._expected([point for point, _ in self.evaluated])
+        gram = _kernel(self._seen, self._seen) + ROUGH**2 * np.eye(len(self.evaluated))
         chol = np.linalg.cholesky(gram).astype(np.float64)
         return np.linalg.solve(chol, self._values - expected).astype(np.float64), chol
 

@@ -40,10 +40,10 @@ class CellResult:
         bound: the fastest measurement with a loss below the limit, if any.
         clear: whether the prompts tell that its loss is, with the configured confidence.
         front: the candidates that no other beats in both speedup and loss, mildest first.
-        measured: how many candidates were drawn and scored; they are in the journal.
-        timed: how many were timed, some of them not drawn then; of the others the speed was only
-            predicted.
-        seconds: that drawing and timing took.
+        measured: how many candidates were evaluated and scored; they are in the journal.
+        timed: how many were timed, some of them not evaluated then; of the others the speed was
+            only predicted.
+        seconds: that evaluation and timing took.
         candidates: how many candidates the space has, before any is forbidden.
         fewer-steps baseline: what the fewer-steps baseline loses at the speed of the bound.
         time_up: whether the search's time was up before all that was worth measuring was.
@@ -80,7 +80,7 @@ class Answer:
         nearest: where nothing meets it, the nearest reachable.
         environment: where it was measured.
         clear: whether the prompts tell, with the configured confidence, that the chosen loss is
-            below the limit, or that nothing drawn that is fast enough has such a loss.
+            below the limit, or that nothing evaluated that is fast enough has such a loss.
         fewer-steps baseline: what the fewer-steps baseline loses at the speed of ``chosen``.
     """
 

@@ -10,7 +10,7 @@ over the accelerators what their phases leave of it, plus what pairs of phases d
 of it is unknown: a Gaussian process whose prior each phase declares, in which phases of one label
 with near levels are alike. Timings determine it by Gauss-Newton steps to the most probable values;
 the curvature there gives the standard deviations (Laplace's approximation), averaged over
-assumptions on how noisy the clock is and how rough the model, each weighted by its evidence
+assumptions on how noisy the timing is and how rough the model, each weighted by its evidence
 (Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, sections 3.4 and 5.2).
 Errors of timings follow Student's t distribution, so that an outlier counts less.
 """
@@ -41,7 +41,7 @@ REST = (1.5, 1.2)
 CHANGE = 0.2
 """By how much an accelerator changes that: standard deviation of the logarithm."""
 PLAIN = Phase("plain", share=1.0, spread=0.04)
-"""What an accelerator makes of a step that is as in the plain pipeline: nearly nothing."""
+"""What an accelerator makes of a step that is as in the baseline pipeline: nearly nothing."""
 OVERHEAD = (0.005, 1.5)
 """What an accelerator adds, of a plain call's time: median, spread of the logarithm."""
 ALIKE = 0.75
@@ -55,7 +55,7 @@ FREEDOM = 4.0
 NOISES = (0.128, 0.064, 0.032, 0.016, 0.008, 0.004)
 ROUGH = (0.003, 0.01, 0.03)
 """Assumed standard deviations: of a timing, and of what the model does not know of a candidate."""
-CLOCK, FORM = 0.012, 0.005
+TIMING_ERROR, FORM = 0.012, 0.005
 """Those that are expected; e times as large or small is one standard deviation off."""
 ROUNDS = 12
 UNLIKELY = 0.02
@@ -403,7 +403,7 @@ class _Fit:
         return found
 
 
-def _fit(timed: _Timed, noise: float, rough: float, clock: float, start: Pulls) -> _Fit:
+def _fit(timed: _Timed, noise: float, rough: float, timing_error: float, start: Pulls) -> _Fit:
     """Gauss-Newton steps, each shortened until it makes things better."""
     best = _guess(timed, noise, rough, start)
     factor = _factor(timed, rough, best)
@@ -421,7 +421,7 @@ def _fit(timed: _Timed, noise: float, rough: float, clock: float, start: Pulls) 
     # As of the timings' own covariance, whose determinant is this one's times the weights.
     volume = 2 * np.log(factor.diagonal()).sum() + np.log(best.weight).sum()
     volume += 2 * len(timed.y) * np.log(noise)
-    odd = np.log(noise / clock) ** 2 + np.log(rough / FORM) ** 2
+    odd = np.log(noise / timing_error) ** 2 + np.log(rough / FORM) ** 2
     evidence = -best.cost - volume / 2 - odd / 2
     return _Fit(noise, rough, best, factor, float(evidence))
 
@@ -446,9 +446,9 @@ class SpeedModel:
         timed: Sequence[tuple[Parameters, float]],
         pipeline: PipelineSpec,
         elsewhere: Sequence[tuple[Parameters, float, PipelineSpec]] = (),
-        clock: float = CLOCK,
+        timing_error: float = TIMING_ERROR,
     ) -> SpeedModel:
-        """Learns from candidates and their measured speedups over the plain pipeline; from none,
+        """Learns from candidates and their measured speedups over the baseline pipeline; from none,
         what the accelerators expect. From a crash, of speedup 0, nothing is learnt.
 
         Args:
@@ -456,7 +456,7 @@ class SpeedModel:
             facts: of this pipeline.
             elsewhere: the same with another scheduler or number of steps, on the same hardware
                 and model: its steps take nearly the same time.
-            clock: the relative error that is expected of a timing, as its pairs show it, say.
+            timing_error: relative, that is expected of a timing, as its pairs show it, say.
 
         Raises:
             UnknownNameError: a candidate names an accelerator that does not exist.
@@ -470,7 +470,7 @@ class SpeedModel:
         fits: list[_Fit] = []
         for noise, rough in itertools.product(NOISES, ROUGH):
             start = fits[-1].guess.pulls if fits else (a, b, c)
-            fits.append(_fit(given, noise, rough, clock, start))
+            fits.append(_fit(given, noise, rough, timing_error, start))
             # From the largest noise on the evidence rises, then falls.
             best, last = (max(fit.evidence for fit in some) for some in (fits, fits[-len(ROUGH) :]))
             if rough == ROUGH[-1] and last < best - HOPELESS:

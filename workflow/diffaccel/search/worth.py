@@ -80,7 +80,7 @@ def worth(problem: Problem, history: Sequence[pareto.Measured], f: Forecast) -> 
     fastest = pareto.bound(history, limit)
     worths = []
     if problem.bound:
-        # What is not faster than the plain pipeline is as good as anything that is not; but if
+        # What is not faster than the baseline pipeline is as good as anything that is not; but if
         # nothing keeps the limit, anything that does is worth something.
         slowest = float((f.speed - 2 * f.speed_std).min()) - MARGIN
         held = max(math.log(fastest.speedup), 0.0) if fastest else slowest

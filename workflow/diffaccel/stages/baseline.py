@@ -47,7 +47,8 @@ def run(
     """
     if spec.untrained:
         raise ModelError(
-            f"model {spec.name!r} is untrained: it draws noise, whose score means nothing, so it "
+            f"model {spec.name!r} is untrained: it generates noise, whose score means nothing, "
+            "so it "
             "has no baseline and no bound; `diffaccel speed` times it"
         )
     from diffaccel.evaluation import bench
@@ -73,8 +74,8 @@ def run(
 
 
 def _measured(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
-    """The plain pipeline with the largest batch, of that asked for and its halves, that fits. All
-    that is measured beside it has the same."""
+    """The baseline pipeline with the largest batch, of that asked for and its halves, that fits.
+    All that is measured beside it has the same."""
     import torch
 
     from diffaccel.evaluation.bench import run_baseline

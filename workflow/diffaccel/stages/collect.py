@@ -107,17 +107,17 @@ def keep_scripts(results: Path) -> None:
     code.keep_only(results / "code", met)
 
 
-def summary(found: Sequence[Search], proofs: Iterable[PathLike]) -> pd.DataFrame:
+def summary(found: Sequence[Search], verifications: Iterable[PathLike]) -> pd.DataFrame:
     """One row a task, with its cell's bound; what is missing is empty."""
     known = {record.cell: record for record in cells(found)}
-    proven = {
-        result.id: (result, proof.own(result.script))
-        for proof in (read_record(Verification, Path(path)) for path in proofs)
-        for result in proof.results
+    verified = {
+        result.id: (result, verification.own(result.script))
+        for verification in (read_record(Verification, Path(path)) for path in verifications)
+        for result in verification.results
     }
     return pd.DataFrame(
         [
-            _row(answer, known, *proven.get(answer.task.id, (None, None)))
+            _row(answer, known, *verified.get(answer.task.id, (None, None)))
             for answer in answers(found)
         ]
     )
@@ -181,15 +181,17 @@ def _row(
     return row | serving.columns(served)
 
 
-def write_summary(found: Sequence[Search], proofs: Iterable[PathLike], out: PathLike) -> None:
+def write_summary(
+    found: Sequence[Search], verifications: Iterable[PathLike], out: PathLike
+) -> None:
     """`summary.csv`: the table of `summary`, numbers to four decimals."""
-    table = summary(found, proofs)
+    table = summary(found, verifications)
     write_output(Path(out), table.to_csv(index=False, float_format="%.4f"))
 
 
-def write_serving(proofs: Iterable[PathLike], out: PathLike) -> None:
+def write_serving(verifications: Iterable[PathLike], out: PathLike) -> None:
     """`serving.csv`: the table of `serving.table`, numbers to four digits."""
-    table = serving.table(read_record(Verification, Path(path)) for path in proofs)
+    table = serving.table(read_record(Verification, Path(path)) for path in verifications)
     write_output(Path(out), table.to_csv(index=False, float_format="%.4g"))
 
 
@@ -209,6 +211,6 @@ def gather(configurations: Collection[Configuration], made: Iterable[Task], resu
     every = (
         results / "verify" / f"{each.configuration.slug}.json" for each in own if each.configuration
     )
-    proofs = [path for path in every if path.exists()]
-    write_summary(own, proofs, results / "summary.csv")
-    write_serving(proofs, results / "serving.csv")
+    verifications = [path for path in every if path.exists()]
+    write_summary(own, verifications, results / "summary.csv")
+    write_serving(verifications, results / "serving.csv")

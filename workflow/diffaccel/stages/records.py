@@ -46,7 +46,7 @@ class ScriptResult:
 
     Args:
         outcome: ``met`` where the script ran, and speed and loss are as required; ``undecided``
-            where no more than the clock is too noisy to tell that, after all the pairs of
+            where no more than the timing is too noisy to tell that, after all the pairs of
             ``timing``.
         kept: the same of the speedup that was measured, which is more than was asked for.
         confidence: of what is said of the speed.
@@ -102,12 +102,12 @@ class VerifiedScript:
 
 @dataclass(frozen=True)
 class Served:
-    """How fast a script serves at a batch size, beside the plain pipeline at the same.
+    """How fast a script serves at a batch size, beside the baseline pipeline at the same.
 
     Args:
         script: hash of what it does, and of the prompts.
         batch_size: images of a call.
-        row: its calls, in pairs with those of the plain pipeline.
+        row: its calls, in pairs with those of the baseline pipeline.
     """
 
     script: str

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffaccel.evaluation.failures import free_memory, is_out_of_memory
-from diffaccel.evaluation.measure import clock
+from diffaccel.evaluation.measure import time_candidates
 from diffaccel.evaluation.pairs import latencies
 from diffaccel.evaluation.records import GIB, Measurement, SpeedRow, Usage
 from diffaccel.experiment.grid import Configuration
@@ -23,7 +23,7 @@ from diffaccel.store.jsonio import today
 if TYPE_CHECKING:
     import pandas as pd
 
-    from diffaccel.stages.verify import Prover, Script
+    from diffaccel.stages.verify import Script, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Serving:
 
     Args:
         batch_sizes: images of a call.
-        calls: of each script at each of these, in pairs with the plain pipeline's.
+        calls: of each script at each of these, in pairs with the baseline pipeline's.
     """
 
     batch_sizes: Sequence[int] = ()
@@ -45,9 +45,9 @@ class Serving:
 
 
 def serve(
-    prover: Prover,
+    verifier: Verifier,
     groups: Sequence[Sequence[Script]],
-    proven: Mapping[str, Measurement],
+    verified: Mapping[str, Measurement],
     asked: Serving,
     journal: Path,
 ) -> list[Served]:
@@ -56,13 +56,13 @@ def serve(
 
     Args:
         groups: scripts of the same parameters, which are measured once.
-        proven: what was measured of each when it was verified.
+        verified: what was measured of each when it was verified.
         journal: of the verification; beside its folder lies that of this.
     """
-    baseline = prover.baseline
+    baseline = verifier.baseline
     own = baseline.images_per_call
     sizes = sorted({*asked.batch_sizes})
-    known = _known(prover, proven, own) if own not in sizes else {}
+    known = _known(verifier, verified, own) if own not in sizes else {}
     if sizes:
         path = journal.parent.parent / FOLDER / journal.name
         rows = Journal(path, baseline.digest, Served, baseline.provenance())
@@ -72,7 +72,7 @@ def serve(
         for same in groups:
             name = same[0].digest
             missing = [size for size in sizes if _calls(known.get((name, size))) < asked.calls]
-            for served in _measured(prover, same, missing, asked.calls) if missing else ():
+            for served in _measured(verifier, same, missing, asked.calls) if missing else ():
                 rows.append(served)
                 known[name, served.batch_size] = served
     wanted = [(same[0].digest, size) for same in groups for size in sorted({own, *sizes})]
@@ -80,7 +80,7 @@ def serve(
 
 
 def _known(
-    prover: Prover, proven: Mapping[str, Measurement], size: int
+    verifier: Verifier, verified: Mapping[str, Measurement], size: int
 ) -> dict[tuple[str, int], Served]:
     """What verifying scripts told of them."""
     return {
@@ -97,7 +97,7 @@ def _known(
                 baseline_usage=row.baseline_usage,
             ),
         )
-        for name, row in proven.items()
+        for name, row in verified.items()
         if row.timing is not None
     }
 
@@ -110,9 +110,9 @@ def _calls(served: Served | None) -> float:
 
 
 def _measured(
-    prover: Prover, same: Sequence[Script], sizes: Sequence[int], calls: int
+    verifier: Verifier, same: Sequence[Script], sizes: Sequence[int], calls: int
 ) -> Iterator[Served]:
-    own, candidate = prover.load(same)
+    own, candidate = verifier.load(same)
     name, count = same[0].path.stem, len(own.prompts)
     for size in sizes:
         # Where there are fewer prompts, they come again with other seeds.
@@ -123,12 +123,12 @@ def _measured(
             prompts=[own.prompts[number % count] for number in range(max(size, count))],
         )
         try:
-            (row,) = clock(bench, [replace(candidate, goals=())])
+            (row,) = time_candidates(bench, [replace(candidate, goals=())])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             free_memory()
-            failure = f"not enough memory for {size} images of the plain pipeline at once"
+            failure = f"not enough memory for {size} images of the baseline pipeline at once"
             row = SpeedRow(candidate.parameters, None, None, 0.0, today(), failure)
         log.info("%s at %d images a call: %s", name, size, _in_words(row))
         yield Served(same[0].digest, size, row)
@@ -153,17 +153,17 @@ def columns(served: Served | None) -> dict[str, Any]:
     return {name: found.get(name) for name in OF_CALLS}
 
 
-def table(proofs: Iterable[Verification]) -> pd.DataFrame:
+def table(verifications: Iterable[Verification]) -> pd.DataFrame:
     """A row for each distinct script that was verified and each batch size, and before them one for
-    the plain pipeline beside it.
+    the baseline pipeline beside it.
 
     Returns:
-        Columns: the configuration; ``ids`` of the scripts, empty for the plain pipeline; latencies
-        in seconds of a call; memory in GiB; energy in joules of an image.
+        Columns: the configuration; ``ids`` of the scripts, empty for the baseline pipeline;
+        latencies in seconds of a call; memory in GiB; energy in joules of an image.
     """
     import pandas as pd
 
-    rows = [row for proof in proofs for row in _rows(proof)]
+    rows = [row for verification in verifications for row in _rows(verification)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -177,17 +177,17 @@ COLUMNS = (
 )
 
 
-def _rows(proof: Verification) -> Iterator[dict[str, Any]]:
+def _rows(verification: Verification) -> Iterator[dict[str, Any]]:
     ids: dict[str, list[str]] = {}
-    for result in proof.results:
+    for result in verification.results:
         ids.setdefault(result.script, []).append(result.id)
-    for size in sorted({each.batch_size for each in proof.served}):
-        some = [each for each in proof.served if each.batch_size == size]
-        yield _plain(proof.configuration, size, [each.row for each in some])
+    for size in sorted({each.batch_size for each in verification.served}):
+        some = [each for each in verification.served if each.batch_size == size]
+        yield _plain(verification.configuration, size, [each.row for each in some])
         for each in some:
             row = each.row
             yield {
-                **_of(proof.configuration, size),
+                **_of(verification.configuration, size),
                 "accelerators": combination(sorted(row.parameters)).title,
                 "parameters": in_words(row.parameters),
                 "ids": " ".join(ids.get(each.script, [])),
@@ -200,7 +200,7 @@ def _rows(proof: Verification) -> Iterator[dict[str, Any]]:
 
 
 def _plain(configuration: Configuration, size: int, rows: Sequence[SpeedRow]) -> dict[str, Any]:
-    """The plain pipeline at a batch size, of all its calls beside scripts."""
+    """The baseline pipeline at a batch size, of all its calls beside scripts."""
     seconds = [each for row in rows if row.timing for each in row.timing.baseline]
     return {
         **_of(configuration, size),

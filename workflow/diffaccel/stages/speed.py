@@ -62,11 +62,12 @@ def run(
     journal: Path,
     watch: Watch | None = None,
 ) -> SpeedRecord:
-    """Times the plain pipeline and every candidate; what the journal has of it is not timed again.
+    """Times the baseline pipeline and every candidate; what the journal has of it is not timed
+    again.
 
     Raises:
         InputError: the model is trained, this is other hardware than the results are for, or the
-            plain pipeline itself fails.
+            baseline pipeline itself fails.
     """
     if not spec.untrained:
         raise InputError(
@@ -133,7 +134,7 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
 
 
 def fingerprint_of(bench: Bench, environment: Environment) -> dict[str, str]:
-    """All that determines the times of the plain pipeline, of which nothing is scored."""
+    """All that determines the times of the baseline pipeline, of which nothing is scored."""
     spec, configuration = bench.spec, bench.configuration
     return {
         "model": digest([spec.family, content_hash(spec.source)]),
@@ -145,7 +146,7 @@ def fingerprint_of(bench: Bench, environment: Environment) -> dict[str, str]:
 
 
 def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedRow]:
-    """Every candidate's row, the plain pipeline's first: from the journal, or timed now. What
+    """Every candidate's row, the baseline pipeline's first: from the journal, or timed now. What
     failed before is tried again."""
     known = {digest(row.parameters): row for row in journal.rows() if row.failure is None}
     candidates = _candidates(bench, order)
@@ -170,7 +171,7 @@ def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
     (row,) = _together(bench, [PLAIN])
     if row.failure is not None:
         raise InputError(
-            f"{bench.configuration.slug}: not even the plain pipeline could be timed: "
+            f"{bench.configuration.slug}: not even the baseline pipeline could be timed: "
             f"{row.failure}. "
             f"Lower batch_size (now {bench.spec.batch_size}), or the image's height and width"
         )
@@ -181,7 +182,7 @@ def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
 
 def _together(bench: Bench, candidates: Sequence[ParametersDict]) -> list[SpeedRow]:
     """Times candidates side by side. What cannot work is a row that says so, and costs no time."""
-    from diffaccel.evaluation.measure import Candidate, clock
+    from diffaccel.evaluation.measure import Candidate, time_candidates
     from diffaccel.store.jsonio import today
 
     against = {digest(parameters): _reason_against(bench, parameters) for parameters in candidates}
@@ -190,7 +191,7 @@ def _together(bench: Bench, candidates: Sequence[ParametersDict]) -> list[SpeedR
         for parameters in candidates
         if against[digest(parameters)] is None
     ]
-    rows = {digest(row.parameters): row for row in clock(bench, able)} if able else {}
+    rows = {digest(row.parameters): row for row in time_candidates(bench, able)} if able else {}
     for parameters in candidates:
         if (reason := against[digest(parameters)]) is not None:
             rows[digest(parameters)] = SpeedRow(parameters, None, None, 0.0, today(), reason)

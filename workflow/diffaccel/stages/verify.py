@@ -1,4 +1,4 @@
-"""Proving the generated scripts: each is loaded, run, and measured again.
+"""Verifying the generated scripts: each is loaded, run, and measured again.
 
 It is measured on the prompts that it was found with, to see that it is what was measured, and timed
 until it is clear whether it is as fast as was asked, and as it was measured; and its loss once more
@@ -31,7 +31,7 @@ from diffaccel.evaluation.measure import (
     MeasureError,
     check_baseline,
     crashed,
-    draw,
+    evaluate,
     timed_together,
 )
 from diffaccel.evaluation.pairs import Goal, timing_of
@@ -65,7 +65,7 @@ class Script:
     Args:
         asked: how fast its task asks it to be.
         promised: how fast it was when it was found; at least as fast as asked.
-        digest: of what it does, and of the prompts that it is proven on: scripts of the same
+        digest: of what it does, and of the prompts that it is verified on: scripts of the same
             parameters share what is measured, whatever was asked of them.
     """
 
@@ -73,7 +73,7 @@ class Script:
     answer: Answer
     chosen: Measurement
     asked: Goal
-    promised: Goal
+    reported: Goal
     digest: str
 
     @classmethod
@@ -86,14 +86,14 @@ class Script:
         does = _meaning(path.read_text(encoding="utf-8"))
         prompts = baseline.prompts[: answer.chosen.prompts]
         asked = goal_of(answer.task, baseline, max_pairs)
-        promised = replace(asked, speedup=answer.chosen.speedup, seconds_per_image=None)
+        reported = replace(asked, speedup=answer.chosen.speedup, seconds_per_image=None)
         pairs = baseline.options.pairs
         found_by = digest([does, prompts, list(heldout), pairs])
-        return cls(path, answer, answer.chosen, asked, promised, found_by)
+        return cls(path, answer, answer.chosen, asked, reported, found_by)
 
     @property
     def goals(self) -> tuple[Goal, Goal]:
-        return self.asked, self.promised
+        return self.asked, self.reported
 
 
 def _meaning(source: str) -> str:
@@ -115,14 +115,14 @@ def run(
     budget: Budget | None = None,
     asked: Serving | None = None,
 ) -> Verification:
-    """Measures the scripts of a configuration against the plain pipeline, by the same rules as the
-    search did. What the journal has of a script that does the same is not measured again, unless
-    that does not tell whether this one is fast enough, and may be timed longer.
+    """Measures the scripts of a configuration against the baseline pipeline, by the same rules as
+    the search did. What the journal has of a script that does the same is not measured again,
+    unless that does not tell whether this one is fast enough, and may be timed longer.
 
     Args:
         scripts: generated files, each named by its task.
         max_pairs: timed pairs at most, while they do not tell whether one is fast enough.
-        heldout: how many prompts they are proven on besides, fewer where there are no more.
+        heldout: how many prompts they are verified on besides, fewer where there are no more.
         watch: who is told of calls, if anybody.
         budget: how long; what is not clear then stays undecided.
         asked: what is measured besides of those that are not wrong.
@@ -150,19 +150,19 @@ def run(
     options = found.cells[0].search
     with contextlib.ExitStack() as stack:
         limit = call_seconds(baseline, options)
-        prover = Prover(stack, baseline, images, unseen, (watch or Watch()).within(limit))
+        verifier = Verifier(stack, baseline, images, unseen, (watch or Watch()).within(limit))
         for start in range(0, len(left), together):
             some = left[start : start + together]
             with budget.until((start + len(some)) / len(left)):
-                measured = prover.measure(some, budget)
-            for proven in measured:
-                rows.append(proven)
-                known[proven.script] = _together(known.get(proven.script), proven)
-                for script in groups[proven.script]:
-                    _say(_verdict(script, known[proven.script], baseline, options))
+                measured = verifier.measure(some, budget)
+            for verified in measured:
+                rows.append(verified)
+                known[verified.script] = _together(known.get(verified.script), verified)
+                for script in groups[verified.script]:
+                    _say(_verdict(script, known[verified.script], baseline, options))
         runs = {name: each.row for name, each in known.items() if each.row.failure is None}
         good = [same for name, same in groups.items() if name in runs]
-        served = serving.serve(prover, good, runs, asked or Serving(), journal)
+        served = serving.serve(verifier, good, runs, asked or Serving(), journal)
     verdicts = [_verdict(script, known[script.digest], baseline, options) for script in read]
     return Verification(baseline.configuration, verdicts, unseen, served, baseline.images_per_call)
 
@@ -173,7 +173,7 @@ def _is_open(same: Sequence[Script], known: VerifiedScript | None) -> bool:
         return known is None
     pairs = known.row.timing.pairs
     return any(
-        goal.reached(pairs) is None and len(pairs) < goal.looks[-1]
+        goal.reached(pairs) is None and len(pairs) < goal.analyses[-1]
         for script in same
         for goal in script.goals
     )
@@ -190,12 +190,12 @@ def _together(before: VerifiedScript | None, again: VerifiedScript) -> VerifiedS
     return replace(again, row=replace(again.row, timing=timing, speedup=timing.speedup))
 
 
-class Prover:
+class Verifier:
     """Loads scripts and measures them. Device and metrics are taken with the first, and kept
     until the stack is closed.
 
     Args:
-        unseen: prompts that nothing was chosen by; none: nothing is drawn from such.
+        unseen: prompts that nothing was chosen by; none: nothing is evaluated from such.
     """
 
     def __init__(
@@ -221,8 +221,8 @@ class Prover:
 
     @functools.cached_property
     def _unseen(self) -> tuple[Bench, Baseline, Images] | None:
-        """The plain pipeline on the prompts that nothing was chosen by, with the seeds that follow
-        those of the search; None where that cannot carry a loss."""
+        """The baseline pipeline on the prompts that nothing was chosen by, with the seeds that
+        follow those of the search; None where that cannot carry a loss."""
         if self._bench is None or not self._unseen_prompts:
             return None
         known, seed = self.baseline, self._bench.options.seed + len(self.baseline.prompts)
@@ -235,7 +235,7 @@ class Prover:
         return bench, record, images
 
     def measure(self, groups: Sequence[Sequence[Script]], budget: Budget) -> list[VerifiedScript]:
-        """The first script of each group, measured in the same rounds, and drawn from unseen
+        """The first script of each group, measured in the same rounds, and evaluated from unseen
         prompts; of one that cannot be loaded, why."""
         device, loaded, failed = self._device, [], {}
         for same in groups:
@@ -288,22 +288,22 @@ class Prover:
             return []
         own, candidates = loaded[0][1], [candidate for _, _, candidate in loaded]
         references = self._references
-        drawn = [draw(own, self.baseline, references, each) for each in candidates]
+        evaluated = [evaluate(own, self.baseline, references, each) for each in candidates]
         others = [
-            None if made.failure else self._drawn_unseen(each)
-            for each, made in zip(candidates, drawn, strict=True)
+            None if made.failure else self._evaluated_unseen(each)
+            for each, made in zip(candidates, evaluated, strict=True)
         ]
-        rows = timed_together(own, candidates, drawn, references, budget)
+        rows = timed_together(own, candidates, evaluated, references, budget)
         return [
             VerifiedScript(script.digest, row, None if row.failure else other)
             for (script, _, _), row, other in zip(loaded, rows, others, strict=True)
         ]
 
-    def _drawn_unseen(self, candidate: Candidate) -> Evaluation | None:
+    def _evaluated_unseen(self, candidate: Candidate) -> Evaluation | None:
         if self._unseen is None:
             return None
         bench, baseline, images = self._unseen
-        return draw(bench, baseline, images, replace(candidate, prompts=None))
+        return evaluate(bench, baseline, images, replace(candidate, prompts=None))
 
 
 def _say(result: ScriptResult) -> None:
@@ -329,7 +329,7 @@ def goal_of(task: Task, baseline: Baseline, max_pairs: int) -> Goal:
     pipeline takes meanwhile."""
     options, latency = baseline.options, task.latency_s
     return Goal(
-        looks=doubling(options.pairs, options.max_pairs, max_pairs),
+        analyses=doubling(options.pairs, options.max_pairs, max_pairs),
         confidence=options.confidence,
         speedup=task.required if latency is None else None,
         seconds_per_image=latency,
@@ -355,14 +355,14 @@ def _lossy(measured: Evaluation, max_loss: float, options: SearchOptions) -> str
     return f"{end}loss {loss:.4f}, limit {max_loss}"
 
 
-def _held_out(drawing: Evaluation, max_loss: float, options: SearchOptions) -> HeldOut:
-    reason = drawing.failure or _lossy(drawing, max_loss, options)
+def _held_out(evaluation: Evaluation, max_loss: float, options: SearchOptions) -> HeldOut:
+    reason = evaluation.failure or _lossy(evaluation, max_loss, options)
     return HeldOut(
         ok=reason is None,
         reason=reason or "",
-        loss=drawing.loss,
-        loss_interval=drawing.loss_interval,
-        scores=drawing.scores,
+        loss=evaluation.loss,
+        loss_interval=evaluation.loss_interval,
+        scores=evaluation.scores,
     )
 
 
@@ -383,7 +383,7 @@ def _outcome(
     if goal.seconds_per_image is not None:
         seconds = _seconds(timing, baseline)
         speed = f"{seconds:.3g} s an image, required {goal.seconds_per_image} s"
-    elif goal is script.promised:
+    elif goal is script.reported:
         speed = f"speedup {again.speedup:.2f}x, {goal.speedup:.2f}x when it was found"
     else:
         speed = f"speedup {again.speedup:.2f}x, required {goal.speedup}x"
@@ -394,7 +394,7 @@ def _outcome(
     if problems:
         return "not met", "; ".join(problems)
     if reached is None:
-        return "undecided", f"{speed}: the clock does not tell after {len(timing.pairs)} pairs"
+        return "undecided", f"{speed}: the timing does not tell after {len(timing.pairs)} pairs"
     return "met", ""
 
 
@@ -406,7 +406,7 @@ def _verdict(
     if task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
     outcome, reason = _outcome(script, script.asked, again, baseline, options)
-    kept, less = _outcome(script, script.promised, again, baseline, options)
+    kept, less = _outcome(script, script.reported, again, baseline, options)
     same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return ScriptResult(
         id=task.id,

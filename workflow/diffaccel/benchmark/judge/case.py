@@ -69,7 +69,7 @@ class Case:
         )
 
     def watched(self, device: str) -> dict[str, Any] | None:
-        """What a `witness.Witness` sees to while a script draws.
+        """What a `witness.Witness` sees to while a script generates.
 
         Args:
             device: torch's name of it.
@@ -85,11 +85,11 @@ class Case:
         }
 
     def plain(self) -> str:
-        """The source of the plain pipeline's script."""
-        return code.plain(self.spec, self.configuration, "the plain pipeline, to compare with")
+        """The source of the baseline pipeline's script."""
+        return code.plain(self.spec, self.configuration, "the baseline pipeline, to compare with")
 
     def prompts(self) -> list[str]:
-        """All prompts of the model's file, of which some are drawn."""
+        """All prompts of the model's file, of which some are generated."""
         return read_prompts(Path(self.spec.prompts), self.measure.prompts, most=MOST_PROMPTS)
 
     def about(self) -> dict[str, Any]:

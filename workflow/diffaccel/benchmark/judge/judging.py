@@ -1,9 +1,10 @@
-"""Judging the scripts of a configuration, in three stages, each against the plain pipeline of our
-own.
+"""Judging the scripts of a configuration, in three stages, each against the baseline pipeline of
+our own.
 
-What a script draws is drawn anew, of prompts and seeds that are chosen when it is asked and that it
-is told one call at a time; what is timed is scored, all of it. The plain pipeline runs in a sandbox
-of its own and is asked in turn with the script, in the same way and by the same clock.
+What a script generates is generated anew, of prompts and seeds that are chosen when it is asked and
+that it is told one call at a time; what is timed is scored, all of it. The baseline pipeline runs
+in a sandbox of its own and is asked in turn with the script, in the same way and by the same
+timing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 from diffaccel.benchmark.judge import sandbox
 from diffaccel.benchmark.judge.case import Case, room
-from diffaccel.benchmark.judge.drawn import SLOWED, Drawn, count_own, seeds_matter
+from diffaccel.benchmark.judge.generated import SLOWED, Drawn, count_own, seeds_matter
 from diffaccel.benchmark.judge.plain import Plain
 from diffaccel.benchmark.judge.records import Judged, Judgement, Outcome
 from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Sandbox, SandboxMounts
@@ -54,9 +55,9 @@ from diffaccel.store.jsonio import digest, today
 log = logging.getLogger(__name__)
 
 ALONE = 2
-"""Calls of the plain pipeline that are timed while there is no other."""
+"""Calls of the baseline pipeline that are timed while there is no other."""
 PATIENCE = 20.0
-"""How many times as long as the plain pipeline's a call may take, the first apart."""
+"""How many times as long as the baseline pipeline's a call may take, the first apart."""
 SLACK_SECONDS = 30.0
 """On top of that."""
 
@@ -67,7 +68,7 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
 
     Raises:
         SandboxError: no sandbox can be had, and none was not asked for.
-        MeasureError: the plain pipeline itself fails, or its score says nothing.
+        MeasureError: the baseline pipeline itself fails, or its score says nothing.
     """
     ran_in = sandbox.how(case.options.sandbox)
     rows = Journal(journal, digest([case.digest(), ran_in]), Judgement, case.about())
@@ -112,8 +113,8 @@ def _say(said: Judgement) -> None:
 
 
 class Evaluator:
-    """Judges scripts one after the other. Device, metrics and the plain pipeline are taken with the
-    first that needs them, and kept until the stack is closed."""
+    """Judges scripts one after the other. Device, metrics and the baseline pipeline are taken with
+    the first that needs them, and kept until the stack is closed."""
 
     def __init__(self, case: Case, ran_in: str, stack: contextlib.ExitStack) -> None:
         self._case, self._ran_in, self._stack = case, ran_in, stack
@@ -171,21 +172,21 @@ class Evaluator:
     def try_out(self, said: Judgement, source: bytes) -> Judgement:
         """The two stages in which it runs."""
         try:
-            drawn = self._drawn(said, source)
+            generated = self._generated(said, source)
         except Failed as error:
             return replace(said, outcome="absolute", reason=str(error))
         except Disturbed as error:
             reason = f"{error}: no fault of the script's that can be told; judge it again"
             return replace(said, outcome="undecided", reason=reason)
-        said = self._measured(said, drawn)
+        said = self._measured(said, generated)
         checks: list[tuple[Outcome, Callable[[Judgement, Drawn], str]]] = [
             ("absolute", self._looks_wrong),
             ("relative", self._misses),
         ]
         for outcome, check in checks:
-            if problem := check(said, drawn):
+            if problem := check(said, generated):
                 return replace(said, outcome=outcome, reason=problem)
-        if self._goal(said).reached(drawn.fair_pairs()) is None:
+        if self._goal(said).reached(generated.fair_pairs()) is None:
             return replace(said, outcome="undecided", reason=_noisy(said))
         return replace(said, outcome="passed")
 
@@ -243,10 +244,10 @@ class Evaluator:
     ) -> tuple[Images, float]:
         spec = self._case.spec
         size = (spec.height, spec.width)
-        data, took = who.draw(prompts, seeds, size, seconds)
+        data, took = who.generate(prompts, seeds, size, seconds)
         return np.frombuffer(data, np.uint8).reshape(len(prompts), *size, 3), took
 
-    def _drawn(self, said: Judgement, source: bytes) -> Drawn:
+    def _generated(self, said: Judgement, source: bytes) -> Drawn:
         """Draws, and once more where something else than the script may have gone wrong: what is
         not the script's does not come twice.
 
@@ -255,35 +256,35 @@ class Evaluator:
             Disturbed: something else did, twice.
         """
         try:
-            drawn = self._draw(said, source)
-            if drawn.slowed() <= SLOWED:
-                return drawn
+            generated = self._generate(said, source)
+            if generated.slowed() <= SLOWED:
+                return generated
         except Disturbed as error:
             log.warning("%s: %s; once more", said.id, error)
-        return self._draw(said, source)
+        return self._generate(said, source)
 
-    def _draw(self, said: Judgement, source: bytes) -> Drawn:
-        """Draws and times rounds of the plain pipeline and the script in turn, until it is clear
+    def _generate(self, said: Judgement, source: bytes) -> Drawn:
+        """Draws and times rounds of the baseline pipeline and the script in turn, until it is clear
         whether that is as fast as was asked.
 
         Raises:
             Failed: the script did something wrong.
-            Disturbed: the plain pipeline failed, or the machine.
+            Disturbed: the baseline pipeline failed, or the machine.
         """
-        stream, drawn = self._stream(), Drawn()
+        stream, generated = self._stream(), Drawn()
         self._plain.ready(*self._batch())
-        # As long as the script is there, whatever it does, no other job is on the clock.
+        # As long as the script is there, whatever it does, no other job is being timed.
         with self._device.exclusive():
-            drawn.alone += self._time_alone()
+            generated.alone += self._time_alone()
             with self._opened(source, self._case.limits) as script:
                 self._call(script, *self._batch())  # compiles, and fills caches
-                while self._wants_more(said, drawn):
-                    self._round(script, drawn, *self._batch(stream))
-            drawn.alone += self._time_alone()
-        return drawn
+                while self._wants_more(said, generated):
+                    self._round(script, generated, *self._batch(stream))
+            generated.alone += self._time_alone()
+        return generated
 
     def _time_alone(self) -> list[float]:
-        return [self._plain.draw(*self._batch())[1] for _ in range(ALONE)]
+        return [self._plain.generate(*self._batch())[1] for _ in range(ALONE)]
 
     def _goal(self, said: Judgement) -> Goal:
         """How fast the script must be."""
@@ -291,55 +292,58 @@ class Evaluator:
         options, size = case.measure, case.spec.batch_size
         rounds = max(options.pairs, math.ceil(options.prompts / size))
         return Goal(
-            looks=doubling(rounds, max(rounds, options.max_pairs), case.options.max_pairs),
+            analyses=doubling(rounds, max(rounds, options.max_pairs), case.options.max_pairs),
             confidence=options.confidence,
             speedup=said.required_speedup,
             seconds_per_image=said.max_seconds_per_image,
             images=size,
         )
 
-    def _wants_more(self, said: Judgement, drawn: Drawn) -> bool:
-        options, goal, count = self._case.measure, self._goal(said), len(drawn.pairs)
-        if count < goal.looks[0] or want_more(drawn.pairs, options):
+    def _wants_more(self, said: Judgement, generated: Drawn) -> bool:
+        options, goal, count = self._case.measure, self._goal(said), len(generated.pairs)
+        if count < goal.analyses[0] or want_more(generated.pairs, options):
             return True
-        return goal.wants_more(drawn.fair_pairs())
+        return goal.wants_more(generated.fair_pairs())
 
-    def _round(self, script: Sandbox, drawn: Drawn, prompts: list[str], seeds: list[int]) -> None:
+    def _round(
+        self, script: Sandbox, generated: Drawn, prompts: list[str], seeds: list[int]
+    ) -> None:
         """One call of each with the same prompts and seeds; every other round goes backwards."""
-        seconds = SLACK_SECONDS + PATIENCE * max(drawn.alone)
+        seconds = SLACK_SECONDS + PATIENCE * max(generated.alone)
         made: dict[str, tuple[Images, float]] = {}
-        for who in ("plain", "script")[:: -1 if len(drawn.pairs) % 2 else 1]:
+        for who in ("plain", "script")[:: -1 if len(generated.pairs) % 2 else 1]:
             if who == "script":
                 made[who] = self._call(script, prompts, seeds, seconds)
             else:
-                made[who] = self._plain.draw(prompts, seeds)
-        drawn.prompts += prompts
-        drawn.references.append(made["plain"][0])
-        drawn.images.append(made["script"][0])
-        drawn.pairs.append((made["plain"][1], made["script"][1]))
+                made[who] = self._plain.generate(prompts, seeds)
+        generated.prompts += prompts
+        generated.references.append(made["plain"][0])
+        generated.images.append(made["script"][0])
+        generated.pairs.append((made["plain"][1], made["script"][1]))
 
     # Judging
 
-    def _measured(self, said: Judgement, drawn: Drawn) -> Judgement:
-        images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
+    def _measured(self, said: Judgement, generated: Drawn) -> Judgement:
+        images, references = np.concatenate(generated.images), np.concatenate(generated.references)
         own, known = count_own(images, references)
         with self._device.shared():
             scores = {
-                name: compute(images, drawn.prompts, references)
+                name: compute(images, generated.prompts, references)
                 for name, compute in self.metrics.items()
             }
-            before = self.metrics[SCORE](references, drawn.prompts, None)
-            others = drawn.prompts[-2:] + drawn.prompts[:-2]
+            before = self.metrics[SCORE](references, generated.prompts, None)
+            others = generated.prompts[-2:] + generated.prompts[:-2]
             shuffled = self.metrics[SCORE](references, others, None)
         if problem := check_scores(before, shuffled):
             raise MeasureError(problem)
-        timing = timing_of(drawn.fair_pairs())
+        timing = timing_of(generated.fair_pairs())
         size, warnings = self._case.spec.batch_size, []
         if timing.spread > self._case.measure.spread:
-            warnings.append(f"the clock was noisy: spread {timing.spread:.1%}")
-        if drawn.slowed() > SLOWED:
+            warnings.append(f"the timing was noisy: spread {timing.spread:.1%}")
+        if generated.slowed() > SLOWED:
             warnings.append(
-                f"the plain pipeline took {drawn.slowed():.2f} times as long while the script was "
+                f"the baseline pipeline took {generated.slowed():.2f} times as long while the "
+                "script was "
                 "there; what it took alone counts"
             )
         return replace(
@@ -352,39 +356,39 @@ class Evaluator:
             loss_interval=loss_interval(before, scores[SCORE], self._case.measure.confidence),
             seconds_per_image=statistics.median(timing.accelerated) / size,
             timing=timing,
-            prompts=len(drawn.prompts),
+            prompts=len(generated.prompts),
             warnings=warnings,
         )
 
-    def _looks_wrong(self, said: Judgement, drawn: Drawn) -> str:
+    def _looks_wrong(self, said: Judgement, generated: Drawn) -> str:
         """What is wrong with the images by themselves, or nothing."""
-        images, references = np.concatenate(drawn.images), np.concatenate(drawn.references)
+        images, references = np.concatenate(generated.images), np.concatenate(generated.references)
         blank = count_blank(images)
         if blank > count_blank(references):
             return f"{blank} of {said.prompts} images are blank"
         own, known = count_own(images, references)
         if not seeds_matter(own, known):
             return (
-                f"only {own} of {known} images are nearer to the plain pipeline's of their own "
+                f"only {own} of {known} images are nearer to the baseline pipeline's of their own "
                 "seed than to its image of the same prompt and another seed, which chance alone "
-                "may do: image i is to be drawn from the noise of "
+                "may do: image i is to be generated from the noise of "
                 "torch.Generator('cpu').manual_seed(seeds[i])"
             )
         least = (said.reference_score or 0.0) * (1 - self._case.options.margin)
         if said.scores[SCORE] < least:
             return (
-                f"CLIP score {said.scores[SCORE]:.2f}, of the plain pipeline "
+                f"CLIP score {said.scores[SCORE]:.2f}, of the baseline pipeline "
                 f"{said.reference_score:.2f}: less than {least:.2f}"
             )
         return ""
 
-    def _misses(self, said: Judgement, drawn: Drawn) -> str:
+    def _misses(self, said: Judgement, generated: Drawn) -> str:
         """What was asked for and is not reached, or nothing."""
-        reached = self._goal(said).reached(drawn.fair_pairs())
+        reached = self._goal(said).reached(generated.fair_pairs())
         problems = [_speed(said)] if reached is False else []
-        if self._request(said.sentence).accelerators and self._is_idle(said, drawn):
+        if self._request(said.sentence).accelerators and self._is_idle(said, generated):
             problems.append(
-                f"no other images, and no faster than the plain pipeline ({said.speedup:.2f}x): "
+                f"no other images, and no faster than the baseline pipeline ({said.speedup:.2f}x): "
                 "what is put on changes nothing"
             )
         limit, interval = said.max_loss, said.loss_interval
@@ -393,13 +397,16 @@ class Evaluator:
             problems.append(f"loss {said.loss:.4f} ({low:.4f} to {high:.4f}), asked below {limit}")
         return "; ".join(problems)
 
-    def _is_idle(self, said: Judgement, drawn: Drawn) -> bool:
-        """Whether it draws what the plain pipeline draws, and is neither clearly faster, nor by
-        more than is left to the clock."""
+    def _is_idle(self, said: Judgement, generated: Drawn) -> bool:
+        """Whether it generates what the baseline pipeline generates, and is neither clearly faster,
+        nor by more than is left to the timing."""
         any_faster = 1 / (1 - TOLERANCE)
-        if not drawn.same_images() or (said.speedup or 0.0) > any_faster:
+        if not generated.same_images() or (said.speedup or 0.0) > any_faster:
             return False
-        return replace(self._goal(said), speedup=any_faster).reached(drawn.fair_pairs()) is not True
+        return (
+            replace(self._goal(said), speedup=any_faster).reached(generated.fair_pairs())
+            is not True
+        )
 
 
 def _speed(said: Judgement) -> str:
@@ -411,11 +418,11 @@ def _speed(said: Judgement) -> str:
 
 def _noisy(said: Judgement) -> str:
     pairs = len(said.timing.baseline) if said.timing else 0
-    return f"{_speed(said)}: the clock is too noisy to tell after {pairs} rounds; judge it again"
+    return f"{_speed(said)}: the timing is too noisy to tell after {pairs} rounds; judge it again"
 
 
 def _loss_limit(request: Request, configured: float) -> float | None:
-    """The loss that a script must stay below; of the plain pipeline nothing is lost."""
+    """The loss that a script must stay below; of the baseline pipeline nothing is lost."""
     if request.category is Category.PLAIN:
         return None
     return configured if request.max_loss is None else request.max_loss

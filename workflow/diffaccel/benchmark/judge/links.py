@@ -37,8 +37,8 @@ def _links(folder: Path) -> Iterator[Path]:
         )
 
 
-def _is_within(place: str, places: Mapping[str, Path]) -> bool:
-    return any(Path(place).is_relative_to(each) for each in places)
+def _is_within(place: str, slots: Mapping[str, Path]) -> bool:
+    return any(Path(place).is_relative_to(each) for each in slots)
 
 
 def _holds_too_much(target: Path, folder: Path) -> bool:

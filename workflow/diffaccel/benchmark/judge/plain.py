@@ -1,4 +1,4 @@
-"""The plain pipeline that scripts are judged beside, in a process of its own."""
+"""The baseline pipeline that scripts are judged beside, in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class Plain:
     made when it is asked for again; that it fails is never held against a script.
 
     Args:
-        opened: a process with the plain pipeline loaded.
-        draw: images of prompts and seeds by a process, and the seconds that they took.
+        opened: a process with the baseline pipeline loaded.
+        generate: images of prompts and seeds by a process, and the seconds that they took.
     """
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[Sandbox]], draw: Draw) -> None:
-        self._opened, self._draw = opened, draw
+    def __init__(
+        self, opened: Callable[[], AbstractContextManager[Sandbox]], generate: Draw
+    ) -> None:
+        self._opened, self._generate = opened, generate
         self._process: Sandbox | None = None
         self._stack = contextlib.ExitStack()
 
@@ -37,24 +39,24 @@ class Plain:
             return
         try:
             self._process = self._stack.enter_context(self._opened())
-            self._draw(self._process, prompts, seeds)
+            self._generate(self._process, prompts, seeds)
         except (Failed, Disturbed) as error:
             self.close()
-            raise MeasureError(f"the plain pipeline cannot be run: {error}") from None
+            raise MeasureError(f"the baseline pipeline cannot be run: {error}") from None
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> tuple[Images, float]:
+    def generate(self, prompts: list[str], seeds: list[int]) -> tuple[Images, float]:
         """Images of prompts and seeds, and the seconds that they took.
 
         Raises:
-            Disturbed: it could not draw, though it could before.
+            Disturbed: it could not generate, though it could before.
         """
         if self._process is None:
-            raise Disturbed("the plain pipeline has ended")
+            raise Disturbed("the baseline pipeline has ended")
         try:
-            return self._draw(self._process, prompts, seeds)
+            return self._generate(self._process, prompts, seeds)
         except (Failed, Disturbed) as error:
             self.close()
-            raise Disturbed(f"the plain pipeline could not draw: {error}") from None
+            raise Disturbed(f"the baseline pipeline could not generate: {error}") from None
 
     def close(self) -> None:
         """Ends its process, which then holds neither memory nor a GPU."""

@@ -28,10 +28,10 @@ class Judgement:
         ran_in: what it was run in, e.g. ``bubblewrap 0.8.0``; ``none`` without a sandbox, empty
             where it was not run.
         checks: of the static stage: what is wrong, by what was looked at; empty where it is right.
-        scores: mean per metric; ``reference_score`` is the plain pipeline's CLIP score.
-        own: share of the images that are nearer to the plain pipeline's of their own seed than to
-            those of the same prompt and another seed.
-        speedup, loss, loss_interval: against the plain pipeline, beside it.
+        scores: mean per metric; ``reference_score`` is the baseline pipeline's CLIP score.
+        own: share of the images that are nearer to the baseline pipeline's of their own seed than
+            to those of the same prompt and another seed.
+        speedup, loss, loss_interval: against the baseline pipeline, beside it.
         seconds_per_image: median over the calls.
         required_speedup, max_loss, max_seconds_per_image: what was asked.
     """

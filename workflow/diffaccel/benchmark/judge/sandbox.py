@@ -240,7 +240,7 @@ class Sandbox:
         """
         self.ask({"load": True}, b"R", 0, self._limits.load_seconds)
 
-    def draw(
+    def generate(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],

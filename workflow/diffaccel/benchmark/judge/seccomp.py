@@ -2,7 +2,7 @@
 
 Refused are calls that look into other processes, hide memory from its limits, leave the CPU cores
 that both sides were given, open sockets other than local ones, or reach parts of the kernel that
-drawing images has no use for. The filter is a classic BPF program (seccomp(2), bpf(4) of Linux).
+generating images has no use for. The filter is a classic BPF program (seccomp(2), bpf(4) of Linux).
 """
 
 from __future__ import annotations

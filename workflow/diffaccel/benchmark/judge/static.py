@@ -14,7 +14,7 @@ from typing import Any
 
 from diffaccel.benchmark.judge.syntax import (
     GENERAL,
-    Drawing,
+    Generation,
     Known,
     Script,
     UnreadableError,
@@ -76,43 +76,48 @@ def examine(source: bytes, wanted: Wanted) -> dict[str, str]:
     looked at, since what comes before is wrong, is left out."""
     try:
         script = Script(source, KNOWN)
-        drawings, problem = _drawings(script)
+        generations, problem = _generations(script)
     except UnreadableError as error:
         return {"source": str(error)}
     found = {"source": "", "interface": problem}
     if not problem:
         for name, check in CHECKS.items():
-            problems = (check(drawing, wanted) for drawing in drawings)
+            problems = (check(generating, wanted) for generating in generations)
             found[name] = next((each for each in problems if each), "")
         found["known"] = "; ".join(script.refused[:MOST_SHOWN])
     return found
 
 
-def _drawings(script: Script) -> tuple[list[Drawing], str]:
+def _generations(script: Script) -> tuple[list[Generation], str]:
     """The calls of a pipeline that ``generate`` may reach; or why there are none."""
     if script.ends:
         return [], "reading the module ends with an error or an exit"
-    load, draw = script.function(LOAD), script.function(DRAW)
-    if load is None or draw is None:
+    load, generate = script.function(LOAD), script.function(DRAW)
+    if load is None or generate is None:
         return [], f"there must be functions {LOAD}() and {DRAW}(pipe, prompts, seeds)"
     pipe = script.call(load, [])
     if pipe is None:
         return [], f"{LOAD}() never returns"
-    before = len(script.drawings)
-    if script.call(draw, [pipe, UNKNOWN, UNKNOWN], often=True) is None:
+    before = len(script.generations)
+    if script.call(generate, [pipe, UNKNOWN, UNKNOWN], often=True) is None:
         return [], f"{DRAW}() never returns"
-    drawings = script.drawings[before:]
-    return drawings, "" if drawings else f"{DRAW}() reaches no call of a pipeline of diffusers"
+    generations = script.generations[before:]
+    return (
+        generations,
+        "" if generations else f"{DRAW}() reaches no call of a pipeline of diffusers",
+    )
 
 
-def _check_pipeline(drawing: Drawing, wanted: Wanted) -> str:
-    if drawing.kind in (wanted.pipeline_class, *GENERAL):
+def _check_pipeline(generating: Generation, wanted: Wanted) -> str:
+    if generating.kind in (wanted.pipeline_class, *GENERAL):
         return ""
-    return f"line {drawing.line} calls a {drawing.kind}; asked for is a {wanted.pipeline_class}"
+    return (
+        f"line {generating.line} calls a {generating.kind}; asked for is a {wanted.pipeline_class}"
+    )
 
 
-def _check_model(drawing: Drawing, wanted: Wanted) -> str:
-    for each in options(drawing.source):
+def _check_model(generating: Generation, wanted: Wanted) -> str:
+    for each in options(generating.source):
         if not isinstance(each, Const) or not isinstance(each.value, str):
             return f"cannot tell what model is loaded: write {wanted.source!r} as a constant"
         if os.path.normpath(each.value) != os.path.normpath(wanted.source):
@@ -127,8 +132,8 @@ def shown(value: object) -> str:
     return repr(value)[:80]
 
 
-def _check_scheduler(drawing: Drawing, wanted: Wanted) -> str:
-    for each in options(drawing.scheduler):
+def _check_scheduler(generating: Generation, wanted: Wanted) -> str:
+    for each in options(generating.scheduler):
         if each == OWN or (isinstance(each, Thing) and each.path == OWN_PATH):
             if wanted.own_scheduler != wanted.scheduler_class:
                 return f"no scheduler is set; asked for is {wanted.scheduler_class}"
@@ -143,70 +148,76 @@ def _diffusers_class(value: Value) -> str | None:
     return parts[1] if len(parts) > 1 and parts[0] == "diffusers" else None
 
 
-def _check_steps(drawing: Drawing, wanted: Wanted) -> str:
-    arguments: Arguments = drawing.arguments
+def _check_steps(generating: Generation, wanted: Wanted) -> str:
+    arguments: Arguments = generating.arguments
     for name in OTHER_STEPS:
         if name in arguments.named and arguments.named[name] != Const(None):
-            return f"line {drawing.line} sets {name}, which makes the steps others"
+            return f"line {generating.line} sets {name}, which makes the steps others"
     place = STEPS_PLACE.get(wanted.pipeline_class)
     told = arguments.get("num_inference_steps", place) or Const(DEFAULT_STEPS)
     for each in options(told):
         if not isinstance(each, Const):
             return (
-                f"cannot tell the steps of line {drawing.line}: write {wanted.steps} as a constant"
+                f"cannot tell the steps of line {generating.line}: write {wanted.steps} as a "
+                "constant"
             )
         if each.value != wanted.steps:
             return (
-                f"line {drawing.line} takes {shown(each.value)} steps; asked for are {wanted.steps}"
+                f"line {generating.line} takes {shown(each.value)} steps; asked for are "
+                f"{wanted.steps}"
             )
     return ""
 
 
-def _check_guidance(drawing: Drawing, wanted: Wanted) -> str:
+def _check_guidance(generating: Generation, wanted: Wanted) -> str:
     place = GUIDANCE_PLACE.get(wanted.pipeline_class)
-    told = drawing.arguments.get("guidance_scale", place)
+    told = generating.arguments.get("guidance_scale", place)
     if not wanted.guided or told is None:
         return ""
     for each in options(told):
         value = each.value if isinstance(each, Const) else None
         if not isinstance(value, int | float):
-            return f"cannot tell the guidance of line {drawing.line}: write it as a constant"
+            return f"cannot tell the guidance of line {generating.line}: write it as a constant"
         if value <= 1:
             return (
-                f"line {drawing.line} turns guidance off (guidance_scale {shown(value)}), which "
+                f"line {generating.line} turns guidance off (guidance_scale {shown(value)}), which "
                 "halves the work and was not asked for"
             )
     return ""
 
 
-def _check_accelerators(drawing: Drawing, wanted: Wanted) -> str:
+def _check_accelerators(generating: Generation, wanted: Wanted) -> str:
     if wanted.accelerators is None:
         return ""
     used, idle = set(), []
     for name, accelerator in ACCELERATORS.items():
         for way in accelerator.ways:
-            if _uses(drawing, way):
+            if _uses(generating, way):
                 used.add(name)
-                idle += _idle(accelerator, way, drawing, wanted)
+                idle += _idle(accelerator, way, generating, wanted)
     missing, surplus = wanted.accelerators - used, used - wanted.accelerators
-    problems = [f"{_titles(missing)} is not put on when line {drawing.line} is reached"] * bool(
+    problems = [f"{_titles(missing)} is not put on when line {generating.line} is reached"] * bool(
         missing
     )
     problems += [f"{_titles(surplus)} is put on, and not asked for"] * bool(surplus)
     return "; ".join([*problems, *idle])
 
 
-def _idle(accelerator: Accelerator, way: Way, drawing: Drawing, wanted: Wanted) -> list[str]:
+def _idle(accelerator: Accelerator, way: Way, generating: Generation, wanted: Wanted) -> list[str]:
     """What is put on with parameters that change nothing, where its call tells them."""
     found = []
-    for made in drawing.done.get(plain(way.told_by), ()):
+    for made in generating.done.get(plain(way.told_by), ()):
         given, positional = made.arguments, list(made.arguments.positional)
         if positional and about_of(positional[:1]):
             del positional[0]
         own: dict[str, Any] = {}
-        drawn = way.told_by == f"pipe.{way.through}"  # which takes the pipeline's arguments first
+        generated = (
+            way.told_by == f"pipe.{way.through}"
+        )  # which takes the pipeline's arguments first
         for (name, default), place in zip(way.takes, itertools.count()):
-            value = positional[place] if not drawn and place < len(positional) else Const(default)
+            value = (
+                positional[place] if not generated and place < len(positional) else Const(default)
+            )
             value = given.named.get(name, UNKNOWN if given.open else value)
             if isinstance(value, Const):
                 own[name] = value.value
@@ -216,16 +227,16 @@ def _idle(accelerator: Accelerator, way: Way, drawing: Drawing, wanted: Wanted) 
     return found
 
 
-def _uses(drawing: Drawing, way: Way) -> bool:
-    through = way.through in ("", drawing.through)
-    return through and all(plain(path) in drawing.done for path in way.calls)
+def _uses(generating: Generation, way: Way) -> bool:
+    through = way.through in ("", generating.through)
+    return through and all(plain(path) in generating.done for path in way.calls)
 
 
 def _titles(names: frozenset[str] | set[str]) -> str:
     return " and ".join(ACCELERATORS[name].title for name in sorted(names))
 
 
-CHECKS: dict[str, Callable[[Drawing, Wanted], str]] = {
+CHECKS: dict[str, Callable[[Generation, Wanted], str]] = {
     "pipeline": _check_pipeline,
     "model": _check_model,
     "scheduler": _check_scheduler,
@@ -257,7 +268,7 @@ WAYS = [way for each in ACCELERATORS.values() for way in each.ways]
 THROUGH = {way.through for way in WAYS} - {""}
 KNOWN = Known(
     undone_by=_undone_by(),
-    draws=THROUGH,
+    generates=THROUGH,
     calls={plain(path) for way in WAYS for path in (*way.calls, *way.undone)},
     writes={text for each in ACCELERATORS.values() for text in each.writes},
     definitions=_definitions,

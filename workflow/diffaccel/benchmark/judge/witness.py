@@ -29,7 +29,7 @@ class Witness:
 
     Args:
         wanted: ``pipeline`` and ``scheduler``: names of their classes; ``through``: names of
-            methods that draw in place of the pipeline itself; ``steps``; ``guided``: whether
+            methods that generate in place of the pipeline itself; ``steps``; ``guided``: whether
             guidance is on; ``bits``: of the numbers that are computed with, at least.
     """
 
@@ -112,11 +112,11 @@ class Witness:
         if self._wanted["guided"] and seen.unguided:
             return (
                 f"{seen.unguided} of {steps} steps are without guidance: guidance_scale must be "
-                "above 1, as the plain pipeline's is"
+                "above 1, as the baseline pipeline's is"
             )
         if seen.narrowest < self._wanted["bits"]:
             return (
-                f"it computes with numbers of {seen.narrowest} bits; the plain pipeline's have "
+                f"it computes with numbers of {seen.narrowest} bits; the baseline pipeline's have "
                 f"{self._wanted['bits']}"
             )
         return ""

@@ -55,9 +55,9 @@ def _refill(mapping: dict[str, Any], content: dict[str, Any]) -> None:
 
 @contextmanager
 def unpatched(pipe: DiffusionPipeline) -> Iterator[None]:
-    """A block that begins with the plain pipeline and undoes at its end all that was set inside.
+    """A block that begins with the baseline pipeline and undoes at its end all that was set inside.
 
-    Within another such block, the plain pipeline is the one outside of the outermost.
+    Within another such block, the baseline pipeline is the one outside of the outermost.
     """
     before = _State(pipe)
     plain: _State | None = vars(pipe).get(PLAIN)

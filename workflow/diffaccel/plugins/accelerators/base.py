@@ -120,9 +120,9 @@ class Way:
     pipeline, and ``=`` after a path is an assignment to it.
 
     Args:
-        calls: all of these, with the pipeline or what was made from it, before it draws.
+        calls: all of these, with the pipeline or what was made from it, before it generates.
         undone: what takes it off again.
-        through: the method of the pipeline that draws then, in place of the pipeline itself.
+        through: the method of the pipeline that generates then, in place of the pipeline itself.
         told_by: path of the call that takes the parameters: the last of ``calls``, or ``pipe.`` and
             ``through``; empty where they are not told by a call.
         takes: parameters that it takes, in their order from the first argument or from the one
@@ -213,7 +213,7 @@ class Accelerator(ABC):
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[Phase | None, ...]:
         """What these parameters make of each of ``facts.steps`` steps, from the first on; None: it
-        is as in the plain pipeline. From these, `diffaccel.search.speeds` predicts speeds.
+        is as in the baseline pipeline. From these, `diffaccel.search.speeds` predicts speeds.
 
         Unless an accelerator knows better, all steps are alike, and candidates are as far apart as
         their values are on the axes.
@@ -227,7 +227,7 @@ class Accelerator(ABC):
 
     @abstractmethod
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
-        """Applies it to a plain pipeline and gives what to call in place of ``pipe``.
+        """Applies it to a baseline pipeline and gives what to call in place of ``pipe``.
 
         Nothing is to be taken off: `Combination.applied` puts the modules back as they were.
         ``others`` are the candidates of the other accelerators of the combination, of which this
@@ -371,7 +371,7 @@ class Combination:
         """Applies all members within a ``with`` block; gives what to call in place of ``pipe``.
 
         On leaving the block the pipeline is what it was before: whatever is set on it or on its
-        modules inside is undone. A block within a block starts from the plain pipeline, so that
+        modules inside is undone. A block within a block starts from the baseline pipeline, so that
         applying twice is applying once. Not for several threads on one pipeline.
 
         Raises:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 MERGE_SEED = 0
-"""tomesd draws which tokens stay; so that a candidate always gives the same images, from this."""
+"""tomesd generates which tokens stay; so that a candidate always gives the same images, from this.
+"""
 DOWNSAMPLES = (1, 2, 4, 8)
 RATIOS = tuple(round(0.05 * i, 2) for i in range(2, 19))
 STRIDES = (2, 4)
@@ -193,7 +194,7 @@ class ToMe(Accelerator):
 
 
 def _seed_each_call(pipe: DiffusionPipeline) -> None:
-    """Has tomesd draw the same in each call.
+    """Has tomesd generate the same in each call.
 
     tomesd copies the global generator at its first step, so that the images depend on whatever ran
     before, and goes on from there in the next call. Seeded here at the first step of each call is a

@@ -37,7 +37,7 @@ class Params:
     """What is done beside keeping the times of the steps with the processor.
 
     Args:
-        images: they are made bytes where they were drawn, and take a quarter of the way.
+        images: they are made bytes where they were generated, and take a quarter of the way.
     """
 
     images: bool

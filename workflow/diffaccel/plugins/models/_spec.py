@@ -19,12 +19,12 @@ class ModelSpec:
         batch_size: prompts per pipeline call.
         scorer: folder or hub id of the CLIP model that scores.
         prompts: file of prompts, one a line.
-        heldout: file of prompts that nothing is chosen by, to prove scripts on; where it is None,
+        heldout: file of prompts that nothing is chosen by, to verify scripts on; where it is None,
             what follows in ``prompts`` after those that are measured with.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
         threads: CPU threads that a job computes on; 0 is all that it is given.
-        jobs_per_gpu: how many jobs may draw with it on one GPU at once; more than 1 for networks
-            too small to fill it. Only one is ever on the clock, alone.
+        jobs_per_gpu: how many jobs may evaluate with it on one GPU at once; more than 1 for
+            networks too small to fill it. Only one is ever on the clock, alone.
         variant: of the weight files, as in ``unet/diffusion_pytorch_model.fp16.safetensors``.
         config: folder or hub id of the configuration that a single file is loaded with; the
             family's own where it is None.

@@ -1,5 +1,5 @@
-"""Full-size pipelines without weights, built from published sizes: they draw noise, but take the
-time that the trained ones take."""
+"""Full-size pipelines without weights, built from published sizes: they generate noise, but take
+the time that the trained ones take."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _part(folder: Path, library: str, name: str) -> Any:
 
 @contextlib.contextmanager
 def _making(dtype: torch.dtype, device: str) -> Iterator[None]:
-    """New tensors have this dtype and device, and are drawn from a seed of their own."""
+    """New tensors have this dtype and device, and are generated from a seed of their own."""
     import torch
 
     before = torch.get_default_dtype()

@@ -418,6 +418,6 @@ def local_files(spec: ModelSpec) -> list[Path]:
 
 
 def fingerprint(spec: ModelSpec) -> str:
-    """A hash of everything that is loaded to draw with a model."""
+    """A hash of everything that is loaded to generate with a model."""
     named = (spec.source, spec.config, spec.vae)
     return digest([*(source and content_hash(source) for source in named), spec.variant])

@@ -250,10 +250,10 @@ def data(view: ConfigurationView) -> dict[str, list[dict[str, Any]]]:
 
 def _legible(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same, with no number that would lie on another: the fastest of these keeps its own."""
-    places = [math.log(point["x"]) for point in points]
-    room = APART * (max(places) - min(places)) if places else 0.0
+    slots = [math.log(point["x"]) for point in points]
+    room = APART * (max(slots) - min(slots)) if slots else 0.0
     last = math.inf
-    numbered = [each for each in zip(places, points, strict=True) if each[1]["label"]]
+    numbered = [each for each in zip(slots, points, strict=True) if each[1]["label"]]
     for place, point in sorted(numbered, key=lambda each: -each[0]):
         if last - place < room:
             point["label"] = ""

@@ -61,7 +61,7 @@ class Pair:
     """A configuration that either run has.
 
     Args:
-        seconds: of an image by the plain pipeline; None where a run does not have it.
+        seconds: of an image by the baseline pipeline; None where a run does not have it.
         limits: of the loss.
     """
 

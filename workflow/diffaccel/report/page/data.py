@@ -94,7 +94,7 @@ class Series:
 
     Args:
         bound: which of the points is the fastest within the limit.
-        sure: which is the fastest that is clearly within it, and faster than the plain pipeline.
+        sure: which is the fastest that is clearly within it, and faster than the baseline pipeline.
         doubt: what is the fastest within the limit, where that is not clear.
         recipe: of what is clearly within it, as a file of its own; empty where nothing is.
         script: the id of a task whose script has the same parameters, if there is one.
@@ -102,7 +102,7 @@ class Series:
         time_up: whether the search's time was up before it was done.
         is_rival: whether this is the fewer-steps baseline itself.
         reason: why there are no points, or no bound.
-        drawn, timed: how many candidates were.
+        evaluated, timed: how many candidates were.
         gains, influences: how it was searched.
     """
 
@@ -117,7 +117,7 @@ class Series:
     time_up: bool
     is_fewer_steps: bool
     reason: str
-    drawn: int
+    evaluated: int
     timed: int
     gains: list[Gain]
     influences: list[Influence]
@@ -148,7 +148,7 @@ class ConfigurationView:
     """All that is shown of one (model, scheduler, steps).
 
     Args:
-        seconds: of the plain pipeline, per image.
+        seconds: of the baseline pipeline, per image.
         width, height: of an image, in pixels.
         targets: the speedups that were asked for of every cell.
         prompts: those that images were kept of.
@@ -209,7 +209,7 @@ class Trust:
     pairs: Share
     error: float | None
     worst: float | None
-    drawn: tuple[int, int]
+    evaluated: tuple[int, int]
     confidence: float
     clear: Share
     asked: Share
@@ -272,7 +272,7 @@ def gather(folder: Path) -> Page:
     searches: list[Search] = []
     known: list[Known] = []
     views: list[ConfigurationView] = []
-    proofs: dict[Path, Verification] = {}
+    verifications: dict[Path, Verification] = {}
     for path in sorted(folder.glob("search/*.json")):
         with _told(failed, path):
             search = read_record(Search, path)
@@ -283,15 +283,15 @@ def gather(folder: Path) -> Page:
                 known.append(one)
     for path in sorted(folder.glob("verify/*.json")):
         with _told(failed, path):
-            proofs[path] = read_record(Verification, path)
+            verifications[path] = read_record(Verification, path)
     failed += [(path.stem, line, str(path.relative_to(folder))) for path, line in failures(folder)]
     dates = [a.baseline.date for a in known] + [row.date for one in known for row in _measured(one)]
     return Page(
         platform=folder.name,
         date=max(dates, default=""),
         configurations=views,
-        table=collect.summary(searches, proofs),
-        serving=serving.table(proofs.values()),
+        table=collect.summary(searches, verifications),
+        serving=serving.table(verifications.values()),
         steps=list(compared(known)),
         scripts={
             path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("code/*.py"))
@@ -302,7 +302,7 @@ def gather(folder: Path) -> Page:
             for answer in collect.answers(searches)
             if answer.status == "unparsed"
         ],
-        trust=_trust(known, [*proofs.values()]),
+        trust=_trust(known, [*verifications.values()]),
         album=album,
     )
 
@@ -363,13 +363,13 @@ def _series(
     options = sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
     points = [_point(one, known, frontier, marks, gallery, album) for one in options]
     bound, limit = frontier.bound, frontier.loss_limit
-    places = [n for n, one in enumerate(points) if "bound" in one.marks]
+    slots = [n for n, one in enumerate(points) if "bound" in one.marks]
     use = advice.fastest_clear(known.baseline, timed, limit)
     reason = frontier.reason or ("" if bound else "no candidate keeps the loss limit")
     return Series(
         name=combination(names).title,
         points=points,
-        bound=places[0] if places else None,
+        bound=slots[0] if slots else None,
         sure=next((n for n, one in enumerate(options) if one.measured is use), None),
         doubt=_doubt(known.baseline, options, timed, limit),
         recipe=_recipe(known.baseline, use) if use else "",
@@ -378,7 +378,7 @@ def _series(
         time_up=frontier.time_up,
         is_fewer_steps=is_fewer_steps,
         reason=reason,
-        drawn=frontier.measured,
+        evaluated=frontier.measured,
         timed=frontier.timed,
         gains=list(gains(search, limit)),
         influences=influences(search),
@@ -424,15 +424,15 @@ def _marks(frontier: CellResult, answers: Sequence[Answer]) -> dict[str, list[st
 
 
 def _beyond(frontier: CellResult, search: CellSearch) -> list[Estimate]:
-    """What lies in the front beyond the limit: drawn, but not timed, since it cannot be an answer.
-    With these the eye sees where the images break."""
+    """What lies in the front beyond the limit: evaluated, but not timed, since it cannot be an
+    answer. With these the eye sees where the images break."""
     found = pareto.front(search.estimates())
     return [each for each in found if not each.timed and each.loss >= frontier.loss_limit]
 
 
 def _predicted(estimate: Estimate, search: CellSearch) -> Option:
-    drawing = search.drawings[digest(estimate.parameters)]
-    row = Measurement(**vars(drawing), speedup=estimate.speedup, timing=None)
+    evaluation = search.evaluations[digest(estimate.parameters)]
+    row = Measurement(**vars(evaluation), speedup=estimate.speedup, timing=None)
     return Option(row, estimate.loss)
 
 
@@ -483,12 +483,12 @@ def _measured(known: Known) -> list[Measurement]:
     return [*{digest(row.parameters): row for row in rows}.values()]
 
 
-def _trust(known: Sequence[Known], proofs: Sequence[Verification]) -> Trust:
+def _trust(known: Sequence[Known], verifications: Sequence[Verification]) -> Trust:
     rows = [row for one in known for row in _measured(one)]
     timings = [row.timing for row in rows if row.timing is not None]
     cells = [cell for one in known for cell in one.search.cells]
     baselines = [one.baseline for one in known]
-    found = [result for proof in proofs for result in proof.results]
+    found = [result for verification in verifications for result in verification.results]
     errors = [timing.error for timing in timings if math.isfinite(timing.error)]
     counts = [row.prompts for row in rows if row.scores]
     pairs = sum(len(each.baseline) for each in timings)
@@ -498,7 +498,7 @@ def _trust(known: Sequence[Known], proofs: Sequence[Verification]) -> Trust:
         pairs=Share(sum(each.counted for each in timings), pairs),
         error=statistics.median(errors) if errors else None,
         worst=max(errors, default=None),
-        drawn=(min(counts, default=0), max(counts, default=0)),
+        evaluated=(min(counts, default=0), max(counts, default=0)),
         confidence=max((each.options.confidence for each in baselines), default=0.95),
         clear=Share.of(cell.clear for cell in cells if cell.bound is not None),
         asked=Share.of(result.outcome == "met" for result in found),

@@ -60,8 +60,8 @@ def gains(search: CellSearch, limit: float) -> Iterator[Gain]:
     """What was gained, in the order in which it was evaluated."""
     known = {digest(each.parameters): each for each in search.estimates()}
     best, seconds = 1.0, 0.0
-    for number, (key, drawing) in enumerate(search.drawings.items(), start=1):
-        seconds += drawing.spent
+    for number, (key, evaluation) in enumerate(search.evaluations.items(), start=1):
+        seconds += evaluation.spent
         one = known.get(key)
         if one is not None and one.loss < limit and one.speedup > best:
             best = one.speedup

@@ -25,7 +25,7 @@ def write(page: Page, folder: Path) -> None:
 
 
 def _sheet(view: ConfigurationView, page: Page) -> Image.Image:
-    """The plain pipeline's images above those of each bound, as far as they were kept."""
+    """The baseline pipeline's images above those of each bound, as far as they were kept."""
     rows = [("plain", page.album.images(view.plain))]
     for series in view.series:
         if series.best is not None and (images := page.album.images(series.best.images)):
@@ -67,7 +67,7 @@ def _trust(trust: Trust) -> list[list[str]]:
     for one in trust.environments:
         rows += [["device", one.device], ["driver", one.driver], ["dtype", one.dtype]]
         rows += [list(pair) for pair in one.versions.items()]
-    low, high = trust.drawn
+    low, high = trust.evaluated
     error = "" if trust.error is None else f"{trust.error:.4f}"
     return [
         *rows,

@@ -1,6 +1,7 @@
 """Step counts compared: 25 accelerated steps compete with 50, and with 50 that are accelerated.
 
-All configurations of a model and a sampler are compared with one of them, the plain pipeline with
+All configurations of a model and a sampler are compared with one of them, the baseline pipeline
+with
 the most steps: the same prompts and seeds, so that the losses are of the same images.
 """
 
@@ -16,18 +17,18 @@ from diffaccel.plugins.metrics import SCORE
 from diffaccel.recipes.known import Known
 from diffaccel.report.page.history import short
 
-PLAIN = "plain pipeline"
+PLAIN = "baseline pipeline"
 
 
 @dataclass(frozen=True)
 class StepPoint:
-    """A candidate, or the plain pipeline.
+    """A candidate, or the baseline pipeline.
 
     Args:
         series: the accelerators, or `PLAIN`.
         steps: of the configuration, before any is left out.
         seconds: of an image.
-        loss, low, high: beside the plain pipeline with the most steps, with its interval.
+        loss, low, high: beside the baseline pipeline with the most steps, with its interval.
         parameters: the values, in words.
     """
 
@@ -45,7 +46,7 @@ class StepsView:
     """The configurations of a model and a sampler that differ in their steps.
 
     Args:
-        reference: the steps of the plain pipeline that all are compared with.
+        reference: the steps of the baseline pipeline that all are compared with.
     """
 
     model: str

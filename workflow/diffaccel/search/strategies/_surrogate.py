@@ -63,7 +63,7 @@ class _Assumptions:
 
 @functools.lru_cache(maxsize=32)
 def _assume(quantity: Quantity, axes: int) -> _Assumptions:
-    """The same draws each time: they are part of the method, not of a run."""
+    """The same generates each time: they are part of the method, not of a run."""
     rng = np.random.default_rng(20)
     n = ASSUMPTIONS
     low, high = np.log(quantity.rise)

@@ -40,12 +40,13 @@ class Problem:
         loss_limit: a candidate is good when its loss is strictly below.
         targets: required speedups, each to be met with the least loss.
         bound: whether the largest speedup within the limit is asked for too.
-        seed: for strategies that draw.
+        seed: for strategies that evaluate.
         speeds: predicts the log-speedups of points; None: the strategy has nothing but the history.
         losses: predicts the losses of points, as `diffaccel.search.losses` scales them; likewise.
         informed: whether ``losses`` knows something before anything is measured here.
         wild: whether losses may be nothing like what those of similar points let expect.
-        look: share of the prompts that are enough to see that a point loses far too much.
+        analysis: share of the prompts that are enough to see that a point loses far too
+            much.
         max_measurements: no more than this many in all, the history's included; None: as many as
             the strategy thinks fit.
     """
@@ -59,7 +60,7 @@ class Problem:
     losses: Predict | None = None
     informed: bool = False
     wild: bool = False
-    look: float = 1.0
+    analysis: float = 1.0
     max_measurements: int | None = None
 
     def room(self, measured: int) -> int:
@@ -92,5 +93,5 @@ class Strategy(ABC):
         self, problem: Problem, history: Sequence[Observation], points: Sequence[Point]
     ) -> list[Point]:
         """Those of the points asked for that are worth measuring only as long as their speed is not
-        known: it is asked of the clock before they are drawn."""
+        known: it is timed before they are evaluated."""
         return []

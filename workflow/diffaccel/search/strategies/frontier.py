@@ -38,7 +38,7 @@ WILD = 0.2
 are
 such: accelerators repair each other's errors where their steps happen to fit."""
 HOPED = 0.5
-"""What is worth a drawing only as long as its speed is not known is worth less than this by the
+"""What is worth a evaluation only as long as its speed is not known is worth less than this by the
 speed that is expected."""
 FEWEST = 6
 FEW_AXES = 2
@@ -49,8 +49,8 @@ def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forec
     points = [candidates.point_of(problem.space, row) for row in rows]
     losses = problem.losses
     if losses is None:
-        drawn = [(o.point, o.loss) for _, o in known]
-        losses = LossModel(problem.space, problem.loss_limit, drawn).predict
+        evaluated = [(o.point, o.loss) for _, o in known]
+        losses = LossModel(problem.space, problem.loss_limit, evaluated).predict
     loss, loss_std = losses(points)
     if problem.speeds is None:
         done = np.array([row for row, _ in known], dtype=np.intp)
@@ -84,13 +84,14 @@ def _total(problem: Problem, known: Known, forecast: Forecast) -> Floats:
 
 
 def _costs(problem: Problem, forecast: Forecast) -> Floats:
-    """What drawing each is expected to cost, in units of the plain pipeline: most of what loses too
-    much is not drawn to the end, and what is faster is drawn faster. Where nothing is wild, most of
-    what is looked at is drawn to the end, and it is the number of drawings that ends a search."""
+    """What evaluation each is expected to cost, in units of the baseline pipeline: most of what
+    loses too much is not evaluated to the end, and what is faster is evaluated faster. Where
+    nothing is wild, most of what is looked at is evaluated to the end, and it is the number of
+    evaluations that ends a search."""
     if not problem.wild:
         return np.ones(len(forecast.speed))
-    drawn = problem.look + (1 - problem.look) * forecast.within()
-    return drawn * np.exp(-forecast.speed)
+    evaluated = problem.analysis + (1 - problem.analysis) * forecast.within()
+    return evaluated * np.exp(-forecast.speed)
 
 
 class CellResult(Strategy):

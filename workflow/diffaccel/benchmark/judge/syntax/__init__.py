@@ -17,7 +17,7 @@ import contextlib
 from collections.abc import Sequence
 
 from diffaccel.benchmark.judge.syntax.known import Known
-from diffaccel.benchmark.judge.syntax.pipelines import GENERAL, Drawing, plain
+from diffaccel.benchmark.judge.syntax.pipelines import GENERAL, Generation, plain
 from diffaccel.benchmark.judge.syntax.statements import Statements
 from diffaccel.benchmark.judge.syntax.values import (
     UNKNOWN,
@@ -29,7 +29,7 @@ from diffaccel.benchmark.judge.syntax.values import (
 )
 from diffaccel.benchmark.judge.syntax.ways import Frame, Stops
 
-__all__ = ["GENERAL", "LONGEST", "Drawing", "Known", "Script", "UnreadableError", "plain"]
+__all__ = ["GENERAL", "LONGEST", "Generation", "Known", "Script", "UnreadableError", "plain"]
 
 LONGEST = 200_000
 """Bytes of source that are read."""

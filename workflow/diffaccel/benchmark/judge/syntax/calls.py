@@ -112,7 +112,7 @@ class Calls(Names):
             return self._call(self._attribute(function, "__call__"), arguments)
         if isinstance(function, Pipeline):
             self._hand_over(arguments.all())
-            return self._draw(function, "", arguments)
+            return self._generate(function, "", arguments)
         if isinstance(function, Thing):
             return self._call_thing(function, arguments)
         self._hand_over(arguments.all())
@@ -123,15 +123,15 @@ class Calls(Names):
         if path in ENDS:
             raise Stops
         head, _, last = path.rpartition(".")
-        draws = last == "__call__" or last in self._known.draws
+        generates = last == "__call__" or last in self._known.generates
         about = function.about | about_of(given)
-        if head == PIPE and draws:
+        if head == PIPE and generates:
             self._note(path, about, arguments)
             return self._call_method(function, last, arguments)
         first = arguments.positional[0] if arguments.positional else None
         if last == "__call__" and isinstance(first, Pipeline):  # of its class
             rest = Arguments(arguments.positional[1:], arguments.named, arguments.open)
-            return self._draw(first, "", rest)
+            return self._generate(first, "", rest)
         self._check_call(function, arguments)
         self._note(path, about, arguments)
         if head == PIPE and function.about:
@@ -156,8 +156,8 @@ class Calls(Names):
         number = min(method.about)
         pipeline = self._pipelines[number]
         self._hand_over(arguments.all())
-        if name == "__call__" or name in self._known.draws:
-            return self._draw(pipeline, name.strip("_").removeprefix("call"), arguments)
+        if name == "__call__" or name in self._known.generates:
+            return self._generate(pipeline, name.strip("_").removeprefix("call"), arguments)
         return UNKNOWN if name in MAKES else pipeline
 
     def _calling_functools_partial(self, arguments: Arguments) -> Value:
@@ -296,18 +296,18 @@ class Calls(Names):
 
     def _bind_parameters(self, function: Function, arguments: Arguments, frame: Frame) -> None:
         own = function.node.args
-        places = [each.arg for each in (*own.posonlyargs, *own.args)]
+        slots = [each.arg for each in (*own.posonlyargs, *own.args)]
         given = arguments.positional
         if function.owner is not None:
             given = (function.owner, *given)
-        known = dict(zip(places, given, strict=False))
-        names = [*places, *(each.arg for each in own.kwonlyargs)]
+        known = dict(zip(slots, given, strict=False))
+        names = [*slots, *(each.arg for each in own.kwonlyargs)]
         known |= {name: arguments.named[name] for name in names if name in arguments.named}
         for name in names:
             default = UNKNOWN if arguments.open else function.defaults.get(name, UNKNOWN)
             self._bind(name, known.get(name, default), frame)
         if own.vararg is not None:
-            rest = UNKNOWN if arguments.open else row(given[len(places) :])
+            rest = UNKNOWN if arguments.open else row(given[len(slots) :])
             self._bind(own.vararg.arg, rest, frame)
         if own.kwarg is not None:
             more = {name: value for name, value in arguments.named.items() if name not in names}

@@ -2,7 +2,7 @@
 
 The rule is that of a guest list. A script may call what is on it, set what is on it, and do with
 its own values as it likes; what it does to a pipeline, a sampler or a network by any other way, or
-by a way that the syntax does not tell, is a line of which one cannot say what it draws.
+by a way that the syntax does not tell, is a line of which one cannot say what it generates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Known:
 
     Args:
         undone_by: path of a call -> paths of calls that it undoes.
-        draws: names of methods of a pipeline that draw as calling it does.
+        generates: names of methods of a pipeline that generate as calling it does.
         calls: paths of calls that put one on or take one off.
         writes: what is set on a pipeline (``name=``) and deleted from it and its parts
             (``del name``).
@@ -30,7 +30,7 @@ class Known:
     """
 
     undone_by: Mapping[str, Collection[str]]
-    draws: Collection[str]
+    generates: Collection[str]
     calls: Collection[str]
     writes: Collection[str]
     definitions: Callable[[], Collection[str]]

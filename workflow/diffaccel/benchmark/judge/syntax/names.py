@@ -48,10 +48,10 @@ class Names(Writes):
         self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, frame: Frame
     ) -> Function:
         own = node.args
-        places = [*own.posonlyargs, *own.args]
-        pairs = [*zip(places[len(places) - len(own.defaults) :], own.defaults, strict=True)]
+        slots = [*own.posonlyargs, *own.args]
+        pairs = [*zip(slots[len(slots) - len(own.defaults) :], own.defaults, strict=True)]
         pairs += [(a, d) for a, d in zip(own.kwonlyargs, own.kw_defaults, strict=True) if d]
-        for each in (*places, *own.kwonlyargs):
+        for each in (*slots, *own.kwonlyargs):
             if each.annotation is not None:
                 self._value(each.annotation, frame)
         defaults = {argument.arg: self._value(default, frame) for argument, default in pairs}

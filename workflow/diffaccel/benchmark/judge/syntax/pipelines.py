@@ -1,4 +1,4 @@
-"""Pipelines: how they are loaded, what is done with them, and when they draw."""
+"""Pipelines: how they are loaded, what is done with them, and when they generate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIPELINES = ("Pipeline", *GENERAL)
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Generation:
     """A call of a pipeline.
 
     Args:
@@ -68,7 +68,7 @@ class Pipelines(Ways):
         super().__init__()
         self._known = known
         self._pipelines: dict[int, Pipeline] = {}
-        self.drawings: list[Drawing] = []
+        self.generations: list[Generation] = []
         """Calls of pipelines, in the order in which they were reached."""
 
     def _load(self, kind: str, arguments: Arguments) -> Value:
@@ -96,7 +96,7 @@ class Pipelines(Ways):
             for number in numbers:
                 self._state.pop(("done", undone, number), None)
 
-    def _draw(self, pipeline: Pipeline, through: str, arguments: Arguments) -> Value:
+    def _generate(self, pipeline: Pipeline, through: str, arguments: Arguments) -> Value:
         number = pipeline.number
         self._charge(1 + len(self._state) // 10)
         done = {
@@ -104,8 +104,8 @@ class Pipelines(Ways):
             for key, value in self._state.items()
             if key[0] == "done" and key[2] in (number, 0)
         }
-        self.drawings.append(
-            Drawing(
+        self.generations.append(
+            Generation(
                 kind=pipeline.kind,
                 source=self._state.get(("source", number), UNKNOWN),
                 scheduler=self._state.get(("attribute", number, "scheduler"), UNKNOWN),

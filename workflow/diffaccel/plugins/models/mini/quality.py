@@ -53,7 +53,7 @@ class Figures:
     shapes: float
     colours: float
     sizes: float
-    places: float
+    slots: float
     ground: float
     picked: float
     score: float
@@ -138,7 +138,7 @@ def measure(
         shapes=_share(v.shapes for v in verdicts),
         colours=_share(v.colours for v in verdicts),
         sizes=_share(v.sizes for v in verdicts),
-        places=_share(v.places for v in verdicts),
+        slots=_share(v.slots for v in verdicts),
         ground=_share(v.ground for v in verdicts),
         picked=picked_share(scores),
         score=float(scores.diagonal().mean()),

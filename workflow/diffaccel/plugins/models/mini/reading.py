@@ -20,9 +20,9 @@ from diffaccel.plugins.models.mini.scenes import (
     COLOURS,
     GROUNDS,
     IMAGE_SIZE,
-    PLACES,
     SHAPES,
     SIZE_BORDER,
+    SLOTS,
     Scene,
     shape_distances,
 )
@@ -67,12 +67,12 @@ class SceneResult:
     shapes: bool
     colours: bool
     sizes: bool
-    places: bool
+    slots: bool
     ground: bool
 
     @property
     def right(self) -> bool:
-        return all((self.count, self.shapes, self.colours, self.sizes, self.places, self.ground))
+        return all((self.count, self.shapes, self.colours, self.sizes, self.slots, self.ground))
 
 
 def _templates() -> npt.NDArray[np.bool_]:
@@ -172,8 +172,8 @@ def read_scene(image: torch.Tensor) -> Reading:
 
 def _placed(layout: str, seen: Sequence[Seen]) -> bool:
     """Whether objects, in the caption's order, lie as the layout says."""
-    if layout in PLACES:
-        x, y = PLACES[layout]
+    if layout in SLOTS:
+        x, y = SLOTS[layout]
         return abs(seen[0].x - x) < 15 and abs(seen[0].y - y) < 15
     dx = [b.x - a.x for a, b in pairwise(seen)]
     dy = [b.y - a.y for a, b in pairwise(seen)]
@@ -197,12 +197,12 @@ def judge(scene: Scene, reading: Reading) -> SceneResult:
             shapes=all(item.shape == seen.shape for item, seen in pairs),
             colours=all(item.colour == seen.colour for item, seen in pairs),
             sizes=all(item.size in (None, seen.size) for item, seen in pairs),
-            places=_placed(scene.layout, order),
+            slots=_placed(scene.layout, order),
             ground=ground,
         )
         agreement = sum(
             2 * (item.shape == seen.shape) + 2 * (item.colour == seen.colour)
             for item, seen in pairs
         )
-        verdicts.append((agreement + verdict.places, verdict))
+        verdicts.append((agreement + verdict.slots, verdict))
     return max(verdicts, key=lambda entry: entry[0])[1]

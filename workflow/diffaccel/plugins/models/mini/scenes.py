@@ -48,7 +48,7 @@ SIZES: dict[str | None, tuple[float, float]] = {
     None: (26.0, 31.0),
 }
 SIZE_BORDER = 36.0
-PLACES: dict[str, tuple[float, float]] = {
+SLOTS: dict[str, tuple[float, float]] = {
     "in the center": (64.0, 64.0),
     "at the top": (64.0, 34.0),
     "at the bottom": (64.0, 94.0),
@@ -57,7 +57,7 @@ PLACES: dict[str, tuple[float, float]] = {
 }
 RELATIONS = ("above", "below", "left of", "right of")
 ROWS = ("in a row", "in a column")
-LAYOUTS: dict[int, tuple[str, ...]] = {1: tuple(PLACES), 2: RELATIONS, 3: ROWS}
+LAYOUTS: dict[int, tuple[str, ...]] = {1: tuple(SLOTS), 2: RELATIONS, 3: ROWS}
 COUNT_WEIGHTS: dict[int, float] = {1: 0.15, 2: 0.6, 3: 0.25}
 
 _OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
@@ -112,7 +112,7 @@ class Scene:
 
 def grammar_words() -> tuple[str, ...]:
     """Every word a caption can hold, in a fixed order."""
-    texts = [*SHAPES, *COLOURS, *GROUNDS, *PLACES, *RELATIONS, *ROWS, "small", "large"]
+    texts = [*SHAPES, *COLOURS, *GROUNDS, *SLOTS, *RELATIONS, *ROWS, "small", "large"]
     words = [word for text in texts for word in text.split()]
     return tuple(dict.fromkeys([*words, "a", "an", "and", "of", "on", "ground", ","]))
 
@@ -124,7 +124,7 @@ def _one_of(words: Sequence[str]) -> str:
 _ITEM = rf"an? (?:(small|large) )?{_one_of(tuple(COLOURS))} {_one_of(SHAPES)}"
 _CAPTION = re.compile(
     rf"{_ITEM}(?:, {_ITEM} and {_ITEM}| {_one_of(RELATIONS)} {_ITEM})?"
-    rf"(?: {_one_of((*PLACES, *ROWS))})? (?:of|on) a {_one_of(tuple(GROUNDS))} ground"
+    rf"(?: {_one_of((*SLOTS, *ROWS))})? (?:of|on) a {_one_of(tuple(GROUNDS))} ground"
 )
 
 
@@ -213,8 +213,8 @@ class Placement:
 
 def _anchors(scene: Scene) -> tuple[list[tuple[float, float]], tuple[float, float]]:
     """Centres of the scene's objects and how far (x, y) each may stray from them."""
-    if scene.layout in PLACES:
-        return [PLACES[scene.layout]], (7.0, 7.0)
+    if scene.layout in SLOTS:
+        return [SLOTS[scene.layout]], (7.0, 7.0)
     if scene.layout in ROWS:
         line = [(24.0, 64.0), (64.0, 64.0), (104.0, 64.0)]
         if scene.layout == "in a row":

@@ -1,4 +1,4 @@
-"""What all these tests draw, and with what."""
+"""What all these tests generate, and with what."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def generate(call: Callable[..., Any], prompts: tuple[str, ...] = PROMPTS, **mor
 
 
 def decoded(pipe: Any, run: Callable[[], Any]) -> Images:
-    """The images that ``run`` draws, before they are rounded to eight bits."""
+    """The images that ``run`` generates, before they are rounded to eight bits."""
     seen: list[torch.Tensor] = []
     handle = pipe.vae.decoder.register_forward_hook(lambda *call: seen.append(call[-1]))
     run()

@@ -1,4 +1,4 @@
-"""What a script and the plain pipeline drew in turn, and what that says of it."""
+"""What a script and the baseline pipeline drew in turn, and what that says of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from diffaccel.plugins.metrics.base import Images
 
 SLOWED = 1.1
-"""How many times as long the plain pipeline may take while the script is there: no machine is
+"""How many times as long the baseline pipeline may take while the script is there: no machine is
 perfectly steady."""
 ROUNDING = 1
 """By how much a value of an image, 0 to 255, may be another where the same is computed."""
@@ -21,13 +21,13 @@ CHANCE = 0.01
 
 @dataclass
 class Drawn:
-    """What a script and the plain pipeline drew of the same prompts and seeds, in turn.
+    """What a script and the baseline pipeline drew of the same prompts and seeds, in turn.
 
     Args:
         prompts: one an image; each is there twice, one after the other, with two seeds.
-        images, references: of the script and of the plain pipeline, a batch each.
-        pairs: seconds of the plain pipeline and of the script, a round each.
-        alone: seconds of the plain pipeline before the script was there, and after.
+        images, references: of the script and of the baseline pipeline, a batch each.
+        pairs: seconds of the baseline pipeline and of the script, a round each.
+        alone: seconds of the baseline pipeline before the script was there, and after.
     """
 
     prompts: list[str] = field(default_factory=list)
@@ -42,14 +42,14 @@ class Drawn:
         return all(np.abs(a.astype(np.int16) - b).max() <= ROUNDING for a, b in pairs)
 
     def fair_pairs(self) -> list[tuple[float, float]]:
-        """The pairs; where the script slowed the plain pipeline down, that one no slower than it
+        """The pairs; where the script slowed the baseline pipeline down, that one no slower than it
         ever was alone: what a script does while it is not asked gains it nothing."""
         if self.slowed() <= SLOWED:
             return self.pairs
         return [(min(plain, max(self.alone)), own) for plain, own in self.pairs]
 
     def slowed(self) -> float:
-        """How many times as long the plain pipeline took while the script was there, at least."""
+        """How many times as long the baseline pipeline took beside the script, at least."""
         return statistics.median(plain for plain, _ in self.pairs) / max(self.alone)
 
 
