@@ -1,7 +1,10 @@
-"""What the documentation's site needs besides mkdocs: links that leave docs/.
+"""What the documentation's site needs besides mkdocs.
 
-On GitHub such a link leads to the file. On the site there is no such page: the link leads to the
-repository if ``repo_url`` is set in mkdocs.yml, and is left out, but for its text, if it is not.
+Links that leave docs/: on GitHub such a link leads to the file. On the site there is no such page.
+The link leads to the repository if ``repo_url`` is set in mkdocs.yml, else only its text is left.
+
+Code blocks: behind the language the pages say what the tests do with a block, such as
+``file=path`` or ``measured`` (tests/docs/pages.py). The site shows a path as the block's title.
 """
 
 from __future__ import annotations
@@ -11,18 +14,23 @@ import re
 from typing import Any
 
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>\.\./[^)\s]*)\)")
+FENCE = re.compile(r"^```(?P<language>\w+) (?:file=(?P<file>\S+)|measured)$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """The text of a page, with the links that leave docs/ replaced."""
+    """The text of a page as the site takes it."""
     folder = posixpath.dirname(page.file.src_uri)
 
-    def replaced(link: re.Match[str]) -> str:
-        path = posixpath.normpath(posixpath.join(folder, link["target"]))
+    def link(found: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join(folder, found["target"]))
         if not path.startswith("../"):
-            return link[0]
+            return found[0]
         if not config.repo_url:
-            return link["text"]
-        return f"[{link['text']}]({config.repo_url.rstrip('/')}/blob/HEAD/{path[3:]})"
+            return found["text"]
+        return f"[{found['text']}]({config.repo_url.rstrip('/')}/blob/HEAD/{path[3:]})"
 
-    return LINK.sub(replaced, markdown)
+    def fence(found: re.Match[str]) -> str:
+        title = f' title="{found["file"]}"' if found["file"] else ""
+        return f"```{found['language']}{title}"
+
+    return FENCE.sub(fence, LINK.sub(link, markdown))
