@@ -5,12 +5,17 @@ export PYTHONUNBUFFERED := 1
 # A run starts this package in dozens of processes: they read it compiled, also where others are not to be.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run install test test-slurm lint format bench bench-tables bench-search bench-gpu bench-overhead faults docs pictures quality lock clean
+# A target has one line of help behind `##`: `make help` prints it.
+TARGETS := $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
+.PHONY: $(TARGETS)
 
-run: install
+run: install ## Install, then run the default experiment: about ten minutes on two cores
 	python -m diffaccel run
 
-install: .venv/installed
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: .venv/installed ## Install the package and its pinned dependencies into .venv
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,15 +23,15 @@ install: .venv/installed
 	pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-test: install
+test: install ## Run all tests that need neither a GPU nor Slurm
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm"
 	pytest -m "timing and not gpu and not slurm"
 
-# As root, with Slurm's programs installed (docs/how-to/run-on-a-cluster.md): starts a Slurm of its own.
-test-slurm: install
+# Needs Slurm's programs: docs/how-to/run-on-a-cluster.md.
+test-slurm: install ## Run the tests on a Slurm that they start themselves, as root
 	pytest tests/slurm
 
-lint: install
+lint: install ## Check formatting, types, rules and the order of imports
 	ruff format --check .
 	ruff check .
 	mypy
@@ -34,62 +39,67 @@ lint: install
 	snakemake --lint
 	lint-imports --no-logo
 
-format: install
+format: install ## Format the code and fix what can be fixed
 	ruff format .
 	ruff check --fix .
 	snakefmt Snakefile rules
 
-# The default experiment's grid measured here, and the search replayed on that.
-bench: install
+bench: install ## Measure the grid of the default experiment and replay the search on it
 	python -m benchmarks.search live
 
-# The search and its rivals on measured tables, without a GPU: docs/experiments/search-benchmark.md.
-bench-search: install
+# Its page: docs/experiments/search-benchmark.md.
+bench-search: install ## Replay the search and others on the recorded tables, without a GPU
 	python -m benchmarks.search replay
 	python -m benchmarks.search report
 
-# On a machine with a GPU: makes these tables. `record --minutes 9` stops in time and goes on later.
-bench-tables: install
+# `record --minutes 9` stops in time and goes on later.
+bench-tables: install ## Record these tables, on a machine with a GPU
 	python -m benchmarks.search record
 	python -m benchmarks.search collect
 
-# On a machine with a GPU: minutes of it. What was measured is kept in benchmarks/gpu.
-bench-gpu: install
+# Minutes of a GPU. What was measured is kept in benchmarks/gpu.
+bench-gpu: install ## Time networks of full size and run the grid of the embedded models, on a GPU
 	python -m benchmarks.gpu speed
 	python -m benchmarks.gpu speed --experiment resources/experiments/bench-lossless.yaml
 	python -m benchmarks.gpu grid
 	python -m benchmarks.gpu report
 
-# What the workflow itself costs: a dry run of the whole grid; minutes of a GPU on full-size models.
-bench-overhead: install
+# A dry run of the whole grid; minutes of a GPU on full-size models.
+bench-overhead: install ## Measure what the workflow itself costs
 	python -m benchmarks.overhead dry-run
 	python -m benchmarks.overhead run
 
-# Hundreds of faults, each with a run before and after it: twenty minutes of a core. Goes on where it was stopped.
-faults: install
+# Twenty minutes of a core. Goes on where it was stopped.
+faults: install ## Inject hundreds of faults, each with a run before and after it
 	python -m tests.faults --lanes $$(nproc)
 
-# The pages that are made from measurements.
-docs: install
+pages: install ## Write the pages that are made from measurements
 	python -m benchmarks.gpu report
 
-# Those of the README and docs/reference/report.md, from what `make run` left; chromium takes the latter.
+# From what `make run` left; those of docs/reference/report.md are taken with chromium.
 SHOWN := mini-SD1.5_DPM-Solver++_20
-pictures: install
+pictures: install ## Write the pictures of the README and of the report page, after `make run`
 	diffaccel picture "$(SHOWN)_deepcache_bound90" "$(SHOWN)_deepcache+tgate_bound90" --out docs/images/pairs.png
 	diffaccel report --parts
 	cp "results/cpu/report/$(SHOWN).svg" docs/images/frontier.svg
 	python -m tests.browser.pictures results/cpu/report.html docs/images/report
 
-quality: install
+docs: .venv/docs ## Build the documentation's site in build/site
+	mkdocs build --strict
+
+.venv/docs: .venv/installed
+	pip install --disable-pip-version-check --quiet --constraint requirements.lock --no-build-isolation --editable ".[docs]"
+	touch $@
+
+quality: install ## Measure how good the embedded models are
 	python -m diffaccel.plugins.models.mini.quality
 
-# Newest versions that pyproject.toml allows, as exact pins for pip and for conda.
-lock:
+# As exact pins for pip and for conda. The packages of the site are not among them.
+lock: ## Pin the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --disable-pip-version-check --quiet --editable .[dev,slurm]
 	build/lock/bin/python envs/lock.py
 	rm -rf build/lock
 
-clean:
+clean: ## Remove .venv, results/cpu and .snakemake
 	rm -rf .venv results/cpu .snakemake

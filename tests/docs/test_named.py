@@ -84,7 +84,7 @@ def test_every_key_of_the_configuration() -> None:
 
 
 def test_every_key_of_a_model() -> None:
-    text = (DOCS / "how-to" / "use-your-own-model.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "models.md").read_text(encoding="utf-8")
     assert [key for key in ModelEntry.model_fields if f"`{key}`" not in text] == []
 
 

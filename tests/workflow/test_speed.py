@@ -173,4 +173,4 @@ def test_the_pages_are_what_the_data_makes() -> None:
     if not made:
         pytest.skip("nothing has been measured on a GPU yet")
     for name, text in made.items():
-        assert (DOCS / name).read_text(encoding="utf-8") == text, "run `make docs`"
+        assert (DOCS / name).read_text(encoding="utf-8") == text, "run `make pages`"
