@@ -23,9 +23,12 @@ install: .venv/installed ## Install the package and its pinned dependencies into
 	pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-test: install ## Run all tests that need neither a GPU nor Slurm
-	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm"
+test: install ## Run the tests: no GPU, no Slurm, about a quarter of an hour
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm and not long"
 	pytest -m "timing and not gpu and not slurm"
+
+test-long: install ## Run the tests that take minutes each: pages that are followed, faults, all layouts
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 -m long
 
 # Needs Slurm's programs: docs/how-to/run-on-a-cluster.md.
 test-slurm: install ## Run the tests on a Slurm that they start themselves, as root

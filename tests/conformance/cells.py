@@ -111,20 +111,36 @@ def assert_same(chosen: Combination, images: Images, expected: Images, why: obje
 
 
 def cells(family: str) -> pytest.MarkDecorator:
-    """Runs each test of a class with every sampler and combination that a layout is tested on."""
+    """Runs each test of a class with every sampler and combination that a layout is tested on.
+
+    On the first layout all are tested by `make test`; on the others each combination with one
+    sampler, another one on each layout, and the rest by `make test-long`.
+    """
     found = [(scheduler, names) for scheduler in SCHEDULERS for names in SIX]
-    if family == next(iter(tiny.FAMILIES)):
+    layout = list(tiny.FAMILIES).index(family)
+    if layout == 0:
         found += [
             (SCHEDULERS[0], names)
             for each in FURTHER
             for names in ((each,), (*SIX[-1], each))
             if combination(names).conflict is None
         ]
+    marked = [
+        pytest.param(
+            scheduler, names, marks=[pytest.mark.long] * _is_long(layout, scheduler, names)
+        )
+        for scheduler, names in found
+    ]
     return pytest.mark.parametrize(
         ("scheduler", "names"),
-        found,
+        marked,
         ids=[f"{name.removesuffix('Scheduler')}-{'+'.join(names)}" for name, names in found],
     )
+
+
+def _is_long(layout: int, scheduler: str, names: tuple[str, ...]) -> bool:
+    turn = SCHEDULERS.index(scheduler) + SIX.index(names) if names in SIX else 0
+    return layout > 0 and (turn + layout) % len(SCHEDULERS) > 0
 
 
 @functools.cache

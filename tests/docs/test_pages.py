@@ -38,6 +38,7 @@ def copy(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return folder, os.environ | own
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", ["tutorial/first-hour", "how-to/add-an-accelerator"])
 def test_a_page_does_what_it_says(page: str, copy: tuple[Path, dict[str, str]]) -> None:
     assert follow(DOCS / f"{page}.md", *copy) > 3

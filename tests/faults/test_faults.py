@@ -31,6 +31,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return {line["fault"]: line for line in lines}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SHORT)
 def test_nothing_is_lost_or_wrong(name: str, tried: dict[str, dict[str, Any]]) -> None:
     if reason := FAULTS[name].needs():
@@ -38,6 +39,7 @@ def test_nothing_is_lost_or_wrong(name: str, tried: dict[str, dict[str, Any]]) -
     assert tried[name]["wrong"] == [] and tried[name]["lost"] == 0
 
 
+@pytest.mark.long
 def test_faults_hit(tried: dict[str, dict[str, Any]]) -> None:
     """A signal may come too late, after the end of a run; not most of them."""
     hit = [line["fault"] for line in tried.values() if line["injected"]]
