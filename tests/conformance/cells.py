@@ -38,7 +38,7 @@ from .reference import by_hand
 from .trace import Seen, expected, trace
 from .upstream import documented
 
-SCHEDULERS = tuple(BY_NAME.values())
+SCHEDULERS = tuple(each.diffusers for each in BY_NAME.values())
 SIX = (
     ("deepcache",),
     ("tgate",),

@@ -44,6 +44,15 @@ def test_a_page_does_what_it_says(page: str, copy: tuple[Path, dict[str, str]]) 
     assert follow(DOCS / f"{page}.md", *copy) > 3
 
 
+@pytest.mark.parametrize("page", ["how-to/add-a-metric", "how-to/add-a-scheduler"])
+def test_a_plugin_is_one_file(page: str, copy: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = copy
+    before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    assert follow(DOCS / f"{page}.md", *copy) == 1
+    made = {path for path in folder.rglob("*") if "__pycache__" not in path.parts} - before
+    assert len(made) == 1 and made.pop().is_relative_to(folder / "workflow/diffaccel/plugins")
+
+
 PAGE = """
 ```bash file=a.txt
 one

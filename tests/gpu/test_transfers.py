@@ -24,7 +24,7 @@ LEAN: dict[str, dict[str, Any]] = {"transfers": {"images": True}}
 @pytest.fixture
 def pipe(family: str, scheduler: str) -> Any:
     made = tiny.FAMILIES[family](0).to("cuda", torch.float16)
-    kind = getattr(diffusers, SCHEDULERS[scheduler])
+    kind = getattr(diffusers, SCHEDULERS[scheduler].diffusers)
     made.scheduler = kind.from_config(made.scheduler.config)
     made.set_progress_bar_config(disable=True)
     return made

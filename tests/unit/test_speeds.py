@@ -103,7 +103,9 @@ PARTS: dict[str, list[dict[str, dict[str, Value]]]] = {
 @pytest.mark.parametrize("cell", PARTS)
 def test_steps_of_equal_phases_run_the_same_layers(family: str, scheduler: str, cell: str) -> None:
     pipe = tiny.FAMILIES[family](0)
-    pipe.scheduler = getattr(diffusers, SCHEDULERS[scheduler]).from_config(pipe.scheduler.config)
+    pipe.scheduler = getattr(diffusers, SCHEDULERS[scheduler].diffusers).from_config(
+        pipe.scheduler.config
+    )
     pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=7.5)
     ran: dict[tuple[Phase | None, ...], Any] = {}
     for parameters in PARTS[cell]:

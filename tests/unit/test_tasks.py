@@ -284,8 +284,8 @@ def test_what_people_write_instead(field: str, words: str) -> None:
 def test_any_mixture_of_that_in_any_order(
     fields: tuple[str, ...], meant: Request, data: st.DataObject
 ) -> None:
-    order = data.evaluate(st.permutations(fields))
-    words = [data.evaluate(st.sampled_from(VARIANTS[name])) for name in order]
+    order = data.draw(st.permutations(fields))
+    words = [data.draw(st.sampled_from(VARIANTS[name])) for name in order]
     assert parse(" ".join(words), MODELS) == meant
 
 

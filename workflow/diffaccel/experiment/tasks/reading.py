@@ -1,7 +1,7 @@
 """Reading tasks: from a sentence to a typed request.
 
 What people write in other ways than the exact sentence is tolerated by tables: `CLAUSES` says how
-each part of a sentence may look, `SCHEDULER_ALIASES` and `SHORTENINGS` how names may be spelled.
+each part of a sentence may look, `SHORTENINGS` and the aliases of plugins how names may be spelled.
 """
 
 from __future__ import annotations
@@ -119,12 +119,6 @@ FILLER = frozenset(
 SEPARATOR = r"\s*(?:,|&|\+|/|\band\b|\bplus\b)\s*"
 """Between accelerators; several may follow each other."""
 
-SCHEDULER_ALIASES: dict[str, tuple[str, ...]] = {
-    "DPM-Solver++": ("DPM++", "DPM++ 2M", "DPM-Solver multistep"),
-    "UniPCMultistepScheduler": ("UniPC", "UniPC multistep"),
-}
-"""What else people call a scheduler; its class and other punctuation are understood anyway."""
-
 SHORTENINGS = (
     (r".*/", ""),
     (r"stablediffusion", "sd"),
@@ -178,10 +172,7 @@ def scheduler_named(given: str) -> str:
     Raises:
         UnknownNameError: none is.
     """
-    known = {
-        name: (diffusers_class, *SCHEDULER_ALIASES.get(name, ()))
-        for name, diffusers_class in SCHEDULERS.items()
-    }
+    known = {name: (each.diffusers, *each.aliases) for name, each in SCHEDULERS.items()}
     return _lookup("scheduler", given, known)
 
 

@@ -36,7 +36,7 @@ class Request:
 
     Args:
         model: name as in the grid.
-        scheduler: name as in tasks, a key of ``grid.SCHEDULERS``.
+        scheduler: name as in tasks, a key of `plugins.schedulers.SCHEDULERS`.
         steps: number of inference steps, from 1 to `TRAINED_STEPS`.
         accelerators: short names, sorted. With none, a `Category.LATENCY` leaves the choice open.
         speedup: required, 1 at least.
