@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs import rooms
+
 PACKAGE = Path("workflow/diffaccel")
 ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 
@@ -28,3 +30,9 @@ def test_the_face_of_a_room_names_what_is_in_it(room: Path) -> None:
     modules = [path.stem for path in room.glob("*.py") if not path.stem.startswith("_")]
     folders = [path.parent.name for path in room.glob("*/__init__.py")]
     assert [name for name in (*modules, *folders) if f"`{name}`" not in face] == []
+
+
+def test_the_picture_of_the_rooms_is_of_the_imports() -> None:
+    page = rooms.PAGE.read_text(encoding="utf-8")
+    assert page == rooms.written(page), "run `make pages`"
+    assert "cli -->" in page
