@@ -39,7 +39,7 @@ def test_a_pair_far_from_the_others_does_not_count(ratios: list[float], odd: lis
 
 
 @pytest.mark.parametrize(
-    ("ratios", "thorough", "brief"),
+    ("ratios", "thorough", "short"),
     [
         ([2.0, 2.0], True, True),  # too few
         ([2.0, 2.01, 2.02], False, False),
