@@ -3,7 +3,7 @@ torch.compile, CUDA graphs, and DeepCache.
 
 Task: An example
 Pipeline: StableDiffusionPipeline, 128x128 pixels, guidance scale 7.5
-Settings: compile.channels_last=True, deepcache.cache_interval=3, deepcache.cache_branch_id=0,
+Parameters: compile.channels_last=True, deepcache.cache_interval=3, deepcache.cache_branch_id=0,
   graphs.decoder=True
 Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
   0.0104) over 64 prompts

@@ -2,7 +2,7 @@
 
 Task: An example
 Pipeline: StableDiffusionPipeline, 128x128 pixels, guidance scale 7.5
-Settings: tome.ratio=0.5, tome.max_downsample=2, tome.sx=2, tome.sy=2, tome.merge_attn=True,
+Parameters: tome.ratio=0.5, tome.max_downsample=2, tome.sx=2, tome.sy=2, tome.merge_attn=True,
   tome.merge_crossattn=False, tome.merge_mlp=False
 Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
   0.0104) over 64 prompts

@@ -3,7 +3,7 @@ transfers.
 
 Task: An example
 Pipeline: StableDiffusionPipeline, 128x128 pixels, guidance scale 7.5
-Settings: transfers.images=True
+Parameters: transfers.images=True
 Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
   0.0104) over 64 prompts
 Hardware: a made-up example, not a measurement

@@ -329,7 +329,7 @@ def _summary(script: Script) -> list[str]:
     ]
     if script.parameters:
         values = (f"{name}={value!r}" for name, value in flatten(script.parameters).items())
-        paragraphs.append(f"Candidates: {', '.join(values)}")
+        paragraphs.append(f"Parameters: {', '.join(values)}")
     if (measured := script.measured) is not None:
         low, high = measured.loss_interval
         versions = (f"{name} {version}" for name, version in measured.versions.items())
