@@ -113,7 +113,7 @@ def test_an_accelerator_that_changes_nothing_is_none(
     toy: dict[str, Any] = {}
     exec((HERE / "toy.py").read_text(encoding="utf-8"), toy)
     words = [word for word in WORDS for _ in range(2)]
-    images = np.stack([toy["generate"](word, seed, 0) for seed, word in enumerate(words)])
+    images = np.stack([toy["image_of"](word, seed, 0) for seed, word in enumerate(words)])
     pairs = [(1.0, seconds * noise) for noise in (0.99, 1.01, 1.0, 0.98, 1.02, 1.0)]
     generated = Drawn(words, [images + np.uint8(off)], [images], pairs, [1.0])
     asked = Asked("a", sentence(Request("mini-SD1.5", "DDIM", 8, accelerators)))

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timing
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=2)
 FAULTY = """
 import os, time
-from tests.judge.toy import generate
+from tests.judge.toy import image_of
 
 calls = []
 
@@ -36,7 +36,7 @@ def generate(pipe, prompts, seeds):
     calls.append(1)
     if len(calls) == 5:
         {fault}
-    return [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
 """
 
 

@@ -404,7 +404,7 @@ def test_the_view_fits_the_terminal(width: int) -> None:
     for count in (1, 3, 40):
         lines = text(many(count), width, 24)
         assert len(lines) < 24 and max(map(len, lines)) <= width, "\n".join(lines)
-        whole = "\n".join(lines)
+        whole = " ".join(" ".join(lines).split())
         assert "60 of 162" in whole and "about 1 h 00 min" in whole and "out of memory" in whole
     assert any(line.startswith("  DeepCache and ToMe") for line in text(many(1), width, 24))
     assert "60 candidates" in "\n".join(text(many(3), 120, 24))
