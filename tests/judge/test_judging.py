@@ -17,7 +17,7 @@ from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration, sa
 from diffaccel.benchmark.judge.judging import read_script
 from diffaccel.benchmark.judge.limits import Limits
 from diffaccel.benchmark.judge.protocol import Failed
-from diffaccel.benchmark.judge.records import Judged, Judgement
+from diffaccel.benchmark.judge.records import Judged, Judgement, not_understood
 from diffaccel.benchmark.judge.sandbox import Sandbox
 from diffaccel.benchmark.judge.table import as_text, pass_rates, write_pass_rates
 from diffaccel.errors import InputError
@@ -221,7 +221,8 @@ def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> Non
         (tmp_path / f"{name}.py").write_text("")
     found = given(path, tmp_path, [CONFIGURATION.model])
     assert list(found.configurations) == [CONFIGURATION]
-    (said,) = found.unparsed
+    ((asked, reason),) = found.unparsed
+    said = not_understood(asked, reason)
     assert (said.id, said.outcome, said.sentence) == ("1", "unparsed", "Draw me a sheep")
     assert "Generate a" in said.reason, "what a task looks like"
     assert pass_rates([said])["judged"].tolist() == [0]
@@ -335,4 +336,4 @@ def test_the_table(tmp_path: Path) -> None:
     shown = report(tmp_path, "a machine")
     assert "| speedup | 4 | 4 | 0 | 75.0% | 50.0% | 25.0% | 37.5% |" in shown
     assert "| latency | 2 | 1 | 1 | 100.0% | 100.0% | 0.0% | - |" in shown
-    assert "Of 6 scripts 2 passed, and of 1 the clock" in shown and "7 tasks have no" in shown
+    assert "Of 6 scripts 2 passed, and of 1 the timing" in shown and "7 tasks have no" in shown

@@ -208,7 +208,8 @@ class Painter:
 def load_pipeline():
     return Painter("models/one")
 """,
-        generate="def generate(paint, prompts, seeds): return list(map(lambda p: paint(p), prompts))",
+        generate="def generate(paint, prompts, seeds):\n"
+        "    return list(map(lambda p: paint(p), prompts))\n",
     ),
     "a call's arguments that change": script(
         generate="""
@@ -473,7 +474,9 @@ BAD = {
     "guidance": [
         script(generate=GENERATE.replace("=20", "=20, guidance_scale=0")),
         script(generate=GENERATE.replace("=20", "=20, guidance_scale=len(prompts)")),
-        script(generate=GENERATE.replace("num_inference_steps=20", "512, 512, 20, None, None, 1.0")),
+        script(
+            generate=GENERATE.replace("num_inference_steps=20", "512, 512, 20, None, None, 1.0")
+        ),
     ],
     "steps": [
         script(generate=GENERATE.replace("20", "19")),
