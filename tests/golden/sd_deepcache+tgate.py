@@ -3,7 +3,7 @@ and T-Gate.
 
 Task: An example
 Pipeline: StableDiffusionPipeline, 128x128 pixels, guidance scale 7.5
-Settings: deepcache.cache_interval=3, deepcache.cache_branch_id=0, tgate.gate_step=10,
+Parameters: deepcache.cache_interval=3, deepcache.cache_branch_id=0, tgate.gate_step=10,
   tgate.sp_interval=1, tgate.fi_interval=1, tgate.warm_up=0
 Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
   0.0104) over 64 prompts
@@ -38,11 +38,7 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPi
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     pipe = StableDiffusionPipeline.from_pretrained(
-        model,
-        dtype=dtype,
-        use_safetensors=True,
-        safety_checker=None,
-        requires_safety_checker=False,
+        model, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
     )
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     return pipe.to(device)

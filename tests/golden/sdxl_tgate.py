@@ -3,7 +3,7 @@ accelerated by T-Gate.
 
 Task: An example
 Pipeline: StableDiffusionXLPipeline, 1024x1024 pixels, guidance scale 7.5
-Settings: tgate.gate_step=10, tgate.sp_interval=5, tgate.fi_interval=2, tgate.warm_up=2
+Parameters: tgate.gate_step=10, tgate.sp_interval=5, tgate.fi_interval=2, tgate.warm_up=2
 Measured: 2.31x the speed without accelerators; CLIP score loss 0.0042 (95% interval -0.0021 to
   0.0104) over 64 prompts
 Hardware: a made-up example, not a measurement
@@ -38,10 +38,7 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionXL
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     vae = AutoencoderKL.from_pretrained(
-        VAE,
-        dtype=dtype,
-        use_safetensors=True,
-        revision="89abcdef0123456789abcdef0123456789abcdef",
+        VAE, dtype=dtype, use_safetensors=True, revision="89abcdef0123456789abcdef0123456789abcdef"
     )
     pipe = StableDiffusionXLPipeline.from_pretrained(
         model,
