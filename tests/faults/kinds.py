@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from diffaccel.evaluation.measure import Bench
-from diffaccel.run import stores
+from diffaccel.run import listing
 from diffaccel.store.jsonio import digest
 from tests.faults.chain import EXPERIMENT, ROOT, Project, ended
 from tests.faults.suite import Case, Outcome, Row, rows, wait_until
@@ -413,7 +413,7 @@ def _unmeasured(case: Case) -> list[str]:
     every, known = (
         {
             digest(row.measured["parameters"])
-            for row in stores.Store(results).rows(["evaluations", "timed"])
+            for row in listing.Store(results).rows(["evaluations", "timed"])
         }
         for results in (case.bench.reference.results, case.project.results)
     )
@@ -525,7 +525,7 @@ def out_of_memory(case: Case) -> Outcome:
     found = case.after(set(rows(project)), near=True)
     if status != 0:
         found.wrong.append(f"the run ended with {status}: {project.output[-600:]}")
-    for row in stores.Store(project.results).rows(["evaluations", "timed"]):
+    for row in listing.Store(project.results).rows(["evaluations", "timed"]):
         said = any("not enough memory" in each for each in row.measured["warnings"])
         if said != (digest(row.measured["parameters"]) in targets):
             found.wrong.append(

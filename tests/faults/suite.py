@@ -14,7 +14,7 @@ from typing import Any
 
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.recipes import scripts as code
-from diffaccel.run import stores
+from diffaccel.run import listing
 from diffaccel.search.records import Search
 from diffaccel.stages.records import Verification
 from diffaccel.store.journal import Line, lines
@@ -180,7 +180,7 @@ def _parameters(line: Line) -> str:
 
 def rows(project: Project) -> Iterator[Row]:
     """All whole rows that were measured."""
-    for path in stores.Store(project.results).journals:
+    for path in listing.Store(project.results).journals:
         for line in lines(path):
             if isinstance(line, Line) and line.measurement is not None:
                 yield path.name, json.dumps(line.measurement, sort_keys=True)
@@ -250,7 +250,7 @@ NEAR = 0.01
 
 
 def _rows(project: Project, kind: str) -> list[dict[str, Any]]:
-    found = stores.Store(project.results).rows([kind])
+    found = listing.Store(project.results).rows([kind])
     return [dict(row.measured) for row in found if row.measured.get("timing", True)]
 
 
@@ -278,7 +278,7 @@ def _sound(
 
 def unsound(project: Project, torn: int) -> list[str]:
     """What in the results is not as it was written, beyond lines that a fault tore."""
-    broken = [line for line in stores.problems(project.results) if "left by a writer" not in line]
+    broken = [line for line in listing.problems(project.results) if "left by a writer" not in line]
     return broken if len(broken) > torn else []
 
 

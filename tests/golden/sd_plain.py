@@ -26,11 +26,7 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPi
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     pipe = StableDiffusionPipeline.from_pretrained(
-        model,
-        dtype=dtype,
-        use_safetensors=True,
-        safety_checker=None,
-        requires_safety_checker=False,
+        model, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
     )
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     return pipe.to(device)

@@ -41,10 +41,7 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionXL
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     vae = AutoencoderKL.from_pretrained(
-        VAE,
-        dtype=dtype,
-        use_safetensors=True,
-        revision="89abcdef0123456789abcdef0123456789abcdef",
+        VAE, dtype=dtype, use_safetensors=True, revision="89abcdef0123456789abcdef0123456789abcdef"
     )
     pipe = StableDiffusionXLPipeline.from_pretrained(
         model,

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.benchmark.judge import sandbox
-from diffaccel.benchmark.judge.sandbox import Failed, Limits, Sandbox, SandboxMounts
+from diffaccel.benchmark.judge import processes
+from diffaccel.benchmark.judge.limits import Limits
+from diffaccel.benchmark.judge.mounts import SandboxMounts
+from diffaccel.benchmark.judge.protocol import Failed
+from diffaccel.benchmark.judge.sandbox import Sandbox
 
 ATTACKS = sorted((Path(__file__).parent / "attacks").glob("*.py"))
 LIMITS = Limits(
@@ -46,7 +49,7 @@ def attack(source: str) -> str:
 
 def mine() -> set[str]:
     """Processes of this one that are left."""
-    return {str(pid) for pid in sandbox._family(os.getpid())}
+    return {str(pid) for pid in processes.family(os.getpid())}
 
 
 def there(folder: Path) -> list[tuple[str, int]]:

@@ -1,7 +1,7 @@
 """Scripts that want to pass by other means than what was asked: each fails in the stage that it
 should. They and the baseline pipeline are toys that generate coloured noise, without torch;
-sandbox, clock and stages are the real ones. Those in `cheats/pipelines` are written for a real one,
-and are told by what they read; what is seen while they run is in `test_witness`.
+sandbox, timing and stages are the real ones. Those in `cheats/pipelines` are written for a real
+pipeline, and are told by what they read; what is seen while they run is in `test_witness`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffaccel.benchmark.judge.case import Case
-from diffaccel.benchmark.judge.generated import Drawn
+from diffaccel.benchmark.judge.generated import Generated
+from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration
 from diffaccel.benchmark.judge.judging import Evaluator
 from diffaccel.benchmark.judge.records import Judgement
 from diffaccel.benchmark.judge.static import examine
@@ -42,10 +42,10 @@ SPEC = replace(
 
 
 @dataclass(frozen=True)
-class Toy(Case):
-    """A case whose baseline pipeline is the toy."""
+class Toy(JudgeConfiguration):
+    """A configuration whose baseline pipeline is the toy."""
 
-    def plain(self) -> str:
+    def baseline_script(self) -> str:
         return source(HERE / "cheats/too_slow.py").decode()
 
     def watched(self, device: str) -> None:
@@ -72,26 +72,26 @@ def fits(images: Images, prompts: list[str], references: Images | None) -> list[
 
 
 @pytest.fixture(scope="module")
-def court(sandboxed: str) -> Iterator[Evaluator]:
+def evaluator(sandboxed: str) -> Iterator[Evaluator]:
     measure = MeasureOptions(prompts=6, pairs=3, max_pairs=3)
     options = JudgeOptions(call_seconds=5, load_seconds=5, memory_gib=1)
     with contextlib.ExitStack() as stack:
         made = Evaluator(Toy(CONFIGURATION, SPEC, measure, options, 0.02, "cpu"), sandboxed, stack)
         made.metrics = {SCORE: fits}
-        made.prompts = WORDS
+        made.trials.prompts = WORDS
         yield made
 
 
-def outcome(court: Evaluator, path: Path, request: Request) -> Judgement:
-    begun = court.begin(Asked(path.stem, sentence(request)), source(path))
-    return court.try_out(begun, source(path))
+def outcome(evaluator: Evaluator, path: Path, request: Request) -> Judgement:
+    begun = evaluator.begin(Asked(path.stem, sentence(request)), source(path))
+    return evaluator.try_out(begun, source(path))
 
 
 @pytest.mark.parametrize("path", CHEATS, ids=lambda path: path.stem)
-def test_no_cheat_passes(path: Path, court: Evaluator) -> None:
+def test_no_cheat_passes(path: Path, evaluator: Evaluator) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     tries, _, becomes = told.partition("\n\nBecomes: ")
-    said = outcome(court, path, Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02))
+    said = outcome(evaluator, path, Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02))
     assert re.search(becomes, f"{said.outcome}: {said.reason}".removesuffix(": ")), (tries, said)
     assert (said.outcome == "passed") is (path.stem == "honest")
 
@@ -107,29 +107,29 @@ def test_no_cheat_passes(path: Path, court: Evaluator) -> None:
     ],
 )
 def test_an_accelerator_that_changes_nothing_is_none(
-    accelerators: tuple[str, ...], off: int, seconds: float, idle: bool, court: Evaluator
+    accelerators: tuple[str, ...], off: int, seconds: float, idle: bool, evaluator: Evaluator
 ) -> None:
     """However little was asked of it: the same images, no faster."""
     toy: dict[str, Any] = {}
     exec((HERE / "toy.py").read_text(encoding="utf-8"), toy)
     words = [word for word in WORDS for _ in range(2)]
-    images = np.stack([toy["generate"](word, seed, 0) for seed, word in enumerate(words)])
+    images = np.stack([toy["image_of"](word, seed, 0) for seed, word in enumerate(words)])
     pairs = [(1.0, seconds * noise) for noise in (0.99, 1.01, 1.0, 0.98, 1.02, 1.0)]
-    generated = Drawn(words, [images + np.uint8(off)], [images], pairs, [1.0])
+    generated = Generated(words, [images + np.uint8(off)], [images], pairs, [1.0])
     asked = Asked("a", sentence(Request("mini-SD1.5", "DDIM", 8, accelerators)))
-    said = court._measured(court.begin(asked, b""), generated)
-    assert ("no other images, and no faster" in court._misses(said, generated)) is idle
+    said = evaluator._measured(evaluator.begin(asked, b""), generated)
+    assert ("no other images, and no faster" in evaluator._misses(said, generated)) is idle
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_no_cheat_reads_as_if_it_were_honest(path: Path) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     tries, _, becomes = told.partition("\n\nBecomes: ")
-    case = Case(
+    judged_by = JudgeConfiguration(
         CONFIGURATION, known_models()["mini-SD1.5"], MeasureOptions(), JudgeOptions(), 0.02, "cpu"
     )
     request = Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02)
-    found = examine(path.read_bytes(), case.wanted(request))
+    found = examine(path.read_bytes(), judged_by.wanted(request))
     wrong = "; ".join(f"static: {name}: {text}" for name, text in found.items() if text)
     assert re.search(becomes, wrong), (tries, found)
     assert (wrong == "") is path.stem.startswith("honest")

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from benchmarks.judge import report
-from diffaccel.benchmark.judge import judging, sandbox
-from diffaccel.benchmark.judge.case import Case, room
-from diffaccel.benchmark.judge.generated import Drawn, count_own, seeds_matter
+from diffaccel.benchmark.judge import judging, mounts, sandbox
+from diffaccel.benchmark.judge.generated import Generated, count_own, seeds_matter
+from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration, sandbox_mounts
 from diffaccel.benchmark.judge.judging import read_script
-from diffaccel.benchmark.judge.records import Judged, Judgement
+from diffaccel.benchmark.judge.limits import Limits
+from diffaccel.benchmark.judge.protocol import Failed
+from diffaccel.benchmark.judge.records import Judged, Judgement, not_understood
+from diffaccel.benchmark.judge.sandbox import Sandbox
 from diffaccel.benchmark.judge.table import as_text, pass_rates, write_pass_rates
 from diffaccel.errors import InputError
 from diffaccel.experiment.asked import Asked, given, read_asked
@@ -32,7 +35,7 @@ SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
 CONFIGURATION = Configuration(SPEC.name, "DDIM", 8)
 MEASURE = MeasureOptions(prompts=4, pairs=2, max_pairs=2)
 # Of so few steps and prompts nothing is known of the loss.
-CASE = Case(CONFIGURATION, SPEC, MEASURE, JudgeOptions(margin=0.6), 0.9, "cpu")
+JUDGED_BY = JudgeConfiguration(CONFIGURATION, SPEC, MEASURE, JudgeOptions(margin=0.6), 0.9, "cpu")
 DEEPCACHE = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
 
 
@@ -41,7 +44,7 @@ def request(**more: object) -> Request:
 
 
 def accelerated() -> str:
-    """The plain script with DeepCache on."""
+    """The baseline script with DeepCache on."""
     config = json.loads(Path(SPEC.source, "unet/config.json").read_text(encoding="utf-8"))
     pipeline = PipelineSpec.of_config(
         "StableDiffusionPipeline", config, steps=8, guidance_scale=3.0
@@ -87,16 +90,20 @@ def test_each_script_fails_in_the_stage_that_it_should(sandboxed: str, tmp_path:
             accelerated().replace("DDIMScheduler", "UniPCMultistepScheduler"),
             "static",
         ),
-        "no-accelerator": (cached, CASE.plain(), "static"),
+        "no-accelerator": (cached, JUDGED_BY.baseline_script(), "static"),
         "broken": (cached, BROKEN, "absolute"),
-        "elsewhere": (request(platform="nvidia-h100", latency_s=1.0), CASE.plain(), "skipped"),
+        "elsewhere": (
+            request(platform="nvidia-h100", latency_s=1.0),
+            JUDGED_BY.baseline_script(),
+            "skipped",
+        ),
     }
     asked = [Asked(name, sentence(each)) for name, (each, _, _) in tried.items()]
     for name, (_, source, _) in tried.items():
         (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     journal = tmp_path / "journal.jsonl"
 
-    judged = judging.run(CASE, asked, tmp_path, journal)
+    judged = judging.run(JUDGED_BY, asked, tmp_path, journal)
 
     found = {each.id: each for each in judged.judgements}
     assert {name: each.outcome for name, each in found.items()} == {
@@ -113,11 +120,11 @@ def test_each_script_fails_in_the_stage_that_it_should(sandboxed: str, tmp_path:
     assert found["no-accelerator"].checks["accelerators"]
 
     rows = journal.read_bytes()
-    again = judging.run(CASE, asked, tmp_path, journal)
+    again = judging.run(JUDGED_BY, asked, tmp_path, journal)
     assert dateless(again) == dateless(judged), "known, and not judged again"
     assert journal.read_bytes() == rows
     (tmp_path / "no-accelerator.py").write_text("", encoding="utf-8")
-    again = judging.run(CASE, asked, tmp_path, journal)
+    again = judging.run(JUDGED_BY, asked, tmp_path, journal)
     assert again.judgements[2].checks["interface"], "another script is judged anew"
     others = [0, 1, 3, 4]
     assert [dateless(again)[i] for i in others] == [dateless(judged)[i] for i in others]
@@ -141,18 +148,18 @@ def test_no_sandbox_no_judgement(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=r"no bubblewrap .* apt-get install bubblewrap"):
-        judging.run(CASE, [], tmp_path, tmp_path / "journal")
+        judging.run(JUDGED_BY, [], tmp_path, tmp_path / "journal")
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho No permissions to create new namespace >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(InputError, match=r"does not work here: .*No permissions"):
-        judging.run(CASE, [], tmp_path, tmp_path / "journal")
+        judging.run(JUDGED_BY, [], tmp_path, tmp_path / "journal")
     monkeypatch.setenv("HOME", "/usr/lib")
-    monkeypatch.setattr(sandbox.sys, "prefix", "/usr")
+    monkeypatch.setattr(mounts.sys, "prefix", "/usr")
     with pytest.raises(InputError, match="Python lies in /usr, and so does your home folder"):
-        sandbox._python()
-    trusting = replace(CASE, options=JudgeOptions(sandbox=False))
+        mounts._python()
+    trusting = replace(JUDGED_BY, options=JudgeOptions(sandbox=False))
     assert judging.run(trusting, [], tmp_path, tmp_path / "journal").judgements == []
     sandbox.how.cache_clear()
 
@@ -163,12 +170,10 @@ def test_without_a_sandbox_a_script_is_run_all_the_same() -> None:
         "def load_pipeline():\n    return os.environ.get('TOKEN')\n"
         "def generate(pipe, prompts, seeds):\n    raise ValueError(pipe, os.getcwd())\n"
     )
-    limits = sandbox.Limits(load_seconds=20, call_seconds=5)
-    with sandbox.Sandbox(
-        source.encode(), sandbox.SandboxMounts(), limits, sandboxed=False
-    ) as opened:
+    limits = Limits(load_seconds=20, call_seconds=5)
+    with Sandbox(source.encode(), mounts.SandboxMounts(), limits, sandboxed=False) as opened:
         opened.load()
-        with pytest.raises(sandbox.Failed, match=r"ValueError: \(None, "):
+        with pytest.raises(Failed, match=r"ValueError: \(None, "):
             opened.generate(["a"], [1], (2, 2))
 
 
@@ -216,7 +221,8 @@ def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> Non
         (tmp_path / f"{name}.py").write_text("")
     found = given(path, tmp_path, [CONFIGURATION.model])
     assert list(found.configurations) == [CONFIGURATION]
-    (said,) = found.unparsed
+    ((asked, reason),) = found.unparsed
+    said = not_understood(asked, reason)
     assert (said.id, said.outcome, said.sentence) == ("1", "unparsed", "Draw me a sheep")
     assert "Generate a" in said.reason, "what a task looks like"
     assert pass_rates([said])["judged"].tolist() == [0]
@@ -261,12 +267,12 @@ def test_only_files_are_scripts(tmp_path: Path) -> None:
 
 
 def test_a_script_sees_its_model_and_nothing_else() -> None:
-    seen = room(replace(SPEC, vae="/data/vae", source="a/b@" + "0" * 40), gpu=False)
+    seen = sandbox_mounts(replace(SPEC, vae="/data/vae", source="a/b@" + "0" * 40), gpu=False)
     assert "/data/vae" in seen.readable
     (cached,) = (place for place in seen.readable if "models--a--b" in place)
     assert Path(cached).parent == Path(seen.environment["HF_HUB_CACHE"])
     assert len(seen.readable) == 2
-    assert list(room(SPEC, gpu=False).readable) == ["/judged/resources/models/mini-SD1.5"]
+    assert list(sandbox_mounts(SPEC, gpu=False).readable) == ["/judged/resources/models/mini-SD1.5"]
 
 
 # Numbers
@@ -296,10 +302,10 @@ def test_images_of_no_seed_pass_once_in_a_hundred(count: int) -> None:
     assert passed <= 8
 
 
-def test_slowing_the_plain_pipeline_down_gains_nothing() -> None:
-    quiet = Drawn(pairs=[(1.0, 0.5), (1.05, 0.5)], alone=[1.0, 0.9])
+def test_slowing_the_baseline_pipeline_down_gains_nothing() -> None:
+    quiet = Generated(pairs=[(1.0, 0.5), (1.05, 0.5)], alone=[1.0, 0.9])
     assert quiet.fair_pairs() == quiet.pairs
-    slowed = Drawn(pairs=[(3.0, 0.5), (0.8, 0.5), (4.0, 0.5)], alone=[1.0, 0.9])
+    slowed = Generated(pairs=[(3.0, 0.5), (0.8, 0.5), (4.0, 0.5)], alone=[1.0, 0.9])
     assert slowed.fair_pairs() == [(1.0, 0.5), (0.8, 0.5), (1.0, 0.5)]
 
 
@@ -330,4 +336,4 @@ def test_the_table(tmp_path: Path) -> None:
     shown = report(tmp_path, "a machine")
     assert "| speedup | 4 | 4 | 0 | 75.0% | 50.0% | 25.0% | 37.5% |" in shown
     assert "| latency | 2 | 1 | 1 | 100.0% | 100.0% | 0.0% | - |" in shown
-    assert "Of 6 scripts 2 passed, and of 1 the clock" in shown and "7 tasks have no" in shown
+    assert "Of 6 scripts 2 passed, and of 1 the timing" in shown and "7 tasks have no" in shown

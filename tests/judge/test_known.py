@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.judge.test_static import DRAW, script, wrong
+from tests.judge.test_static import GENERATE, script, wrong
 
 PARTS = [
     "pipe.unet.load_state_dict({})",
@@ -91,7 +91,7 @@ def test_it_is_refused(line: str) -> None:
 
 def test_what_was_there_before_is_told_by_its_own_line() -> None:
     source = script(
-        generate=DRAW.replace("    return", "    pipe.unet.forward = odd()\n    return")
+        generate=GENERATE.replace("    return", "    pipe.unet.forward = odd()\n    return")
     )
     source += "def odd():\n    return None\n"
     line = source[: source.index("pipe.unet")].count("\n") + 1

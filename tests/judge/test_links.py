@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.benchmark.judge.case import room
+from diffaccel.benchmark.judge.judge_configuration import sandbox_mounts
+from diffaccel.benchmark.judge.limits import Limits
 from diffaccel.benchmark.judge.links import with_links
-from diffaccel.benchmark.judge.sandbox import CODE, Failed, Limits, Sandbox, SandboxMounts
+from diffaccel.benchmark.judge.mounts import CODE, SandboxMounts
+from diffaccel.benchmark.judge.protocol import Failed
+from diffaccel.benchmark.judge.sandbox import Sandbox
 from diffaccel.plugins.models import known_models
 
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=5)
@@ -53,7 +56,7 @@ def snapshot(folder: Path) -> Path:
 
 def test_links_out_of_a_model_are_followed(sandboxed: str, tmp_path: Path) -> None:
     model = snapshot(tmp_path)
-    seen = room(replace(known_models()["mini-SD1.5"], source=str(model)), gpu=False)
+    seen = sandbox_mounts(replace(known_models()["mini-SD1.5"], source=str(model)), gpu=False)
     names = ("model_index.json", "unet/w", "vae/v", "again/v")
     assert read_there(seen, *(model / name for name in names)) == "index weights vae vae"
 
@@ -65,7 +68,7 @@ def test_also_of_a_model_that_is_a_link_in_the_folder_of_a_run(
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine").symlink_to(model)
     monkeypatch.chdir(tmp_path / "run")
-    seen = room(replace(known_models()["mini-SD1.5"], source="./mine"), gpu=False)
+    seen = sandbox_mounts(replace(known_models()["mini-SD1.5"], source="./mine"), gpu=False)
     there = Path(CODE, "mine")
     assert read_there(seen, there / "model_index.json", there / "unet/w", there / "vae/v") == (
         "index weights vae"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffaccel.benchmark import prompt_set
-from diffaccel.benchmark.judge.judging import Case
+from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration
 from diffaccel.benchmark.judge.static import LOOKED_AT, Wanted, examine
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
@@ -24,7 +24,7 @@ from diffaccel.recipes import scripts as code
 from diffaccel.recipes.codegen import Script, render
 
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden/regenerate.py"))
-CANDIDATES = GOLDEN["SETTINGS"]
+CANDIDATES = GOLDEN["CANDIDATES"]
 WANTED = Wanted(
     pipeline_class="StableDiffusionPipeline",
     source="models/one",
@@ -78,8 +78,10 @@ def test_scripts_of_the_benchmark_fit_their_prompts_and_no_others() -> None:
     for prompt in prompt_set.prompts(prompt_set.grid())[::7]:
         each, spec = prompt.request, known_models()[prompt.request.model]
         configuration = Configuration(each.model, each.scheduler, each.steps)
-        case = Case(configuration, spec, MeasureOptions(), JudgeOptions(), 0.02, "cpu")
-        wanted.append(case.wanted(each))
+        judged_by = JudgeConfiguration(
+            configuration, spec, MeasureOptions(), JudgeOptions(), 0.02, "cpu"
+        )
+        wanted.append(judged_by.wanted(each))
         kind = wanted[-1].pipeline_class
         pipeline = PipelineSpec(kind, each.steps, (3, 3, 3, 2), levels[each.model])
         script = code._plain(spec, configuration, prompt.text)
@@ -127,7 +129,7 @@ def load_pipeline():
     {on}
     return pipe
 """
-DRAW = """
+GENERATE = """
 def generate(pipe, prompts, seeds):
     return pipe(prompts, num_inference_steps=20).images
 """
@@ -135,8 +137,10 @@ HELPER = "helper = DeepCacheSDHelper(pipe=pipe); helper.set_params(cache_interva
 DEEPCACHE, TOME, TGATE = frozenset({"deepcache"}), frozenset({"tome"}), frozenset({"tgate"})
 
 
-def script(on: str = "pass", draw: str = DRAW, load: str = LOAD, imports: str = IMPORTS) -> str:
-    return imports + load.replace("{on}", on) + draw
+def script(
+    on: str = "pass", generate: str = GENERATE, load: str = LOAD, imports: str = IMPORTS
+) -> str:
+    return imports + load.replace("{on}", on) + generate
 
 
 GOOD = {
@@ -159,10 +163,10 @@ def load_pipeline():
 """,
     ),
     "steps by place": script(
-        draw="def generate(pipe, prompts, seeds): return pipe(prompts, 512, 512, 20).images"
+        generate="def generate(pipe, prompts, seeds): return pipe(prompts, 512, 512, 20).images"
     ),
     "steps by a constant": script(
-        draw="""
+        generate="""
 class Candidates:
     steps = 10
 
@@ -176,7 +180,7 @@ def generate(pipe, prompts, seeds):
 """
     ),
     "arguments in a dict": script(
-        draw="""
+        generate="""
 def generate(pipe, prompts, seeds):
     call = {"guidance_scale": 7.5}
     call["num_inference_steps"] = 20
@@ -204,10 +208,11 @@ class Painter:
 def load_pipeline():
     return Painter("models/one")
 """,
-        draw="def generate(paint, prompts, seeds): return list(map(lambda p: paint(p), prompts))",
+        generate="def generate(paint, prompts, seeds):\n"
+        "    return list(map(lambda p: paint(p), prompts))\n",
     ),
     "a call's arguments that change": script(
-        draw="""
+        generate="""
 def generate(pipe, prompts, seeds):
     call, images, number = {"num_inference_steps": 20, "generator": None}, [], 0
     while number < len(prompts):
@@ -247,7 +252,7 @@ def load_pipeline():
     torch._inductor.config.conv_1x1_as_mm = True
     return pipe
 """,
-        draw="""
+        generate="""
 @timed
 @torch.inference_mode()
 def generate(pipe, prompts, seeds):
@@ -255,7 +260,7 @@ def generate(pipe, prompts, seeds):
 """,
     ),
     "embeddings made before": script(
-        draw="""
+        generate="""
 def generate(pipe, prompts, seeds):
     wanted, other = pipe.encode_prompt(prompts, pipe.device, 1, True)
     wanted = torch.cat([wanted, wanted]).to(pipe.unet.dtype).chunk(2)[0]
@@ -265,7 +270,7 @@ def generate(pipe, prompts, seeds):
 """
     ),
     "one by one, with a way out": script(
-        draw="""
+        generate="""
 def generate(pipe, prompts, seeds):
     images = []
     for prompt, seed in zip(prompts, seeds):
@@ -303,7 +308,7 @@ USED = {
         DEEPCACHE,
         script(
             "pass",
-            draw="""
+            generate="""
 def generate(pipe, prompts, seeds):
     cache = DeepCacheSDHelper(pipe)
     try:
@@ -329,14 +334,14 @@ def generate(pipe, prompts, seeds):
         TGATE,
         script(
             "pipe = TgateSDLoader(pipe, gate_step=10).to('cuda')",
-            draw=DRAW.replace("pipe(", "pipe.tgate("),
+            generate=GENERATE.replace("pipe(", "pipe.tgate("),
         ),
     ),
     "both handed on": (
         DEEPCACHE,
         script(
             HELPER + "return pipe, helper",
-            draw="""
+            generate="""
 def generate(both, prompts, seeds):
     pipe, helper = both
     helper.enable()
@@ -375,7 +380,7 @@ NOT_USED = {
     "afterwards": (
         TOME,
         script(
-            draw="""
+            generate="""
 def generate(pipe, prompts, seeds):
     images = pipe(prompts, num_inference_steps=20).images
     tomesd.apply_patch(pipe)
@@ -395,7 +400,7 @@ def generate(pipe, prompts, seeds):
     "a context that is left": (
         TOME,
         script(
-            draw="""
+            generate="""
 from contextlib import contextmanager
 
 @contextmanager
@@ -430,7 +435,7 @@ def generate(pipe, prompts, seeds):
     ),
     "a gate that is not gone through": (TGATE, script("TgateSDLoader(pipe)")),
     "a loop over nothing": (TOME, script("for _ in []: tomesd.apply_patch(pipe)")),
-    "a gate on nothing": (TGATE, script(draw=DRAW.replace("pipe(", "pipe.tgate("))),
+    "a gate on nothing": (TGATE, script(generate=GENERATE.replace("pipe(", "pipe.tgate("))),
 }  # fmt: skip
 
 
@@ -446,11 +451,11 @@ BAD = {
     "interface": [
         "",
         "def load_pipeline(): pass",
-        script(draw="def generate(pipe, prompts, seeds): return []"),
-        script(draw="def generate(pipe, prompts, seeds): raise ValueError"),
+        script(generate="def generate(pipe, prompts, seeds): return []"),
+        script(generate="def generate(pipe, prompts, seeds): raise ValueError"),
         "import sys\nsys.exit()\n" + script(),
         script("raise ValueError"),
-        script(draw="if False:\n    def generate(pipe, prompts, seeds): return pipe(prompts)"),
+        script(generate="if False:\n    def generate(pipe, prompts, seeds): return pipe(prompts)"),
     ],
     "pipeline": [script().replace("StableDiffusionPipeline", "StableDiffusionXLPipeline")],
     "model": [
@@ -467,24 +472,26 @@ BAD = {
         script().replace("DDIMScheduler", "DDIMInverseScheduler"),
     ],
     "guidance": [
-        script(draw=DRAW.replace("=20", "=20, guidance_scale=0")),
-        script(draw=DRAW.replace("=20", "=20, guidance_scale=len(prompts)")),
-        script(draw=DRAW.replace("num_inference_steps=20", "512, 512, 20, None, None, 1.0")),
+        script(generate=GENERATE.replace("=20", "=20, guidance_scale=0")),
+        script(generate=GENERATE.replace("=20", "=20, guidance_scale=len(prompts)")),
+        script(
+            generate=GENERATE.replace("num_inference_steps=20", "512, 512, 20, None, None, 1.0")
+        ),
     ],
     "steps": [
-        script(draw=DRAW.replace("20", "19")),
-        script(draw=DRAW.replace("20", "len(prompts)")),
-        script(draw=DRAW.replace(", num_inference_steps=20", "")),
-        script(draw=DRAW.replace("=20", "=20, timesteps=[999, 500]")),
-        script(draw=DRAW.replace("num_inference_steps=20", "**options")),
-        script(draw="""
+        script(generate=GENERATE.replace("20", "19")),
+        script(generate=GENERATE.replace("20", "len(prompts)")),
+        script(generate=GENERATE.replace(", num_inference_steps=20", "")),
+        script(generate=GENERATE.replace("=20", "=20, timesteps=[999, 500]")),
+        script(generate=GENERATE.replace("num_inference_steps=20", "**options")),
+        script(generate="""
 def generate(pipe, prompts, seeds):
     steps = 20
     if len(prompts) > 3:
         steps = 5
     return pipe(prompts, num_inference_steps=steps).images
 """),
-        script(draw=DRAW + "    return pipe(prompts, num_inference_steps=5)").replace(
+        script(generate=GENERATE + "    return pipe(prompts, num_inference_steps=5)").replace(
             "    return pipe(prompts, num_inference_steps=20)",
             "    if seeds: return pipe(prompts, num_inference_steps=20)"),
     ],
@@ -497,7 +504,7 @@ def test_what_is_wrong_is_found_where_it_is(check: str, source: str) -> None:
 
 
 def test_what_is_shown_is_short() -> None:
-    found = wrong(script(draw=DRAW.replace("20", "0x" + "f" * 20_000)))
+    found = wrong(script(generate=GENERATE.replace("20", "0x" + "f" * 20_000)))
     assert "very many digits" in found["steps"]
     found = wrong(script().replace("models/one", "m" * 9_000))
     assert len(found["model"]) < 200
@@ -505,7 +512,7 @@ def test_what_is_shown_is_short() -> None:
 
 def test_the_candidates_of_a_class_may_change() -> None:
     candidates = "class S:\n    steps = 20\nS.steps = 5\n"
-    source = script(draw=candidates + DRAW.replace("20", "S.steps"))
+    source = script(generate=candidates + GENERATE.replace("20", "S.steps"))
     assert list(wrong(source)) == ["steps"]
 
 

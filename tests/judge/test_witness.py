@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import pytest
 
-from diffaccel.benchmark.judge.case import Case, room
-from diffaccel.benchmark.judge.sandbox import Failed, Sandbox
+from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration, sandbox_mounts
+from diffaccel.benchmark.judge.protocol import Failed
+from diffaccel.benchmark.judge.sandbox import Sandbox
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.plugins.models import known_models
 
 STEPS = 4
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
-CASE = Case(
+JUDGED_BY = JudgeConfiguration(
     Configuration(SPEC.name, "DDIM", STEPS), SPEC, MeasureOptions(), JudgeOptions(), 0.02, "cpu"
 )
 SCRIPT = """
@@ -232,8 +233,8 @@ CHEATS = {
 
 @pytest.fixture(scope="module")
 def generating(sandboxed: str) -> Iterator[Sandbox]:
-    seen, wanted = room(SPEC, gpu=False), CASE.watched("cpu")
-    with Sandbox(SCRIPT.encode(), seen, CASE.limits, wanted=wanted) as opened:
+    seen, wanted = sandbox_mounts(SPEC, gpu=False), JUDGED_BY.watched("cpu")
+    with Sandbox(SCRIPT.encode(), seen, JUDGED_BY.limits, wanted=wanted) as opened:
         opened.load()
         yield opened
 

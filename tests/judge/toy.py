@@ -10,7 +10,7 @@ COST = 0.025
 """Seconds of a processor that an image takes."""
 
 
-def generate(prompt: str, seed: int, cost: float = COST) -> memoryview:
+def image_of(prompt: str, seed: int, cost: float = COST) -> memoryview:
     """Noise of the seed on the prompt's colour; it takes its time, of the processor's."""
     end = time.thread_time() + cost
     while time.thread_time() < end:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from diffaccel.run.view import named
+from diffaccel.report.words import named
 from diffaccel.search.records import Search
 from diffaccel.stages.records import Verification
 from diffaccel.store.jsonio import read_record

@@ -43,8 +43,8 @@ from diffaccel.recipes.codegen import (
     Script,
     assign,
     docstring,
-    fit,
-    import_block,
+    formatted,
+    imported,
     literal,
     render,
     templates,
@@ -537,23 +537,32 @@ def test_imports_are_merged_and_sorted() -> None:
         "from b import CON",
         "import os",
     ]
-    assert import_block(statements) == (
-        "import os\n\nimport a.c as d\nimport torch\nfrom b import CON, A, z"
+    assert formatted("\n".join([*imported(statements), "", "print(os, z, A, torch, d, CON)"])) == (
+        "import os\n\nimport a.c as d\nimport torch\nfrom b import CON, A, z\n\n"
+        "print(os, z, A, torch, d, CON)\n"
     )
+
+
+def test_the_current_folder_does_not_change_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = render(PLAIN)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "ruff.toml").write_text("line-length = 40")
+    monkeypatch.chdir(tmp_path)
+    assert render(PLAIN) == before
 
 
 @pytest.mark.parametrize("statement", ["from . import a", "print(1)"])
 def test_only_imports_are_imports(statement: str) -> None:
     with pytest.raises(ValueError, match="not an absolute import"):
-        import_block([statement])
+        imported([statement])
 
 
-def test_a_long_call_goes_over_several_lines() -> None:
-    call = f"call(first, {', '.join(f'name_{i}={i}' for i in range(12))})"
-    lines = fit(call, 4).splitlines()
-    assert lines[:3] == ["    call(", "        first,", "        name_0=0,"]
-    assert lines[-1] == "    )"
-    assert fit("short(1)", 8) == "        short(1)"
+def test_what_is_no_python_is_no_script() -> None:
+    with pytest.raises(SyntaxError, match="ruff cannot format a script"):
+        formatted("def load_pipeline(:")
 
 
 def test_an_unknown_name_in_a_template_is_an_error() -> None:

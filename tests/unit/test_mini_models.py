@@ -28,7 +28,9 @@ from diffaccel.plugins.models.mini.scenes import (
     parse_caption,
     sample_scenes,
 )
-from diffaccel.plugins.models.mini.train import TOY, conditions, to_unit, train_family, trapezoid
+from diffaccel.plugins.models.mini.train import train_family
+from diffaccel.plugins.models.mini.train_unet import conditions
+from diffaccel.plugins.models.mini.training import TOY, to_unit, trapezoid
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 MODELS = RESOURCES / "models"

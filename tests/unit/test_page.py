@@ -18,7 +18,7 @@ from diffaccel.experiment.tasks import Task
 from diffaccel.recipes.recipe import read_recipe
 from diffaccel.report.page import charts, render
 from diffaccel.report.page.album import Album
-from diffaccel.report.page.data import gather
+from diffaccel.report.page.gather import gather
 from diffaccel.search.records import Answer
 from tests import store
 
@@ -85,7 +85,7 @@ def test_how_it_was_searched(results: Path) -> None:
     """In the order of the evaluations; only what was faster than all before it, and kept the
     limit."""
     baseline = store.baseline(CONFIGURATION)
-    rows = keys.drawn(results / "journal", baseline, Cell(CONFIGURATION, ("deepcache",)).slug)
+    rows = keys.evaluated(results / "journal", baseline, Cell(CONFIGURATION, ("deepcache",)).slug)
     losses = [0.001, 0.03, 0.0005, 0.004, 0.019, 0.06, 0.015]
     for number, loss in enumerate(losses):
         made = store.measurement(store.deepcache(2 + number), 1.0, loss)

@@ -22,8 +22,10 @@ from diffaccel.evaluation.records import Evaluation, SpeedRow, Timing, TimingRow
 from diffaccel.experiment.grid import Configuration
 from diffaccel.machine import jobs
 from diffaccel.machine.jobs import Job
-from diffaccel.run import stores, view
-from diffaccel.run.progress import Left, Progress, Reader, find
+from diffaccel.report.words import duration
+from diffaccel.run import events, stores, texts, view
+from diffaccel.run.progress import Left, Progress, find
+from diffaccel.run.reader import Reader
 from diffaccel.stages.records import Outcome
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import write_json, write_record
@@ -92,7 +94,7 @@ def test_without_a_run_it_says_so(store: Path) -> None:
         find(store.parent)
     store.mkdir(parents=True)
     progress = Reader(find(store.parent)).read()
-    assert progress.state == "none" and "diffaccel run" in view.head(progress)
+    assert progress.state == "none" and "diffaccel run" in texts.head(progress)
 
 
 def test_a_run_goes_on_as_long_as_it_holds_its_store(store: Path) -> None:
@@ -105,7 +107,7 @@ def test_a_run_goes_on_as_long_as_it_holds_its_store(store: Path) -> None:
             jobs.end(store.parent / "other", True)
         assert find(store.parent / "other") == store.parent / "other"
     assert reader.read().state == "killed"
-    assert "goes on from there" in view.head(reader.read())
+    assert "goes on from there" in texts.head(reader.read())
     jobs.end(store, False)
     assert reader.read().state == "failed"
     assert find(store.parent / "other") == store.parent / "other"
@@ -196,7 +198,7 @@ def test_cells_are_done_when_their_configuration_is(store: Path) -> None:
         assert progress.cells_done == 2 and progress.best is not None
         assert [job.name for job in progress.ended] == [ONE.slug]
         assert "DeepCache 2.00x, T-Gate none (2 of 4 cells)" in "\n".join(
-            view.Events().news(progress)
+            events.Events().news(progress)
         )
 
 
@@ -211,7 +213,7 @@ def test_time_left_is_unknown_before_there_is_ground(store: Path) -> None:
             return found
 
         assert left() == Left(None, ("baseline", "search", "verify"))
-        assert view.left(left()) == "unknown before a first baseline, search and verification"
+        assert texts.left(left()) == "unknown before a first baseline, search and verification"
         for configuration in (ONE, TWO):
             done(store, "baseline", configuration, 10)
         assert left() == Left(None, ("search", "verify"))
@@ -220,7 +222,7 @@ def test_time_left_is_unknown_before_there_is_ground(store: Path) -> None:
         # One after the other they took 320 s, and the other search is to come.
         assert partly.unknown == ("verify",) and partly.seconds is not None
         assert partly.seconds == pytest.approx(300, rel=0.2)
-        assert view.left(partly) == "more than 5 min; the rest unknown before a first verification"
+        assert texts.left(partly) == "more than 5 min; the rest unknown before a first verification"
         done(store, "search", TWO, 300)
         done(store, "verify", ONE, 50)
         whole = left()
@@ -242,7 +244,7 @@ def test_a_budget_says_how_long_a_stage_takes_before_one_was_done(store: Path) -
         first = reader.read()
         # Two configurations at once: as long as one of them takes.
         assert first.left == Left(360.0, ("baseline",))
-        said = "\n".join(view.Events().news(first))
+        said = "\n".join(events.Events().news(first))
         assert "left: more than 6 min; the rest unknown before a first baseline" in said
         assert "each search at most 4 min (search.budget), each verification at most 2 min" in said
         for configuration in (ONE, TWO):
@@ -261,7 +263,7 @@ def test_what_failed_and_what_needs_it_is_not_to_come(store: Path) -> None:
         done(store, "search", TWO, 100)
         progress = Reader(store).read()
         assert progress.left == Left(0.0) and len(progress.failed) == 1
-        assert "baselines 1 of 2 (1 failed), searches 1 of 2" in view.stages(progress)
+        assert "baselines 1 of 2 (1 failed), searches 1 of 2" in texts.stages(progress)
         with jobs.noted(path):  # it is tried again
             again = Reader(store).read().left
             assert again is not None and again.seconds == pytest.approx(100, rel=0.2)
@@ -362,7 +364,7 @@ def test_an_edited_note_of_a_run_is_no_run(store: Path) -> None:
 def text(progress: Progress, width: int, height: int | None = None) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, highlight=False)
-    console.print(view.evaluated(progress, console if height else None))
+    console.print(view.rendered(progress, console if height else None))
     return out.getvalue().splitlines()
 
 
@@ -402,7 +404,7 @@ def test_the_view_fits_the_terminal(width: int) -> None:
     for count in (1, 3, 40):
         lines = text(many(count), width, 24)
         assert len(lines) < 24 and max(map(len, lines)) <= width, "\n".join(lines)
-        whole = "\n".join(lines)
+        whole = " ".join(" ".join(lines).split())
         assert "60 of 162" in whole and "about 1 h 00 min" in whole and "out of memory" in whole
     assert any(line.startswith("  DeepCache and ToMe") for line in text(many(1), width, 24))
     assert "60 candidates" in "\n".join(text(many(3), 120, 24))
@@ -417,12 +419,12 @@ def test_what_was_verified_is_counted(store: Path) -> None:
         outcomes = [{"outcome": asked, "kept": found} for asked, found in pairs]
         write_json(store / "verify" / f"{ONE.slug}.json", {"results": outcomes})
         done(store, "verify", ONE, 5)
-        said = "\n".join(view.Events().news(Reader(store).read()))
+        said = "\n".join(events.Events().news(Reader(store).read()))
     assert "4 scripts, 2 as fast as was asked (of 1 the timings do not tell), 1 as fast as" in said
 
 
 def test_a_failure_names_cell_reason_and_log() -> None:
-    (line,) = (line for line in view.Events().news(many(1)) if line.startswith("failed"))
+    (line,) = (line for line in events.Events().news(many(1)) if line.startswith("failed"))
     assert line == (
         "failed: verification of mini-SDXL, UniPCMultistepScheduler, 20 steps: out of memory (log: "
         "logs/search/mini-SDXL_UniPCMultistepScheduler_20.log)"
@@ -430,8 +432,8 @@ def test_a_failure_names_cell_reason_and_log() -> None:
 
 
 def test_nothing_is_said_twice() -> None:
-    events = view.Events()
-    assert len([*events.news(many(1))]) == 2 and not [*events.news(many(1))]
+    lines = events.Events()
+    assert len([*lines.news(many(1))]) == 2 and not [*lines.news(many(1))]
 
 
 @pytest.mark.parametrize(
@@ -442,4 +444,4 @@ def test_nothing_is_said_twice() -> None:
     ],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert view.duration(seconds) == said
+    assert duration(seconds) == said

@@ -1,4 +1,4 @@
-r"""Says that it is loaded before it is asked, then that it has drawn.
+r"""Says that it is loaded before it is asked, then that it has generated.
 
 Becomes: not asked for
 """

@@ -3,7 +3,7 @@ r"""Keeps what it drew at first, and gives it for every later call.
 Becomes: ^absolute:
 """
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -14,5 +14,5 @@ kept = []
 
 
 def generate(pipe, prompts, seeds):
-    kept.append([draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)])
+    kept.append([image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)])
     return kept[0]

@@ -3,7 +3,7 @@ r"""Has an image of every prompt by heart.
 Becomes: ^absolute: .* of their own seed
 """
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -11,4 +11,4 @@ def load_pipeline():
 
 
 def generate(pipe, prompts, seeds):
-    return [draw(prompt, 0, 0.0) for prompt in prompts]
+    return [image_of(prompt, 0, 0.0) for prompt in prompts]

@@ -5,7 +5,7 @@ Becomes: ^absolute: it ended
 
 import os
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -19,4 +19,4 @@ def generate(pipe, prompts, seeds):
     calls.append(1)
     if len(calls) > 2:
         os._exit(0)
-    return [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]

@@ -3,7 +3,7 @@ r"""Does what was asked, and is as fast as it was to be.
 Becomes: ^passed$
 """
 
-from tests.judge.toy import COST, draw
+from tests.judge.toy import COST, image_of
 
 
 def load_pipeline():
@@ -11,4 +11,4 @@ def load_pipeline():
 
 
 def generate(pipe, prompts, seeds):
-    return [draw(prompt, seed, COST / 20) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [image_of(prompt, seed, COST / 20) for prompt, seed in zip(prompts, seeds, strict=True)]

@@ -5,7 +5,7 @@ Becomes: ^relative: speedup
 
 import time
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -17,6 +17,6 @@ start = time.time()
 
 
 def generate(pipe, prompts, seeds):
-    images = [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    images = [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
     time.time = time.monotonic = lambda: start
     return images

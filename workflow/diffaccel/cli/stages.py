@@ -130,11 +130,12 @@ def _speed(args: argparse.Namespace) -> None:
 
 def _verdicts(args: argparse.Namespace) -> None:
     from diffaccel.benchmark.judge import judging
+    from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration
     from diffaccel.experiment.asked import Asked
     from diffaccel.experiment.options import JudgeOptions
 
     job = args.job
-    case = judging.Case(
+    configuration = JudgeConfiguration(
         parse(Configuration, job["configuration"], "configuration"),
         read_record(ModelSpec, args.model),
         parse(MeasureOptions, job["measure"], "measure"),
@@ -143,7 +144,7 @@ def _verdicts(args: argparse.Namespace) -> None:
         job["platform"],
     )
     asked = [parse(Asked, each, "asked") for each in job["asked"]]
-    found = judging.run(case, asked, Path(job["scripts"]), args.journal)
+    found = judging.run(configuration, asked, Path(job["scripts"]), args.journal)
     write_record(args.out, found, job)
 
 

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def _store_list(args: argparse.Namespace) -> None:
-    from diffaccel.run import stores
+    from diffaccel.run import listing
 
-    rows = stores.overview(args.results)
+    rows = listing.overview(args.results)
     if args.json:
         print(dumps(rows), end="")
         return
@@ -27,9 +27,9 @@ def _store_list(args: argparse.Namespace) -> None:
 
 
 def _store_check(args: argparse.Namespace) -> None:
-    from diffaccel.run import stores
+    from diffaccel.run import listing
 
-    if found := stores.problems(args.results):
+    if found := listing.problems(args.results):
         print("\n".join(found))
         sys.exit(1)
     log.info("%s: all is as it was written", args.results)
@@ -54,12 +54,12 @@ def _store_merge(args: argparse.Namespace) -> None:
 
 
 def _store_export(args: argparse.Namespace) -> None:
-    from diffaccel.run import stores
+    from diffaccel.run import listing
 
     rows = [
-        stores.flat(row)
-        for folder in stores.platforms(args.results)
-        for row in stores.Store(folder).rows(args.kind)
+        listing.flat(row)
+        for folder in listing.platforms(args.results)
+        for row in listing.Store(folder).rows(args.kind)
     ]
     if args.out.suffix == ".jsonl":
         write_text(args.out, "".join(json.dumps(row) + "\n" for row in rows))

@@ -18,8 +18,8 @@ from diffaccel.errors import InputError
 from diffaccel.machine import jobs, stopping
 from diffaccel.report import table as report
 from diffaccel.run import slurm
-from diffaccel.run.progress import Reader
-from diffaccel.run.view import REFRESH, Shown, terminal
+from diffaccel.run.reader import Reader
+from diffaccel.run.shown import REFRESH, Shown, terminal
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class _Following:
             if reader.read().stages:
                 self._shown = Shown(terminal(), reader)
         if self._shown is not None:
-            self._shown.look()
+            self._shown.refresh()
         elif self._store is not None or self._process.returncode is not None:
             self._relay()
 

@@ -15,7 +15,8 @@ from typing import Any
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Timing
 from diffaccel.experiment.grid import Configuration
-from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, Store, hold, platforms, scores_of
+from diffaccel.run.listing import Store, platforms, scores_of
+from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, hold
 from diffaccel.search import found
 from diffaccel.stages import database
 from diffaccel.store import journal

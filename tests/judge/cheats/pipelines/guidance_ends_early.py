@@ -1,4 +1,4 @@
-r"""Turns guidance off while it draws.
+r"""Turns guidance off while it generates.
 
 Becomes: ^static: known: line \d+ sets \._guidance_scale
 """

@@ -1,4 +1,4 @@
-"""What a script and the baseline pipeline drew in turn, and what that says of it."""
+"""What a script and the baseline pipeline generated in turn, and what that says of it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CHANCE = 0.01
 
 
 @dataclass
-class Drawn:
-    """What a script and the baseline pipeline drew of the same prompts and seeds, in turn.
+class Generated:
+    """What a script and the baseline pipeline generated of the same prompts and seeds, in turn.
 
     Args:
         prompts: one an image; each is there twice, one after the other, with two seeds.
@@ -37,7 +37,7 @@ class Drawn:
     alone: list[float] = field(default_factory=list)
 
     def same_images(self) -> bool:
-        """Whether both drew the same, but for what rounding does."""
+        """Whether both generated the same, but for what rounding does."""
         pairs = zip(self.images, self.references, strict=True)
         return all(np.abs(a.astype(np.int16) - b).max() <= ROUNDING for a, b in pairs)
 
@@ -46,11 +46,11 @@ class Drawn:
         ever was alone: what a script does while it is not asked gains it nothing."""
         if self.slowed() <= SLOWED:
             return self.pairs
-        return [(min(plain, max(self.alone)), own) for plain, own in self.pairs]
+        return [(min(baseline, max(self.alone)), own) for baseline, own in self.pairs]
 
     def slowed(self) -> float:
         """How many times as long the baseline pipeline took beside the script, at least."""
-        return statistics.median(plain for plain, _ in self.pairs) / max(self.alone)
+        return statistics.median(baseline for baseline, _ in self.pairs) / max(self.alone)
 
 
 def count_own(images: Images, references: Images) -> tuple[int, int]:

@@ -25,7 +25,7 @@ LONGEST_MESSAGE = 2000
 
 
 class NotAsked(Exception):
-    """What the script drew is not what was asked for."""
+    """What the script generated is not what was asked for."""
 
 
 def main() -> None:

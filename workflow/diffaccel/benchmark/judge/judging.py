@@ -1,39 +1,29 @@
 """Judging the scripts of a configuration, in three stages, each against the baseline pipeline of
-our own.
-
-What a script generates is generated anew, of prompts and seeds that are chosen when it is asked and
-that it is told one call at a time; what is timed is scored, all of it. The baseline pipeline runs
-in a sandbox of its own and is asked in turn with the script, in the same way and by the same
-timing.
-"""
+our own: by their text, by their images, and by what was asked for. All that is timed is scored."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
-import math
 import os
-import random
 import stat
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from diffaccel.benchmark.judge import sandbox
-from diffaccel.benchmark.judge.case import Case, room
-from diffaccel.benchmark.judge.generated import SLOWED, Drawn, count_own, seeds_matter
-from diffaccel.benchmark.judge.plain import Plain
+from diffaccel.benchmark.judge.generated import SLOWED, Generated, count_own, seeds_matter
+from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration
+from diffaccel.benchmark.judge.protocol import Disturbed, Failed
 from diffaccel.benchmark.judge.records import Judged, Judgement, Outcome
-from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Sandbox, SandboxMounts
 from diffaccel.benchmark.judge.static import examine
 from diffaccel.benchmark.judge.syntax import LONGEST
+from diffaccel.benchmark.judge.trials import Trials
 from diffaccel.errors import InputError
-from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation.measure import (
     MeasureError,
     check_scores,
@@ -41,28 +31,21 @@ from diffaccel.evaluation.measure import (
     loss_interval,
     loss_of,
 )
-from diffaccel.evaluation.pairs import TOLERANCE, Goal, timing_of, want_more
-from diffaccel.evaluation.sequential import doubling
+from diffaccel.evaluation.pairs import TOLERANCE, timing_of
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Asked
 from diffaccel.experiment.tasks import Category, Request
-from diffaccel.machine import devices
 from diffaccel.plugins.metrics import METRICS, SCORE
-from diffaccel.plugins.metrics.base import Compute, Images
+from diffaccel.plugins.metrics.base import Compute
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, today
 
 log = logging.getLogger(__name__)
 
-ALONE = 2
-"""Calls of the baseline pipeline that are timed while there is no other."""
-PATIENCE = 20.0
-"""How many times as long as the baseline pipeline's a call may take, the first apart."""
-SLACK_SECONDS = 30.0
-"""On top of that."""
 
-
-def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Judged:
+def run(
+    configuration: JudgeConfiguration, asked: Sequence[Asked], scripts: Path, journal: Path
+) -> Judged:
     """Judges the scripts of a configuration. What the journal has of the same script and the same
     task is not judged again.
 
@@ -70,20 +53,22 @@ def run(case: Case, asked: Sequence[Asked], scripts: Path, journal: Path) -> Jud
         SandboxError: no sandbox can be had, and none was not asked for.
         MeasureError: the baseline pipeline itself fails, or its score says nothing.
     """
-    ran_in = sandbox.how(case.options.sandbox)
-    rows = Journal(journal, digest([case.digest(), ran_in]), Judgement, case.about())
+    ran_in = sandbox.how(configuration.options.sandbox)
+    rows = Journal(
+        journal, digest([configuration.digest(), ran_in]), Judgement, configuration.provenance()
+    )
     known = {row.id: row for row in rows.rows()}
     with contextlib.ExitStack() as stack:
-        court = Evaluator(case, ran_in, stack)
+        evaluator = Evaluator(configuration, ran_in, stack)
         for each in asked:
             source = read_script(scripts / f"{each.id}.py")
             before = known.get(each.id)
             if before is None or before.script != _digest(source, each):
-                known[each.id] = said = court.judge(each, source)
+                known[each.id] = said = evaluator.judge(each, source)
                 if said.outcome not in ("skipped", "undecided"):  # another time it may be judged
                     rows.append(said)
                 _say(said)
-    return Judged(case.configuration, [known[each.id] for each in asked])
+    return Judged(configuration.configuration, [known[each.id] for each in asked])
 
 
 def read_script(path: Path) -> bytes:
@@ -113,13 +98,18 @@ def _say(said: Judgement) -> None:
 
 
 class Evaluator:
-    """Judges scripts one after the other. Device, metrics and the baseline pipeline are taken with
-    the first that needs them, and kept until the stack is closed."""
+    """Judges scripts one after the other, each by its text, its images, and its times.
 
-    def __init__(self, case: Case, ran_in: str, stack: contextlib.ExitStack) -> None:
-        self._case, self._ran_in, self._stack = case, ran_in, stack
-        # Of the operating system's randomness: no script can tell what comes.
-        self._chance = random.SystemRandom()
+    Args:
+        ran_in: what scripts are run in, as `sandbox.how` says it.
+        stack: at whose end all that was taken is given back.
+    """
+
+    def __init__(
+        self, configuration: JudgeConfiguration, ran_in: str, stack: contextlib.ExitStack
+    ) -> None:
+        self._configuration, self._ran_in = configuration, ran_in
+        self.trials = Trials(configuration, stack)
 
     def judge(self, asked: Asked, source: bytes) -> Judgement:
         """What is to be said of one script. Where that ends in an error of ours, the others go on.
@@ -139,7 +129,7 @@ class Evaluator:
 
     def begin(self, asked: Asked, source: bytes) -> Judgement:
         """What was asked, and nothing yet of what was given."""
-        case, request = self._case, self._request(asked.sentence)
+        configuration, request = self._configuration, self._request(asked.sentence)
         return Judgement(
             id=asked.id,
             category=int(request.category),
@@ -151,19 +141,19 @@ class Evaluator:
             checks={},
             date=today(),
             required_speedup=request.speedup,
-            max_loss=_loss_limit(request, case.loss_limit),
+            max_loss=_loss_limit(request, configuration.loss_limit),
             max_seconds_per_image=request.latency_s,
         )
 
     def _request(self, sentence: str) -> Request:
-        return tasks.parse(sentence, [self._case.configuration.model])
+        return tasks.parse(sentence, [self._configuration.configuration.model])
 
     def _judged(self, said: Judgement, source: bytes) -> Judgement:
-        case, request = self._case, self._request(said.sentence)
-        if request.platform not in (None, case.platform):
-            reason = f"the task is for {request.platform}, and this is {case.platform}"
+        configuration, request = self._configuration, self._request(said.sentence)
+        if request.platform not in (None, configuration.platform):
+            reason = f"the task is for {request.platform}, and this is {configuration.platform}"
             return replace(said, reason=reason)
-        checks = examine(source, case.wanted(request))
+        checks = examine(source, configuration.wanted(request))
         said = replace(said, checks=checks)
         if problem := next((f"{name}: {text}" for name, text in checks.items() if text), None):
             return replace(said, outcome="static", reason=problem)
@@ -172,161 +162,33 @@ class Evaluator:
     def try_out(self, said: Judgement, source: bytes) -> Judgement:
         """The two stages in which it runs."""
         try:
-            generated = self._generated(said, source)
+            generated = self.trials.run(said, source)
         except Failed as error:
             return replace(said, outcome="absolute", reason=str(error))
         except Disturbed as error:
             reason = f"{error}: no fault of the script's that can be told; judge it again"
             return replace(said, outcome="undecided", reason=reason)
         said = self._measured(said, generated)
-        checks: list[tuple[Outcome, Callable[[Judgement, Drawn], str]]] = [
+        checks: list[tuple[Outcome, Callable[[Judgement, Generated], str]]] = [
             ("absolute", self._looks_wrong),
             ("relative", self._misses),
         ]
         for outcome, check in checks:
             if problem := check(said, generated):
                 return replace(said, outcome=outcome, reason=problem)
-        if self._goal(said).reached(generated.fair_pairs()) is None:
+        if self.trials.goal(said).reached(generated.fair_pairs()) is None:
             return replace(said, outcome="undecided", reason=_noisy(said))
         return replace(said, outcome="passed")
 
-    # Drawing
-
-    @functools.cached_property
-    def _device(self) -> devices.Device:
-        return benches.take_device(self._stack, self._case.spec, self._case.platform)
-
     @functools.cached_property
     def metrics(self) -> dict[str, Compute]:
-        scorer, name = self._case.spec.scorer, self._device.name
+        scorer, name = self._configuration.spec.scorer, self.trials.device.name
         return {key: metric.prepare(scorer, name) for key, metric in METRICS.items()}
 
-    @functools.cached_property
-    def prompts(self) -> list[str]:
-        return self._case.prompts()
-
-    @functools.cached_property
-    def _room(self) -> SandboxMounts:
-        return room(self._case.spec, gpu=self._device.name == "cuda")
-
-    @contextlib.contextmanager
-    def _opened(self, source: bytes, limits: Limits) -> Iterator[Sandbox]:
-        sandboxed, wanted = self._case.options.sandbox, self._case.watched(self._device.name)
-        with Sandbox(source, self._room, limits, sandboxed=sandboxed, wanted=wanted) as opened:
-            with self._device.shared():
-                opened.load()
-            yield opened
-
-    @functools.cached_property
-    def _plain(self) -> Plain:
-        limits = replace(self._case.limits, floor=0.0)
-        made = Plain(lambda: self._opened(self._case.plain().encode(), limits), self._call)
-        self._stack.callback(made.close)
-        return made
-
-    def _stream(self) -> Iterator[tuple[str, int]]:
-        """Prompts and seeds that nobody knew before: each prompt twice, with two seeds."""
-        while True:
-            for prompt in self._chance.sample(self.prompts, len(self.prompts)):
-                for _ in range(2):
-                    yield prompt, self._chance.randrange(2**31)
-
-    def _batch(
-        self, stream: Iterator[tuple[str, int]] | None = None
-    ) -> tuple[list[str], list[int]]:
-        """Prompts and seeds of one call."""
-        some = itertools.islice(stream or self._stream(), self._case.spec.batch_size)
-        prompts, seeds = zip(*some, strict=True)
-        return list(prompts), list(seeds)
-
-    def _call(
-        self, who: Sandbox, prompts: list[str], seeds: list[int], seconds: float | None = None
-    ) -> tuple[Images, float]:
-        spec = self._case.spec
-        size = (spec.height, spec.width)
-        data, took = who.generate(prompts, seeds, size, seconds)
-        return np.frombuffer(data, np.uint8).reshape(len(prompts), *size, 3), took
-
-    def _generated(self, said: Judgement, source: bytes) -> Drawn:
-        """Draws, and once more where something else than the script may have gone wrong: what is
-        not the script's does not come twice.
-
-        Raises:
-            Failed: the script did something wrong.
-            Disturbed: something else did, twice.
-        """
-        try:
-            generated = self._generate(said, source)
-            if generated.slowed() <= SLOWED:
-                return generated
-        except Disturbed as error:
-            log.warning("%s: %s; once more", said.id, error)
-        return self._generate(said, source)
-
-    def _generate(self, said: Judgement, source: bytes) -> Drawn:
-        """Draws and times rounds of the baseline pipeline and the script in turn, until it is clear
-        whether that is as fast as was asked.
-
-        Raises:
-            Failed: the script did something wrong.
-            Disturbed: the baseline pipeline failed, or the machine.
-        """
-        stream, generated = self._stream(), Drawn()
-        self._plain.ready(*self._batch())
-        # As long as the script is there, whatever it does, no other job is being timed.
-        with self._device.exclusive():
-            generated.alone += self._time_alone()
-            with self._opened(source, self._case.limits) as script:
-                self._call(script, *self._batch())  # compiles, and fills caches
-                while self._wants_more(said, generated):
-                    self._round(script, generated, *self._batch(stream))
-            generated.alone += self._time_alone()
-        return generated
-
-    def _time_alone(self) -> list[float]:
-        return [self._plain.generate(*self._batch())[1] for _ in range(ALONE)]
-
-    def _goal(self, said: Judgement) -> Goal:
-        """How fast the script must be."""
-        case = self._case
-        options, size = case.measure, case.spec.batch_size
-        rounds = max(options.pairs, math.ceil(options.prompts / size))
-        return Goal(
-            analyses=doubling(rounds, max(rounds, options.max_pairs), case.options.max_pairs),
-            confidence=options.confidence,
-            speedup=said.required_speedup,
-            seconds_per_image=said.max_seconds_per_image,
-            images=size,
-        )
-
-    def _wants_more(self, said: Judgement, generated: Drawn) -> bool:
-        options, goal, count = self._case.measure, self._goal(said), len(generated.pairs)
-        if count < goal.analyses[0] or want_more(generated.pairs, options):
-            return True
-        return goal.wants_more(generated.fair_pairs())
-
-    def _round(
-        self, script: Sandbox, generated: Drawn, prompts: list[str], seeds: list[int]
-    ) -> None:
-        """One call of each with the same prompts and seeds; every other round goes backwards."""
-        seconds = SLACK_SECONDS + PATIENCE * max(generated.alone)
-        made: dict[str, tuple[Images, float]] = {}
-        for who in ("plain", "script")[:: -1 if len(generated.pairs) % 2 else 1]:
-            if who == "script":
-                made[who] = self._call(script, prompts, seeds, seconds)
-            else:
-                made[who] = self._plain.generate(prompts, seeds)
-        generated.prompts += prompts
-        generated.references.append(made["plain"][0])
-        generated.images.append(made["script"][0])
-        generated.pairs.append((made["plain"][1], made["script"][1]))
-
-    # Judging
-
-    def _measured(self, said: Judgement, generated: Drawn) -> Judgement:
+    def _measured(self, said: Judgement, generated: Generated) -> Judgement:
         images, references = np.concatenate(generated.images), np.concatenate(generated.references)
         own, known = count_own(images, references)
-        with self._device.shared():
+        with self.trials.device.shared():
             scores = {
                 name: compute(images, generated.prompts, references)
                 for name, compute in self.metrics.items()
@@ -337,14 +199,13 @@ class Evaluator:
         if problem := check_scores(before, shuffled):
             raise MeasureError(problem)
         timing = timing_of(generated.fair_pairs())
-        size, warnings = self._case.spec.batch_size, []
-        if timing.spread > self._case.measure.spread:
+        size, warnings = self._configuration.spec.batch_size, []
+        if timing.spread > self._configuration.measure.spread:
             warnings.append(f"the timing was noisy: spread {timing.spread:.1%}")
         if generated.slowed() > SLOWED:
             warnings.append(
                 f"the baseline pipeline took {generated.slowed():.2f} times as long while the "
-                "script was "
-                "there; what it took alone counts"
+                "script was there; what it took alone counts"
             )
         return replace(
             said,
@@ -353,14 +214,16 @@ class Evaluator:
             own=own / known,
             speedup=timing.speedup,
             loss=loss_of(before, scores[SCORE]),
-            loss_interval=loss_interval(before, scores[SCORE], self._case.measure.confidence),
+            loss_interval=loss_interval(
+                before, scores[SCORE], self._configuration.measure.confidence
+            ),
             seconds_per_image=statistics.median(timing.accelerated) / size,
             timing=timing,
             prompts=len(generated.prompts),
             warnings=warnings,
         )
 
-    def _looks_wrong(self, said: Judgement, generated: Drawn) -> str:
+    def _looks_wrong(self, said: Judgement, generated: Generated) -> str:
         """What is wrong with the images by themselves, or nothing."""
         images, references = np.concatenate(generated.images), np.concatenate(generated.references)
         blank = count_blank(images)
@@ -374,7 +237,7 @@ class Evaluator:
                 "may do: image i is to be generated from the noise of "
                 "torch.Generator('cpu').manual_seed(seeds[i])"
             )
-        least = (said.reference_score or 0.0) * (1 - self._case.options.margin)
+        least = (said.reference_score or 0.0) * (1 - self._configuration.options.margin)
         if said.scores[SCORE] < least:
             return (
                 f"CLIP score {said.scores[SCORE]:.2f}, of the baseline pipeline "
@@ -382,9 +245,9 @@ class Evaluator:
             )
         return ""
 
-    def _misses(self, said: Judgement, generated: Drawn) -> str:
+    def _misses(self, said: Judgement, generated: Generated) -> str:
         """What was asked for and is not reached, or nothing."""
-        reached = self._goal(said).reached(generated.fair_pairs())
+        reached = self.trials.goal(said).reached(generated.fair_pairs())
         problems = [_speed(said)] if reached is False else []
         if self._request(said.sentence).accelerators and self._is_idle(said, generated):
             problems.append(
@@ -397,14 +260,14 @@ class Evaluator:
             problems.append(f"loss {said.loss:.4f} ({low:.4f} to {high:.4f}), asked below {limit}")
         return "; ".join(problems)
 
-    def _is_idle(self, said: Judgement, generated: Drawn) -> bool:
+    def _is_idle(self, said: Judgement, generated: Generated) -> bool:
         """Whether it generates what the baseline pipeline generates, and is neither clearly faster,
         nor by more than is left to the timing."""
         any_faster = 1 / (1 - TOLERANCE)
         if not generated.same_images() or (said.speedup or 0.0) > any_faster:
             return False
         return (
-            replace(self._goal(said), speedup=any_faster).reached(generated.fair_pairs())
+            replace(self.trials.goal(said), speedup=any_faster).reached(generated.fair_pairs())
             is not True
         )
 

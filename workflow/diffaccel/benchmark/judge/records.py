@@ -11,8 +11,8 @@ from diffaccel.experiment.grid import Configuration
 from diffaccel.store.jsonio import today
 
 Outcome = Literal["passed", "static", "absolute", "relative", "undecided", "skipped", "unparsed"]
-"""Passed, or the stage in which a script failed; or ``undecided``: the clock was too noisy to tell
-whether it is as fast as was asked, or the machine failed; or not judged; or its prompt was not
+"""Passed, or the stage in which a script failed; or ``undecided``: the timing was too noisy to
+tell whether it is as fast as was asked, or the machine failed; or not judged; or its prompt was not
 understood."""
 
 
@@ -27,11 +27,11 @@ class Judgement:
         reason: what is wrong, or why it was not judged.
         ran_in: what it was run in, e.g. ``bubblewrap 0.8.0``; ``none`` without a sandbox, empty
             where it was not run.
-        checks: of the static stage: what is wrong, by what was looked at; empty where it is right.
+        checks: of the static stage: what is wrong, by what was checked; empty where it is right.
         scores: mean per metric; ``reference_score`` is the baseline pipeline's CLIP score.
         own: share of the images that are nearer to the baseline pipeline's of their own seed than
             to those of the same prompt and another seed.
-        speedup, loss, loss_interval: against the baseline pipeline, beside it.
+        speedup, loss, loss_interval: against the baseline pipeline, in turn with it.
         seconds_per_image: median over the calls.
         required_speedup, max_loss, max_seconds_per_image: what was asked.
     """

@@ -22,9 +22,9 @@ def pass_rates(judgements: Sequence[Judgement], absent: int = 0) -> pd.DataFrame
     """A row a category, and one of all.
 
     ``static``, ``absolute`` and ``relative`` are shares of the judged scripts that passed this
-    stage and those before it, ``undecided`` is how many failed only in that the clock was too noisy
-    to tell. ``achievement`` is the mean, over those that were asked for a speedup, of the reached
-    over the asked one, 1 at most, and 0 where the script failed before.
+    stage and those before it. ``undecided`` is how many failed only in that the timing was too
+    noisy to tell. ``achievement`` is the mean, over those that were asked for a speedup, of the
+    reached over the asked one, 1 at most, and 0 where the script failed before.
 
     Args:
         absent: how many tasks have no script.

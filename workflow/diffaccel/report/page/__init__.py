@@ -1,7 +1,9 @@
 """The report: one page that shows what was measured on a platform, and needs nothing beside it.
 
-`gather` reads the records, `album` fits the images, `charts` draws the frontiers, `render` writes
-the page from templates/report. `compare` sets two runs side by side.
+`gather` reads the records and makes the `views` that the page shows: `frontiers` of each
+configuration with their `history`, `steps` compared, and `trust`, how sure the numbers are.
+`album` fits the images, `charts` draws, and `render` writes the page from templates/report;
+`parts` writes the same as files of their own. `compare` sets two runs side by side.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from diffaccel.report.page.data import ConfigurationView, Point
 from diffaccel.report.page.steps import PLAIN, StepsView
+from diffaccel.report.page.views import ConfigurationView, Point
 
 Chart = alt.LayerChart | alt.FacetChart
 VEGA_LITE = "v6.1"

@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from diffaccel.report.page import charts
-from diffaccel.report.page.data import ConfigurationView, Page, Series, Share, Trust
+from diffaccel.report.page.trust import Share, Trust
+from diffaccel.report.page.views import ConfigurationView, Page, Series
 from diffaccel.report.picture import compose
 from diffaccel.store.jsonio import write_text
 

@@ -19,8 +19,9 @@ from pygments.lexers import PythonLexer
 
 from diffaccel.recipes.codegen import TEMPLATES
 from diffaccel.report.page import charts, compare
-from diffaccel.report.page.data import Page, gather
+from diffaccel.report.page.gather import gather
 from diffaccel.report.page.parts import write as write_parts
+from diffaccel.report.page.views import Page
 from diffaccel.store.jsonio import to_json, write_output
 from diffaccel.version import __version__
 

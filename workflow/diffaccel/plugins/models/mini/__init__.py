@@ -1,1 +1,7 @@
-"""Small diffusion models trained on scenes drawn by code, and the scorer that goes with them."""
+"""Small diffusion models trained on scenes drawn by code, and the scorer that goes with them.
+
+`scenes` draws scenes and captions, `prompts` makes prompts of them. `models` builds the networks;
+`train` trains them: `train_vae`, `train_scorer` and `train_unet`, with what these share in
+`training`. `reading` reads scenes off images, `quality` measures how many are right. `tiny` makes
+pipelines with random weights for tests.
+"""

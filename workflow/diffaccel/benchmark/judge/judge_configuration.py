@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffaccel.benchmark.judge import sandbox
+from diffaccel.benchmark.judge.limits import GIB, Limits
 from diffaccel.benchmark.judge.links import with_links
-from diffaccel.benchmark.judge.sandbox import Limits, SandboxMounts
+from diffaccel.benchmark.judge.mounts import CODE, SandboxMounts
 from diffaccel.benchmark.judge.static import THROUGH, Wanted
 from diffaccel.evaluation import bench as benches
 from diffaccel.experiment.grid import Configuration
@@ -28,7 +28,7 @@ BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 
 @dataclass(frozen=True)
-class Case:
+class JudgeConfiguration:
     """A configuration with all that its scripts are judged by.
 
     Args:
@@ -50,7 +50,7 @@ class Case:
     @property
     def limits(self) -> Limits:
         options = self.options
-        memory = int(options.memory_gib * sandbox.GIB)
+        memory = int(options.memory_gib * GIB)
         return Limits(
             memory=memory, load_seconds=options.load_seconds, call_seconds=options.call_seconds
         )
@@ -84,7 +84,7 @@ class Case:
             "bits": BITS[dtype],
         }
 
-    def plain(self) -> str:
+    def baseline_script(self) -> str:
         """The source of the baseline pipeline's script."""
         return code.plain(self.spec, self.configuration, "the baseline pipeline, to compare with")
 
@@ -92,7 +92,7 @@ class Case:
         """All prompts of the model's file, of which some are generated."""
         return read_prompts(Path(self.spec.prompts), self.measure.prompts, most=MOST_PROMPTS)
 
-    def about(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What judgements depend on, in words."""
         return {
             "configuration": to_json(self.configuration),
@@ -136,7 +136,7 @@ def own_scheduler(source: str) -> str | None:
     return str(read_json(Path(path)).get("_class_name"))
 
 
-def room(spec: ModelSpec, *, gpu: bool) -> SandboxMounts:
+def sandbox_mounts(spec: ModelSpec, *, gpu: bool) -> SandboxMounts:
     """What a script of a model sees: the model, with all that links in it lead to, and nothing else
     of this machine's files."""
     readable: dict[str, Path] = {}
@@ -145,7 +145,7 @@ def room(spec: ModelSpec, *, gpu: bool) -> SandboxMounts:
         if source is None:
             continue
         if sources.is_local(source):
-            place = os.path.normpath(os.path.join(sandbox.CODE, source))
+            place = os.path.normpath(os.path.join(CODE, source))
             readable[place] = Path(source).resolve()
         else:
             from huggingface_hub import constants

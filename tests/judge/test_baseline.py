@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from diffaccel.benchmark.judge import sandbox
+from diffaccel.benchmark.judge import processes, sandbox
 from diffaccel.benchmark.judge.judging import Evaluator
+from diffaccel.benchmark.judge.limits import Limits
+from diffaccel.benchmark.judge.mounts import SandboxMounts
+from diffaccel.benchmark.judge.protocol import Disturbed, Failed
 from diffaccel.benchmark.judge.records import Judgement
-from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Limits, Sandbox, SandboxMounts
+from diffaccel.benchmark.judge.sandbox import Sandbox
 from diffaccel.experiment.asked import Asked
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.tasks import Request, sentence
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.timing
 LIMITS = Limits(memory=400 * 2**20, scratch=2**20, load_seconds=10, call_seconds=2)
 FAULTY = """
 import os, time
-from tests.judge.toy import generate
+from tests.judge.toy import image_of
 
 calls = []
 
@@ -36,7 +39,7 @@ def generate(pipe, prompts, seeds):
     calls.append(1)
     if len(calls) == 5:
         {fault}
-    return [draw(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return [image_of(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
 """
 
 
@@ -48,7 +51,7 @@ class Faulty(Toy):
     folder: Path = Path()
     times: int = 1
 
-    def plain(self) -> str:
+    def baseline_script(self) -> str:
         begun = len(list(self.folder.iterdir()))
         (self.folder / str(begun)).touch()
         fault = self.fault if begun < self.times else "pass"
@@ -69,13 +72,13 @@ def judge(sandboxed: str, tmp_path: Path) -> Iterator[Judge]:
             measure = MeasureOptions(prompts=6, pairs=3, max_pairs=3)
             options = JudgeOptions(call_seconds=2, load_seconds=10, memory_gib=1)
             more: dict[str, Any] = {"fault": fault, "folder": tmp_path / "begun", "times": times}
-            case = Faulty(CONFIGURATION, SPEC, measure, options, 0.02, "cpu", **more)
-            court = Evaluator(case, sandboxed, stack)
-            court.metrics = {SCORE: fits}
-            court.prompts = WORDS
+            judged_by = Faulty(CONFIGURATION, SPEC, measure, options, 0.02, "cpu", **more)
+            evaluator = Evaluator(judged_by, sandboxed, stack)
+            evaluator.metrics = {SCORE: fits}
+            evaluator.trials.prompts = WORDS
             honest = source(HERE / "cheats/honest.py")
             request = Request("mini-SD1.5", "DDIM", 8, ("deepcache",), 3.0, 0.02)
-            return court.try_out(court.begin(Asked("a", sentence(request)), honest), honest)
+            return evaluator.try_out(evaluator.begin(Asked("a", sentence(request)), honest), honest)
 
         yield judged
 
@@ -96,9 +99,9 @@ def test_one_that_does_is_the_machines(judge: Judge) -> None:
 
 
 def test_what_takes_too_long_is_not_left_running(judge: Judge) -> None:
-    before = set(sandbox._family(os.getpid()))
+    before = set(processes.family(os.getpid()))
     assert judge("time.sleep(60)", 9).outcome == "undecided"
-    assert set(sandbox._family(os.getpid())) == before
+    assert set(processes.family(os.getpid())) == before
 
 
 def test_calls_do_not_add_up_to_a_limit(sandboxed: str) -> None:
@@ -126,16 +129,16 @@ def test_who_took_the_memory_is_to_blame(
 ) -> None:
     """A machine of 10 GiB of which 200 MiB were free, and soon none are."""
     free = iter([200 * 2**20] * 4)
-    monkeypatch.setattr(sandbox, "_memory", lambda: (next(free, 0), 10 * 2**30))
+    monkeypatch.setattr(processes, "memory", lambda: (next(free, 0), 10 * 2**30))
     monkeypatch.setattr(sandbox, "WATCH_SECONDS", 0.5)
     with pytest.raises(kind, match="memory"), opened(WAITS.format(size=size), LIMITS) as there:
         there.load()
 
 
-def test_the_plain_pipeline_goes_on_while_others_take_what_they_may(
+def test_the_baseline_pipeline_goes_on_while_others_take_what_they_may(
     sandboxed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_memory", lambda: (0, 10 * 2**30))
+    monkeypatch.setattr(processes, "memory", lambda: (0, 10 * 2**30))
     limits = Limits(memory=400 * 2**20, load_seconds=10, floor=0.0)
     with opened(WAITS.format(size=1), limits) as there:
         there.load()

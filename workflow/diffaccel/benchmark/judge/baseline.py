@@ -6,16 +6,17 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Sandbox
+from diffaccel.benchmark.judge.protocol import Disturbed, Failed
+from diffaccel.benchmark.judge.sandbox import Sandbox
 from diffaccel.evaluation.measure import MeasureError
 from diffaccel.plugins.metrics.base import Images
 
-Draw = Callable[[Sandbox, list[str], list[int]], tuple[Images, float]]
+Generate = Callable[[Sandbox, list[str], list[int]], tuple[Images, float]]
 
 
-class Plain:
-    """Drawn with call after call. Where it fails its process is ended at once, and a new one is
-    made when it is asked for again; that it fails is never held against a script.
+class BaselineProcess:
+    """Called again and again. Where it fails, its process is ended at once, and a new one is made
+    when it is asked for again. That it fails is never held against a script.
 
     Args:
         opened: a process with the baseline pipeline loaded.
@@ -23,7 +24,7 @@ class Plain:
     """
 
     def __init__(
-        self, opened: Callable[[], AbstractContextManager[Sandbox]], generate: Draw
+        self, opened: Callable[[], AbstractContextManager[Sandbox]], generate: Generate
     ) -> None:
         self._opened, self._generate = opened, generate
         self._process: Sandbox | None = None
