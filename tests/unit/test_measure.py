@@ -331,7 +331,7 @@ def test_a_baseline_says_that_some_of_its_images_are_blank(
     where = Environment("cpu", "cpu", "", "float32", "none", 1, {})
     pipeline = PipelineSpec("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4))
     monkeypatch.setattr(benches, "environment", lambda pipe: where)
-    monkeypatch.setattr(benches, "identity_of", lambda bench, where: {})
+    monkeypatch.setattr(benches, "fingerprint_of", lambda bench, where: {})
     monkeypatch.setattr(Bench, "pipeline", pipeline)
     record, _ = baseline._measured(bench(blank_for(2, 5)))
     (warning,) = record.warnings

@@ -96,10 +96,13 @@ def test_candidates_are_mild_middle_and_aggressive(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"deepcash": {}}, "speed.settings.0: unknown accelerator 'deepcash': did you mean"),
-        ({"deepcache": {"cache_interval": 0, "cache_branch_id": 0}}, "speed.settings.0: DeepCache"),
-        ({"deepcache": {"interval": 3}}, "speed.settings.0: DeepCache"),
-        ({}, "speed.settings.0: need different accelerators, one at least"),
+        ({"deepcash": {}}, "speed.candidates.0: unknown accelerator 'deepcash': did you mean"),
+        (
+            {"deepcache": {"cache_interval": 0, "cache_branch_id": 0}},
+            "speed.candidates.0: DeepCache",
+        ),
+        ({"deepcache": {"interval": 3}}, "speed.candidates.0: DeepCache"),
+        ({}, "speed.candidates.0: need different accelerators, one at least"),
     ],
 )
 def test_a_wrong_parameters_is_said_before_any_job(parameters: dict[str, Any], says: str) -> None:
