@@ -14,7 +14,7 @@ import pytest
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.bench import check_same, fingerprint_of, shared, versions
-from diffaccel.evaluation.measure import Bench
+from diffaccel.evaluation.calls import Bench
 from diffaccel.evaluation.records import Environment, Evaluation, SpeedRow, TimingRow
 from diffaccel.experiment.config import load
 from diffaccel.experiment.grid import Configuration

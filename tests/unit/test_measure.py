@@ -19,27 +19,23 @@ import torch
 from PIL import Image
 
 from diffaccel.errors import InputError
+from diffaccel.evaluation import baseline as baselines
 from diffaccel.evaluation import bench as benches
-from diffaccel.evaluation.baselines import Baselines
-from diffaccel.evaluation.measure import (
-    Applied,
-    Bench,
-    Candidate,
-    Generate,
-    MeasureError,
+from diffaccel.evaluation.baseline import measure_baseline
+from diffaccel.evaluation.calls import Applied, Bench, Candidate, Generate, MeasureError
+from diffaccel.evaluation.candidates import evaluate, measure
+from diffaccel.evaluation.kept_baselines import Baselines
+from diffaccel.evaluation.pairs import Goal, timing_of
+from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.evaluation.scores import (
     check_baseline,
     check_scores,
-    evaluate,
     image_digests,
     loss_interval,
     loss_of,
-    measure,
-    measure_baseline,
-    time_candidates,
 )
-from diffaccel.evaluation.pairs import Goal, timing_of
-from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.evaluation.sequential import doubling
+from diffaccel.evaluation.timing import time_candidates
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.tasks import Task
@@ -468,7 +464,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
     fits: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = wide(Limited(fits))
-    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
+    monkeypatch.setattr(baselines, "run_baseline", lambda made, before: baseline_of(made))
     record, images = baseline._measured(made)
     assert record.spec.batch_size == batch and len(images) == len(PROMPTS)
     said = f"not enough memory for 4 images at once: measured {batch} at a time"
@@ -476,7 +472,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
 
 
 def test_a_baseline_that_never_fits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
+    monkeypatch.setattr(baselines, "run_baseline", lambda made, before: baseline_of(made))
     with pytest.raises(InputError, match="not even one image of 16x16 fits on cpu"):
         baseline._measured(wide(Limited(0)))
 

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench
+from diffaccel.evaluation.baseline import run_baseline
 from diffaccel.experiment.config import ConfigError, load, model_spec
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
@@ -303,7 +304,7 @@ def test_a_baseline_is_of_one_model_only(folders: dict[str, Path], tmp_path: Pat
     opened = bench.open_bench(
         Configuration("mine", "DDIM", 2), spec, MeasureOptions(prompts=2), Device("cpu")
     )
-    record, _ = bench.run_baseline(opened)
+    record, _ = run_baseline(opened)
     bench.check_same(opened, record)
     save_file(tiny.sd15(1).vae.state_dict(), folder / "vae/diffusion_pytorch_model.safetensors")
     other = replace(opened, prompts=opened.prompts[::-1])

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from diffaccel.errors import InputError
+from diffaccel.evaluation.calls import Bench, Candidate
 from diffaccel.evaluation.flops import call_flops, flops, matmul_ceiling
-from diffaccel.evaluation.measure import Bench, Candidate, time_candidates
 from diffaccel.evaluation.records import SpeedRow
+from diffaccel.evaluation.timing import time_candidates
 from diffaccel.experiment.config import ConfigError, load, model_spec
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
@@ -69,7 +70,7 @@ def test_fused_attention_on_a_cpu_is_counted() -> None:
 
 def test_the_work_of_many_steps_is_told_by_few() -> None:
     own = bench(tiny.sd15(), steps=5)
-    whole = flops(lambda: own.call(own.plain, slice(0, 2)))
+    whole = flops(lambda: own.call(own.baseline, slice(0, 2)))
     assert call_flops(own) == whole
     twice = replace(own, configuration=replace(own.configuration, steps=10))
     assert 1.5 * whole < call_flops(twice) < 2 * whole
@@ -161,7 +162,7 @@ def test_any_failure_is_a_row() -> None:
         def applied() -> Iterator[Callable[..., Any]]:
             yield failing(error)
 
-        good = Candidate(speed.PLAIN, own.plain)
+        good = Candidate(speed.PLAIN, own.baseline)
         return time_candidates(own, [good, Candidate({"bad": {}}, applied), good])
 
     before, bad, after = rows(torch.OutOfMemoryError("CUDA out of memory. 2 GiB.\nMore."))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffaccel.evaluation.failures import free_memory, is_out_of_memory
-from diffaccel.evaluation.measure import time_candidates
 from diffaccel.evaluation.pairs import latencies
 from diffaccel.evaluation.records import GIB, Measurement, SpeedRow, Usage
+from diffaccel.evaluation.timing import time_candidates
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words

@@ -25,7 +25,7 @@ from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, to_json
 
 if TYPE_CHECKING:
-    from diffaccel.evaluation.measure import Bench
+    from diffaccel.evaluation.calls import Bench
 
 log = logging.getLogger(__name__)
 
@@ -182,14 +182,15 @@ def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
 
 def _together(bench: Bench, candidates: Sequence[ParametersDict]) -> list[SpeedRow]:
     """Times candidates side by side. What cannot work is a row that says so, and costs no time."""
-    from diffaccel.evaluation.measure import Candidate, time_candidates
+    from diffaccel.evaluation.calls import Candidate
+    from diffaccel.evaluation.timing import time_candidates
     from diffaccel.store.jsonio import today
 
     against = {digest(parameters): _reason_against(bench, parameters) for parameters in candidates}
     able = [
-        Candidate(parameters, partial(bench.accelerated, parameters) if parameters else bench.plain)
-        for parameters in candidates
-        if against[digest(parameters)] is None
+        Candidate(each, partial(bench.accelerated, each) if each else bench.baseline)
+        for each in candidates
+        if against[digest(each)] is None
     ]
     rows = {digest(row.parameters): row for row in time_candidates(bench, able)} if able else {}
     for parameters in candidates:

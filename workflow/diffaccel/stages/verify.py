@@ -22,20 +22,14 @@ from types import ModuleType
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation.baseline import run_baseline
 from diffaccel.evaluation.budget import Budget
+from diffaccel.evaluation.calls import Bench, Candidate, Generate, MeasureError
+from diffaccel.evaluation.candidates import crashed, evaluate, timed_together
 from diffaccel.evaluation.failures import failure_of
-from diffaccel.evaluation.measure import (
-    Bench,
-    Candidate,
-    Generate,
-    MeasureError,
-    check_baseline,
-    crashed,
-    evaluate,
-    timed_together,
-)
 from diffaccel.evaluation.pairs import Goal, timing_of
 from diffaccel.evaluation.records import Baseline, Evaluation, Measurement, Timing
+from diffaccel.evaluation.scores import check_baseline
 from diffaccel.evaluation.sequential import doubling
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.experiment.prompts import read_unseen
@@ -228,7 +222,7 @@ class Verifier:
         known, seed = self.baseline, self._bench.options.seed + len(self.baseline.prompts)
         options = replace(self._bench.options, seed=seed)
         bench = replace(self._bench, prompts=self._unseen_prompts, options=options)
-        record, images = benches.run_baseline(bench)
+        record, images = run_baseline(bench)
         if (reason := check_baseline(record)) is not None:
             log.warning("%s: no held-out check: %s", known.configuration.slug, reason)
             return None

@@ -34,14 +34,9 @@ from diffaccel.benchmark.judge.static import examine
 from diffaccel.benchmark.judge.syntax import LONGEST
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench as benches
-from diffaccel.evaluation.measure import (
-    MeasureError,
-    check_scores,
-    count_blank,
-    loss_interval,
-    loss_of,
-)
+from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import TOLERANCE, Goal, timing_of, want_more
+from diffaccel.evaluation.scores import check_scores, count_blank, loss_interval, loss_of
 from diffaccel.evaluation.sequential import doubling
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Asked

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from diffaccel.benchmark.judge.sandbox import Disturbed, Failed, Sandbox
-from diffaccel.evaluation.measure import MeasureError
+from diffaccel.evaluation.calls import MeasureError
 from diffaccel.plugins.metrics.base import Images
 
 Draw = Callable[[Sandbox, list[str], list[int]], tuple[Images, float]]
