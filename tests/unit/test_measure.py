@@ -48,7 +48,7 @@ from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages import baseline
-from diffaccel.stages.verify import goal_of
+from diffaccel.stages.script import goal_of
 from diffaccel.store.jsonio import digest, dumps, to_json
 
 PROMPTS = [f"prompt {n}" for n in range(8)]

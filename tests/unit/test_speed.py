@@ -162,7 +162,7 @@ def test_any_failure_is_a_row() -> None:
         def applied() -> Iterator[Callable[..., Any]]:
             yield failing(error)
 
-        good = Candidate(speed.PLAIN, own.baseline)
+        good = Candidate(speed.BASELINE, own.baseline)
         return time_candidates(own, [good, Candidate({"bad": {}}, applied), good])
 
     before, bad, after = rows(torch.OutOfMemoryError("CUDA out of memory. 2 GiB.\nMore."))

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 LEVELS = (0.0, 0.5, 1.0)
 """Where the candidates lie that are timed when none are named: mild, middle, aggressive."""
-PLAIN: ParametersDict = {}
+BASELINE: ParametersDict = {}
 """The candidate that changes nothing."""
 CALL_SECONDS = 3600.0
 """The longest that a call may take, compiling with it, before it counts as hung."""
@@ -122,7 +122,7 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
         date=today(),
     )
     log.info(
-        "%s: plain %.3f s, %.1f TFLOP/s, %.0f%% of the %.1f that products of %d reach",
+        "%s: baseline %.3f s, %.1f TFLOP/s, %.0f%% of the %.1f that products of %d reach",
         bench.configuration.slug,
         seconds,
         record.tflops,
@@ -157,18 +157,18 @@ def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedR
         len(candidates),
         len(candidates) - len(missing),
     )
-    if digest(PLAIN) not in known:
-        known[digest(PLAIN)] = _plain(bench, journal)
+    if digest(BASELINE) not in known:
+        known[digest(BASELINE)] = _baseline(bench, journal)
     for start in range(0, len(missing), TOGETHER):
         for row in _together(bench, missing[start : start + TOGETHER]):
             journal.append(row)
             known[digest(row.parameters)] = row
             _say(bench.configuration, row)
-    return [known[digest(parameters)] for parameters in (PLAIN, *candidates)]
+    return [known[digest(parameters)] for parameters in (BASELINE, *candidates)]
 
 
-def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
-    (row,) = _together(bench, [PLAIN])
+def _baseline(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
+    (row,) = _together(bench, [BASELINE])
     if row.failure is not None:
         raise InputError(
             f"{bench.configuration.slug}: not even the baseline pipeline could be timed: "
@@ -237,7 +237,7 @@ def _reason_against(bench: Bench, parameters: ParametersDict) -> str | None:
 
 
 def _say(configuration: Configuration, row: SpeedRow) -> None:
-    named = in_words(row.parameters) or "plain"
+    named = in_words(row.parameters) or "baseline"
     if row.timing is None:
         log.warning("%s: %s: failed: %s", configuration.slug, named, row.failure)
         return
