@@ -16,9 +16,10 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench
 from diffaccel.evaluation.baseline import run_baseline
-from diffaccel.experiment.config import ConfigError, load, model_spec
+from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.resolve import model_spec
 from diffaccel.machine.devices import Device
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import FAMILIES, ModelError, ModelSpec, _hub

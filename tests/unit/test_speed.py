@@ -17,10 +17,11 @@ from diffaccel.evaluation.calls import Bench, Candidate
 from diffaccel.evaluation.flops import call_flops, flops, matmul_ceiling
 from diffaccel.evaluation.records import SpeedRow
 from diffaccel.evaluation.timing import time_candidates
-from diffaccel.experiment.config import ConfigError, load, model_spec
+from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.resolve import model_spec
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
 from diffaccel.plugins.models import FAMILIES
