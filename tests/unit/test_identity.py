@@ -22,7 +22,7 @@ from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.models.base import content_hash, model_files
+from diffaccel.plugins.models._files import content_hash, model_files
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages import speed
 from diffaccel.store import source
