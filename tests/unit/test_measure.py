@@ -21,6 +21,7 @@ from PIL import Image
 from diffaccel.errors import InputError
 from diffaccel.evaluation import baseline as baselines
 from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation import calls
 from diffaccel.evaluation.baseline import measure_baseline
 from diffaccel.evaluation.calls import Applied, Bench, Candidate, Generate, MeasureError
 from diffaccel.evaluation.candidates import evaluate, measure
@@ -36,8 +37,8 @@ from diffaccel.evaluation.scores import (
 )
 from diffaccel.evaluation.sequential import doubling
 from diffaccel.evaluation.timing import time_candidates
-from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import gpus
 from diffaccel.machine.devices import Device
@@ -45,12 +46,18 @@ from diffaccel.machine.gpus import Gpu
 from diffaccel.machine.watch import Failure, Watch
 from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.metrics.base import Compute, Metric
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.space import ParametersDict
+from diffaccel.search.records import Answer
 from diffaccel.stages import baseline
-from diffaccel.stages.script import goal_of
+from diffaccel.stages.outcome import result_of
+from diffaccel.stages.records import VerifiedScript
+from diffaccel.stages.script import Script, goal_of
 from diffaccel.store.jsonio import digest, dumps, to_json
+from tests import store
 
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
 OPTIONS = MeasureOptions(prompts=8, pairs=3, max_pairs=5)
@@ -158,6 +165,71 @@ def test_what_was_evaluated_is_gone_on_with() -> None:
     whole = evaluate(made, record, images, replace(wanted, prompts=None))
     assert more.scores == whole.scores and more.loss_interval == whole.loss_interval
     assert more.spent > few.spent
+
+
+class Contrast(Metric):
+    """A metric of the user's own that needs no reference."""
+
+    name = "contrast"
+    needs_reference = False
+
+    def prepare(self, scorer: str, device: str) -> Compute:
+        return lambda images, prompts, references: [float(image.std()) for image in images]
+
+
+def with_contrast(made: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The same after the metric was added."""
+    monkeypatch.setattr(calls, "METRICS", {**METRICS, "contrast": Contrast()})
+    return replace(made, metrics={**made.metrics, "contrast": Contrast().prepare("", "cpu")})
+
+
+def test_more_prompts_of_what_was_evaluated_before_a_metric_go_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The images of before are gone, so that it cannot score them."""
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    wanted = Candidate({}, putting_on(made, Recorder(shift=10)), prompts=3)
+    few = evaluate(made, record, images, wanted)
+    whole = evaluate(made, record, images, replace(wanted, prompts=None))
+    made = with_contrast(made, monkeypatch)
+    more = evaluate(made, record, images, replace(wanted, prompts=None), few)
+    assert (more.prompts, more.scores) == (len(PROMPTS), whole.scores)
+    assert set(more.means) == {"clip_score", "ssim", "psnr"}
+    anew = evaluate(made, record, images, wanted)
+    assert len(anew.scores["contrast"]) == 3
+
+
+@pytest.mark.parametrize("before", [4, 8])
+def test_a_metric_that_is_new_scores_the_images_of_the_baseline_before(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Recorder()
+    made = bench(pipe)
+    known = measure_baseline(replace(made, prompts=PROMPTS[:before]))
+    made = with_contrast(made, monkeypatch)
+    pipe.calls.clear()
+    run = measure_baseline(made, known)
+    generated = [prompt for call in pipe.calls[1:] for prompt in call]
+    assert generated == PROMPTS[before:]  # the first call is the warm-up
+    assert run.scores == measure_baseline(made).scores and set(run.scores) >= {"contrast"}
+
+
+def test_a_script_scores_as_in_the_search_whatever_metrics_were_added() -> None:
+    where = Cell(CONFIGURATION, ("deepcache",))
+    task = Task("t", "target", where, 1.5, None, 0.02, None)
+    chosen = replace(store.measurement(store.deepcache(2), 1.6, 0.01), scores={"ssim": [0.9, 0.8]})
+    goal = Goal((3, 6), 0.95, speedup=1.5)
+    answer = Answer(task, "met", "", chosen, None, None)
+    script = Script(Path("t.py"), answer, chosen, goal, goal, "d")
+    for scores, same in (
+        ({"ssim": [0.9, 0.8], "contrast": [1.0, 2.0]}, True),
+        ({"ssim": [0.9, 0.7], "contrast": [1.0, 2.0]}, False),
+        ({"contrast": [1.0, 2.0]}, None),
+    ):
+        known = VerifiedScript("d", replace(chosen, scores=scores))
+        result = result_of(script, known, store.baseline(CONFIGURATION), SearchOptions("frontier"))
+        assert result.same_scores is same
 
 
 def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:

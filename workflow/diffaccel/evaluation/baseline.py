@@ -40,7 +40,7 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
     """Images, scores and times of the baseline pipeline over the prompt set, after a warm-up call.
 
     Args:
-        before: what was measured of the first prompts; these are not measured again.
+        before: what was measured of the first prompts; these are not generated again.
 
     Raises:
         MeasureError: all images are blank, or scores are no numbers.
@@ -49,13 +49,9 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
     made = _generated(bench, first)
     images = np.concatenate([*([before.images] if before else []), *(each.images for each in made)])
     warnings = _blank_baseline(bench, images)
-    new = images[first:]
     with bench.device.shared():
-        scores = bench.score(new, None, first) if len(new) else {}
+        scores = _scores(bench, images, before)
         shuffled = _shuffled_scores(bench, images)
-    if before:
-        own = {name: before.scores[name] for name in scores or before.scores}
-        scores = {name: own[name] + scores.get(name, []) for name in own}
     if reason := not_numbers({**scores, "shuffled": shuffled}):
         raise MeasureError(
             f"{bench.configuration.slug}: the baseline pipeline's scores are {reason}: check the "
@@ -101,6 +97,17 @@ def _blank_baseline(bench: Bench, images: Images) -> list[str]:
     )
     log.warning("%s: %s", bench.configuration.slug, said)
     return [said]
+
+
+def _scores(bench: Bench, images: Images, before: BaselineRun | None) -> dict[str, list[float]]:
+    """Of each image, by metric. The images of before are only scored by metrics that were added
+    since."""
+    first = len(before.images) if before else 0
+    new = bench.score(images[first:], None, first) if len(images) > first else {}
+    if before is None:
+        return new
+    old = before.scores | bench.score(before.images, None, known=before.scores)
+    return {name: old[name] + new.get(name, []) for name in new or old}
 
 
 def _shuffled_scores(bench: Bench, images: Images) -> list[float]:

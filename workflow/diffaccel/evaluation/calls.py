@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -199,18 +199,23 @@ class Bench:
         return Called(arrays, seconds, whole, len(arrays), meter.usage)
 
     def score(
-        self, images: Images, references: Images | None, first: int = 0
+        self,
+        images: Images,
+        references: Images | None,
+        first: int = 0,
+        known: Container[str] = (),
     ) -> dict[str, list[float]]:
         """Every metric that can be computed, per image.
 
         Args:
             first: the prompt of the first image; the others' follow it.
+            known: metrics that are left out.
         """
         prompts = self.prompts[first : first + len(images)]
         return {
             name: self.metrics[name](images, prompts, references)
             for name, metric in METRICS.items()
-            if references is not None or not metric.needs_reference
+            if name not in known and (references is not None or not metric.needs_reference)
         }
 
 

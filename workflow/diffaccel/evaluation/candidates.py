@@ -36,7 +36,7 @@ def evaluate(
     Args:
         references: the baseline's images, in the order of the prompts.
         before: what was evaluated of the same candidate with fewer prompts; these are not evaluated
-            again.
+            again, also where a metric is new: what comes out is then without it.
         keep: is given the images of the first prompts.
 
     Returns:
@@ -79,9 +79,13 @@ class _Scored:
     usage: Usage | None
 
     def after(self, before: Evaluation) -> _Scored:
-        """With those of the prompts before them."""
+        """With those of the prompts before them. A metric that was added meanwhile is left out:
+        the images of before are gone, so that it cannot score them."""
+        scores = self.scores.items()
         return _Scored(
-            scores={name: before.scores[name] + own for name, own in self.scores.items()},
+            scores={
+                name: before.scores[name] + own for name, own in scores if name in before.scores
+            },
             first_call=before.first_call,
             spent=before.spent + self.spent,
             warnings=list(dict.fromkeys([*before.warnings, *self.warnings])),

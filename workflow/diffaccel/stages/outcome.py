@@ -93,6 +93,13 @@ def _outcome(
     return "met", ""
 
 
+def _same_scores(again: Evaluation, before: Evaluation) -> bool | None:
+    """Whether every image scores the same, by the metrics that there were both times; None where
+    there are none."""
+    both = again.scores.keys() & before.scores.keys()
+    return all(again.scores[name] == before.scores[name] for name in both) if both else None
+
+
 def result_of(
     script: Script, known: VerifiedScript, baseline: Baseline, options: SearchOptions
 ) -> ScriptResult:
@@ -110,7 +117,6 @@ def result_of(
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
     outcome, reason = _outcome(script, script.asked, again, baseline, options)
     kept, less = _outcome(script, script.reported, again, baseline, options)
-    same = again.scores == chosen.scores if again.scores and chosen.scores else None
     return ScriptResult(
         id=task.id,
         script=script.digest,
@@ -129,7 +135,7 @@ def result_of(
         loss_interval=again.loss_interval,
         timing=again.timing,
         means=again.means,
-        same_scores=same,
+        same_scores=_same_scores(again, chosen),
         date=again.date,
         heldout=None if other is None else _held_out(other, task.max_loss, options),
         passing=again.passing is not None,

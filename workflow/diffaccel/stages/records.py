@@ -54,7 +54,8 @@ class ScriptResult:
             and ``max_seconds_per_image`` is what counts.
         reported_speedup, reported_loss: from the search.
         speedup, seconds_per_image, loss, loss_interval: of the script itself.
-        same_scores: whether every image scores exactly as it did in the search.
+        same_scores: whether every image scores exactly as it did in the search, by the metrics that
+            there were then; None where one of the two has no scores.
         reason: what is wrong or not clear where either of the two is not ``met``.
         script: hash of what it does; scripts of the same were measured once.
         heldout: its loss on other prompts; None where there are none. It has no part in the
