@@ -232,6 +232,13 @@ def test_a_script_scores_as_in_the_search_whatever_metrics_were_added() -> None:
         assert result.same_scores is same
 
 
+def test_a_metric_declares_nothing_that_nobody_reads() -> None:
+    texts = [path.read_text() for path in Path("workflow/diffaccel").rglob("*.py")]
+    declared = list(Metric.__annotations__)
+    unread = [name for name in declared if not any(f".{name}" in text for text in texts)]
+    assert "needs_reference" in declared and unread == []
+
+
 def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:
     pipe, candidate = Recorder(), Recorder()
     made = bench(pipe)
