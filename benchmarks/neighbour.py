@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffaccel.evaluation import bench as benches
-from diffaccel.evaluation.measure import Bench
+from diffaccel.evaluation.calls import Bench
 from diffaccel.experiment import config
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine.devices import Device
@@ -56,7 +56,7 @@ def opened() -> Bench:
 
 def seconds(bench: Bench, candidate: ParametersDict) -> float:
     """Of one call."""
-    applied = partial(bench.accelerated, candidate) if candidate else bench.plain
+    applied = partial(bench.accelerated, candidate) if candidate else bench.baseline
     return bench.call(applied, bench.batches()[0]).seconds
 
 

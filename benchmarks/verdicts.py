@@ -23,8 +23,8 @@ from rich.table import Table
 
 from benchmarks.search import tables
 from diffaccel.evaluation import keys
-from diffaccel.evaluation.measure import loss_interval, loss_of
 from diffaccel.evaluation.records import Baseline
+from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.store.jsonio import read_record

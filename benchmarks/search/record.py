@@ -40,7 +40,7 @@ from diffaccel.search.cell import CellSearch
 from diffaccel.store.jsonio import digest, read_record, write_record
 
 if TYPE_CHECKING:
-    from diffaccel.evaluation.measure import Bench, Candidate
+    from diffaccel.evaluation.calls import Bench, Candidate
     from diffaccel.plugins.metrics.base import Images
 
 log = logging.getLogger(__name__)
@@ -167,28 +167,29 @@ class Opened:
     def of(cls, plan: Plan, device: devices.Device) -> Opened:
         """Loads a configuration; measures its baseline where no process has yet."""
         from diffaccel.evaluation import bench
+        from diffaccel.evaluation.baseline import run_baseline
 
         made = bench.open_bench(plan.configuration, plan.spec, plan.options, device)
         plan.folder.mkdir(parents=True, exist_ok=True)
         with plan.record.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not plan.record.exists():
-                record, images = bench.run_baseline(made)
+                record, images = run_baseline(made)
                 bench.save_images(plan.images, images)
                 write_record(plan.record, record)
         baseline = read_record(Baseline, plan.record)
         bench.check_same(made, baseline)
-        made.call(made.plain, made.batches()[0])  # warm-up
+        made.call(made.baseline, made.batches()[0])  # warm-up
         return cls(plan, made, baseline, bench.load_images(plan.images, baseline))
 
     def candidate(self, parameters: ParametersDict, *, warm: bool = False) -> Candidate:
-        from diffaccel.evaluation.measure import Candidate
+        from diffaccel.evaluation.calls import Candidate
 
         return Candidate(parameters, functools.partial(self.bench.accelerated, parameters), warm)
 
     def evaluate(self, parameters: ParametersDict) -> Evaluation:
         """What a candidate generates; a table needs no more than the means of other metrics."""
-        from diffaccel.evaluation.measure import evaluate
+        from diffaccel.evaluation.candidates import evaluate
 
         made = evaluate(self.bench, self.baseline, self.references, self.candidate(parameters))
         kept = {name: values for name, values in made.scores.items() if name == SCORE}
@@ -200,7 +201,7 @@ class Opened:
         The first round of a cell is called once before it is timed; after that the device has
         prepared what such candidates need.
         """
-        from diffaccel.evaluation.measure import time_candidates
+        from diffaccel.evaluation.timing import time_candidates
 
         longest = 0.0
         for cell, candidates in self.plan.untimed().items():

@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.search import peers
 from benchmarks.search.tables import Row, Table
-from diffaccel.evaluation.measure import loss_interval, loss_of
 from diffaccel.evaluation.pairs import spread_of, timing_of
 from diffaccel.evaluation.records import Evaluation, Measurement, SpeedRow
+from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.plugins.metrics import SCORE

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from benchmarks.search.record import Plan
 from benchmarks.search.spaces import spanned
-from diffaccel.evaluation.measure import loss_of
 from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow
+from diffaccel.evaluation.scores import loss_of
 from diffaccel.experiment.grid import Cell
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import SCORE

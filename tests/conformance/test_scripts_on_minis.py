@@ -22,7 +22,7 @@ from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.tasks import Request
 from diffaccel.plugins.models import known_models
 from diffaccel.plugins.schedulers import SCHEDULERS
-from diffaccel.stages.verify import load_script
+from diffaccel.stages.script import load_script
 from tests import store
 
 from .cells import SIX

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from diffaccel.cli.main import _parser
-from diffaccel.experiment.config import Config, ModelEntry
+from diffaccel.experiment.schema import Config, ModelEntry
 from tests.docs.pages import DOCS, PAGES, ROOT
 
 TEXTS = [page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md"]

@@ -69,6 +69,7 @@ def warm_up(folder: Path) -> None:
     import torch
 
     from diffaccel.evaluation import bench
+    from diffaccel.evaluation.baseline import run_baseline
     from diffaccel.machine import devices
     from diffaccel.report import picture  # noqa: F401
     from diffaccel.stages import verify  # noqa: F401
@@ -80,7 +81,7 @@ def warm_up(folder: Path) -> None:
         made = bench.open_bench(
             configuration, experiment.spec(configuration), experiment.options, device
         )
-        bench.save_images(folder, bench.run_baseline(made)[1])
+        bench.save_images(folder, run_baseline(made)[1])
         parameters: ParametersDict = {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}
         with made.accelerated(parameters) as generate:
             generate(made.prompts, [0] * len(made.prompts))

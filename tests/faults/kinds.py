@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from diffaccel.evaluation.measure import Bench
+from diffaccel.evaluation.calls import Bench
 from diffaccel.run import listing
 from diffaccel.store.jsonio import digest
 from tests.faults.chain import EXPERIMENT, ROOT, Project, ended
@@ -540,14 +540,14 @@ def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
     project, act = case.at("nothing"), _only(case.rng.choice([1, 2]))
 
     def hook() -> None:
-        real = Bench.plain
+        real = Bench.baseline
 
         @contextlib.contextmanager
-        def plain(self: Bench) -> Iterator[Any]:
+        def baseline(self: Bench) -> Iterator[Any]:
             with real(self) as generate:
                 yield lambda prompts, seeds: act(self, generate, prompts, seeds)
 
-        Bench.plain = plain  # type: ignore[method-assign]
+        Bench.baseline = baseline  # type: ignore[method-assign]
 
     status = project.run(hook)
     found = case.after(set(rows(project)), near=True, says="not enough memory for 3 images at once")

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from diffaccel.experiment.config import load, model_spec
+from diffaccel.experiment.config import load
+from diffaccel.experiment.resolve import model_spec
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.models._hub import MIRRORS
 from diffaccel.plugins.models.mini import tiny

@@ -15,9 +15,9 @@ import pytest
 from diffaccel.benchmark.ground_truth import best
 from diffaccel.benchmark.prompt_files import read, write
 from diffaccel.experiment.asked import read_asked
-from diffaccel.experiment.config import Config
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Category, Request, parse
 from diffaccel.plugins.models import known_models
 from diffaccel.recipes.known import Known

@@ -14,7 +14,7 @@ import pytest
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.bench import check_same, fingerprint_of, shared, versions
-from diffaccel.evaluation.measure import Bench
+from diffaccel.evaluation.calls import Bench
 from diffaccel.evaluation.records import Environment, Evaluation, SpeedRow, TimingRow
 from diffaccel.experiment.config import load
 from diffaccel.experiment.grid import Configuration
@@ -22,7 +22,7 @@ from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.models import ModelSpec
-from diffaccel.plugins.models.base import content_hash, model_files
+from diffaccel.plugins.models._files import content_hash, model_files
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages import speed
 from diffaccel.store import source
@@ -167,17 +167,17 @@ def evaluated(prompts: int, parameters: ParametersDict | None = None) -> Evaluat
 def test_what_was_evaluated_with_the_first_prompts_is_used_whatever_follows_them(
     tmp_path: Path,
 ) -> None:
-    def evaluated(*prompts: str) -> Journal[Evaluation]:
+    def journal(*prompts: str) -> Journal[Evaluation]:
         return keys.evaluated(
             tmp_path, replace(baseline(CONFIGURATION), prompts=list(prompts)), "cell"
         )
 
     rows = [evaluated(1), evaluated(2)]
     for row in rows:
-        evaluated("a", "b").append(row)
-    assert evaluated("a", "b").rows() == evaluated("a", "b", "c").rows() == rows
-    assert evaluated("a").rows() == evaluated("a", "c").rows() == rows[:1]
-    assert evaluated("b", "a").rows() == evaluated("b").rows() == []
+        journal("a", "b").append(row)
+    assert journal("a", "b").rows() == journal("a", "b", "c").rows() == rows
+    assert journal("a").rows() == journal("a", "c").rows() == rows[:1]
+    assert journal("b", "a").rows() == journal("b").rows() == []
 
 
 def test_an_accelerators_source_is_of_its_own_measurements_alone(

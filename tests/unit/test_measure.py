@@ -19,29 +19,26 @@ import torch
 from PIL import Image
 
 from diffaccel.errors import InputError
+from diffaccel.evaluation import baseline as baselines
 from diffaccel.evaluation import bench as benches
-from diffaccel.evaluation.baselines import Baselines
-from diffaccel.evaluation.measure import (
-    Applied,
-    Bench,
-    Candidate,
-    Generate,
-    MeasureError,
+from diffaccel.evaluation import calls
+from diffaccel.evaluation.baseline import measure_baseline
+from diffaccel.evaluation.calls import Applied, Bench, Candidate, Generate, MeasureError
+from diffaccel.evaluation.candidates import evaluate, measure
+from diffaccel.evaluation.kept_baselines import Baselines
+from diffaccel.evaluation.pairs import Goal, timing_of
+from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.evaluation.scores import (
     check_baseline,
     check_scores,
-    evaluate,
     image_digests,
     loss_interval,
     loss_of,
-    measure,
-    measure_baseline,
-    time_candidates,
 )
-from diffaccel.evaluation.pairs import Goal, timing_of
-from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.evaluation.sequential import doubling
-from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.options import MeasureOptions
+from diffaccel.evaluation.timing import time_candidates
+from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import gpus
 from diffaccel.machine.devices import Device
@@ -49,12 +46,18 @@ from diffaccel.machine.gpus import Gpu
 from diffaccel.machine.watch import Failure, Watch
 from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.metrics.base import Compute, Metric
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.space import ParametersDict
+from diffaccel.search.records import Answer
 from diffaccel.stages import baseline
-from diffaccel.stages.verify import goal_of
+from diffaccel.stages.outcome import result_of
+from diffaccel.stages.records import VerifiedScript
+from diffaccel.stages.script import Script, goal_of
 from diffaccel.store.jsonio import digest, dumps, to_json
+from tests import store
 
+CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 PROMPTS = [f"prompt {n}" for n in range(8)]
 SPEC = ModelSpec("m", "SD1.5", "none", 16, 16, 7.5, 2, "none", "none")
 OPTIONS = MeasureOptions(prompts=8, pairs=3, max_pairs=5)
@@ -162,6 +165,78 @@ def test_what_was_evaluated_is_gone_on_with() -> None:
     whole = evaluate(made, record, images, replace(wanted, prompts=None))
     assert more.scores == whole.scores and more.loss_interval == whole.loss_interval
     assert more.spent > few.spent
+
+
+class Contrast(Metric):
+    """A metric of the user's own that needs no reference."""
+
+    name = "contrast"
+    needs_reference = False
+
+    def prepare(self, scorer: str, device: str) -> Compute:
+        return lambda images, prompts, references: [float(image.std()) for image in images]
+
+
+def with_contrast(made: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The same after the metric was added."""
+    monkeypatch.setattr(calls, "METRICS", {**METRICS, "contrast": Contrast()})
+    return replace(made, metrics={**made.metrics, "contrast": Contrast().prepare("", "cpu")})
+
+
+def test_more_prompts_of_what_was_evaluated_before_a_metric_go_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The images of before are gone, so that it cannot score them."""
+    made = bench(Recorder())
+    record, images = baseline_of(made)
+    wanted = Candidate({}, putting_on(made, Recorder(shift=10)), prompts=3)
+    few = evaluate(made, record, images, wanted)
+    whole = evaluate(made, record, images, replace(wanted, prompts=None))
+    made = with_contrast(made, monkeypatch)
+    more = evaluate(made, record, images, replace(wanted, prompts=None), few)
+    assert (more.prompts, more.scores) == (len(PROMPTS), whole.scores)
+    assert set(more.means) == {"clip_score", "ssim", "psnr"}
+    anew = evaluate(made, record, images, wanted)
+    assert len(anew.scores["contrast"]) == 3
+
+
+@pytest.mark.parametrize("before", [4, 8])
+def test_a_metric_that_is_new_scores_the_images_of_the_baseline_before(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Recorder()
+    made = bench(pipe)
+    known = measure_baseline(replace(made, prompts=PROMPTS[:before]))
+    made = with_contrast(made, monkeypatch)
+    pipe.calls.clear()
+    run = measure_baseline(made, known)
+    generated = [prompt for call in pipe.calls[1:] for prompt in call]
+    assert generated == PROMPTS[before:]  # the first call is the warm-up
+    assert run.scores == measure_baseline(made).scores and set(run.scores) >= {"contrast"}
+
+
+def test_a_script_scores_as_in_the_search_whatever_metrics_were_added() -> None:
+    where = Cell(CONFIGURATION, ("deepcache",))
+    task = Task("t", "target", where, 1.5, None, 0.02, None)
+    chosen = replace(store.measurement(store.deepcache(2), 1.6, 0.01), scores={"ssim": [0.9, 0.8]})
+    goal = Goal((3, 6), 0.95, speedup=1.5)
+    answer = Answer(task, "met", "", chosen, None, None)
+    script = Script(Path("t.py"), answer, chosen, goal, goal, "d")
+    for scores, same in (
+        ({"ssim": [0.9, 0.8], "contrast": [1.0, 2.0]}, True),
+        ({"ssim": [0.9, 0.7], "contrast": [1.0, 2.0]}, False),
+        ({"contrast": [1.0, 2.0]}, None),
+    ):
+        known = VerifiedScript("d", replace(chosen, scores=scores))
+        result = result_of(script, known, store.baseline(CONFIGURATION), SearchOptions("frontier"))
+        assert result.same_scores is same
+
+
+def test_a_metric_declares_nothing_that_nobody_reads() -> None:
+    texts = [path.read_text() for path in Path("workflow/diffaccel").rglob("*.py")]
+    declared = list(Metric.__annotations__)
+    unread = [name for name in declared if not any(f".{name}" in text for text in texts)]
+    assert "needs_reference" in declared and unread == []
 
 
 def test_every_prompt_is_scored_once_and_pairs_are_interleaved() -> None:
@@ -331,7 +406,7 @@ def test_a_baseline_says_that_some_of_its_images_are_blank(
     where = Environment("cpu", "cpu", "", "float32", "none", 1, {})
     pipeline = PipelineSpec("StableDiffusionPipeline", 4, (3, 3, 3, 2), (1, 2, 4))
     monkeypatch.setattr(benches, "environment", lambda pipe: where)
-    monkeypatch.setattr(benches, "identity_of", lambda bench, where: {})
+    monkeypatch.setattr(benches, "fingerprint_of", lambda bench, where: {})
     monkeypatch.setattr(Bench, "pipeline", pipeline)
     record, _ = baseline._measured(bench(blank_for(2, 5)))
     (warning,) = record.warnings
@@ -468,7 +543,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
     fits: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = wide(Limited(fits))
-    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
+    monkeypatch.setattr(baselines, "run_baseline", lambda made, before: baseline_of(made))
     record, images = baseline._measured(made)
     assert record.spec.batch_size == batch and len(images) == len(PROMPTS)
     said = f"not enough memory for 4 images at once: measured {batch} at a time"
@@ -476,7 +551,7 @@ def test_a_baseline_out_of_memory_is_measured_in_smaller_batches(
 
 
 def test_a_baseline_that_never_fits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benches, "run_baseline", lambda made, before: baseline_of(made))
+    monkeypatch.setattr(baselines, "run_baseline", lambda made, before: baseline_of(made))
     with pytest.raises(InputError, match="not even one image of 16x16 fits on cpu"):
         baseline._measured(wide(Limited(0)))
 

@@ -15,9 +15,11 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench
-from diffaccel.experiment.config import ConfigError, load, model_spec
+from diffaccel.evaluation.baseline import run_baseline
+from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.resolve import model_spec
 from diffaccel.machine.devices import Device
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import FAMILIES, ModelError, ModelSpec, _hub
@@ -303,7 +305,7 @@ def test_a_baseline_is_of_one_model_only(folders: dict[str, Path], tmp_path: Pat
     opened = bench.open_bench(
         Configuration("mine", "DDIM", 2), spec, MeasureOptions(prompts=2), Device("cpu")
     )
-    record, _ = bench.run_baseline(opened)
+    record, _ = run_baseline(opened)
     bench.check_same(opened, record)
     save_file(tiny.sd15(1).vae.state_dict(), folder / "vae/diffusion_pytorch_model.safetensors")
     other = replace(opened, prompts=opened.prompts[::-1])

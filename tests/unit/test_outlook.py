@@ -77,6 +77,24 @@ def test_the_time_rests_on_budgets_or_on_a_call(tmp_path: Path) -> None:
     assert budget is not None and 45 < budget < 45 + 3 * 20 < one
 
 
+def test_there_are_no_more_prompts_than_the_file_has(tmp_path: Path) -> None:
+    """That of a baseline is said, and what it takes is of that."""
+    few = tmp_path / "prompts.txt"
+    few.write_text("".join(f"a red square, number {number}\n" for number in range(20)))
+    own = {"name": "mini-SD1.5", "prompts": str(few)}
+    measured(tmp_path, CONFIGURATION, 3.0)
+    made = outlook(tmp_path, models=[own], measure={"prompts": 8, "max_prompts": 64})
+    text = said(made)
+    assert "a baseline of 20 prompts each; of a candidate 8, and up to 20 where" in text
+    same = outlook(tmp_path, models=[own], measure={"prompts": 8, "max_prompts": 20})
+    assert made.seconds(CONFIGURATION) == same.seconds(CONFIGURATION)
+    assert made.disk() == same.disk()
+    both = outlook(tmp_path, models=[own, "mini-SD2.1"], measure={"prompts": 8, "max_prompts": 64})
+    assert "a baseline of 20 to 64 prompts each; of a candidate 8, and up to as many where" in said(
+        both
+    )
+
+
 def test_jobs_side_by_side_take_less_but_no_less_than_the_longest(tmp_path: Path) -> None:
     both = {"schedulers": ["DDIM", "DPM-Solver++"]}
     budgets = {"search": {"budget": 300}, "verify": {"budget": 300}}

@@ -48,7 +48,7 @@ def test_a_pair_far_from_the_others_does_not_count(ratios: list[float], odd: lis
         ([2.0, 3.0, 4.0, 5.0], False, False),  # there are no more
     ],
 )
-def test_a_brief_timing_is_over_however_much_the_pairs_differ(
+def test_a_short_timing_is_over_however_much_the_pairs_differ(
     ratios: list[float], thorough: bool, short: bool
 ) -> None:
     options = MeasureOptions(pairs=3, max_pairs=4, spread=0.03)

@@ -20,9 +20,10 @@ from diffaccel.benchmark.prompt_files import NAMES, write
 from diffaccel.benchmark.prompt_files import read as read_lines
 from diffaccel.benchmark.prompt_set import Latency, grid, measured, prompts
 from diffaccel.errors import InputError
-from diffaccel.experiment.config import Config, ConfigError, read
+from diffaccel.experiment.config import ConfigError, read
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Category, Request, parse
 from diffaccel.plugins.models import known_models
 from diffaccel.plugins.schedulers import SCHEDULERS

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffaccel.evaluation.measure import loss_of
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline, Environment, Evaluation, SpeedRow, TimingRow
+from diffaccel.evaluation.scores import loss_of
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks import Task

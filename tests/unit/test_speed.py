@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 from diffaccel.errors import InputError
+from diffaccel.evaluation.calls import Bench, Candidate
 from diffaccel.evaluation.flops import call_flops, flops, matmul_ceiling
-from diffaccel.evaluation.measure import Bench, Candidate, time_candidates
 from diffaccel.evaluation.records import SpeedRow
-from diffaccel.experiment.config import ConfigError, load, model_spec
+from diffaccel.evaluation.timing import time_candidates
+from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.resolve import model_spec
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
 from diffaccel.plugins.models import FAMILIES
@@ -69,7 +71,7 @@ def test_fused_attention_on_a_cpu_is_counted() -> None:
 
 def test_the_work_of_many_steps_is_told_by_few() -> None:
     own = bench(tiny.sd15(), steps=5)
-    whole = flops(lambda: own.call(own.plain, slice(0, 2)))
+    whole = flops(lambda: own.call(own.baseline, slice(0, 2)))
     assert call_flops(own) == whole
     twice = replace(own, configuration=replace(own.configuration, steps=10))
     assert 1.5 * whole < call_flops(twice) < 2 * whole
@@ -96,10 +98,13 @@ def test_candidates_are_mild_middle_and_aggressive(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"deepcash": {}}, "speed.settings.0: unknown accelerator 'deepcash': did you mean"),
-        ({"deepcache": {"cache_interval": 0, "cache_branch_id": 0}}, "speed.settings.0: DeepCache"),
-        ({"deepcache": {"interval": 3}}, "speed.settings.0: DeepCache"),
-        ({}, "speed.settings.0: need different accelerators, one at least"),
+        ({"deepcash": {}}, "speed.candidates.0: unknown accelerator 'deepcash': did you mean"),
+        (
+            {"deepcache": {"cache_interval": 0, "cache_branch_id": 0}},
+            "speed.candidates.0: DeepCache",
+        ),
+        ({"deepcache": {"interval": 3}}, "speed.candidates.0: DeepCache"),
+        ({}, "speed.candidates.0: need different accelerators, one at least"),
     ],
 )
 def test_a_wrong_parameters_is_said_before_any_job(parameters: dict[str, Any], says: str) -> None:
@@ -158,7 +163,7 @@ def test_any_failure_is_a_row() -> None:
         def applied() -> Iterator[Callable[..., Any]]:
             yield failing(error)
 
-        good = Candidate(speed.PLAIN, own.plain)
+        good = Candidate(speed.BASELINE, own.baseline)
         return time_candidates(own, [good, Candidate({"bad": {}}, applied), good])
 
     before, bad, after = rows(torch.OutOfMemoryError("CUDA out of memory. 2 GiB.\nMore."))

@@ -18,9 +18,9 @@ from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.bench import save_images
-from diffaccel.evaluation.measure import image_digests
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow, TimingRow
+from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.run import stores

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.experiment.config import Config
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Category, Request, TaskError, parse, read_tasks, sentence
 from diffaccel.experiment.tasks.reading import fold
 from diffaccel.plugins.accelerators import ACCELERATORS, combination

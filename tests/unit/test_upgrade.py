@@ -11,7 +11,8 @@ import pytest
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.experiment.grid import Configuration
-from diffaccel.run.stores import Store, hold
+from diffaccel.run.listing import Store
+from diffaccel.run.stores import hold
 from diffaccel.store.jsonio import RecordError, digest, read_record, to_json, write_json
 from diffaccel.store.upgrade import NOW
 from tests import store

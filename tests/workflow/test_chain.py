@@ -25,7 +25,9 @@ from diffaccel.plugins.metrics import METRICS
 from diffaccel.search.cell import MOST
 from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import verify
+from diffaccel.stages.outcome import result_of
 from diffaccel.stages.records import ScriptResult, Served, Verification, VerifiedScript
+from diffaccel.stages.script import Script, load_script
 from diffaccel.stages.serving import Serving
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, read_record
@@ -160,7 +162,7 @@ def test_the_held_out_loss_is_that_of_the_script_beside_the_plain_pipeline(
     verification = read_record(Verification, project.results / "verify" / f"{CONFIGURATION}.json")
     baseline = read_record(Baseline, project.results / "baseline" / f"{CONFIGURATION}.json")
     result = verification.results[0]
-    script = verify.load_script(project.results / "code" / f"{result.id}.py")
+    script = load_script(project.results / "code" / f"{result.id}.py")
     pipe = script.load_pipeline(str(ROOT / "resources/models/mini-SD1.5"), "cpu")
     seeds = [baseline.options.seed + len(baseline.prompts) + number for number in range(3)]
     arguments = {
@@ -282,7 +284,7 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     verification = read_record(Verification, results / f"verify/{CONFIGURATION}.json")
     asked = next(each for each in verification.results if each.max_seconds_per_image is None)
     path = results / f"code/{asked.id}.py"
-    script = verify.Script.read(path, found, plain, 2, [])
+    script = Script.read(path, found, plain, 2, [])
     # As fast as it must be in one pair, much faster in the other: who can tell?
     timing = timing_of([(asked.required * 0.9, 1.0), (asked.required * 1.5, 1.0)])
     known = Journal(
@@ -356,8 +358,7 @@ def test_scripts_of_the_same_parameters_share_what_is_measured(finished: Finishe
         read_record(Baseline, results / f"baseline/{CONFIGURATION}.json"),
     )
     scripts = [
-        verify.Script.read(path, found, plain, 4, [])
-        for path in sorted((results / "code").glob("*.py"))
+        Script.read(path, found, plain, 4, []) for path in sorted((results / "code").glob("*.py"))
     ]
     candidates = {digest(script.chosen.parameters) for script in scripts}
     assert len({script.digest for script in scripts}) == len(candidates) < len(scripts)
@@ -379,7 +380,7 @@ def test_what_a_script_keeps_is_what_was_measured_of_it(finished: Finished) -> N
         read_record(Baseline, results / f"baseline/{CONFIGURATION}.json"),
     )
     path = next(results.glob(f"code/{CELL}_1.1x.py"))
-    script = verify.Script.read(path, found, plain, 4, [])
+    script = Script.read(path, found, plain, 4, [])
     chosen, asked = script.chosen, script.answer.task.required
     assert asked == 1.1 and script.reported.speedup == chosen.speedup
     # Speeds of our own: those of a machine may lie too near to each other to tell them apart.
@@ -387,7 +388,7 @@ def test_what_a_script_keeps_is_what_was_measured_of_it(finished: Finished) -> N
     script = replace(script, chosen=chosen, reported=reported)
     timing = timing_of([(1.5, 1.0 + each / 1e4) for each in range(6)])
     known = VerifiedScript(script.digest, replace(chosen, timing=timing, speedup=timing.speedup))
-    result = verify._verdict(script, known, plain, found.cells[0].search)
+    result = result_of(script, known, plain, found.cells[0].search)
     assert (result.outcome, result.kept) == ("met", "not met")
     assert "2.00x when it was found" in result.reason
 

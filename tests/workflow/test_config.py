@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from diffaccel.experiment.config import (
-    ConfigError,
-    ModelEntry,
-    load,
-    model_spec,
-    parse_accelerators,
-)
+from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.resolve import model_spec, parse_accelerators
+from diffaccel.experiment.schema import ModelEntry
 from diffaccel.recipes import advice
 from tests import store
 from tests.workflow.conftest import Project

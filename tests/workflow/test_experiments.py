@@ -11,8 +11,9 @@ import yaml
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-from diffaccel.experiment.config import Config, MeasureEntry, SearchEntry, VerifyEntry, load
+from diffaccel.experiment.config import load
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import Config, MeasureEntry, SearchEntry, VerifyEntry
 from tests.workflow.conftest import ROOT, Project
 
 FOLDER = ROOT / "resources" / "experiments"

@@ -15,7 +15,9 @@ from scipy.special import stdtrit
 
 from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation import selftest
-from diffaccel.evaluation.measure import Candidate, Generate, measure
+from diffaccel.evaluation.baseline import run_baseline
+from diffaccel.evaluation.calls import Candidate, Generate
+from diffaccel.evaluation.candidates import measure
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine.devices import Device
@@ -30,7 +32,7 @@ def test_skipping_most_of_the_work_reads_faster_than_skipping_none() -> None:
     bench = benches.open_bench(
         Configuration("mini-SD1.5", "DDIM", 10), spec, options, Device("cpu")
     )
-    baseline, images = benches.run_baseline(bench)
+    baseline, images = run_baseline(bench)
     parameters = {"deepcache": {"cache_interval": 5, "cache_branch_id": 0}}
 
     @contextlib.contextmanager
@@ -38,7 +40,7 @@ def test_skipping_most_of_the_work_reads_faster_than_skipping_none() -> None:
         with combination(["deepcache"]).applied(bench.pipe, parameters) as call:
             yield bench.calling(call)
 
-    both = [Candidate({}, bench.plain), Candidate(parameters, skipping)]
+    both = [Candidate({}, bench.baseline), Candidate(parameters, skipping)]
     same, faster = measure(bench, baseline, images, both)
     assert same.loss == 0 and same.means["psnr"] == 100
     # Four of five steps leave out nearly all of the network.

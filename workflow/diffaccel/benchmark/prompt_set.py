@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 
 from diffaccel.errors import InputError
-from diffaccel.experiment.config import Config
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Category, Request, sentence
 from diffaccel.machine import devices
 from diffaccel.recipes.known import Known

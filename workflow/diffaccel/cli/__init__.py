@@ -2,7 +2,7 @@
 
 `main` is the entry. `runs` starts and follows runs, `results` shows them, `store` lists, checks,
 merges and exports them, `benchmark` makes prompts and judges, `first_version` has the commands of
-the first version, and `stages` what the rules call.
+the first version, on what is `searched` of an experiment, and `stages` what the rules call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
 """The pipeline under test: generating, scoring and timing.
 
-`bench` opens a pipeline with its prompts and metrics, and `measure` is the only place that times
-and compares images; `records` are what comes out. `pairs`, `timing_error` and `sequential` say how
-many calls and prompts are enough, `keys` what a measurement depends on, `failures` what a crash
-means, and `budget` when time is up. `usage` measures memory and energy, `flops` counts operations,
-`baselines` and `gallery` keep images, and `selftest` times the baseline pipeline beside itself.
+Measuring: `bench` opens a pipeline with its prompts and metrics, and `calls` calls it.
+`candidates` evaluates candidates, `timing` is the only place that times them, and `baseline`
+measures the baseline pipeline. `scores` says what images and their scores mean. `selftest` times
+the baseline pipeline beside itself.
+
+How much is enough: `pairs` and `timing_error` for timed calls, `sequential` for prompts, and
+`budget` for the time that is left.
+
+What comes out: `records`, and `keys` for what each depends on. `kept_baselines` and `gallery` keep
+images. `failures` says what a crash means, `usage` measures memory and energy, and `flops` counts
+operations.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffaccel.errors import InputError
-from diffaccel.evaluation.measure import BaselineRun, Bench, image_digests, measure_baseline
+from diffaccel.evaluation.calls import Bench
 from diffaccel.evaluation.records import Baseline, Environment
+from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.prompts import read_prompts
@@ -24,7 +25,7 @@ from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.plugins.schedulers import scheduler_class
-from diffaccel.store.jsonio import digest, to_json, today
+from diffaccel.store.jsonio import digest, to_json
 from diffaccel.version import __version__
 
 if TYPE_CHECKING:
@@ -132,37 +133,6 @@ def environment(pipe: DiffusionPipeline) -> Environment:
         threads=torch.get_num_threads(),
         versions=versions(),
     )
-
-
-Before = Callable[[str, list[str]], BaselineRun | None]
-"""What is known of the first of some prompts, by the digest of all else."""
-
-
-def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
-    """Measures the baseline pipeline; its record and its images."""
-    where = environment(bench.pipe)
-    determined_by = fingerprint_of(bench, where)
-    known = before(shared(determined_by), bench.prompts) if before else None
-    run = measure_baseline(bench, known)
-    record = Baseline(
-        configuration=bench.configuration,
-        spec=bench.spec,
-        options=bench.options,
-        fingerprint=determined_by,
-        digest=shared(determined_by),
-        environment=where,
-        pipeline=bench.pipeline,
-        prompts=bench.prompts,
-        scores=run.scores,
-        shuffled_score=float(np.mean(run.shuffled_scores)),
-        shuffled_scores=run.shuffled_scores,
-        seconds=run.seconds,
-        image_digests=image_digests(run.images),
-        date=today(),
-        warnings=run.warnings,
-        usage=run.usage,
-    )
-    return record, run.images
 
 
 def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from diffaccel.evaluation.measure import Bench, timed
+from diffaccel.evaluation.calls import Bench, timed
 from diffaccel.evaluation.records import Ceiling
 
 _SIZES = {"cuda": (4096, 8192, 16384), "cpu": (256, 512)}
@@ -41,16 +41,16 @@ def _attention_flops(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any)
 
 
 def call_flops(bench: Bench) -> int:
-    """Floating-point operations of one plain call: the text encoders, every step with its guidance,
-    and the VAE decoder. Every step does the same, so that two short calls tell what a long one
-    does."""
+    """Floating-point operations of one call of the baseline pipeline: the text encoders, every step
+    with its guidance, and the VAE decoder. Every step does the same, so that two short calls tell
+    what a long one does."""
     few, more = (_counted(bench, steps) for steps in (_FEW_STEPS, _FEW_STEPS + 1))
     return few + (bench.configuration.steps - _FEW_STEPS) * (more - few)
 
 
 def _counted(bench: Bench, steps: int) -> int:
     short = replace(bench, configuration=replace(bench.configuration, steps=steps))
-    return flops(lambda: short.call(short.plain, short.batches()[0]))
+    return flops(lambda: short.call(short.baseline, short.batches()[0]))
 
 
 def matmul_ceiling(device: str, dtype: str) -> Ceiling:

@@ -108,7 +108,7 @@ def want_more(
     there may be more.
 
     Args:
-        brief: however much they differ or drift, few are enough.
+        short: however much they differ or drift, few are enough.
     """
     if len(pairs) >= options.max_pairs:
         return False
@@ -145,9 +145,9 @@ class Goal:
         Args:
             pairs: (baseline, accelerated) seconds.
         """
-        plain, own = np.array(pairs).T
+        baseline, own = np.array(pairs).T
         if self.speedup is not None:
-            logs = np.log(plain / own / self.speedup)
+            logs = np.log(baseline / own / self.speedup)
         elif self.seconds_per_image is not None:
             logs = np.log(self.seconds_per_image * self.images / own)
         else:

@@ -9,7 +9,7 @@ import functools
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diffaccel.evaluation.sequential import InterimAnalyses
@@ -75,13 +75,17 @@ class Usage:
         """Bytes of the memory that is short: a GPU's, or the machine's where there is none."""
         return self.host_bytes if self.device_bytes is None else self.device_bytes
 
+    def without_energy(self) -> Usage:
+        """Of calls beside which others may have computed on the device as well."""
+        return replace(self, joules=None)
+
 
 @dataclass(frozen=True)
 class Baseline:
     """The unaccelerated pipeline of one configuration.
 
     Args:
-        identity: everything that determines images and times.
+        fingerprint: everything that determines images and times.
         digest: hash of it, without the prompts: of what all measurements beside it share. Those
             that a measurement was made with belong to it alone; see `diffaccel.evaluation.keys`.
         pipeline: what search spaces depend on.
@@ -195,7 +199,7 @@ class Timing:
         """Standard error of the speedup, relative; infinite where there is one pair. It is told by
         all pairs: those that are left where the farthest do not count look nearer to
         each other than they are."""
-        return standard_error([math.log(plain / own) for plain, own in self.pairs])
+        return standard_error([math.log(baseline / own) for baseline, own in self.pairs])
 
     @property
     def freedom(self) -> float:
@@ -263,8 +267,8 @@ class SpeedRow:
         failure: why there is no timing, e.g. too little memory.
         warnings: what a reader should know, e.g. a noisy timing.
         passing: the failure, where it may pass; it is tried again by the next run.
-        usage, plain_usage: what its calls took, and those of the baseline pipeline beside it; None
-            in records of before.
+        usage, baseline_usage: what its calls took, and those of the baseline pipeline beside it;
+            None in records of before.
     """
 
     parameters: ParametersDict

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from diffaccel.evaluation.measure import Candidate, MeasureError, time_candidates
+from diffaccel.evaluation.calls import Candidate, MeasureError
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import SpeedRow, Timing
+from diffaccel.evaluation.timing import time_candidates
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine import devices
@@ -90,11 +91,11 @@ def run(
 
     with devices.hold_device(spec.jobs_per_gpu, spec.threads) as device, device.shared():
         bench = benches.open_bench(configuration, spec, options, device)
-        # What clock() calls once before it times is the warm-up.
+        # What `time_candidates` calls once before it times is the warm-up.
         rows = [
             row
             for _ in range(count)
-            for row in time_candidates(bench, [Candidate({}, bench.plain)])
+            for row in time_candidates(bench, [Candidate({}, bench.baseline)])
         ]
         where, _ = devices.describe()
     if (failure := next((row.failure for row in rows if row.failure), None)) is not None:

@@ -69,7 +69,7 @@ class Meter:
 
 @dataclass
 class Total:
-    """What several calls took that drew as many images each.
+    """What several calls took that generated as many images each.
 
     Args:
         each: of each call.

@@ -15,15 +15,15 @@ from typing import Any
 
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Given, given
-from diffaccel.experiment.config import (
-    Config,
+from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.options import RULES, MeasureOptions
+from diffaccel.experiment.resolve import (
     judge_options,
     measure_options,
     model_spec,
     parse_accelerators,
 )
-from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.options import RULES, MeasureOptions
+from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import sources

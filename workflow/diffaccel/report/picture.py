@@ -13,7 +13,7 @@ from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.accelerators import combination
 from diffaccel.search.records import Answer
 from diffaccel.stages import collect
-from diffaccel.stages.verify import load_script
+from diffaccel.stages.script import load_script
 from diffaccel.store.jsonio import read_record
 
 GAP, LABEL, CAPTION, FONT = 8, 170, 44, 13

@@ -14,6 +14,7 @@ from diffaccel.evaluation.gallery import KEPT
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.prompts import read_prompts
 from diffaccel.machine import devices, threads
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import (
@@ -41,7 +42,7 @@ def threads_of(experiment: Experiment, configuration: Configuration, cores: int 
 
 
 def slots_of(experiment: Experiment, configuration: Configuration, count: int) -> int:
-    """Of `devices.PLACES`. Small networks share a GPU, one of them at a time being timed.
+    """Of `devices.SLOTS`. Small networks share a GPU, one of them at a time being timed.
 
     Args:
         count: of the GPUs that are visible.
@@ -113,6 +114,11 @@ class Outlook:
         per_step = known.seconds_per_image * known.images_per_call / known.configuration.steps
         return per_step * configuration.steps
 
+    def prompts(self, configuration: Configuration) -> int:
+        """How many a baseline is measured with: what is asked for, or what the file has."""
+        measure, path = self.experiment.config.measure, self.experiment.spec(configuration).prompts
+        return len(read_prompts(Path(path), measure.prompts, measure.max_prompts or 0))
+
     def candidates(self, configuration: Configuration) -> int | None:
         """How many are evaluated for the bounds of a configuration at most; None: the model must be
         fetched first."""
@@ -151,7 +157,8 @@ class Outlook:
             return None if None in budgets else sum(each or 0.0 for each in budgets)
         spec = self.experiment.spec(configuration)
         calls = math.ceil(measure.prompts / spec.batch_size)
-        baseline = call * (math.ceil((measure.max_prompts or 0) / spec.batch_size) + measure.pairs)
+        prompts = self.prompts(configuration)
+        baseline = call * (math.ceil(prompts / spec.batch_size) + measure.pairs)
         each = call * (calls + 2 * measure.pairs)
         count = self.candidates(configuration)
         search = math.inf if count is None else count * each
@@ -169,9 +176,8 @@ class Outlook:
         """Bytes that results take, about, besides fetched models."""
         total = 0
         for configuration in self.experiment.configurations.values():
-            spec, measure = self.experiment.spec(configuration), self.experiment.config.measure
-            prompts = max(measure.prompts, measure.max_prompts or 0)
-            total += prompts * spec.height * spec.width * PIXEL
+            spec = self.experiment.spec(configuration)
+            total += self.prompts(configuration) * spec.height * spec.width * PIXEL
             total += (self.candidates(configuration) or 0) * KEPT * KEPT_IMAGE
         return total
 
@@ -258,14 +264,17 @@ def lines(outlook: Outlook) -> Iterator[str]:
         if experiment.speeds:
             yield f"  needed: {_needed(outlook)}"
         return
-    most = max(measure.prompts, measure.max_prompts or 0)
+    prompts = [outlook.prompts(configuration) for configuration in configurations]
+    fewest, most = min(prompts), max(prompts)
+    baseline = f"{most}" if fewest == most else f"{fewest} to {most}"
+    up_to = f"{most}" if fewest == most else "as many"
     yield (
         f"{_count(len(configurations), 'configuration')} (model, scheduler, steps), "
         f"{_count(cells, 'cell')} with their accelerators, on {experiment.platform}"
     )
     yield (
-        f"  measured: a baseline of {most} prompts each; of a candidate {measure.prompts}, and up "
-        f"to {most} where it may be an answer and that is not clear"
+        f"  measured: a baseline of {baseline} prompts each; of a candidate {measure.prompts}, and "
+        f"up to {up_to} where it may be an answer and that is not clear"
     )
     counts = [outlook.candidates(configuration) for configuration in configurations]
     known = [count for count in counts if count is not None]

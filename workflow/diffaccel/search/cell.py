@@ -20,7 +20,6 @@ from typing import Literal, Protocol
 import numpy as np
 
 from diffaccel.evaluation.budget import Budget
-from diffaccel.evaluation.measure import check_baseline, loss_interval
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import (
     Baseline,
@@ -30,6 +29,7 @@ from diffaccel.evaluation.records import (
     TimingRow,
     Usage,
 )
+from diffaccel.evaluation.scores import check_baseline, loss_interval
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.plugins.accelerators import Combination, PipelineSpec, combination

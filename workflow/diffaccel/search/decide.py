@@ -38,7 +38,7 @@ from diffaccel.search.records import Answer, CellResult
 from diffaccel.store.jsonio import digest
 
 if TYPE_CHECKING:
-    from diffaccel.evaluation.measure import Bench, Candidate
+    from diffaccel.evaluation.calls import Bench, Candidate
     from diffaccel.plugins.metrics.base import Images
 
 log = logging.getLogger(__name__)
@@ -90,13 +90,13 @@ class Live:
             baseline.configuration, baseline.spec, baseline.options, device, watch=self._watch
         )
         bench.check_same(made, baseline)
-        made.call(made.plain, made.batches()[0])  # warm-up
+        made.call(made.baseline, made.batches()[0])  # warm-up
         return made, bench.load_images(self._folder, baseline)
 
     def _candidate(
         self, parameters: ParametersDict, prompts: int | None = None, short: bool = False
     ) -> Candidate:
-        from diffaccel.evaluation.measure import Candidate
+        from diffaccel.evaluation.calls import Candidate
 
         made, _ = self._opened
         applied = functools.partial(made.accelerated, parameters)
@@ -104,7 +104,7 @@ class Live:
         return Candidate(parameters, applied, warm, prompts, short=short)
 
     def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        from diffaccel.evaluation.measure import evaluate
+        from diffaccel.evaluation.candidates import evaluate
 
         made, references = self._opened
         self._warm.update(digest(sheet.parameters) for sheet in wanted)
@@ -121,7 +121,7 @@ class Live:
         ]
 
     def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
-        from diffaccel.evaluation.measure import time_candidates
+        from diffaccel.evaluation.timing import time_candidates
 
         made, references = self._opened
         candidates = [self._candidate(s, short=digest(s) in short) for _, s in wanted]

@@ -17,8 +17,8 @@ from diffaccel.plugins.models import ModelError, ModelSpec
 from diffaccel.store.jsonio import write_record
 
 if TYPE_CHECKING:
-    from diffaccel.evaluation.bench import Before
-    from diffaccel.evaluation.measure import Bench
+    from diffaccel.evaluation.baseline import Before
+    from diffaccel.evaluation.calls import Bench
     from diffaccel.plugins.metrics.base import Images
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def run(
             "has no baseline and no bound; `diffaccel speed` times it"
         )
     from diffaccel.evaluation import bench
-    from diffaccel.evaluation.baselines import Baselines
+    from diffaccel.evaluation.kept_baselines import Baselines
 
     with contextlib.ExitStack() as stack:
         device = bench.take_device(stack, spec, platform)
@@ -78,7 +78,7 @@ def _measured(bench: Bench, before: Before | None = None) -> tuple[Baseline, Ima
     All that is measured beside it has the same."""
     import torch
 
-    from diffaccel.evaluation.bench import run_baseline
+    from diffaccel.evaluation.baseline import run_baseline
     from diffaccel.evaluation.failures import free_memory
 
     asked, warnings = bench.spec, list[str]()

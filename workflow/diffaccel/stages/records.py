@@ -20,8 +20,8 @@ from diffaccel.plugins.models._spec import ModelSpec
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a script loses on prompts and seeds that nothing was chosen by, compared with the plain
-    pipeline on the same ones.
+    """What a script loses on prompts and seeds that nothing was chosen by. It is compared with the
+    baseline pipeline on the same ones.
 
     Args:
         ok: whether that is below the limit.
@@ -52,13 +52,14 @@ class ScriptResult:
         confidence: of what is said of the speed.
         required: the speedup that it must reach; where a latency was asked for, what that was then,
             and ``max_seconds_per_image`` is what counts.
-        promised_speedup, promised_loss: from the search.
+        reported_speedup, reported_loss: from the search.
         speedup, seconds_per_image, loss, loss_interval: of the script itself.
-        same_scores: whether every image scores exactly as it did in the search.
+        same_scores: whether every image scores exactly as it did in the search, by the metrics that
+            there were then; None where one of the two has no scores.
         reason: what is wrong or not clear where either of the two is not ``met``.
         script: hash of what it does; scripts of the same were measured once.
         heldout: its loss on other prompts; None where there are none. It has no part in the
-            outcome: nothing was promised of them.
+            outcome: nothing was reported of them.
         passing: whether it failed for what may pass; the next run tries it again.
     """
 
@@ -117,7 +118,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdicts on all scripts of one configuration: a file of its own.
+    """The results of all scripts of one configuration: a file of its own.
 
     Args:
         heldout: the prompts that nothing was chosen by; their seeds follow those of the search.
@@ -144,16 +145,16 @@ class Verification:
 
 @dataclass(frozen=True)
 class SpeedRecord:
-    """How fast one configuration of an untrained model is, plain and accelerated. It has no score:
-    no task and no script can be made from it.
+    """How fast one configuration of an untrained model is, with accelerators and without. It has no
+    score: no task and no script can be made from it.
 
     Args:
         untrained: always true; says so to whoever reads the file.
         digest: of all that determines the times.
-        seconds: of a plain call of ``spec.batch_size`` prompts, the median.
-        tflop: of a plain call: matrix products, convolutions and attention of all its networks.
-        tflops: TFLOP per second of a plain call.
-        share: of the ceiling that a plain call reaches.
+        seconds: of a call of the baseline pipeline, of ``spec.batch_size`` prompts; the median.
+        tflop: of such a call: matrix products, convolutions and attention of all its networks.
+        tflops: TFLOP per second of such a call.
+        share: of the ceiling that such a call reaches.
     """
 
     configuration: Configuration

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffaccel.evaluation.failures import free_memory, is_out_of_memory
-from diffaccel.evaluation.measure import time_candidates
 from diffaccel.evaluation.pairs import latencies
 from diffaccel.evaluation.records import GIB, Measurement, SpeedRow, Usage
+from diffaccel.evaluation.timing import time_candidates
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
@@ -23,7 +23,8 @@ from diffaccel.store.jsonio import today
 if TYPE_CHECKING:
     import pandas as pd
 
-    from diffaccel.stages.verify import Script, Verifier
+    from diffaccel.stages.script import Script
+    from diffaccel.stages.verify import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def _rows(verification: Verification) -> Iterator[dict[str, Any]]:
         ids.setdefault(result.script, []).append(result.id)
     for size in sorted({each.batch_size for each in verification.served}):
         some = [each for each in verification.served if each.batch_size == size]
-        yield _plain(verification.configuration, size, [each.row for each in some])
+        yield _baseline(verification.configuration, size, [each.row for each in some])
         for each in some:
             row = each.row
             yield {
@@ -199,7 +200,7 @@ def _rows(verification: Verification) -> Iterator[dict[str, Any]]:
             }
 
 
-def _plain(configuration: Configuration, size: int, rows: Sequence[SpeedRow]) -> dict[str, Any]:
+def _baseline(configuration: Configuration, size: int, rows: Sequence[SpeedRow]) -> dict[str, Any]:
     """The baseline pipeline at a batch size, of all its calls beside scripts."""
     seconds = [each for row in rows if row.timing for each in row.timing.baseline]
     return {

@@ -25,13 +25,13 @@ from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, to_json
 
 if TYPE_CHECKING:
-    from diffaccel.evaluation.measure import Bench
+    from diffaccel.evaluation.calls import Bench
 
 log = logging.getLogger(__name__)
 
 LEVELS = (0.0, 0.5, 1.0)
 """Where the candidates lie that are timed when none are named: mild, middle, aggressive."""
-PLAIN: ParametersDict = {}
+BASELINE: ParametersDict = {}
 """The candidate that changes nothing."""
 CALL_SECONDS = 3600.0
 """The longest that a call may take, compiling with it, before it counts as hung."""
@@ -122,7 +122,7 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
         date=today(),
     )
     log.info(
-        "%s: plain %.3f s, %.1f TFLOP/s, %.0f%% of the %.1f that products of %d reach",
+        "%s: baseline %.3f s, %.1f TFLOP/s, %.0f%% of the %.1f that products of %d reach",
         bench.configuration.slug,
         seconds,
         record.tflops,
@@ -157,18 +157,18 @@ def _rows(bench: Bench, order: Order, journal: Journal[SpeedRow]) -> list[SpeedR
         len(candidates),
         len(candidates) - len(missing),
     )
-    if digest(PLAIN) not in known:
-        known[digest(PLAIN)] = _plain(bench, journal)
+    if digest(BASELINE) not in known:
+        known[digest(BASELINE)] = _baseline(bench, journal)
     for start in range(0, len(missing), TOGETHER):
         for row in _together(bench, missing[start : start + TOGETHER]):
             journal.append(row)
             known[digest(row.parameters)] = row
             _say(bench.configuration, row)
-    return [known[digest(parameters)] for parameters in (PLAIN, *candidates)]
+    return [known[digest(parameters)] for parameters in (BASELINE, *candidates)]
 
 
-def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
-    (row,) = _together(bench, [PLAIN])
+def _baseline(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
+    (row,) = _together(bench, [BASELINE])
     if row.failure is not None:
         raise InputError(
             f"{bench.configuration.slug}: not even the baseline pipeline could be timed: "
@@ -182,14 +182,15 @@ def _plain(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
 
 def _together(bench: Bench, candidates: Sequence[ParametersDict]) -> list[SpeedRow]:
     """Times candidates side by side. What cannot work is a row that says so, and costs no time."""
-    from diffaccel.evaluation.measure import Candidate, time_candidates
+    from diffaccel.evaluation.calls import Candidate
+    from diffaccel.evaluation.timing import time_candidates
     from diffaccel.store.jsonio import today
 
     against = {digest(parameters): _reason_against(bench, parameters) for parameters in candidates}
     able = [
-        Candidate(parameters, partial(bench.accelerated, parameters) if parameters else bench.plain)
-        for parameters in candidates
-        if against[digest(parameters)] is None
+        Candidate(each, partial(bench.accelerated, each) if each else bench.baseline)
+        for each in candidates
+        if against[digest(each)] is None
     ]
     rows = {digest(row.parameters): row for row in time_candidates(bench, able)} if able else {}
     for parameters in candidates:
@@ -236,7 +237,7 @@ def _reason_against(bench: Bench, parameters: ParametersDict) -> str | None:
 
 
 def _say(configuration: Configuration, row: SpeedRow) -> None:
-    named = in_words(row.parameters) or "plain"
+    named = in_words(row.parameters) or "baseline"
     if row.timing is None:
         log.warning("%s: %s: failed: %s", configuration.slug, named, row.failure)
         return

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from diffaccel.benchmark.judge.protocol import Disturbed, Failed
 from diffaccel.benchmark.judge.sandbox import Sandbox
-from diffaccel.evaluation.measure import MeasureError
+from diffaccel.evaluation.calls import MeasureError
 from diffaccel.plugins.metrics.base import Images
 
 Generate = Callable[[Sandbox, list[str], list[int]], tuple[Images, float]]

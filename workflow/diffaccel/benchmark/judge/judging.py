@@ -24,14 +24,9 @@ from diffaccel.benchmark.judge.static import examine
 from diffaccel.benchmark.judge.syntax import LONGEST
 from diffaccel.benchmark.judge.trials import Trials
 from diffaccel.errors import InputError
-from diffaccel.evaluation.measure import (
-    MeasureError,
-    check_scores,
-    count_blank,
-    loss_interval,
-    loss_of,
-)
+from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import TOLERANCE, timing_of
+from diffaccel.evaluation.scores import check_scores, count_blank, loss_interval, loss_of
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Asked
 from diffaccel.experiment.tasks import Category, Request

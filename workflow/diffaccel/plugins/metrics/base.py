@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ class Metric(ABC):
     """One number an image. The instance ``PLUGIN`` of a file is the plugin."""
 
     name: ClassVar[str]
-    unit: ClassVar[str]
-    direction: ClassVar[Literal["higher", "lower"]]
-    """Which way is better."""
     needs_reference: ClassVar[bool]
     """Whether it compares with the baseline's image of the same prompt and seed."""
 

@@ -14,8 +14,6 @@ class ClipScore(Metric):
     """100 times the cosine of image and text embedding, at least 0; torchmetrics' ``CLIPScore``."""
 
     name = "clip_score"
-    unit = "points of 100"
-    direction = "higher"
     needs_reference = False
 
     def prepare(self, scorer: str, device: str) -> Compute:

@@ -16,8 +16,6 @@ class Psnr(Metric):
     """In decibels over all pixels and channels; identical images count as 100 dB."""
 
     name = "psnr"
-    unit = "dB"
-    direction = "higher"
     needs_reference = True
 
     def prepare(self, scorer: str, device: str) -> Compute:

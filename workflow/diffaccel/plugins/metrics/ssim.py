@@ -11,8 +11,6 @@ class Ssim(Metric):
     """1.0 is the same image; torchmetrics' implementation with its defaults."""
 
     name = "ssim"
-    unit = "1"
-    direction = "higher"
     needs_reference = True
 
     def prepare(self, scorer: str, device: str) -> Compute:

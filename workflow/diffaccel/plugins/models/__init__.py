@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from diffaccel.plugins.models._files import content_hash, fingerprint, local_files
 from diffaccel.plugins.models._layout import Layout, layout_of
 from diffaccel.plugins.models._memory import ITEMSIZES, decoding_bytes, resolve_dtype
+from diffaccel.plugins.models._parts import fetch_scorer
 from diffaccel.plugins.models._spec import ModelSpec
-from diffaccel.plugins.models.base import (
-    Family,
-    ModelError,
-    content_hash,
-    fetch_scorer,
-    fingerprint,
-    local_files,
-)
+from diffaccel.plugins.models._weights import ModelError
+from diffaccel.plugins.models.base import Family
 from diffaccel.registry import Registry
 
 FAMILIES: Registry[Family] = Registry("diffaccel.plugins.models", "model family")

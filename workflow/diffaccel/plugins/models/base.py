@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +14,20 @@ from diffaccel.plugins import sources
 from diffaccel.plugins.models import ModelSpec, _hub
 from diffaccel.plugins.models._layout import Layout
 from diffaccel.plugins.models._memory import check_memory
+from diffaccel.plugins.models._parts import (
+    check_network,
+    check_single_file,
+    download_config,
+    download_network,
+)
 from diffaccel.plugins.models._untrained import Sizes, build, build_like
 from diffaccel.plugins.models._weights import (
-    PICKLES,
     ModelError,
     check_weights,
     read_header,
     read_json,
     weight_files,
 )
-from diffaccel.store.jsonio import digest
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -105,13 +107,13 @@ class Family(ABC):
                 self._check_index(Path(spec.source))
                 return
             if sources.is_single_file(spec.source):
-                _check_single_file(Path(spec.source))
+                check_single_file(Path(spec.source))
             elif sources.is_local(spec.source):
                 self._check_folder(spec)
             for field in ("vae", "scorer"):
                 source = vars(spec)[field]
                 if source is not None and sources.is_local(source):
-                    _check_network(field, Path(source))
+                    check_network(field, Path(source))
 
     def _check_index(self, folder: Path) -> None:
         index = folder / INDEX
@@ -179,13 +181,13 @@ class Family(ABC):
                 self.parts(spec),
                 spec.variant,
             ),
-            "scorer": _Want(spec.scorer, "config.json", _download_network, [""]),
+            "scorer": _Want(spec.scorer, "config.json", download_network, [""]),
         }
         if spec.vae is not None:
-            wanted["vae"] = _Want(spec.vae, "config.json", _download_network, [""])
+            wanted["vae"] = _Want(spec.vae, "config.json", download_network, [""])
         if sources.is_single_file(spec.source):
             config = spec.config or self.known[0].source
-            wanted["config"] = _Want(config, INDEX, _download_config, [])
+            wanted["config"] = _Want(config, INDEX, download_config, [])
         return wanted
 
     def _download(self, spec: ModelSpec, name: str, commit: str, cached: bool) -> str:
@@ -306,118 +308,3 @@ def _naming(what: str) -> Iterator[None]:
         yield
     except ModelError as error:
         raise ModelError(f"{what}: {error}") from error.__cause__
-
-
-def _check_single_file(path: Path) -> None:
-    if path.suffix in PICKLES:
-        raise ModelError(
-            f"{path} is a pickle, which is not loaded since reading one can run any code; give "
-            "a .safetensors file"
-        )
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}")
-    read_header(path)
-
-
-def _check_network(field: str, folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{field}: {folder} has no config.json: give the folder of a model as save_pretrained "
-            "writes it; of a part of a pipeline, its subfolder"
-        )
-    names = [path.name for path in folder.iterdir()]
-    for name in check_weights(f"{field}: {folder}", names, [""], None):
-        read_header(folder / name)
-
-
-def _download_config(name: str, commit: str, cached: bool) -> str:
-    """All of a pipeline but its weights."""
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(
-        name,
-        revision=commit,
-        allow_patterns=["*.json", "*.txt"],
-        ignore_patterns=["*.index.json", "*.index.*.json"],
-        local_files_only=cached,
-    )
-
-
-def _download_network(name: str, commit: str, cached: bool) -> str:
-    """One network: its configuration and the plain safetensors."""
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(
-        name,
-        revision=commit,
-        allow_patterns=[
-            "*.json",
-            "*.txt",
-            "model*.safetensors",
-            "diffusion_pytorch_model*.safetensors",
-        ],
-        ignore_patterns=["*.fp16.*", "*/*"],
-        local_files_only=cached,
-    )
-
-
-def fetch_scorer(scorer: str) -> Path:
-    """The folder of a CLIP model, fetched where it is not there.
-
-    Raises:
-        ModelError: it is missing, gated, pickled or out of reach.
-    """
-    found = _hub.find(scorer, "config.json", "scorer")
-    if found.files:
-        check_weights(f"scorer: {found.source}", found.files, [""], None)
-    folder = _hub.get(found, "scorer", _download_network)
-    _check_network("scorer", folder)
-    return folder
-
-
-def model_files(source: str) -> list[Path]:
-    """The local files that determine what a model gives; none of one on a hub."""
-    if not source or not sources.is_local(source):
-        return []
-    if sources.is_single_file(source):
-        return [Path(source)]
-    kinds = (".json", ".safetensors", ".txt")
-    return sorted(path for path in _files(Path(source)) if path.suffix in kinds)
-
-
-def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files in a folder, those behind links as well; a link to a folder that it is in leads
-    nowhere."""
-    real = folder.resolve()
-    if real in above or not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _files(path, (*above, real))
-        elif path.is_file():
-            yield path
-
-
-def content_hash(source: str) -> str:
-    """Hash of a local model's files (names and contents); of one on a hub, what names it."""
-    files = model_files(source)
-    if not files:
-        return source or "untrained"
-    total = hashlib.sha256()
-    for path in files:
-        total.update(os.fsencode(path.name if path == Path(source) else path.relative_to(source)))
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()[:16]
-
-
-def local_files(spec: ModelSpec) -> list[Path]:
-    """Every local file that a model's images and scores depend on."""
-    named = (spec.source, spec.config, spec.vae, spec.scorer)
-    return [path for source in named if source for path in model_files(source)]
-
-
-def fingerprint(spec: ModelSpec) -> str:
-    """A hash of everything that is loaded to generate with a model."""
-    named = (spec.source, spec.config, spec.vae)
-    return digest([*(source and content_hash(source) for source in named), spec.variant])

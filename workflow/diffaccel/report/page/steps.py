@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from diffaccel.evaluation.measure import loss_interval, loss_of
 from diffaccel.evaluation.records import Baseline
+from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.recipes.known import Known

@@ -11,8 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from diffaccel.errors import InputError
+from diffaccel.evaluation.baseline import BaselineRun
 from diffaccel.evaluation.bench import load_images, save_images
-from diffaccel.evaluation.measure import BaselineRun
 from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.store.jsonio import digest, read_record, write_record

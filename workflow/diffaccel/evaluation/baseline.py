@@ -1,0 +1,143 @@
+"""Measuring the baseline pipeline of a configuration: its images, their scores, and the seconds of
+its calls. What was measured is kept by `diffaccel.evaluation.kept_baselines`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation.calls import Bench, Called, MeasureError
+from diffaccel.evaluation.records import Baseline, Usage
+from diffaccel.evaluation.scores import blank, image_digests, not_numbers
+from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.metrics.base import Images
+from diffaccel.store.jsonio import today
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BaselineRun:
+    """What measuring the baseline pipeline gives."""
+
+    images: Images
+    scores: dict[str, list[float]]
+    shuffled_scores: list[float]
+    seconds: list[float]
+    warnings: list[str]
+    usage: Usage | None = None
+
+
+Before = Callable[[str, list[str]], BaselineRun | None]
+"""What is known of the first of some prompts, by the digest of all else."""
+
+
+def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> BaselineRun:
+    """Images, scores and times of the baseline pipeline over the prompt set, after a warm-up call.
+
+    Args:
+        before: what was measured of the first prompts; these are not generated again.
+
+    Raises:
+        MeasureError: all images are blank, or scores are no numbers.
+    """
+    first = len(before.images) if before else 0
+    made = _generated(bench, first)
+    images = np.concatenate([*([before.images] if before else []), *(each.images for each in made)])
+    warnings = _blank_baseline(bench, images)
+    with bench.device.shared():
+        scores = _scores(bench, images, before)
+        shuffled = _shuffled_scores(bench, images)
+    if reason := not_numbers({**scores, "shuffled": shuffled}):
+        raise MeasureError(
+            f"{bench.configuration.slug}: the baseline pipeline's scores are {reason}: check the "
+            f"model, its dtype ({bench.spec.dtype}) and the scorer {bench.spec.scorer}"
+        )
+    full = min(bench.spec.batch_size, len(bench.prompts))
+    seconds = [each.seconds for each in made if len(each.images) == full]
+    usage = Usage.of([*(each.usage for each in made), before.usage if before else None])
+    known = before.seconds if before else seconds
+    return BaselineRun(images, scores, shuffled, known, warnings, usage and usage.without_energy())
+
+
+def _generated(bench: Bench, first: int) -> list[Called]:
+    """The baseline pipeline's calls for the prompts from the first on."""
+    batches = bench.batches(first)
+    if batches:
+        bench.call(bench.baseline, bench.batches()[0])
+    with bench.device.exclusive():
+        return [bench.call(bench.baseline, batch) for batch in batches]
+
+
+def _blank_baseline(bench: Bench, images: Images) -> list[str]:
+    """What to say where images of the baseline pipeline are blank.
+
+    Raises:
+        MeasureError: all are, so that nothing could be compared with them.
+    """
+    empty = blank(images)
+    if empty.all():
+        raise MeasureError(
+            f"{bench.configuration.slug}: all {len(images)} images of the baseline pipeline are "
+            "blank (one colour each), so nothing can be compared with them. Numbers may have "
+            f"overflowed: try another dtype (now {bench.spec.dtype}) or `vae`, and check the "
+            "model's weights"
+        )
+    if not empty.any():
+        return []
+    some = [repr(bench.prompts[index]) for index in np.flatnonzero(empty)]
+    listed = ", ".join(some[:3]) + (" and others" if len(some) > 3 else "")
+    said = (
+        f"{len(some)} of {len(images)} images are blank: of the prompts {listed}; a candidate may "
+        "be blank there, too"
+    )
+    log.warning("%s: %s", bench.configuration.slug, said)
+    return [said]
+
+
+def _scores(bench: Bench, images: Images, before: BaselineRun | None) -> dict[str, list[float]]:
+    """Of each image, by metric. The images of before are only scored by metrics that were added
+    since."""
+    first = len(before.images) if before else 0
+    new = bench.score(images[first:], None, first) if len(images) > first else {}
+    if before is None:
+        return new
+    old = before.scores | bench.score(before.images, None, known=before.scores)
+    return {name: old[name] + new.get(name, []) for name in new or old}
+
+
+def _shuffled_scores(bench: Bench, images: Images) -> list[float]:
+    """Of each image with the prompt of the image before it."""
+    others = bench.prompts[-1:] + bench.prompts[:-1]
+    return bench.metrics[SCORE](images, others, None)
+
+
+def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
+    """Measures the baseline pipeline; its record and its images."""
+    where = benches.environment(bench.pipe)
+    determined_by = benches.fingerprint_of(bench, where)
+    known = before(benches.shared(determined_by), bench.prompts) if before else None
+    run = measure_baseline(bench, known)
+    record = Baseline(
+        configuration=bench.configuration,
+        spec=bench.spec,
+        options=bench.options,
+        fingerprint=determined_by,
+        digest=benches.shared(determined_by),
+        environment=where,
+        pipeline=bench.pipeline,
+        prompts=bench.prompts,
+        scores=run.scores,
+        shuffled_score=float(np.mean(run.shuffled_scores)),
+        shuffled_scores=run.shuffled_scores,
+        seconds=run.seconds,
+        image_digests=image_digests(run.images),
+        date=today(),
+        warnings=run.warnings,
+        usage=run.usage,
+    )
+    return record, run.images

@@ -1,0 +1,246 @@
+"""Calling the pipeline under test on batches of prompts, as it is or with a candidate put on.
+
+`Bench` holds all that a call needs. Only this file reads the clock; what the seconds of calls say
+of the speed is the business of `diffaccel.evaluation.timing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from diffaccel.errors import InputError
+from diffaccel.evaluation.failures import Blamed, failure_of, free_memory, is_out_of_memory
+from diffaccel.evaluation.pairs import Goal
+from diffaccel.evaluation.records import Usage
+from diffaccel.evaluation.usage import Meter
+from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.options import MeasureOptions
+from diffaccel.machine.devices import Device
+from diffaccel.machine.watch import PLAIN, Failure, Watch
+from diffaccel.plugins.accelerators import PipelineSpec, combination
+from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.metrics.base import Compute, Images
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.space import ParametersDict
+from diffaccel.store.jsonio import digest
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+log = logging.getLogger(__name__)
+
+Generate = Callable[[list[str], list[int]], Sequence[Any]]
+"""From prompts and seeds to PIL images."""
+Applied = Callable[[], AbstractContextManager[Generate]]
+"""Puts an accelerator on, gives what to call, and takes it off again."""
+T = TypeVar("T")
+
+
+class MeasureError(InputError):
+    """A measurement that would mean nothing; says why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate, and what puts it on.
+
+    Args:
+        warm: whether this process called it before, so that nothing is left to prepare.
+        prompts: how many it is evaluated with; None: with all that there are.
+        goals: how fast it must be, of all that is to become clear.
+        short: whether few pairs are enough, however much they differ.
+    """
+
+    parameters: ParametersDict
+    applied: Applied
+    warm: bool = False
+    prompts: int | None = None
+    goals: tuple[Goal, ...] = ()
+    short: bool = False
+
+
+@dataclass(frozen=True)
+class Called:
+    """One call of a pipeline.
+
+    Args:
+        seconds: of the call itself.
+        whole: with the putting on and taking off of accelerators.
+        size: how many images it generated at once: fewer than it was asked for where there was not
+            enough memory, so that it is several calls, one after the other.
+        usage: what else it took.
+    """
+
+    images: Images
+    seconds: float
+    whole: float
+    size: int
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A loaded pipeline with its prompts and metrics: everything a measurement needs.
+
+    Args:
+        pipe: the baseline pipeline with its scheduler set.
+        prompts: of the whole prompt set; prompt i is generated with seed ``options.seed + i``.
+        device: all work on it is done within its ``shared`` or ``exclusive``.
+        metrics: by name.
+        watch: told of every call, and ends those that hang.
+    """
+
+    pipe: DiffusionPipeline
+    configuration: Configuration
+    spec: ModelSpec
+    options: MeasureOptions
+    prompts: list[str]
+    device: Device
+    metrics: dict[str, Compute]
+    watch: Watch = field(default_factory=Watch)
+
+    def arguments(self, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
+        """Keyword arguments of a pipeline call. The noise comes from one CPU generator a prompt, so
+        that it depends on neither the device nor the batch."""
+        import torch
+
+        return {
+            "prompt": prompts,
+            "num_inference_steps": self.configuration.steps,
+            "guidance_scale": self.spec.guidance_scale,
+            "height": self.spec.height,
+            "width": self.spec.width,
+            "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        }
+
+    @property
+    def pipeline(self) -> PipelineSpec:
+        """What search spaces and emitted code depend on."""
+        scale = self.spec.guidance_scale
+        return PipelineSpec.of(self.pipe, steps=self.configuration.steps, guidance_scale=scale)
+
+    def calling(self, call: Callable[..., Any]) -> Generate:
+        """What generates images through ``call``, the pipeline or what stands in its place."""
+        return lambda prompts, seeds: call(**self.arguments(prompts, seeds)).images
+
+    @contextlib.contextmanager
+    def baseline(self) -> Iterator[Generate]:
+        """The baseline pipeline, which nothing is put on."""
+        yield self.calling(self.pipe)
+
+    @contextlib.contextmanager
+    def accelerated(self, parameters: ParametersDict) -> Iterator[Generate]:
+        """The pipeline with the accelerators that a candidate names."""
+        with combination(sorted(parameters)).applied(self.pipe, parameters) as call:
+            yield self.calling(call)
+
+    def batches(self, first: int = 0, end: int | None = None) -> list[slice]:
+        """The prompts from the first on, up to the end, in batches; the last may be short."""
+        end, size = len(self.prompts) if end is None else end, self.spec.batch_size
+        return [slice(start, min(start + size, end)) for start in range(first, end, size)]
+
+    def called(self, candidate: Candidate, batch: slice) -> Called:
+        """Evaluates one batch with a candidate, in halves where the memory is not enough.
+
+        Raises:
+            Blamed: it ended the process before, or hung.
+        """
+        name = digest(candidate.parameters)
+        if failure := self.watch.blamed.get(name):
+            raise Blamed(failure)
+        try:
+            return self.call(candidate.applied, batch, name)
+        except Exception as error:
+            if not is_out_of_memory(error) or batch.stop - batch.start < 2:
+                raise
+        free_memory()
+        middle = (batch.start + batch.stop) // 2
+        first, second = (
+            self.called(candidate, half)
+            for half in (slice(batch.start, middle), slice(middle, batch.stop))
+        )
+        return Called(
+            np.concatenate([first.images, second.images]),
+            first.seconds + second.seconds,
+            first.whole + second.whole,
+            min(first.size, second.size),
+            Usage.of([first.usage, second.usage]) or Usage(),
+        )
+
+    def failure(self, candidate: Candidate, error: Exception) -> Failure:
+        """What to say of a candidate whose call raised; raises where the device is lost."""
+        found = failure_of(error, self.device, self.watch, digest(candidate.parameters))
+        log.warning("failed: %s: %s", candidate.parameters, found)
+        return found
+
+    def call(self, applied: Applied, batch: slice, name: str = PLAIN) -> Called:
+        """Evaluates one batch.
+
+        Args:
+            name: of the candidate, for who watches.
+        """
+        prompts = self.prompts[batch]
+        seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
+        meter = Meter(self.device, self.pipe)
+        with self.device.shared(), self.watch.calling(name), meter.running(len(prompts)):
+            start = time.perf_counter()
+            with applied() as generate:
+                images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
+            whole = time.perf_counter() - start
+        arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        return Called(arrays, seconds, whole, len(arrays), meter.usage)
+
+    def score(
+        self,
+        images: Images,
+        references: Images | None,
+        first: int = 0,
+        known: Container[str] = (),
+    ) -> dict[str, list[float]]:
+        """Every metric that can be computed, per image.
+
+        Args:
+            first: the prompt of the first image; the others' follow it.
+            known: metrics that are left out.
+        """
+        prompts = self.prompts[first : first + len(images)]
+        return {
+            name: self.metrics[name](images, prompts, references)
+            for name, metric in METRICS.items()
+            if name not in known and (references is not None or not metric.needs_reference)
+        }
+
+
+def in_parts(what: str, made: Sequence[Called], batches: Sequence[slice]) -> list[str]:
+    """What to say where there was not enough memory for whole batches."""
+    smaller = [
+        f"not enough memory for {batch.stop - batch.start} images at once: {what} {called.size} "
+        "at a time"
+        for called, batch in zip(made, batches, strict=True)
+        if called.size < batch.stop - batch.start
+    ]
+    return smaller[:1]
+
+
+def timed(call: Callable[[], T], device: str) -> tuple[T, float]:
+    """What a call gives, and its seconds until the device has done all of it."""
+    _synchronise(device)
+    start = time.perf_counter()
+    result = call()
+    _synchronise(device)
+    return result, time.perf_counter() - start
+
+
+def _synchronise(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()

@@ -1,0 +1,60 @@
+"""The local files that a model's images depend on, and hashes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffaccel.plugins import sources
+from diffaccel.plugins.models._spec import ModelSpec
+from diffaccel.store.jsonio import digest
+
+
+def model_files(source: str) -> list[Path]:
+    """The local files that determine what a model gives; none of one on a hub."""
+    if not source or not sources.is_local(source):
+        return []
+    if sources.is_single_file(source):
+        return [Path(source)]
+    kinds = (".json", ".safetensors", ".txt")
+    return sorted(path for path in _below(Path(source)) if path.suffix in kinds)
+
+
+def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files in a folder, those behind links as well; a link to a folder that it is in leads
+    nowhere."""
+    real = folder.resolve()
+    if real in above or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path, (*above, real))
+        elif path.is_file():
+            yield path
+
+
+def content_hash(source: str) -> str:
+    """Hash of a local model's files (names and contents); of one on a hub, what names it."""
+    files = model_files(source)
+    if not files:
+        return source or "untrained"
+    total = hashlib.sha256()
+    for path in files:
+        total.update(os.fsencode(path.name if path == Path(source) else path.relative_to(source)))
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def local_files(spec: ModelSpec) -> list[Path]:
+    """Every local file that a model's images and scores depend on."""
+    named = (spec.source, spec.config, spec.vae, spec.scorer)
+    return [path for source in named if source for path in model_files(source)]
+
+
+def fingerprint(spec: ModelSpec) -> str:
+    """A hash of everything that is loaded to generate with a model."""
+    named = (spec.source, spec.config, spec.vae)
+    return digest([*(source and content_hash(source) for source in named), spec.variant])

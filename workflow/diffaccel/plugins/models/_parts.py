@@ -1,0 +1,75 @@
+"""Checking and fetching parts of models: a single file, one network, a scorer, a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffaccel.plugins.models import _hub
+from diffaccel.plugins.models._weights import PICKLES, ModelError, check_weights, read_header
+
+
+def check_single_file(path: Path) -> None:
+    if path.suffix in PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which is not loaded since reading one can run any code; give "
+            "a .safetensors file"
+        )
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    read_header(path)
+
+
+def check_network(field: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{field}: {folder} has no config.json: give the folder of a model as save_pretrained "
+            "writes it; of a part of a pipeline, its subfolder"
+        )
+    names = [path.name for path in folder.iterdir()]
+    for name in check_weights(f"{field}: {folder}", names, [""], None):
+        read_header(folder / name)
+
+
+def download_config(name: str, commit: str, cached: bool) -> str:
+    """All of a pipeline but its weights."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        name,
+        revision=commit,
+        allow_patterns=["*.json", "*.txt"],
+        ignore_patterns=["*.index.json", "*.index.*.json"],
+        local_files_only=cached,
+    )
+
+
+def download_network(name: str, commit: str, cached: bool) -> str:
+    """One network: its configuration and the plain safetensors."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        name,
+        revision=commit,
+        allow_patterns=[
+            "*.json",
+            "*.txt",
+            "model*.safetensors",
+            "diffusion_pytorch_model*.safetensors",
+        ],
+        ignore_patterns=["*.fp16.*", "*/*"],
+        local_files_only=cached,
+    )
+
+
+def fetch_scorer(scorer: str) -> Path:
+    """The folder of a CLIP model, fetched where it is not there.
+
+    Raises:
+        ModelError: it is missing, gated, pickled or out of reach.
+    """
+    found = _hub.find(scorer, "config.json", "scorer")
+    if found.files:
+        check_weights(f"scorer: {found.source}", found.files, [""], None)
+    folder = _hub.get(found, "scorer", download_network)
+    check_network("scorer", folder)
+    return folder
