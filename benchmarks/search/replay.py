@@ -38,7 +38,8 @@ from diffaccel.search.cell import (
     MeasuredSpeeds,
     Wanted,
 )
-from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.gaussian import Floats
+from diffaccel.search.speeds import SpeedModel
 from diffaccel.search.strategies import Observation, Problem, Strategy
 from diffaccel.store.jsonio import digest
 

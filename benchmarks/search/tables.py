@@ -157,7 +157,7 @@ def collect(plan: Plan, command: str) -> Table:
             noise,
             _held_out_error(told, pipeline),
             noise * math.sqrt(MEDIAN * float(np.mean(1 / np.array(pairs)))),
-            model.rough,
+            model.nugget,
         )
         measured = {key: _speedup(found) for key, found in timings.items()}
         rows = {}

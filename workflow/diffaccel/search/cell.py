@@ -36,8 +36,9 @@ from diffaccel.plugins.accelerators import Combination, PipelineSpec, combinatio
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, Point, Space, flatten, in_words, nest
 from diffaccel.search import pareto
+from diffaccel.search.gaussian import Floats
 from diffaccel.search.losses import LossModel, scaled
-from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.speeds import SpeedModel
 from diffaccel.search.strategies import STRATEGIES, Observation, Problem, Strategy
 from diffaccel.search.worth import EXACT, UNSURE, Forecast, worth
 from diffaccel.store.journal import Journal
