@@ -36,11 +36,11 @@ from diffaccel.plugins.accelerators import Combination, PipelineSpec, combinatio
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, Point, Space, flatten, in_words, nest
 from diffaccel.search import pareto
+from diffaccel.search.acquisition import EXACT, UNSURE, Posterior, acquisition_values
 from diffaccel.search.gaussian import Floats
 from diffaccel.search.losses import LossModel, scaled
 from diffaccel.search.speeds import SpeedModel
 from diffaccel.search.strategies import STRATEGIES, Observation, Problem, Strategy
-from diffaccel.search.worth import EXACT, UNSURE, Forecast, worth
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest
 
@@ -490,7 +490,7 @@ class CellSearch:
             speeds=self.speeds.predict,
             losses=lambda points: self.losses(loss_limit).predict(points),
             informed=any(part.evaluations for part in self.parts()),
-            wild=self.combination.changing(self.baseline.pipeline) > 1,
+            contaminated=self.combination.changing(self.baseline.pipeline) > 1,
             analysis=analyses.at[0] / analyses.usual,
         )
 
@@ -632,8 +632,8 @@ class CellSearch:
         speeds = np.log([each.speedup for each in unsure])
         errors = np.array([each.error for each in unsure])
         exact = np.full(len(unsure), EXACT)
-        forecast = Forecast(speeds, errors, losses, exact, scaled(limit, limit))
-        return unsure, np.array(worth(problem, known, forecast))
+        posterior = Posterior(speeds, errors, losses, exact, scaled(limit, limit))
+        return unsure, np.array(acquisition_values(problem, known, posterior))
 
     def _to_time_again(self, problem: Problem, timed: Sequence[Estimate]) -> list[Estimate]:
         """The bound, unless it was timed twice and is known well, and answers that may be too slow.
