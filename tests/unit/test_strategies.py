@@ -208,7 +208,7 @@ def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
 @pytest.mark.parametrize(
     ("speed", "spread", "unsure"), [(0.0, 0.2, True), (0.0, 0.04, False), (0.5, 0.2, False)]
 )
-def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_a_evaluation(
+def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_an_evaluation(
     speed: float, spread: float, unsure: bool
 ) -> None:
     axis, limit = Axis("a.x", (0, 1), (0, 1)), scaled(LIMIT, LIMIT)

@@ -43,7 +43,7 @@ from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.metrics.base import Images
-from diffaccel.search.decide import call_seconds
+from diffaccel.search.measuring import call_seconds
 from diffaccel.search.records import Answer, Search
 from diffaccel.stages import serving
 from diffaccel.stages.records import HeldOut, Outcome, ScriptResult, Verification, VerifiedScript
