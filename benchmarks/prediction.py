@@ -24,7 +24,8 @@ from rich.table import Table
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import FAMILIES
 from diffaccel.plugins.space import Parameters, flatten
-from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.gaussian import Floats
+from diffaccel.search.speeds import SpeedModel
 from diffaccel.search.strategies import _surrogate
 from diffaccel.search.strategies.frontier import LOG_SPEEDUP
 from diffaccel.stages.records import SpeedRecord
@@ -91,7 +92,7 @@ def timings(journal: Path) -> Iterator[Row]:
 def over_levels(
     cell: str, configuration: Configuration, timed: list[Row], asked: list[Row]
 ) -> Floats:
-    """Errors of the Gaussian process over the levels, which knows one cell and no phases."""
+    """Errors of the Gaussian process over the levels, which knows one cell and no step kinds."""
     space = combination(cell.split("+")).space(configuration.pipeline).on_grid()
     seen, at = (
         np.array([space.levels(flatten(parameters)) for parameters, _ in rows])
@@ -120,8 +121,8 @@ def trial(
     rng = np.random.default_rng(seed)
     pipeline, left, timed, outcomes = configuration.pipeline, list(pool), list[Row](), {}
     while True:
-        elsewhere = [(*row, pipeline) for row in timed] if away else []
-        model = SpeedModel.fit([] if away else timed, pipeline, elsewhere)
+        transfer = [(*row, pipeline) for row in timed] if away else []
+        model = SpeedModel.fit([] if away else timed, pipeline, transfer)
         if len(timed) in TIMED:
             rows = left if asked is None else asked
             mean, std = model.predict([parameters for parameters, _ in rows])
@@ -166,7 +167,7 @@ def one_by_one(configuration: Configuration) -> Outcome:
     return Outcome(mean - _logs(rows), std, np.array([]))
 
 
-def from_elsewhere(configuration: Configuration, others: list[Configuration]) -> Outcome:
+def from_other_steps(configuration: Configuration, others: list[Configuration]) -> Outcome:
     """All candidates of a configuration, of which none is timed, from what is timed of others."""
     rows = [(*row, other.pipeline) for other in others for row in other.rows]
     mean, std = SpeedModel.fit([], configuration.pipeline, rows).predict(
@@ -185,7 +186,7 @@ def show_full_size(known: dict[str, Configuration]) -> Table:
         kin = [s for name, s in known.items() if name != slug and _model(name) == _model(slug)]
         outcomes = {"the others": one_by_one(configuration)}
         if kin:
-            outcomes["other steps"] = from_elsewhere(configuration, kin)
+            outcomes["other steps"] = from_other_steps(configuration, kin)
         for source, outcome in outcomes.items():
             error, std = abs(outcome.error), outcome.std
             view.add_row(

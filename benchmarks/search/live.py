@@ -22,9 +22,12 @@ from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.machine import devices
 from diffaccel.plugins.space import ParametersDict
-from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import CellSearch, Estimate, Measurer
+from diffaccel.search.cell import CellSearch
+from diffaccel.search.decide import decide_cells
+from diffaccel.search.estimates import Estimate
+from diffaccel.search.measuring import opened
+from diffaccel.search.requests import Measurer
 from diffaccel.store.jsonio import digest, read_record, today, write_record
 
 CLOCKINGS = 3
@@ -115,9 +118,11 @@ def decide(plan: Plan, table: Table) -> Iterator[Session]:
             Opened.of(plan, device)
     baseline = read_record(Baseline, plan.record)
     options = SearchOptions("frontier")
-    with search.opened(list(plan.points), baseline, plan.images, plan.folder, options) as opened:
-        cells, measurer = opened
-        search.frontiers(cells, measurer, TARGETS, LIMIT)
+    with opened(list(plan.points), baseline, plan.images, plan.folder, options) as (
+        cells,
+        measurer,
+    ):
+        decide_cells(cells, measurer, TARGETS, LIMIT)
         known = answers(cells, table)
         made = Session(plan.configuration.slug, known, None, baseline.environment, today())
         yield made
@@ -133,17 +138,17 @@ def answers(cells: Sequence[CellSearch], table: Table) -> list[Decided]:
 
 
 def _decided(cell: CellSearch, truth: Truth) -> Decided:
-    chosen, good = cell.bound(LIMIT), truth.good[cell.cell]
+    chosen, good = cell.predictions.bound(LIMIT), truth.good[cell.cell]
     best = pareto.bound(good, LIMIT)
     calls = truth.table.baseline.spec.batch_size
     return Decided(
         cell=cell.cell.slug,
         candidates=cell.space.size,
-        evaluated=len(cell.evaluations),
-        timed=len(cell.timings),
-        seconds=round(cell.seconds, 1),
+        evaluated=len(cell.history.evaluations),
+        timed=len(cell.history.timings),
+        seconds=round(cell.history.seconds, 1),
         bound=_side(chosen) if chosen else None,
-        met=[cell.best(meet) is not None for meet in MEETING],
+        met=[cell.predictions.best(meet) is not None for meet in MEETING],
         tabulated=len(truth.table.rows[cell.cell]),
         whole=round(whole_seconds(truth, cell.cell, calls), 1),
         best=_side(best) if best else None,

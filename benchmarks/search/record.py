@@ -35,8 +35,8 @@ from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.space import ParametersDict, nest
-from diffaccel.search import decide as search
 from diffaccel.search.cell import CellSearch
+from diffaccel.search.measuring import opened
 from diffaccel.store.jsonio import digest, read_record, write_record
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ class Plan:
             yield {}
             return
         baseline, whole = read_record(Baseline, self.record), SearchOptions("exhaustive")
-        with search.opened(list(self.points), baseline, self.images, self.folder, whole) as opened:
-            yield {each.cell: each for each in opened[0]}
+        with opened(list(self.points), baseline, self.images, self.folder, whole) as (cells, _):
+            yield {each.cell: each for each in cells}
 
     def unevaluated(self) -> list[tuple[Cell, ParametersDict]]:
         """What is still to be evaluated."""
@@ -126,7 +126,7 @@ class Plan:
             return [
                 (cell, parameters)
                 for cell, parameters in self.candidates
-                if not known or digest(parameters) not in known[cell].evaluations
+                if not known or digest(parameters) not in known[cell].history.evaluations
             ]
 
     def untimed(self) -> dict[Cell, list[ParametersDict]]:
@@ -135,8 +135,8 @@ class Plan:
         left: dict[Cell, list[ParametersDict]] = {}
         with self.known() as known:
             for cell, each in known.items():
-                good = {key for key, row in each.evaluations.items() if row.scores}
-                good -= each.speeds.timings.keys()
+                good = {key for key, row in each.history.evaluations.items() if row.scores}
+                good -= each.history.speeds.timings.keys()
                 wanted = [nest(point) for point in self.timed[cell]]
                 wanted = [parameters for parameters in wanted if digest(parameters) in good]
                 order = np.random.default_rng(0).permutation(len(wanted))
@@ -212,7 +212,7 @@ class Opened:
                 chosen = candidates[first : first + ROUND]
                 opened = [self.candidate(each, warm=first > 0) for each in chosen]
                 for row in time_candidates(self.bench, opened, self.references):
-                    searches[cell].speeds.add(row)
+                    searches[cell].history.speeds.add(row)
                 longest = max(longest, time.perf_counter() - start)
                 log.info("%s: timed %d of %d", cell.slug, first + len(chosen), len(candidates))
         return True
@@ -241,8 +241,8 @@ def _evaluate(opened: Opened, claim: Claim, deadline: float) -> None:
     with opened.plan.known() as known:
         while time.perf_counter() < deadline and (number := claim()) < len(candidates):
             cell, parameters = candidates[number]
-            if digest(parameters) not in known[cell].evaluations:
-                known[cell].evaluated.append(opened.evaluate(parameters))
+            if digest(parameters) not in known[cell].history.evaluations:
+                known[cell].history.journal.append(opened.evaluate(parameters))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import functools
 import math
 import zlib
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,18 +28,17 @@ from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, Point, Space
-from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import (
-    TOGETHER,
-    CellSearch,
-    Estimate,
-    EvaluationRequest,
-    MeasuredSpeeds,
-    Wanted,
-)
-from diffaccel.search.speeds import Floats, SpeedModel
+from diffaccel.search.cell import CellSearch
+from diffaccel.search.decide import decide_cells
+from diffaccel.search.estimates import Estimate
+from diffaccel.search.gaussian import Floats
+from diffaccel.search.history import CellHistory
+from diffaccel.search.predictions import CellPredictions
+from diffaccel.search.requests import EvaluationRequest, Wanted
+from diffaccel.search.speeds import SpeedModel
 from diffaccel.search.strategies import Observation, Problem, Strategy
+from diffaccel.search.timings import LARGEST_ROUND, MeasuredSpeeds
 from diffaccel.store.jsonio import digest
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
@@ -151,11 +150,11 @@ class Replay:
 
     def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
         """Costs as many calls as the prompts need."""
-        return [self._evaluate(sheet) for sheet in wanted]
+        return [self._evaluate(request) for request in wanted]
 
-    def _evaluate(self, sheet: EvaluationRequest) -> Evaluation:
-        row, ledger = self.truth.rows[digest(sheet.parameters)], self.ledgers[sheet.cell]
-        before, now = sheet.before.prompts if sheet.before else 0, sheet.prompts
+    def _evaluate(self, request: EvaluationRequest) -> Evaluation:
+        row, ledger = self.truth.rows[digest(request.parameters)], self.ledgers[request.cell]
+        before, now = request.before.prompts if request.before else 0, request.prompts
         if len(self._prompts) > 1:
             before, now = self._prompts[self._evaluated[row.key] :][:2]
         self._evaluated[row.key] += 1
@@ -242,6 +241,18 @@ class Unpredicted(MeasuredSpeeds):
 
 
 @dataclass
+class NotedPredictions(CellPredictions):
+    """Those of a cell, which are told of whenever they change."""
+
+    note: Callable[[Iterable[Estimate]], None]
+
+    def _estimated(self) -> dict[str, Estimate]:
+        known = super()._estimated()
+        self.note(known.values())
+        return known
+
+
+@dataclass
 class TableCell(CellSearch):
     """A cell whose candidates are those of a table, searched by any strategy."""
 
@@ -249,6 +260,9 @@ class TableCell(CellSearch):
     by: Strategy | None = None
     truth: Truth | None = None
     ledger: Ledger = field(default_factory=Ledger)
+
+    def __post_init__(self) -> None:
+        self.predictions = NotedPredictions(self.history, self.options, self._note)
 
     @functools.cached_property
     def space(self) -> Space:
@@ -260,22 +274,20 @@ class TableCell(CellSearch):
         assert self.by is not None
         return self.by
 
-    def _ask(self, problem: Problem, history: Sequence[Observation]) -> list[Point]:
+    def _ask(self, problem: Problem, observations: Sequence[Observation]) -> list[Point]:
         """Nothing as long as a strategy that is alone lacks a timing."""
         alone = isinstance(self.by, peers.Peer) and self.by.alone
-        if alone and not all(each.timed for each in self.estimates()):
+        if alone and not all(each.timed for each in self.predictions.estimates()):
             return []
-        return super()._ask(problem, history)
+        return super()._ask(problem, observations)
 
-    def _estimated(self) -> dict[str, Estimate]:
+    def _note(self, known: Iterable[Estimate]) -> None:
         """Notes on the way how good an answer the search has by now."""
-        known = super()._estimated()
-        found = [each for each in known.values() if each.timed or not self.strategy.times_all]
+        found = [each for each in known if each.timed or not self.strategy.times_all]
         assert self.truth is not None
         regret = bound_regret(self.truth, self.cell, pareto.bound(found, LIMIT))
         if not self.ledger.curve or self.ledger.curve[-1] != (self.ledger.seconds, regret):
             self.ledger.curve.append((self.ledger.seconds, regret))
-        return known
 
 
 def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
@@ -329,7 +341,7 @@ def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
     """Searches the cells of a configuration by one strategy, under one seed."""
     truth = Truth.of(table, seed)
     cells, measurer = searches(truth, name, seed, batch)
-    search.frontiers(cells, measurer, TARGETS, LIMIT)
+    decide_cells(cells, measurer, TARGETS, LIMIT)
     return [
         _judge(cell, truth, name, seed, _whole(table, cell.cell, seed, batch)) for cell in cells
     ]
@@ -350,10 +362,7 @@ def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[Table
     speeds = measured_by(baseline, InMemory())  # type: ignore[arg-type]
     cells = [
         TableCell(
-            cell,
-            baseline,
-            InMemory(),  # type: ignore[arg-type]
-            speeds,
+            CellHistory(cell, baseline, InMemory(), speeds),  # type: ignore[arg-type]
             SearchOptions(name, seed=seed),
             table_space=table.spaces[cell],
             by=peers.strategy(name, seed),
@@ -361,12 +370,12 @@ def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[Table
         )
         for cell in table.rows
     ]
-    beside = {each.cell.accelerators: each for each in cells}
+    siblings = {each.cell.accelerators: each for each in cells}
     rungs: tuple[float, ...] = ()
     for cell in cells:
-        cell.beside = beside
+        cell.siblings = siblings
         if isinstance(cell.by, peers.Peer):
-            cell.by.evaluations, rungs = cell.evaluations, cell.by.rungs
+            cell.by.evaluations, rungs = cell.history.evaluations, cell.by.rungs
     ledgers = {cell.cell: cell.ledger for cell in cells}
     return cells, Replay(truth, seed, batch, ledgers, rungs)
 
@@ -391,17 +400,17 @@ def _seconds(truth: Truth, cell: Cell, batch: int, candidates: Sequence[Paramete
     measurer = Replay(truth, 0, batch, ledgers)
     prompts = len(truth.table.baseline.prompts)
     measurer.evaluate([EvaluationRequest(cell, parameters, prompts) for parameters in candidates])
-    for first in range(0, len(candidates), TOGETHER):
+    for first in range(0, len(candidates), LARGEST_ROUND):
         measurer.time_candidates(
-            [(cell, parameters) for parameters in candidates[first : first + TOGETHER]]
+            [(cell, parameters) for parameters in candidates[first : first + LARGEST_ROUND]]
         )
     return ledgers[cell].seconds
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    answers = zip(map(cell.best, MEETING), TARGETS, strict=True)
+    answers = zip(map(cell.predictions.best, MEETING), TARGETS, strict=True)
     verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
-    regret = bound_regret(truth, cell.cell, cell.fastest(LIMIT))
+    regret = bound_regret(truth, cell.cell, cell.predictions.fastest(LIMIT))
     return Outcome(
         cell=cell.cell.slug,
         strategy=name,

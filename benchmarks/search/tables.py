@@ -138,7 +138,7 @@ def collect(plan: Plan, command: str) -> Table:
         )
     with plan.known() as known:
         searches = list(known.values())
-        speeds = searches[0].speeds
+        speeds = searches[0].history.speeds
         timings = {
             key: found
             for key, rows in speeds.timings.items()
@@ -157,7 +157,7 @@ def collect(plan: Plan, command: str) -> Table:
             noise,
             _held_out_error(told, pipeline),
             noise * math.sqrt(MEDIAN * float(np.mean(1 / np.array(pairs)))),
-            model.rough,
+            model.nugget,
         )
         measured = {key: _speedup(found) for key, found in timings.items()}
         rows = {}
@@ -165,7 +165,12 @@ def collect(plan: Plan, command: str) -> Table:
             wanted = [nest(point) for point in plan.points[cell]]
             means, _ = model.predict(wanted)
             rows[cell] = [
-                _row(parameters, each.evaluations[digest(parameters)], math.exp(mean), measured)
+                _row(
+                    parameters,
+                    each.history.evaluations[digest(parameters)],
+                    math.exp(mean),
+                    measured,
+                )
                 for parameters, mean in zip(wanted, means, strict=True)
             ]
         return Table(searches[0].baseline, provenance, rows)

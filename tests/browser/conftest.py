@@ -18,7 +18,7 @@ from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.report import page
 from diffaccel.search import pareto
-from diffaccel.search.decide import unparsed
+from diffaccel.search.answers import unparsed
 from diffaccel.search.records import Answer, Search
 from diffaccel.stages.records import HeldOut, ScriptResult, Verification
 from diffaccel.store.jsonio import read_record, write_record

@@ -37,9 +37,10 @@ from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import known_models
 from diffaccel.plugins.space import Axis, flatten
-from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import Estimate, EvaluationRequest
+from diffaccel.search.decide import decide_cells
+from diffaccel.search.estimates import Estimate
+from diffaccel.search.requests import EvaluationRequest
 from diffaccel.search.strategies.base import Observation, Problem
 from diffaccel.store.jsonio import parse, read_json
 
@@ -356,7 +357,7 @@ def test_a_strategy_is_replayed_again_beside_the_others(tmp_path: Path) -> None:
 
 def test_a_decided_cell_stands_beside_its_table(noiseless: Table, tmp_path: Path) -> None:
     cells, measurer = searches(Truth.of(noiseless, 0), "frontier", 0, 8)
-    search.frontiers(cells, measurer, TARGETS, LIMIT)
+    decide_cells(cells, measurer, TARGETS, LIMIT)
     before = live.answers(cells, noiseless)
     found, spread = live.compared(cells, before, measurer)
     assert spread == pytest.approx(0, abs=1e-9)

@@ -14,9 +14,10 @@ from diffaccel.evaluation.records import Evaluation, SpeedRow
 from diffaccel.experiment.config import ConfigError, load
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.space import ParametersDict
-from diffaccel.search import decide as search
-from diffaccel.search.cell import EvaluationRequest, Wanted
+from diffaccel.search.answers import answer_tasks
+from diffaccel.search.decide import decide_cells
 from diffaccel.search.fewer_steps import decide_with_fewer_steps
+from diffaccel.search.requests import EvaluationRequest, Wanted
 from tests.unit.test_fewer_steps import FEWER_STEPS, TARGETS, TASKS, Steps, opened
 from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search
 
@@ -70,7 +71,7 @@ def test_a_search_ends_in_time_with_an_answer(tmp_path: Path, seconds: float) ->
     clock = Clock()
     opened = replace(cell_search(tmp_path), budget=Budget(seconds, clock))
     measurer, began = Slow(clock), clock.seconds
-    (known,) = search.frontiers([opened], measurer, [1.5, 2.0], 0.02)
+    (known,) = decide_cells([opened], measurer, [1.5, 2.0], 0.02)
     # What was begun is ended, and something is timed however little time there is.
     longest = 8 + 3 * (1 + 1)
     assert clock.seconds - began <= seconds + longest
@@ -81,8 +82,8 @@ def test_a_search_ends_in_time_with_an_answer(tmp_path: Path, seconds: float) ->
 def test_with_time_enough_it_is_decided_as_without_a_limit(tmp_path: Path) -> None:
     clock = Clock()
     limited = replace(cell_search(tmp_path / "limited"), budget=Budget(1e6, clock))
-    (known,) = search.frontiers([limited], Slow(clock), [1.5], 0.02)
-    (free,) = search.frontiers([cell_search(tmp_path / "free")], Slow(Clock()), [1.5], 0.02)
+    (known,) = decide_cells([limited], Slow(clock), [1.5], 0.02)
+    (free,) = decide_cells([cell_search(tmp_path / "free")], Slow(Clock()), [1.5], 0.02)
     assert known.bound is not None and free.bound is not None
     assert known.bound.parameters == free.bound.parameters
     assert not known.time_up and not free.time_up
@@ -92,23 +93,23 @@ def test_going_on_with_more_time_repeats_nothing(tmp_path: Path) -> None:
     clock = Clock()
     first = Slow(clock)
     opened = replace(cell_search(tmp_path), budget=Budget(60, clock))
-    search.frontiers([opened], first, [1.5, 2.0], 0.02)
+    decide_cells([opened], first, [1.5, 2.0], 0.02)
     second = Slow(clock)
     again = cell_search(tmp_path)
-    (known,) = search.frontiers([again], second, [1.5, 2.0], 0.02)
+    (known,) = decide_cells([again], second, [1.5, 2.0], 0.02)
     assert second.prompts and not known.time_up
     done = {(parameters, most) for parameters, _, most in first.prompts}
     assert done.isdisjoint((parameters, most) for parameters, _, most in second.prompts)
-    search.frontiers([cell_search(tmp_path)], Forbidden(), [1.5, 2.0], 0.02)
+    decide_cells([cell_search(tmp_path)], Forbidden(), [1.5, 2.0], 0.02)
 
 
 def test_what_was_not_tried_for_want_of_time_is_said_to_be_open(tmp_path: Path) -> None:
     clock = Clock()
     opened = replace(cell_search(tmp_path), budget=Budget(60, clock))
     measurer = Slow(clock)
-    (known,) = search.frontiers([opened], measurer, [], 0.02)
+    (known,) = decide_cells([opened], measurer, [], 0.02)
     task = Task("t", "user", CELL, 50.0, None, 0.02, "a sentence")
-    (found,) = search.answers([task], [known], [opened], measurer)
+    (found,) = answer_tasks([task], [known], [opened], measurer)
     assert found.status == "infeasible" and "time was up" in found.reason and not found.clear
 
 

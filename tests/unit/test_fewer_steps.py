@@ -12,9 +12,10 @@ from diffaccel.evaluation.records import SpeedRow
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.space import ParametersDict
-from diffaccel.search.cell import CellSearch, Measurer, Wanted
+from diffaccel.search.cell import CellSearch
 from diffaccel.search.fewer_steps import decide_with_fewer_steps
 from diffaccel.search.records import Search
+from diffaccel.search.requests import Measurer, Wanted
 from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search, response
 
 FEWER_STEPS = Cell(CELL.configuration, ("fewer_steps",))
@@ -47,7 +48,7 @@ def opened(folder: Path, cells: Sequence[Cell] | dict[Cell, None]) -> list[CellS
     """They share what was timed."""
     searches = [cell_search(folder, cell=cell) for cell in cells]
     for search in searches:
-        search.speeds = searches[0].speeds
+        search.history.speeds = searches[0].history.speeds
     return searches
 
 

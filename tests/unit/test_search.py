@@ -19,20 +19,16 @@ from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.space import ParametersDict, flatten, nest
-from diffaccel.search import decide as search
 from diffaccel.search import pareto
-from diffaccel.search.cell import (
-    MOST,
-    TOGETHER,
-    CellSearch,
-    Estimate,
-    EvaluationRequest,
-    MeasuredSpeeds,
-    Measurer,
-    Wanted,
-)
+from diffaccel.search.answers import answer_tasks, resolved, stored_bound
+from diffaccel.search.cell import CellSearch
+from diffaccel.search.decide import decide_all, decide_cells
+from diffaccel.search.estimates import MOST_TIMINGS, Estimate
+from diffaccel.search.history import CellHistory
 from diffaccel.search.records import Answer, CellResult
+from diffaccel.search.requests import EvaluationRequest, Measurer, Wanted
 from diffaccel.search.strategies import frontier as strategy
+from diffaccel.search.timings import LARGEST_ROUND, MeasuredSpeeds
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest
 
@@ -72,11 +68,12 @@ class Noisy:
         self.rounds: list[list[Cell]] = []
 
     def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        self.evaluated += [sheet.parameters for sheet in wanted if sheet.before is None]
+        self.evaluated += [request.parameters for request in wanted if request.before is None]
         losses = [
-            self.truth(sheet.parameters, sheet.cell.configuration.steps)[1] for sheet in wanted
+            self.truth(request.parameters, request.cell.configuration.steps)[1]
+            for request in wanted
         ]
-        return [evaluation(sheet, loss) for sheet, loss in zip(wanted, losses, strict=True)]
+        return [evaluation(request, loss) for request, loss in zip(wanted, losses, strict=True)]
 
     def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
         self.rounds.append([cell for cell, _ in wanted])
@@ -91,10 +88,12 @@ class Noisy:
         return response(parameters, steps)
 
 
-def evaluation(sheet: EvaluationRequest, loss: float) -> Evaluation:
-    scores = [score * (1 - loss) for score in (BASELINE.scores["clip_score"] * 4)[: sheet.prompts]]
+def evaluation(request: EvaluationRequest, loss: float) -> Evaluation:
+    scores = [
+        score * (1 - loss) for score in (BASELINE.scores["clip_score"] * 4)[: request.prompts]
+    ]
     return Evaluation(
-        sheet.parameters, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, ""
+        request.parameters, loss, (loss, loss), {"clip_score": scores}, {}, None, 1.0, ""
     )
 
 
@@ -113,22 +112,22 @@ def cell_search(
 ) -> CellSearch:
     pipeline = replace(BASELINE.pipeline, steps=cell.configuration.steps)
     baseline = replace(BASELINE, pipeline=pipeline, digest=cell.configuration.slug)
-    return CellSearch(
+    history = CellHistory(
         cell,
         baseline,
-        Journal(folder / f"{cell.slug}.drawn", "d", Evaluation),
+        Journal(folder / f"{cell.slug}.evaluated", "d", Evaluation),
         MeasuredSpeeds(baseline, Journal(folder / "timed", "d", TimingRow)),
-        options or SearchOptions("frontier"),
     )
+    return CellSearch(history, options or SearchOptions("frontier"))
 
 
 def frontier(opened: CellSearch, measurer: Measurer, targets: Sequence[float] = ()) -> CellResult:
-    (known,) = search.frontiers([opened], measurer, targets, 0.02)
+    (known,) = decide_cells([opened], measurer, targets, 0.02)
     return known
 
 
 def answer(task: Task, known: CellResult, opened: CellSearch, measurer: Measurer) -> Answer:
-    (found,) = search.answers([task], [known], [opened], measurer)
+    (found,) = answer_tasks([task], [known], [opened], measurer)
     return found
 
 
@@ -152,13 +151,13 @@ def test_the_bound_is_timed_until_it_is_known_and_the_first_time_does_not_count(
     for noise in (0.0, 0.05):
         opened = cell_search(tmp_path / str(noise))
         options = replace(opened.baseline.options, spread=0.01)
-        opened.baseline = replace(opened.baseline, options=options)
+        opened.history.baseline = replace(opened.baseline, options=options)
         known = frontier(opened, Noisy(0, noise))
         assert known.bound is not None and known.bound.timing is not None
-        _first, *others = opened.timings[digest(known.bound.parameters)]
+        _first, *others = opened.history.timings[digest(known.bound.parameters)]
         assert known.bound.timing.pairs == [p for row in others for p in row.timing.pairs]
         counts.append(1 + len(others))
-    assert counts[0] == 2 < counts[1] <= MOST
+    assert counts[0] == 2 < counts[1] <= MOST_TIMINGS
 
 
 @pytest.mark.parametrize("strategy", ["frontier", "exhaustive"])
@@ -199,11 +198,13 @@ def test_what_may_be_too_slow_is_timed_again(tmp_path: Path) -> None:
         opened = cell_search(tmp_path / str(seed))
         frontier(opened, Noisy(seed, 0.08), targets)
         for target in targets:
-            timed = [each for each in opened.estimates() if each.timed]
+            timed = [each for each in opened.predictions.estimates() if each.timed]
             met = pareto.meet(timed, target, 0.02)
             precision = opened.baseline.options.spread
-            assert met is None or met.with_confidence(target, precision) or met.timings == MOST
-        again += sum(len(rows) > 1 for rows in opened.timings.values()) - 1
+            assert (
+                met is None or met.with_confidence(target, precision) or met.timings == MOST_TIMINGS
+            )
+        again += sum(len(rows) > 1 for rows in opened.history.timings.values()) - 1
     assert again > 5
 
 
@@ -220,11 +221,11 @@ class Passing(Noisy):
             return rows
         return [self._evaluated(*each) for each in zip(wanted, rows, strict=True)]
 
-    def _evaluated(self, sheet: EvaluationRequest, row: Evaluation) -> Evaluation:
+    def _evaluated(self, request: EvaluationRequest, row: Evaluation) -> Evaluation:
         if row.prompts <= (self.prompts or 0):
             return row
         nothing = replace(row, scores={}, loss=1.0, loss_interval=(1.0, 1.0), failure="late")
-        return replace(sheet.before or nothing, passing="late")
+        return replace(request.before or nothing, passing="late")
 
     def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
         rows = super().time_candidates(wanted, short)
@@ -265,9 +266,9 @@ def test_what_was_evaluated_and_timed_is_as_good_as_it_was_where_more_of_it_fail
     assert before.bound is not None
     opened = cell_search(tmp_path)
     key = digest(before.bound.parameters)
-    late = replace(opened.timings[key][-1], timing=None, failure="late", passing="late")
-    opened.add_timing(late, 0.0, 0.0)
-    opened.add_evaluation(replace(opened.evaluations[key], passing="late"))
+    late = replace(opened.history.timings[key][-1], timing=None, failure="late", passing="late")
+    opened.history.add_timing(late, 0.0, 0.0)
+    opened.history.add_evaluation(replace(opened.history.evaluations[key], passing="late"))
     for each in (opened, cell_search(tmp_path)):
         known = frontier(each, Forbidden())
         assert known.bound is not None and known.bound.parameters == before.bound.parameters
@@ -276,18 +277,21 @@ def test_what_was_evaluated_and_timed_is_as_good_as_it_was_where_more_of_it_fail
 
 def test_an_interval_is_of_the_confidence_that_is_asked_for_now(tmp_path: Path) -> None:
     opened = cell_search(tmp_path)
-    sheet = EvaluationRequest(CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16)
+    request = EvaluationRequest(
+        CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16
+    )
     scores = {"clip_score": [79.0, 80.5, 78.0, 81.0] * 4}
-    row = replace(evaluation(sheet, 0.01), scores=scores, loss_interval=(0.0, 0.0), confidence=0.95)
-    opened.add_evaluation(row)
-    low, high = opened.evaluations[digest(row.parameters)].loss_interval
+    row = replace(
+        evaluation(request, 0.01), scores=scores, loss_interval=(0.0, 0.0), confidence=0.95
+    )
+    opened.history.add_evaluation(row)
+    low, high = opened.history.evaluations[digest(row.parameters)].loss_interval
     assert (low, high) == (0.0, 0.0)
-    (same,) = cell_search(tmp_path).evaluations.values()
+    (same,) = cell_search(tmp_path).history.evaluations.values()
     assert same == row
     options = replace(BASELINE.options, confidence=0.5)
-    surer = CellSearch(
-        CELL, replace(BASELINE, options=options), opened.evaluated, opened.speeds, opened.options
-    )
+    journal, speeds = opened.history.journal, opened.history.speeds
+    surer = CellHistory(CELL, replace(BASELINE, options=options), journal, speeds)
     (wider,) = surer.evaluations.values()
     assert wider.confidence == 0.5 and wider.loss_interval[0] < wider.loss_interval[1]
 
@@ -317,12 +321,12 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     opened = cell_search(tmp_path)
     early = frontier(cell_search(tmp_path / "early"), Noisy()).bound
     task = Task("t", "user", CELL, 3.5, None, 0.0205, "a sentence")
-    ((known,), (found,)) = search.decide_all([opened], Noisy(), [task], [], 0.02)
-    fastest = max(row.speedup for row in opened.usable() if row.loss < 0.02)
+    ((known,), (found,)) = decide_all([opened], Noisy(), [task], [], 0.02)
+    fastest = max(row.speedup for row in opened.predictions.usable() if row.loss < 0.02)
     assert known.bound is not None and known.bound.speedup == fastest
     assert early is None or early.speedup < fastest
     assert found.status == "met"
-    assert len(opened.timings[digest(known.bound.parameters)]) == 2
+    assert len(opened.history.timings[digest(known.bound.parameters)]) == 2
 
 
 def test_few_of_those_evaluated_are_timed(tmp_path: Path) -> None:
@@ -333,7 +337,7 @@ def test_few_of_those_evaluated_are_timed(tmp_path: Path) -> None:
     assert known.timed <= sum(map(len, measurer.rounds)) < known.measured
 
 
-def test_the_clock_is_asked_first_where_a_evaluation_may_be_worth_nothing(tmp_path: Path) -> None:
+def test_the_clock_is_asked_first_where_an_evaluation_may_be_worth_nothing(tmp_path: Path) -> None:
     """Nothing is faster than the baseline pipeline here, which two timings let suspect."""
 
     class Useless(Noisy):
@@ -358,9 +362,9 @@ def test_what_was_timed_and_not_evaluated_counts_where_it_belongs(tmp_path: Path
     other = own | {"tgate": {"gate_step": 10}}
     for parameters in (own, other):
         row = SpeedRow(parameters, timing_of([(2.0, 1.0)]), None, 1.0, "")
-        opened.add_timing(row, expected=0.0, error=0.1)
-    assert list(opened.timings) == [digest(own)]
-    assert opened.seconds == 1.0 and not opened.evaluations
+        opened.history.add_timing(row, expected=0.0, error=0.1)
+    assert list(opened.history.timings) == [digest(own)]
+    assert opened.history.seconds == 1.0 and not opened.history.evaluations
 
 
 def test_every_answer_was_timed(tmp_path: Path) -> None:
@@ -369,8 +373,8 @@ def test_every_answer_was_timed(tmp_path: Path) -> None:
     opened, targets = cell_search(tmp_path), [1.2, 1.5, 2.0, 9.0]
     frontier(opened, Noisy(3, 0.03), targets)
     for target in targets:
-        best = opened.best(lambda known, t=target: pareto.nearest(known, t, 0.02))
-        reported = pareto.nearest(opened.estimates(), target, 0.02)
+        best = opened.predictions.best(lambda known, t=target: pareto.nearest(known, t, 0.02))
+        reported = pareto.nearest(opened.predictions.estimates(), target, 0.02)
         assert best is not None and reported is not None
         assert best.loss - reported.loss <= 0.2 * 0.02
 
@@ -403,22 +407,22 @@ def test_what_clearly_loses_is_evaluated_less_and_what_is_not_clear_more(tmp_pat
         def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
             return [scattered(*pair) for pair in zip(wanted, super().evaluate(wanted), strict=True)]
 
-    def scattered(sheet: EvaluationRequest, made: Evaluation) -> Evaluation:
+    def scattered(request: EvaluationRequest, made: Evaluation) -> Evaluation:
         random = np.random.default_rng(0)
         scores = [score + random.normal(0, 0.4) for score in made.scores["clip_score"]]
-        plain = opened.baseline.scores["clip_score"][: sheet.prompts]
+        plain = opened.baseline.scores["clip_score"][: request.prompts]
         return replace(made, scores={"clip_score": scores}, loss=loss_of(plain, scores))
 
     opened = cell_search(tmp_path)
-    opened.baseline = replace(
+    opened.history.baseline = replace(
         BASELINE,
         prompts=[f"a {number}" for number in range(64)],
         scores={"clip_score": [80.0, 81.0] * 32},
         options=MeasureOptions(max_prompts=64),
     )
     known = frontier(opened, Scattered(), [1.5])
-    evaluated = {digest(each.parameters): each for each in opened.evaluations.values()}
-    clear = {key: opened.below(each, 0.02) for key, each in evaluated.items()}
+    evaluated = {digest(each.parameters): each for each in opened.history.evaluations.values()}
+    clear = {key: opened.history.below(each, 0.02) for key, each in evaluated.items()}
     assert {8, 16} <= {each.prompts for each in evaluated.values()}
     for key, each in evaluated.items():
         assert each.prompts >= 16 or clear[key] is False
@@ -448,12 +452,12 @@ def test_cells_side_by_side_evaluate_together_and_share_rounds(tmp_path: Path) -
     cells = [Cell(Configuration("m", "DDIM", count), ("deepcache",)) for count in (10, 20, 25, 50)]
     measurer = Noisy()
     together = [cell_search(tmp_path / "together", cell=cell) for cell in cells]
-    known = search.frontiers(together, measurer, [1.5], 0.02)
+    known = decide_cells(together, measurer, [1.5], 0.02)
     for cell, found in zip(cells, known, strict=True):
         alone = frontier(cell_search(tmp_path / "alone", cell=cell), Noisy(), [1.5])
         assert found.bound is not None and alone.bound is not None
         assert found.bound.speedup == pytest.approx(alone.bound.speedup, rel=0.02)
-    assert max(map(len, measurer.rounds)) <= TOGETHER
+    assert max(map(len, measurer.rounds)) <= LARGEST_ROUND
     assert any(len(set(cells)) > 1 for cells in measurer.rounds)
 
 
@@ -547,15 +551,16 @@ def test_a_latency_is_a_speedup(tmp_path: Path, seconds: float, status: str) -> 
 
 def test_tasks_from_the_bound_are_shares_of_it(tmp_path: Path) -> None:
     known = frontier(cell_search(tmp_path), Noisy())
-    stored = search.stored_bound(known)
+    stored = stored_bound(known)
     assert known.bound is not None and stored == round(known.bound.speedup * 1.1, 2)
-    task = search.resolved(Task("t", "bound", CELL, None, 0.8, 0.02, None), known)
+    task = resolved(Task("t", "bound", CELL, None, 0.8, 0.02, None), known)
     assert task.required == round(0.8 * stored, 2)
     assert task.sentence is not None and f"with {task.required}x speedup" in task.sentence
 
 
 def test_scores_that_know_nothing_are_refused(tmp_path: Path) -> None:
-    opened = replace(cell_search(tmp_path), baseline=replace(BASELINE, shuffled_score=80.4))
+    opened = cell_search(tmp_path)
+    opened.history.baseline = replace(BASELINE, shuffled_score=80.4)
     known = frontier(opened, Forbidden(), [1.5])
     assert known.status == "refused" and known.bound is None
     task = Task("t", "target", CELL, 1.5, None, 0.02, None)
@@ -566,9 +571,9 @@ def test_what_another_configuration_timed_is_learnt_from(tmp_path: Path) -> None
     """The steps of a model cost the same there: less is left to be timed here."""
     here = Cell(Configuration("m", "DPM-Solver++", 25), ("deepcache",))
     points = list(cell_search(tmp_path, cell=here).space.points())
-    _, ignorant = cell_search(tmp_path, cell=here).speeds.predict(points)
+    _, ignorant = cell_search(tmp_path, cell=here).history.speeds.predict(points)
     frontier(cell_search(tmp_path), Noisy(), [1.5, 2.0])
-    means, taught = cell_search(tmp_path, cell=here).speeds.predict(points)
+    means, taught = cell_search(tmp_path, cell=here).history.speeds.predict(points)
     assert taught.mean() < ignorant.mean() / 2
     truth = [math.log(response(nest(point), 25)[0]) for point in points]
     assert np.abs(means - truth).mean() < 2 * taught.mean()
@@ -579,9 +584,9 @@ def test_a_parameters_that_is_evaluated_further_is_known_anew(tmp_path: Path) ->
     opened = cell_search(tmp_path)
     parameters = nest(next(opened.space.points()))
     few = evaluation(EvaluationRequest(CELL, parameters, 8), 0.04)
-    opened.add_evaluation(few)
+    opened.history.add_evaluation(few)
     (before,), _ = opened.losses(0.02).predict([flatten(parameters)])
-    opened.add_evaluation(evaluation(EvaluationRequest(CELL, parameters, 16, few), 0.001))
+    opened.history.add_evaluation(evaluation(EvaluationRequest(CELL, parameters, 16, few), 0.001))
     (after,), _ = opened.losses(0.02).predict([flatten(parameters)])
     (fresh,), _ = cell_search(tmp_path).losses(0.02).predict([flatten(parameters)])
     assert after == fresh < before
@@ -590,14 +595,14 @@ def test_a_parameters_that_is_evaluated_further_is_known_anew(tmp_path: Path) ->
 def test_a_combination_consists_of_the_largest_cells_there_are(tmp_path: Path) -> None:
     three = ("deepcache", "tgate", "tome")
     names = [("tome",), ("tgate",), ("deepcache",), ("deepcache", "tgate"), three]
-    beside = {each: cell_search(tmp_path, cell=Cell(CELL.configuration, each)) for each in names}
-    for search_of in beside.values():
-        search_of.beside = beside
-    parts = [part.cell.accelerators for part in beside[three].parts()]
+    siblings = {each: cell_search(tmp_path, cell=Cell(CELL.configuration, each)) for each in names}
+    for search_of in siblings.values():
+        search_of.siblings = siblings
+    parts = [part.cell.accelerators for part in siblings[three].parts()]
     assert parts == [("deepcache", "tgate"), ("tome",)]
-    assert [part.cell.accelerators for part in beside[parts[0]].parts()] == [
+    assert [part.cell.accelerators for part in siblings[parts[0]].parts()] == [
         ("deepcache",),
         ("tgate",),
     ]
-    del beside[("tome",)]
-    assert beside[three].parts() == [] == beside[("tgate",)].parts()
+    del siblings[("tome",)]
+    assert siblings[three].parts() == [] == siblings[("tgate",)].parts()

@@ -16,13 +16,16 @@ import pytest
 import torch
 
 from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
-from diffaccel.plugins.accelerators.base import Accelerator, Phase
+from diffaccel.plugins.accelerators.base import Accelerator, StepKind
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.plugins.space import Parameters, Value, nest
 from diffaccel.registry import UnknownNameError
 from diffaccel.search import speeds
-from diffaccel.search.speeds import Floats, SpeedModel, signature
+from diffaccel.search import step_kinds as signatures
+from diffaccel.search.gaussian import Floats
+from diffaccel.search.speeds import SpeedModel
+from diffaccel.search.step_kinds import signature
 
 FACTS = PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 STEPS = 10
@@ -43,15 +46,15 @@ def merged(ratio: float, down: int = 1, attn: bool = True) -> dict[str, dict[str
     return {"tome": dict(own)}
 
 
-# ---- phases: what they say of a step is what runs ------------------------------------------------
+# ---- step kinds: what they say of a step is what runs --------------------------------------------
 
 
-def phases(parameters: Parameters, pipeline: PipelineSpec) -> list[tuple[Phase | None, ...]]:
-    """For each step, the phases of the candidate's accelerators in alphabetic order."""
+def step_kinds(parameters: Parameters, pipeline: PipelineSpec) -> list[tuple[StepKind | None, ...]]:
+    """For each step, the step kinds of the candidate's accelerators in alphabetic order."""
     columns = []
     for name in sorted(parameters):
         others = {other: part for other, part in parameters.items() if other != name}
-        columns.append(ACCELERATORS[name].phases(parameters[name], others, pipeline))
+        columns.append(ACCELERATORS[name].step_kinds(parameters[name], others, pipeline))
     return list(zip(*columns, strict=True))
 
 
@@ -101,20 +104,20 @@ PARTS: dict[str, list[dict[str, dict[str, Value]]]] = {
 
 @pytest.mark.parametrize(("family", "scheduler"), [("SD1.5", "DDIM"), ("SDXL", "DPM-Solver++")])
 @pytest.mark.parametrize("cell", PARTS)
-def test_steps_of_equal_phases_run_the_same_layers(family: str, scheduler: str, cell: str) -> None:
+def test_steps_of_one_kind_run_the_same_layers(family: str, scheduler: str, cell: str) -> None:
     pipe = tiny.FAMILIES[family](0)
     pipe.scheduler = getattr(diffusers, SCHEDULERS[scheduler].diffusers).from_config(
         pipe.scheduler.config
     )
     pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=7.5)
-    ran: dict[tuple[Phase | None, ...], Any] = {}
+    ran: dict[tuple[StepKind | None, ...], Any] = {}
     for parameters in PARTS[cell]:
-        told, found = phases(parameters, pipeline), work(pipe, parameters, STEPS)
+        told, found = step_kinds(parameters, pipeline), work(pipe, parameters, STEPS)
         assert len(told) == len(found) == STEPS
         for step, (kind, layers) in enumerate(zip(told, found, strict=True)):
             assert ran.setdefault(kind, layers) == layers, (parameters, step, kind)
     if family == "SD1.5" and "+" not in cell:
-        assert len(set(ran.values())) == len(ran), "phases that differ in name alone"
+        assert len(set(ran.values())) == len(ran), "step kinds that differ in name alone"
 
 
 @pytest.mark.parametrize("name", sorted(ACCELERATORS))
@@ -122,12 +125,12 @@ def test_steps_of_equal_phases_run_the_same_layers(family: str, scheduler: str, 
 def test_every_accelerator_says_what_it_makes_of_each_step(name: str, steps: int) -> None:
     pipeline = replace(FACTS, steps=steps, device="cuda")
     points = list(combination([name]).space(pipeline).points(grid=True))
-    found = [phases(nest(point), pipeline) for point in points]
+    found = [step_kinds(nest(point), pipeline) for point in points]
     assert all(len(each) == steps for each in found)
     if steps > 2:  # candidates that do different things differ
         assert len({tuple(each) for each in found}) >= len(points) / 2
-    for phase in {phase for each in found for step in each for phase in step} - {None}:
-        assert 0 < phase.share <= 1.5 and phase.spread > 0
+    for kind in {kind for each in found for step in each for kind in step} - {None}:
+        assert 0 < kind.relative_cost <= 1.5 and kind.spread > 0
 
 
 @pytest.mark.parametrize("rest", [0.02, 0.1, 0.25])
@@ -146,10 +149,11 @@ def test_two_timings_of_fewer_steps_tell_all_others(rest: float) -> None:
     assert spreads.max() < 0.05
 
 
-def test_what_says_nothing_of_its_steps_has_one_phase_that_its_values_place() -> None:
+def test_what_says_nothing_of_its_steps_has_one_step_kind_that_its_values_place() -> None:
     tome = ACCELERATORS["tome"]
     a, b, far = (
-        Accelerator.phases(tome, merged(ratio)["tome"], {}, FACTS) for ratio in (0.5, 0.55, 0.75)
+        Accelerator.step_kinds(tome, merged(ratio)["tome"], {}, FACTS)
+        for ratio in (0.5, 0.55, 0.75)
     )
     assert len(a) == FACTS.steps and len(set(a)) == 1 and a[0] is not None
     distances = [
@@ -183,8 +187,8 @@ class Machine:
 
     def speedup(self, parameters: Parameters) -> float:
         time = self.rest
-        for step in phases(parameters, replace(FACTS, steps=self.steps)):
-            labels = {phase.label: phase for phase in step if phase is not None}
+        for step in step_kinds(parameters, replace(FACTS, steps=self.steps)):
+            labels = {kind.label: kind for kind in step if kind is not None}
             deep = labels["cached"].levels[0] / 5 if "cached" in labels else 1.0
             layers = 0.1 + sum(
                 np.clip(deep * 4 - i, 0.2 * (i == 0), 1) * t for i, t in enumerate(self.levels)
@@ -331,20 +335,20 @@ def test_repeated_timings_share_a_row_and_tell_what_each_would() -> None:
     assert candidates == 12 and len(rows) == 28
     member = np.equal.outer(given.row, range(candidates)).astype(float)
     for fit in model.fits:
-        law = fit.factor @ fit.factor.T - np.diag(1 / fit.guess.weight)
-        found = np.linalg.solve(law + np.diag(1 / fit.guess.weight), fit.guess.linear)
-        assert np.allclose(fit.inverse @ fit.guess.linear, found)
-        common, kinds, rough = fit.guess.pulls
+        law = fit.factor.lower @ fit.factor.lower.T - np.diag(1 / fit.guess.precision)
+        found = np.linalg.solve(law + np.diag(1 / fit.guess.precision), fit.guess.linear)
+        assert np.allclose(fit.factor.inverse @ fit.guess.linear, found)
+        common, costs, nuggets = fit.guess.weights
         means, variances = speeds._priors()
         logs, *_ = speeds._speedups(
-            given.terms, means + variances * common, given.terms.mean + given.kinds @ kinds
+            given.terms, means + variances * common, given.terms.mean + given.prior @ costs
         )
-        off = given.y - member @ (logs + fit.rough**2 * rough)
-        trust = (speeds.FREEDOM + 1) / (speeds.FREEDOM + (off / fit.noise) ** 2)
-        whole = member @ law @ member.T + np.diag(fit.noise**2 / trust)
-        assert np.allclose(member.T @ np.linalg.inv(whole) @ member, fit.inverse)
-        volume = np.linalg.slogdet(whole)[1] + np.log(trust).sum()
-        odd = np.log(fit.noise / speeds.CLOCK) ** 2 + np.log(fit.rough / speeds.FORM) ** 2
+        off = given.y - member @ (logs + fit.nugget**2 * nuggets)
+        precision = (speeds.FREEDOM + 1) / (speeds.FREEDOM + (off / fit.noise) ** 2)
+        whole = member @ law @ member.T + np.diag(fit.noise**2 / precision)
+        assert np.allclose(member.T @ np.linalg.inv(whole) @ member, fit.factor.inverse)
+        volume = np.linalg.slogdet(whole)[1] + np.log(precision).sum()
+        odd = np.log(fit.noise / speeds.TIMING_ERROR) ** 2 + np.log(fit.nugget / speeds.NUGGET) ** 2
         assert fit.evidence == pytest.approx(-fit.guess.cost - volume / 2 - odd / 2)
 
 
@@ -380,7 +384,7 @@ def test_what_cannot_be_predicted() -> None:
 def test_an_accelerator_that_says_nothing_of_its_steps_is_learnt_too(
     monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    monkeypatch.setattr(type(ACCELERATORS["tome"]), "phases", Accelerator.phases)
+    monkeypatch.setattr(type(ACCELERATORS["tome"]), "step_kinds", Accelerator.step_kinds)
     truth = {ratio: 1.1 - 0.5 * ratio for ratio in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)}
     rows = [(merged(ratio), 1 / time) for ratio, time in truth.items() if ratio not in (0.3, 0.6)]
     mean, std = SpeedModel.fit(rows, FACTS).predict([merged(0.3), merged(0.6)])
@@ -390,14 +394,14 @@ def test_an_accelerator_that_says_nothing_of_its_steps_is_learnt_too(
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """Phases are remembered: not those of a test."""
-    speeds._signature.cache_clear()
+    """Step kinds are remembered: not those of a test."""
+    signatures._signature.cache_clear()
     yield
-    speeds._signature.cache_clear()
+    signatures._signature.cache_clear()
 
 
 def test_no_torch_is_needed() -> None:
     code = "import sys, diffaccel.search.speeds as s; "
-    code += "s.SpeedModel.fit([], s.PipelineFacts('P', 2, (), ()))"
+    code += "s.SpeedModel.fit([], s.PipelineSpec('P', 2, (), ()))"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -12,10 +12,11 @@ import pytest
 
 from diffaccel.plugins.space import Axis, Point, Space
 from diffaccel.search import pareto
+from diffaccel.search.gaussian import Floats
 from diffaccel.search.losses import scaled
 from diffaccel.search.strategies import STRATEGIES, Problem, _candidates
 from diffaccel.search.strategies import _rehearsal as rehearsal
-from diffaccel.search.strategies.base import Floats, Observation
+from diffaccel.search.strategies.base import Observation
 from diffaccel.search.strategies.exhaustive import BATCH
 from diffaccel.search.strategies.frontier import CAP
 
@@ -156,10 +157,11 @@ def test_frontier_meets_one_target_with_less_than_the_whole_frontier_takes() -> 
 
 
 @pytest.mark.parametrize(
-    ("gain", "wild", "hopeless"), [(0.5, True, False), (0.05, True, True), (0.5, False, True)]
+    ("gain", "contaminated", "hopeless"),
+    [(0.5, True, False), (0.05, True, True), (0.5, False, True)],
 )
 def test_frontier_looks_where_little_hope_is_if_much_would_be_gained(
-    gain: float, wild: bool, hopeless: bool
+    gain: float, contaminated: bool, hopeless: bool
 ) -> None:
     """Four standard deviations beyond the limit; accelerators may repair each other there."""
     axes = tuple(Axis(f"{name}.x", (0, 1), (0, 1)) for name in "abc")
@@ -172,7 +174,9 @@ def test_frontier_looks_where_little_hope_is_if_much_would_be_gained(
     def losses(points: Sequence[Point]) -> tuple[Floats, Floats]:
         return np.full(len(points), limit + 1.6), np.full(len(points), 0.4)
 
-    problem = Problem(Space(axes), LIMIT, speeds=speeds, losses=losses, informed=True, wild=wild)
+    problem = Problem(
+        Space(axes), LIMIT, speeds=speeds, losses=losses, informed=True, contaminated=contaminated
+    )
     known = Observation({axis.name: 0 for axis in axes}, float(np.exp(0.4)), 0.01)
     asked = FRONTIER.ask(problem, [known])
     assert asked == ([] if hopeless else [{axis.name: 1 for axis in axes}])
@@ -195,7 +199,7 @@ def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
 
     problem = replace(
         Problem(Space((axis,)), LIMIT, speeds=speeds, losses=losses, informed=True),
-        wild=True,
+        contaminated=True,
         analysis=analysis,
     )
     assert FRONTIER.ask(problem, [Observation({"a.x": 0}, 1.0, 0.0)]) == [{"a.x": first}]
@@ -204,7 +208,7 @@ def test_frontier_looks_first_where_it_costs_least_for_what_it_is_worth(
 @pytest.mark.parametrize(
     ("speed", "spread", "unsure"), [(0.0, 0.2, True), (0.0, 0.04, False), (0.5, 0.2, False)]
 )
-def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_a_evaluation(
+def test_frontier_asks_the_clock_first_where_doubt_alone_makes_it_worth_an_evaluation(
     speed: float, spread: float, unsure: bool
 ) -> None:
     axis, limit = Axis("a.x", (0, 1), (0, 1)), scaled(LIMIT, LIMIT)

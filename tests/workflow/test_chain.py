@@ -22,7 +22,7 @@ from benchmarks.gpu.page import page
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.metrics import METRICS
-from diffaccel.search.cell import MOST
+from diffaccel.search.estimates import MOST_TIMINGS
 from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import verify
 from diffaccel.stages.outcome import result_of
@@ -210,7 +210,7 @@ def test_records_hold_what_identifies_them(finished: Finished) -> None:
     assert len(set(timed)) == known.timed + fewer_steps.timed
     # How often an answer is timed again hangs being timed, but the bound is.
     assert timed.count(json.dumps(known.bound.parameters, sort_keys=True)) >= 2
-    assert max(Counter(timed).values()) <= MOST
+    assert max(Counter(timed).values()) <= MOST_TIMINGS
 
 
 def test_the_fewer_steps_stands_beside_what_was_chosen(finished: Finished) -> None:

@@ -54,9 +54,9 @@ def _baseline(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
-    from diffaccel.search import decide as search
     from diffaccel.search.fewer_steps import decide_with_fewer_steps
     from diffaccel.search.found import keep
+    from diffaccel.search.measuring import opened
 
     job, baseline = args.job, read_record(Baseline, args.baseline)
     cells = [parse(Cell, cell, "cell") for cell in job["cells"]]
@@ -69,14 +69,14 @@ def _search(args: argparse.Namespace) -> None:
     aside = None if fewer_steps in cells else fewer_steps
     with (
         writing(args.journals / baseline.configuration.slug),
-        search.opened(every, baseline, args.images, args.journals, options, args.watch, aside) as (
-            opened,
-            measure,
+        opened(every, baseline, args.images, args.journals, options, args.watch, aside) as (
+            searches,
+            measurer,
         ),
     ):
-        jobs.note(most={each.cell.slug: each.most for each in opened})
+        jobs.note(most={each.cell.slug: each.most for each in searches})
         found = decide_with_fewer_steps(
-            fewer_steps, cells, opened, measure, asked, job["targets"], job["loss_limit"]
+            fewer_steps, cells, searches, measurer, asked, job["targets"], job["loss_limit"]
         )
     keep(args.journals, found, baseline)
     write_record(args.out, found, job)

@@ -1,7 +1,14 @@
-"""The search: which candidates are measured, and what is then known of a cell.
+"""The search: which candidates of a cell are measured, and what is then chosen.
 
-`cell` has the measurements and models of one cell, `decide` searches the cells of a configuration
-side by side, and `rival` compares with fewer steps. `losses` and `speeds` predict, `worth` says
-what a measurement is worth, `pareto` picks, and `strategies` propose candidates, one file each.
-`records` are what comes out, and `found` keeps whatever was ever found.
+- The order: `decide` searches the cells of a configuration side by side, `answers` answers its
+  tasks, and `fewer_steps` compares what was chosen with fewer steps. `loop` does what cells ask
+  for, and `measuring` measures it on the device.
+- One cell: `cell` has its questions and what must be measured next (`requests`). `history` has what
+  was measured of it, `predictions` what that says of its candidates (`estimates`), and `timings`
+  what was timed of the whole configuration.
+- The models: `speeds` (from `step_kinds`) and `losses` predict, both by Gaussian processes
+  (`gaussian`). `acquisition` says what a measurement is expected to gain, and `strategies` propose
+  candidates, one file each.
+- What comes out: `pareto` reads the answers off, `records` are written, and `found` keeps whatever
+  was ever found.
 """

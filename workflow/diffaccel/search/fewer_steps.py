@@ -18,9 +18,12 @@ from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.space import ParametersDict, nest
 from diffaccel.search import pareto
-from diffaccel.search.cell import CellSearch, Estimate, Measurer, Request, Requests, run_search
+from diffaccel.search.cell import CellSearch
 from diffaccel.search.decide import decide_all
+from diffaccel.search.estimates import Estimate
+from diffaccel.search.loop import run_search
 from diffaccel.search.records import FewerStepsBaseline, Search
+from diffaccel.search.requests import Measurer, Request, Requests
 from diffaccel.store.jsonio import digest
 
 
@@ -40,8 +43,8 @@ def decide_with_fewer_steps(
     it is made again from the journals.
 
     Args:
-        fewer-steps baseline: the cell of the fewer-steps baseline, if there is one; it may be one
-        of the cells.
+        fewer_steps: the cell of the fewer-steps baseline, if there is one; it may be one of the
+            cells.
         cells: those that are asked for.
         searches: of all these.
     """
@@ -60,8 +63,8 @@ def decide_with_fewer_steps(
 
 
 def _measured(searches: Sequence[CellSearch]) -> list[int]:
-    timings = [sum(map(len, search.timings.values())) for search in searches]
-    return [*(len(search.evaluations) for search in searches), *timings]
+    timings = [sum(map(len, search.history.timings.values())) for search in searches]
+    return [*(len(search.history.evaluations) for search in searches), *timings]
 
 
 def _beside(found: Search, fewer_steps: CellSearch, measurer: Measurer) -> Search:
@@ -85,13 +88,15 @@ def _beside(found: Search, fewer_steps: CellSearch, measurer: Measurer) -> Searc
 
 def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
     """What must be done until each can be compared, or time is up."""
-    others = [one for one in chosen if not fewer_steps.owns(one.parameters)]
+    others = [one for one in chosen if not fewer_steps.history.owns(one.parameters)]
     while not fewer_steps.budget.over:
         fitting = [_fitting(fewer_steps, one.speedup) for one in others]
-        missing = {digest(s): s for s in fitting if s and digest(s) not in fewer_steps.evaluations}
+        missing = {
+            digest(s): s for s in fitting if s and digest(s) not in fewer_steps.history.evaluations
+        }
         best = [(one, _best(fewer_steps, one)) for one in others]
         beating = [each.parameters for one, each in best if each and _beats(fewer_steps, each, one)]
-        untimed = {digest(s): s for s in beating if digest(s) not in fewer_steps.timings}
+        untimed = {digest(s): s for s in beating if digest(s) not in fewer_steps.history.timings}
         if missing:
             yield [Request("evaluate", parameters) for parameters in missing.values()]
         elif untimed:
@@ -103,7 +108,7 @@ def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
 def _fitting(fewer_steps: CellSearch, speedup: float) -> ParametersDict | None:
     """The mildest candidate that is at least so fast, as far as is known; None: none is."""
     candidates = [nest(point) for point in fewer_steps.space.points()]
-    means, _ = fewer_steps.speeds.posterior(candidates)
+    means, _ = fewer_steps.history.speeds.posterior(candidates)
     for parameters, mean in zip(candidates, means, strict=True):
         if math.exp(mean) >= speedup:
             return parameters
@@ -113,7 +118,7 @@ def _fitting(fewer_steps: CellSearch, speedup: float) -> ParametersDict | None:
 def _best(fewer_steps: CellSearch, one: Measurement) -> Estimate | None:
     """Of the fewer-steps baseline's candidates that are at least as fast, the one with the least
     loss."""
-    return pareto.meet(fewer_steps.estimates(), one.speedup, math.inf)
+    return pareto.meet(fewer_steps.predictions.estimates(), one.speedup, math.inf)
 
 
 def _beats(fewer_steps: CellSearch, best: Estimate, one: Measurement) -> bool:
@@ -121,9 +126,13 @@ def _beats(fewer_steps: CellSearch, best: Estimate, one: Measurement) -> bool:
 
 
 def _compared(fewer_steps: CellSearch, one: Measurement | None) -> FewerStepsBaseline | None:
-    if one is None or fewer_steps.owns(one.parameters) or (best := _best(fewer_steps, one)) is None:
+    if (
+        one is None
+        or fewer_steps.history.owns(one.parameters)
+        or (best := _best(fewer_steps, one)) is None
+    ):
         return None
-    evaluation = fewer_steps.evaluations[digest(best.parameters)]
+    evaluation = fewer_steps.history.evaluations[digest(best.parameters)]
     return FewerStepsBaseline(
         parameters=best.parameters,
         speedup=best.speedup,

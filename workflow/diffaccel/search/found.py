@@ -64,8 +64,7 @@ def _sources(found: Found) -> Mapping[str, str]:
 
 def read(journals: Path, configuration: str = "*") -> list[Kept]:
     """Everything that was ever found, or that of one configuration, by its slug; the newest of each
-    configuration
-    last, by the order of lines: a clock may jump."""
+    configuration last, by the order of lines: a clock may jump."""
     paths = sorted((journals / FOLDER).glob(f"{configuration}.jsonl"))
     return [each for path in paths for each in _lines(path)]
 

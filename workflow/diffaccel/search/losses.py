@@ -3,8 +3,7 @@ others.
 
 Losses are seen as asinh(loss / limit): linear near zero, logarithmic beyond the limit. A single
 accelerator's loss is a regression over its levels (`_surrogate`). A combination's is expected to be
-the norm of what its members lose, as distances in independent directions add up, and what was
-evaluated
+the norm of what its members lose, as distances in independent directions add up. What was evaluated
 of the combination itself corrects that: a Gaussian process of the differences (Rasmussen &
 Williams, "Gaussian Processes for Machine Learning", 2006, section 2.7).
 """
@@ -17,20 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffaccel.plugins.space import Point, Space
+from diffaccel.search.gaussian import Floats, Process, squared_distances, squared_exponential
 from diffaccel.search.strategies import _candidates as candidates
-from diffaccel.search.strategies._surrogate import Quantity, narrow, predict
-
-Floats = NDArray[np.float64]
+from diffaccel.search.strategies._surrogate import Quantity, constrain, predict
 
 LOSS = Quantity(rise=(0.1, 4.0), curvature=(1.0, 2.0, 4.0), offset=0.2, noise=(0.05, 0.15, 0.3))
 WORST = math.asinh(10.0)
 SMALLEST_SCALE = 1e-3
 """Losses are seen in units of the limit, or of this where the limit is smaller."""
 NORM = 2.0
-BIAS, BEND, LENGTH, ROUGH = 0.3, 0.5, 0.5, 0.2
+BIAS, BEND, LENGTH, NUGGET = 0.3, 0.5, 0.5, 0.2
 """Of a combination's difference from the norm of its members: standard deviation of what all its
 candidates have in common, of what near ones have, how near in levels, and of what each has
 alone."""
@@ -68,10 +65,10 @@ class LossModel:
             return predict(LOSS, self._seen, self._values, asked)
         expected, unsure = self._expected(points)
         if not self.evaluated:
-            return expected, np.sqrt(unsure**2 + BIAS**2 + BEND**2 + ROUGH**2)
+            return expected, np.sqrt(unsure**2 + BIAS**2 + BEND**2 + NUGGET**2)
         off, spread = self._difference(asked)
         mean, std = expected + off, np.sqrt(unsure**2 + spread**2)
-        return narrow(self._seen, self._values, asked, mean, std, LOSS)
+        return constrain(self._seen, self._values, asked, mean, std, LOSS)
 
     def _levels(self, points: Sequence[Point]) -> Floats:
         rows = [
@@ -93,8 +90,8 @@ class LossModel:
         each = [part.of_larger(points) for part in self.parts]
         losses = np.stack([np.sinh(np.maximum(mean, 0.0)) for mean, _ in each])
         norm: Floats = (losses**NORM).sum(0) ** (1 / NORM)
-        share = (losses / np.maximum(norm, 1e-9)) ** NORM
-        unsure: Floats = np.sqrt((share * np.stack([std for _, std in each]) ** 2).sum(0))
+        weights = (losses / np.maximum(norm, 1e-9)) ** NORM
+        unsure: Floats = np.sqrt((weights * np.stack([std for _, std in each]) ** 2).sum(0))
         expected: Floats = np.arcsinh(norm)
         return expected, unsure
 
@@ -108,21 +105,19 @@ class LossModel:
         return mean[back], std[back]
 
     @functools.cached_property
-    def _differences(self) -> tuple[Floats, Floats]:
-        """Of what was evaluated from what was expected: whitened, with the Cholesky factor."""
+    def _differences(self) -> Process:
+        """Of what was evaluated from what was expected."""
         expected, _ = self._expected([point for point, _ in self.evaluated])
-        gram = _kernel(self._seen, self._seen) + ROUGH**2 * np.eye(len(self.evaluated))
-        chol = np.linalg.cholesky(gram).astype(np.float64)
-        return np.linalg.solve(chol, self._values - expected).astype(np.float64), chol
+        noise = NUGGET**2 * np.eye(len(self.evaluated))
+        return Process.of(_covariance(self._seen, self._seen) + noise, self._values - expected)
 
     def _difference(self, asked: Floats) -> tuple[Floats, Floats]:
-        half, chol = self._differences
-        solved = np.linalg.solve(chol, _kernel(self._seen, asked)).astype(np.float64)
-        prior = BIAS**2 + BEND**2 + ROUGH**2
-        return solved.T @ half, np.sqrt(np.maximum(prior - (solved**2).sum(0), ROUGH**2))
+        """Mean and standard deviation of what was asked for from what is expected, (n,) each."""
+        mean, known = self._differences.predict(_covariance(self._seen, asked))
+        prior = BIAS**2 + BEND**2 + NUGGET**2
+        return mean, np.sqrt(np.maximum(prior - known, NUGGET**2))
 
 
-def _kernel(x: Floats, y: Floats) -> Floats:
-    distance = ((x[:, None] - y[None]) ** 2).sum(-1)
-    smooth: Floats = BIAS**2 + BEND**2 * np.exp(-0.5 * distance / LENGTH**2)
-    return smooth
+def _covariance(x: Floats, y: Floats) -> Floats:
+    """Of the differences at levels (m, d) and (k, d), without the nugget: (m, k)."""
+    return BIAS**2 + BEND**2 * squared_exponential(squared_distances(x, y), LENGTH)

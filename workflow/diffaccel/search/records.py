@@ -45,7 +45,7 @@ class CellResult:
             only predicted.
         seconds: that evaluation and timing took.
         candidates: how many candidates the space has, before any is forbidden.
-        fewer-steps baseline: what the fewer-steps baseline loses at the speed of the bound.
+        fewer_steps: what the fewer-steps baseline loses at the speed of the bound.
         time_up: whether the search's time was up before all that was worth measuring was.
         passing: how many candidates failed for what may pass; the next run tries them again.
     """
@@ -81,7 +81,7 @@ class Answer:
         environment: where it was measured.
         clear: whether the prompts tell, with the configured confidence, that the chosen loss is
             below the limit, or that nothing evaluated that is fast enough has such a loss.
-        fewer-steps baseline: what the fewer-steps baseline loses at the speed of ``chosen``.
+        fewer_steps: what the fewer-steps baseline loses at the speed of ``chosen``.
     """
 
     task: Task
@@ -102,9 +102,8 @@ class Search:
         configuration: None for the sentences that were not understood.
         cells: one an accelerator or combination.
         answers: to the tasks of these cells.
-        fewer-steps baseline: the cell that all are compared with. It is among ``cells`` only if it
-        was asked for:
-            it has no targets, tasks or scripts of its own, and enters no store.
+        fewer_steps: the cell that all are compared with. It is among ``cells`` only if it was asked
+            for: it has no targets, tasks or scripts of its own, and enters no store.
     """
 
     configuration: Configuration | None

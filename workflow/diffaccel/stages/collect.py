@@ -15,7 +15,7 @@ from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes import scripts as code
-from diffaccel.search.decide import resolved, unparsed
+from diffaccel.search.answers import resolved, unparsed
 from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import database, serving
 from diffaccel.stages.records import ScriptResult, Served, Verification

@@ -81,7 +81,7 @@ def _table(entries: Iterable[_Entry]) -> dict[str, Any]:
 
 
 def _bound(kept: Kept) -> Iterator[_Entry]:
-    from diffaccel.search.decide import stored_bound
+    from diffaccel.search.answers import stored_bound
 
     known = kept.found.cell
     if known.bound is not None:

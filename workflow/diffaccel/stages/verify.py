@@ -29,7 +29,7 @@ from diffaccel.experiment.prompts import read_unseen
 from diffaccel.machine import devices
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.metrics.base import Images
-from diffaccel.search.decide import call_seconds
+from diffaccel.search.measuring import call_seconds
 from diffaccel.search.records import Search
 from diffaccel.stages import serving
 from diffaccel.stages.outcome import is_open, joined, result_of

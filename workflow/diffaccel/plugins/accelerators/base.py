@@ -137,19 +137,20 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """What an accelerator makes of a step: equal phases cost equally.
+class StepKind:
+    """What an accelerator makes of a step: steps of one kind cost the same.
 
     Args:
-        label: what kind of step it is; phases of one label with near levels cost nearly the same.
+        label: in a word; kinds of one label with near levels cost nearly the same.
         levels: how much of it, each number on a scale on which 1 is a large difference.
-        share: what it is expected to leave of the time of a plain step, before any is timed.
-        spread: how far off that may be: standard deviation of the logarithm of the share.
+        relative_cost: what it is expected to leave of the time of a step of the baseline pipeline,
+            before any is timed.
+        spread: how far off that may be: standard deviation of the logarithm of the relative cost.
     """
 
     label: str
     levels: tuple[float, ...] = ()
-    share: float = 0.75
+    relative_cost: float = 0.75
     spread: float = 0.7
 
 
@@ -209,11 +210,11 @@ class Accelerator(ABC):
         """Source of all classes and functions that its lines may use in a script."""
         return ()
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
-        """What these parameters make of each of ``facts.steps`` steps, from the first on; None: it
-        is as in the baseline pipeline. From these, `diffaccel.search.speeds` predicts speeds.
+    ) -> tuple[StepKind | None, ...]:
+        """What these parameters make of each of ``pipeline.steps`` steps, from the first on; None:
+        it is as in the baseline pipeline. From these, `diffaccel.search.speeds` predicts speeds.
 
         Unless an accelerator knows better, all steps are alike, and candidates are as far apart as
         their values are on the axes.
@@ -223,7 +224,7 @@ class Accelerator(ABC):
         }
         values = dataclasses.asdict(self.Params(**own))
         levels = tuple(float(value) / ranges.get(name, 1) for name, value in values.items())
-        return (Phase(self.name, levels),) * pipeline.steps
+        return (StepKind(self.name, levels),) * pipeline.steps
 
     @abstractmethod
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
@@ -307,7 +308,7 @@ class Combination:
         found = 0
         for member in self.members:
             own = {axis.name: axis.values[-1] for axis in member.axes(pipeline)}
-            found += len(set(member.phases(own, {}, pipeline))) > 1
+            found += len(set(member.step_kinds(own, {}, pipeline))) > 1
         return found
 
     def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:

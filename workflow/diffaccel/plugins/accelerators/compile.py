@@ -18,8 +18,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     Way,
 )
 from diffaccel.plugins.space import Axis, Value
@@ -86,12 +86,12 @@ class Compile(Accelerator):
             )
         return True, ""
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """The same at every step; it depends on the others what is compiled."""
         levels = (float(own["channels_last"]), float(regions(others) == regions({})))
-        return (Phase("compiled", levels, share=0.75, spread=0.3),) * pipeline.steps
+        return (StepKind("compiled", levels, relative_cost=0.75, spread=0.3),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import torch

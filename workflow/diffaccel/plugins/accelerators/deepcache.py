@@ -16,8 +16,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     UnsupportedError,
     Way,
 )
@@ -126,9 +126,9 @@ class DeepCache(Accelerator):
             return None
         return f"cache_interval {interval} has every step run in full: changes nothing"
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """Between the steps that run in full, cached ones; the level is how deep they go, 0 to 1.
 
         The package's helper counts from the step at which it was enabled. T-Gate's loaders enable
@@ -139,8 +139,8 @@ class DeepCache(Accelerator):
         # Most of the time goes to the outer layers, which see the most pixels; but to the inner
         # ones where the outer have no transformer blocks.
         dear = 1 in pipeline.transformer_downsamples
-        share = 0.13 + 0.82 * depth**0.6 if dear else 0.06 + 0.9 * depth**2
-        cached = Phase("cached", (5 * depth,), share=share, spread=0.45)
+        cost = 0.13 + 0.82 * depth**0.6 if dear else 0.06 + 0.9 * depth**2
+        cached = StepKind("cached", (5 * depth,), relative_cost=cost, spread=0.45)
         gate = int(others["tgate"]["gate_step"]) if "tgate" in others else pipeline.steps + 1
         starts = [
             0,

@@ -18,8 +18,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     Way,
 )
 from diffaccel.plugins.space import Axis, Value
@@ -81,12 +81,12 @@ class FewerSteps(Accelerator):
             return f"steps {own['steps']} are not fewer than {pipeline.steps}"
         return None
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """Of a step that is left out, nothing is left."""
         left = min(int(own["steps"]), pipeline.steps)
-        left_out = Phase("left out", share=0.001, spread=0.1)
+        left_out = StepKind("left out", relative_cost=0.001, spread=0.1)
         return (None,) * left + (left_out,) * (pipeline.steps - left)
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:

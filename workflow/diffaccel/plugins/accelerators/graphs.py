@@ -21,8 +21,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     UnsupportedError,
     Way,
 )
@@ -84,11 +84,13 @@ class Graphs(Accelerator):
             return "ToMe draws random numbers at each step, and replayed steps would draw no others"
         return None
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """The same at every step; nearly the same whether or not the decoder is recorded, too."""
-        return (Phase("recorded", (own["decoder"] / 4,), share=0.8, spread=0.4),) * pipeline.steps
+        return (
+            StepKind("recorded", (own["decoder"] / 4,), relative_cost=0.8, spread=0.4),
+        ) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         if pipe.device.type != "cuda":

@@ -15,8 +15,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     UnsupportedError,
     Way,
 )
@@ -160,15 +160,18 @@ class TGate(Accelerator):
             f"gate_step {params.gate_step} and nothing to reuse: changes nothing in {steps} steps"
         )
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """From the gate on gated; on both sides of it with self-attention reused or not."""
         params = Params(**own)  # type: ignore[arg-type]
         reuses = set(params.reuses(pipeline.steps))
-        plain = (None, Phase("reused", share=0.85, spread=0.25))
+        plain = (None, StepKind("reused", relative_cost=0.85, spread=0.25))
         # Half the batch: half of the time where the device computes, all of it where it waits.
-        gated = [Phase("gated", (float(on),), share=0.6 - 0.1 * on, spread=0.35) for on in (0, 1)]
+        gated = [
+            StepKind("gated", (float(on),), relative_cost=0.6 - 0.1 * on, spread=0.35)
+            for on in (0, 1)
+        ]
         return tuple(
             (gated if step >= params.gate_step else plain)[step in reuses]
             for step in range(pipeline.steps)

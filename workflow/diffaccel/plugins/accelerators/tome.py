@@ -16,8 +16,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     UnsupportedError,
     Way,
 )
@@ -145,9 +145,9 @@ class ToMe(Accelerator):
             return None
         return "merge_attn, merge_crossattn and merge_mlp are off: nothing is merged"
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """Merged at every step; finding what to merge may cost more time than it saves.
 
         Of the levels one is how round the number of tokens left is, which kernels like: a ratio of
@@ -163,7 +163,7 @@ class ToMe(Accelerator):
             math.log2(math.gcd(left, 16)) / 4,
             *(float(on) for on in (params.merge_attn, params.merge_crossattn, params.merge_mlp)),
         )
-        return (Phase("merged", levels, share=1.0, spread=0.3),) * pipeline.steps
+        return (StepKind("merged", levels, relative_cost=1.0, spread=0.3),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tomesd

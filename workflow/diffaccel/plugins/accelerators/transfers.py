@@ -22,8 +22,8 @@ from diffaccel.plugins.accelerators.base import (
     Call,
     Emitted,
     Parts,
-    Phase,
     PipelineSpec,
+    StepKind,
     Way,
 )
 from diffaccel.plugins.space import Axis, Value
@@ -66,11 +66,11 @@ class Transfers(Accelerator):
             return False, f"needs a U-Net; {pipeline.pipeline_class} has none"
         return True, ""
 
-    def phases(
+    def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
-    ) -> tuple[Phase | None, ...]:
+    ) -> tuple[StepKind | None, ...]:
         """The same at every step, however the images leave."""
-        return (Phase("unawaited", share=0.95, spread=0.1),) * pipeline.steps
+        return (StepKind("unawaited", relative_cost=0.95, spread=0.1),) * pipeline.steps
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         from diffaccel.plugins.accelerators import _transfers

@@ -17,8 +17,9 @@ from diffaccel.report.page.album import Album
 from diffaccel.report.page.history import gains, influences, short
 from diffaccel.report.page.views import ConfigurationView, Doubt, Point, Series, Unmet
 from diffaccel.search import pareto
-from diffaccel.search.cell import CellSearch, Estimate
-from diffaccel.search.decide import opened
+from diffaccel.search.cell import CellSearch
+from diffaccel.search.estimates import Estimate
+from diffaccel.search.measuring import opened
 from diffaccel.search.records import Answer, CellResult
 from diffaccel.store.jsonio import SCHEMA, digest, dumps, to_json, with_checksum
 
@@ -138,12 +139,12 @@ def _marks(frontier: CellResult, answers: Sequence[Answer]) -> dict[str, list[st
 def _beyond(frontier: CellResult, search: CellSearch) -> list[Estimate]:
     """What lies in the front beyond the limit: evaluated, but not timed, since it cannot be an
     answer. With these the eye sees where the images break."""
-    found = pareto.front(search.estimates())
+    found = pareto.front(search.predictions.estimates())
     return [each for each in found if not each.timed and each.loss >= frontier.loss_limit]
 
 
 def _predicted(estimate: Estimate, search: CellSearch) -> Option:
-    evaluation = search.evaluations[digest(estimate.parameters)]
+    evaluation = search.history.evaluations[digest(estimate.parameters)]
     row = Measurement(**vars(evaluation), speedup=estimate.speedup, timing=None)
     return Option(row, estimate.loss)
 

@@ -58,9 +58,9 @@ def short(parameters: Parameters) -> str:
 
 def gains(search: CellSearch, limit: float) -> Iterator[Gain]:
     """What was gained, in the order in which it was evaluated."""
-    known = {digest(each.parameters): each for each in search.estimates()}
+    known = {digest(each.parameters): each for each in search.predictions.estimates()}
     best, seconds = 1.0, 0.0
-    for number, (key, evaluation) in enumerate(search.evaluations.items(), start=1):
+    for number, (key, evaluation) in enumerate(search.history.evaluations.items(), start=1):
         seconds += evaluation.spent
         one = known.get(key)
         if one is not None and one.loss < limit and one.speedup > best:
@@ -73,7 +73,7 @@ def influences(search: CellSearch) -> list[Influence]:
     first."""
     from scipy.stats import spearmanr
 
-    known = search.estimates()
+    known = search.predictions.estimates()
     if len(known) < FEWEST:
         return []
     rows = [flatten(each.parameters) for each in known]

@@ -3,8 +3,8 @@
 Gaussian processes over the levels of `Space` (0 mild, 1 aggressive on each axis), averaged over a
 fixed set of assumptions about which axes matter, how strongly and how curved, each weighted by how
 well it explains the measurements (Bayesian model averaging; Rasmussen & Williams, "Gaussian
-Processes for Machine Learning", 2006, sections 2.2 and 5.2). What the measurements around a point
-say by monotonicity narrows the prediction further.
+Processes for Machine Learning", 2006, sections 2.2 and 5.2). A monotonicity constraint narrows the
+prediction further: it lies between what milder and what more aggressive points gave.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from diffaccel.search.gaussian import Floats, Process, squared_distances, squared_exponential
 
 ASSUMPTIONS = 600
 KEPT = 16
@@ -30,7 +30,7 @@ class Quantity:
         rise: range of what all axes together may add, from mildest to most aggressive.
         curvature: exponents on the levels: below 1 early, above 1 late effect.
         offset: standard deviation of its value at the mildest point, around 0.
-        noise: standard deviations of its roughness from point to point.
+        noise: standard deviations of its nugget, what each point has alone.
     """
 
     rise: tuple[float, float]
@@ -63,7 +63,7 @@ class _Assumptions:
 
 @functools.lru_cache(maxsize=32)
 def _assume(quantity: Quantity, axes: int) -> _Assumptions:
-    """The same generates each time: they are part of the method, not of a run."""
+    """The same ones each time: they are part of the method, not of a run."""
     rng = np.random.default_rng(20)
     n = ASSUMPTIONS
     low, high = np.log(quantity.rise)
@@ -79,16 +79,15 @@ def _assume(quantity: Quantity, axes: int) -> _Assumptions:
     )
 
 
-def _kernel(a: _Assumptions, offset: float, x: Floats, y: Floats) -> Floats:
+def _covariance(a: _Assumptions, offset: float, x: Floats, y: Floats) -> Floats:
     """Prior covariance (n, len(x), len(y)): a constant, a slope on each axis, a smooth bend."""
     power = a.curvature[:, None, :]
     x, y = x[None] ** power, y[None] ** power
     scale = a.weights[:, None, :]
     slopes = (x * scale**2) @ y.swapaxes(1, 2)
     stretch = np.sqrt(scale * x.shape[-1])  # an axis that matters little bends little
-    u, v = x * stretch, y * stretch
-    distance = (u**2).sum(-1)[:, :, None] + (v**2).sum(-1)[:, None, :] - 2 * u @ v.swapaxes(1, 2)
-    smooth = np.exp(-0.5 * np.maximum(distance, 0) / a.length[:, None, None] ** 2)
+    squared = squared_distances(x * stretch, y * stretch)
+    smooth = squared_exponential(squared, a.length[:, None, None])
     rise, bend = a.rise[:, None, None], a.bend[:, None, None]
     return offset**2 + rise**2 * (0.5 * slopes + bend**2 * smooth)
 
@@ -97,24 +96,17 @@ def _mean(a: _Assumptions, x: Floats) -> Floats:
     return a.rise[:, None] * (x[None] ** a.curvature[:, None, :] @ a.weights[:, :, None])[..., 0]
 
 
-def _fit(
-    a: _Assumptions, offset: float, measured: Floats, values: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Under each assumption: the Cholesky factor, the whitened residuals, the log evidence."""
-    gram = _kernel(a, offset, measured, measured)
-    gram += (a.noise**2)[:, None, None] * np.eye(len(values))
-    chol = np.linalg.cholesky(gram).astype(np.float64)
-    rest = (values[None] - _mean(a, measured))[..., None]
-    half = np.asarray(np.linalg.solve(chol, rest)[..., 0], dtype=np.float64)
-    spread = np.log(np.diagonal(chol, axis1=1, axis2=2)).sum(1)
-    evidence: Floats = -0.5 * (half**2).sum(1) - spread
-    return chol, half, evidence
+def _fit(a: _Assumptions, offset: float, measured: Floats, values: Floats) -> Process:
+    """What was measured, under each assumption."""
+    covariance = _covariance(a, offset, measured, measured)
+    covariance += (a.noise**2)[:, None, None] * np.eye(len(values))
+    return Process.of(covariance, values[None] - _mean(a, measured))
 
 
 def predict(
     quantity: Quantity, measured: Floats, values: Floats, asked: Floats
 ) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the quantity, roughness included.
+    """Mean and standard deviation of the quantity, nugget included, (k,) each.
 
     Args:
         quantity: what is known beforehand.
@@ -123,19 +115,19 @@ def predict(
         asked: levels (k, d).
     """
     a = _assume(quantity, measured.shape[1])
-    chol, half, evidence = _fit(a, quantity.offset, measured, values)
+    process = _fit(a, quantity.offset, measured, values)
+    evidence = process.evidence
     best = np.argsort(-evidence, kind="stable")[:KEPT]
-    share = np.exp(evidence[best] - evidence[best[0]])
-    share /= share.sum()
+    weights = np.exp(evidence[best] - evidence[best[0]])
+    weights /= weights.sum()
     a = a.pick(best)
-    cross = _kernel(a, quantity.offset, measured, asked)
-    solved = np.linalg.solve(chol[best], cross)
-    means = _mean(a, asked) + np.einsum("nmk,nm->nk", solved, half[best])
+    change, known = process.pick(best).predict(_covariance(a, quantity.offset, measured, asked))
+    means = _mean(a, asked) + change
     prior = _prior_variance(a, quantity.offset, asked)
-    variances = np.maximum(prior - (solved**2).sum(1), 0) + (a.noise**2)[:, None]
-    mean = share @ means
-    variance = share @ (variances + means**2) - mean**2
-    return narrow(measured, values, asked, mean, np.sqrt(np.maximum(variance, 1e-12)), quantity)
+    variances = np.maximum(prior - known, 0) + (a.noise**2)[:, None]
+    mean = weights @ means
+    variance = weights @ (variances + means**2) - mean**2
+    return constrain(measured, values, asked, mean, np.sqrt(np.maximum(variance, 1e-12)), quantity)
 
 
 def _prior_variance(a: _Assumptions, offset: float, x: Floats) -> Floats:
@@ -143,23 +135,31 @@ def _prior_variance(a: _Assumptions, offset: float, x: Floats) -> Floats:
     return offset**2 + a.rise[:, None] ** 2 * (0.5 * slopes + a.bend[:, None] ** 2)
 
 
-def narrow(
+def constrain(
     measured: Floats, values: Floats, asked: Floats, mean: Floats, std: Floats, quantity: Quantity
 ) -> tuple[Floats, Floats]:
-    """Holds predictions between what milder and what more aggressive measured points gave.
+    """The monotonicity constraint: holds predictions between what milder and what more aggressive
+    measured points gave.
 
-    The slack is the roughness to be expected, or what the measurements themselves show: where
-    they contradict the order, the order is believed less.
+    The slack is the nugget to be expected, or what the measurements themselves show: where they
+    contradict the order, the order is believed less.
+
+    Args:
+        measured: levels (m, d) of what was measured.
+        values: what came out, (m,).
+        asked: levels (k, d).
+        mean, std: predicted there, (k,) each.
+        quantity: what is known beforehand.
     """
     below = (measured[:, None] <= measured[None]).all(-1)  # [i, j]: i at most as aggressive as j
     against = np.where(below, values[:, None] - values[None], 0.0).max()
-    rough = float(np.median(quantity.noise))
-    slack = max(rough, float(against))
+    nugget = float(np.median(quantity.noise))
+    slack = max(nugget, float(against))
     less = (measured[None] <= asked[:, None]).all(-1)
     more = (measured[None] >= asked[:, None]).all(-1)
     low = np.where(less, values[None], -math.inf).max(1) - slack
     high = np.where(more, values[None], math.inf).min(1) + slack
     crossed = low > high
     low, high = np.where(crossed, -math.inf, low), np.where(crossed, math.inf, high)
-    width = np.where(np.isfinite(high - low), np.maximum((high - low) / 3, rough), math.inf)
+    width = np.where(np.isfinite(high - low), np.maximum((high - low) / 3, nugget), math.inf)
     return np.clip(mean, low, high), np.minimum(std, width)

@@ -8,12 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diffaccel.plugins.space import Point, Space
+from diffaccel.search.gaussian import Floats
 
-Floats = NDArray[np.float64]
 Predict = Callable[[Sequence[Point]], tuple[Floats, Floats]]
 """Means and standard deviations of a quantity at some points."""
 
@@ -40,13 +37,12 @@ class Problem:
         loss_limit: a candidate is good when its loss is strictly below.
         targets: required speedups, each to be met with the least loss.
         bound: whether the largest speedup within the limit is asked for too.
-        seed: for strategies that evaluate.
+        seed: for strategies that choose at random.
         speeds: predicts the log-speedups of points; None: the strategy has nothing but the history.
         losses: predicts the losses of points, as `diffaccel.search.losses` scales them; likewise.
         informed: whether ``losses`` knows something before anything is measured here.
-        wild: whether losses may be nothing like what those of similar points let expect.
-        analysis: share of the prompts that are enough to see that a point loses far too
-            much.
+        contaminated: whether losses may be nothing like what those of similar points let expect.
+        analysis: share of the prompts that are enough to see that a point loses far too much.
         max_measurements: no more than this many in all, the history's included; None: as many as
             the strategy thinks fit.
     """
@@ -59,7 +55,7 @@ class Problem:
     speeds: Predict | None = None
     losses: Predict | None = None
     informed: bool = False
-    wild: bool = False
+    contaminated: bool = False
     analysis: float = 1.0
     max_measurements: int | None = None
 

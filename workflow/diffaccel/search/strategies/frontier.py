@@ -9,17 +9,23 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffaccel.plugins.space import Point, Space
 from diffaccel.search import pareto
+from diffaccel.search.acquisition import (
+    EXACT,
+    MARGIN,
+    MEETING,
+    UNSURE,
+    Posterior,
+    acquisition_values,
+)
+from diffaccel.search.gaussian import Floats
 from diffaccel.search.losses import LossModel, scaled
 from diffaccel.search.strategies import _candidates as candidates
 from diffaccel.search.strategies._surrogate import Quantity, predict
 from diffaccel.search.strategies.base import Observation, Problem, Strategy
-from diffaccel.search.worth import EXACT, MARGIN, MEETING, UNSURE, Forecast, worth
 
-Floats = NDArray[np.float64]
 Row = tuple[int, ...]
 """A point as value indices."""
 Known = list[tuple[Row, Observation]]
@@ -30,21 +36,20 @@ LOG_SPEEDUP = Quantity(
 MIDDLE = 0.5
 """Level on each axis of the first point."""
 GAINED = 1.1
-"""Speedup below which the search does not end before it has looked at each axis alone."""
+"""Speedup below which the search does not end before it has tried each axis alone."""
 CAP = 120
 """Measurements of one cell, at most; less where a quarter of the grid is less."""
-WILD = 0.2
+CONTAMINATION_WEIGHT = 0.2
 """Share of the candidates whose loss is nothing like what those near them let expect, where there
-are
-such: accelerators repair each other's errors where their steps happen to fit."""
+are such: accelerators repair each other's errors where their steps happen to fit."""
 HOPED = 0.5
-"""What is worth a evaluation only as long as its speed is not known is worth less than this by the
+"""What is worth an evaluation only as long as its speed is not known is worth less than this by the
 speed that is expected."""
 FEWEST = 6
 FEW_AXES = 2
 
 
-def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forecast:
+def _posterior(problem: Problem, known: Known, rows: candidates.Indices) -> Posterior:
     """What measuring some points would give."""
     points = [candidates.point_of(problem.space, row) for row in rows]
     losses = problem.losses
@@ -59,7 +64,8 @@ def _forecast(problem: Problem, known: Known, rows: candidates.Indices) -> Forec
     else:
         speed, speed_std = problem.speeds(points)
     limit = scaled(problem.loss_limit, problem.loss_limit)
-    return Forecast(speed, speed_std, loss, loss_std, limit, WILD if problem.wild else 0.0)
+    weight = CONTAMINATION_WEIGHT if problem.contaminated else 0.0
+    return Posterior(speed, speed_std, loss, loss_std, limit, weight)
 
 
 def _speeds(known: Known, seen: Floats, at: Floats) -> tuple[Floats, Floats]:
@@ -77,24 +83,26 @@ def _cap(space: Space, bound: bool) -> int:
     return cap if bound else 2 * cap
 
 
-def _total(problem: Problem, known: Known, forecast: Forecast) -> Floats:
-    """What each candidate is worth to all questions together."""
-    total: Floats = np.sum(worth(problem, [o for _, o in known], forecast), axis=0)
+def _total(problem: Problem, known: Known, posterior: Posterior) -> Floats:
+    """The acquisition value of each candidate to all questions together, (n,)."""
+    history = [o for _, o in known]
+    total: Floats = np.sum(acquisition_values(problem, history, posterior), axis=0)
     return total
 
 
-def _costs(problem: Problem, forecast: Forecast) -> Floats:
-    """What evaluation each is expected to cost, in units of the baseline pipeline: most of what
-    loses too much is not evaluated to the end, and what is faster is evaluated faster. Where
-    nothing is wild, most of what is looked at is evaluated to the end, and it is the number of
-    evaluations that ends a search."""
-    if not problem.wild:
-        return np.ones(len(forecast.speed))
-    evaluated = problem.analysis + (1 - problem.analysis) * forecast.within()
-    return evaluated * np.exp(-forecast.speed)
+def _costs(problem: Problem, posterior: Posterior) -> Floats:
+    """What evaluating each is expected to cost, in units of the baseline pipeline, (n,): most of
+    what loses too much is not evaluated to the end, and what is faster is evaluated faster. Where
+    losses are as predicted, most of what is asked for is evaluated to the end, and it is the number
+    of evaluations that ends a search."""
+    if not problem.contaminated:
+        return np.ones(len(posterior.speed))
+    feasible = posterior.probability_of_feasibility()
+    evaluated = problem.analysis + (1 - problem.analysis) * feasible
+    return evaluated * np.exp(-posterior.speed)
 
 
-class CellResult(Strategy):
+class Frontier(Strategy):
     """Asks for what is expected to move the bound, or a target's least loss, the most."""
 
     name: ClassVar[str] = "frontier"
@@ -116,10 +124,10 @@ class CellResult(Strategy):
         if problem.speeds is None or not known or len(points) != 1:
             return []  # points asked for together are asked for whatever their speed
         row = candidates.row_of(problem.space, points[0])
-        forecast = _forecast(problem, known, np.array([row], dtype=np.intp))
-        certain = replace(forecast, speed_std=np.full(1, EXACT))
-        hoped = _total(problem, known, forecast) >= 1 and _total(problem, known, certain) < HOPED
-        return list(points) if hoped and forecast.speed_std[0] > UNSURE else []
+        posterior = _posterior(problem, known, np.array([row], dtype=np.intp))
+        certain = replace(posterior, speed_std=np.full(1, EXACT))
+        hoped = _total(problem, known, posterior) >= 1 and _total(problem, known, certain) < HOPED
+        return list(points) if hoped and posterior.speed_std[0] > UNSURE else []
 
     def _plan(self, problem: Problem, known: Known) -> list[Row]:
         """What to measure next: the middle of the diagonal where nothing is known, then what is
@@ -133,15 +141,16 @@ class CellResult(Strategy):
         few = problem.bound and len(problem.space.axes) <= FEW_AXES
         if few and known and (flips := self._without_one(problem, pool, fresh)):
             return flips
-        forecast = _forecast(problem, known, fresh)
-        worths = _total(problem, known, forecast)
-        if worths.max() >= 1:
-            best = np.where(worths >= 1, worths / _costs(problem, forecast), 0.0).argmax()
+        posterior = _posterior(problem, known, fresh)
+        values = _total(problem, known, posterior)
+        if values.max() >= 1:
+            best = np.where(values >= 1, values / _costs(problem, posterior), 0.0).argmax()
             return [tuple(fresh[best].tolist())]
         if known and problem.bound and max(o.speedup for _, o in known) < GAINED:
             if problem.speeds is not None:
                 # Levels alone do not tell well enough what gains nothing.
-                fresh = fresh[forecast.reaches(math.exp(MARGIN)) >= MEETING]
+                faster = posterior.probability_of_improvement(math.exp(MARGIN))
+                fresh = fresh[faster >= MEETING]
             return self._without_one(problem, pool, fresh)[:1]
         return []
 
@@ -165,14 +174,15 @@ class CellResult(Strategy):
         fresh = candidates.without(pool, done)
         if candidates.is_small(problem.space) or not len(fresh):
             return fresh
-        promising = [int(np.argmax(w)) for w in self._worths(problem, known, fresh)]
+        promising = [int(np.argmax(v)) for v in self._values(problem, known, fresh)]
         front = {id(o) for o in pareto.front([o for _, o in known])}
         good = done[np.array([id(o) in front for _, o in known], dtype=bool)]
         more = candidates.around(problem.space, np.concatenate([fresh[promising], good]))
         return candidates.without(np.concatenate([fresh, more]), done)
 
-    def _worths(self, problem: Problem, known: Known, rows: candidates.Indices) -> list[Floats]:
-        return worth(problem, [o for _, o in known], _forecast(problem, known, rows))
+    def _values(self, problem: Problem, known: Known, rows: candidates.Indices) -> list[Floats]:
+        history = [o for _, o in known]
+        return acquisition_values(problem, history, _posterior(problem, known, rows))
 
 
 def _known(space: Space, history: Sequence[Observation]) -> Known:
@@ -181,4 +191,4 @@ def _known(space: Space, history: Sequence[Observation]) -> Known:
     return [(row, o) for row, o in rows.items() if row is not None]
 
 
-PLUGIN = CellResult()
+PLUGIN = Frontier()
