@@ -30,7 +30,7 @@ from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.store.jsonio import SUMS, RecordError, write_record
 from tests import store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODELS = list(known_models())
 PROMPTS = prompts(grid())
 CONFIGURATIONS = list(

@@ -20,7 +20,7 @@ from diffaccel.machine import devices, locks, threads
 from diffaccel.plugins.models import known_models
 from tests.nvml import fake_gpus, used
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

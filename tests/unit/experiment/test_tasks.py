@@ -20,7 +20,7 @@ from diffaccel.plugins.accelerators import ACCELERATORS, combination
 from diffaccel.plugins.schedulers import SCHEDULERS
 
 MODELS = ("SD1.5", "SD2.1", "SDXL", "mini-SD1.5", "mini-SD2.1", "mini-SDXL")
-FIRST_VERSION = Path(__file__).parents[2] / "resources/tasks/first-version.txt"
+FIRST_VERSION = Path(__file__).parents[3] / "resources/tasks/first-version.txt"
 COMBINATIONS = [
     tuple(names)
     for size in range(1, len(ACCELERATORS) + 1)

@@ -16,7 +16,7 @@ from diffaccel.search.cell import CellSearch
 from diffaccel.search.fewer_steps import decide_with_fewer_steps
 from diffaccel.search.records import Search
 from diffaccel.search.requests import Measurer, Wanted
-from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search, response
+from tests.unit.search.test_search import CELL, Forbidden, Noisy, cell_search, response
 
 FEWER_STEPS = Cell(CELL.configuration, ("fewer_steps",))
 TARGETS = [1.2, 1.5, 2.0]

@@ -12,7 +12,7 @@ import yaml
 from diffaccel.errors import InputError
 from diffaccel.run import slurm
 
-PROFILE = Path(__file__).parents[2] / "profiles" / "slurm" / "config.yaml"
+PROFILE = Path(__file__).parents[3] / "profiles" / "slurm" / "config.yaml"
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ from diffaccel.recipes.codegen import (
     templates,
 )
 
-REGENERATE = Path(__file__).parents[1] / "golden/regenerate.py"
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+REGENERATE = Path(__file__).parents[2] / "golden/regenerate.py"
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 GOLDEN = SimpleNamespace(**runpy.run_path(str(REGENERATE)))
 COMBINATIONS = [
     names

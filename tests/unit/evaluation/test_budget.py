@@ -18,8 +18,8 @@ from diffaccel.search.answers import answer_tasks
 from diffaccel.search.decide import decide_cells
 from diffaccel.search.fewer_steps import decide_with_fewer_steps
 from diffaccel.search.requests import EvaluationRequest, Wanted
-from tests.unit.test_fewer_steps import FEWER_STEPS, TARGETS, TASKS, Steps, opened
-from tests.unit.test_search import CELL, Forbidden, Noisy, cell_search
+from tests.unit.search.test_fewer_steps import FEWER_STEPS, TARGETS, TASKS, Steps, opened
+from tests.unit.search.test_search import CELL, Forbidden, Noisy, cell_search
 
 
 class Clock:

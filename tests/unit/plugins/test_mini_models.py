@@ -32,7 +32,7 @@ from diffaccel.plugins.models.mini.train import train_family
 from diffaccel.plugins.models.mini.train_unet import conditions
 from diffaccel.plugins.models.mini.training import TOY, to_unit, trapezoid
 
-RESOURCES = Path(__file__).parents[2] / "resources"
+RESOURCES = Path(__file__).parents[3] / "resources"
 MODELS = RESOURCES / "models"
 SCORER = MODELS / "mini-clip"
 BUDGET = 32 * 2**20  # bytes of all that is shipped

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diffaccel.experiment.prompts import PromptError, read_prompts, read_unseen
 
-PROMPTS = Path(__file__).parents[2] / "resources" / "prompts"
+PROMPTS = Path(__file__).parents[3] / "resources" / "prompts"
 WANTED = ["a red cat", "a blue dog"]
 
 READ = {

@@ -31,7 +31,7 @@ from diffaccel.recipes.recipe import recipe_of
 from diffaccel.store.jsonio import read_record
 from tests import store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
 SPECS = known_models()
 Cells = dict[tuple[str, ...], Sequence[Measurement]]
