@@ -189,10 +189,10 @@ def test_what_was_timed_stays_and_what_failed_is_tried_again(tmp_path: Path) -> 
     assert len(journal.rows()) == 3 + 1
 
 
-def test_a_plain_pipeline_that_fails_ends_the_job(tmp_path: Path) -> None:
+def test_a_baseline_pipeline_that_fails_ends_the_job(tmp_path: Path) -> None:
     own = bench(failing(torch.OutOfMemoryError("CUDA out of memory.")))
     with pytest.raises(InputError, match=r"out of memory.*Lower batch_size \(now 2\)"):
-        speed._plain(own, Journal(tmp_path / "j", "d", SpeedRow))
+        speed._baseline(own, Journal(tmp_path / "j", "d", SpeedRow))
 
 
 def test_the_images_of_untrained_models_are_not_scored() -> None:

@@ -1,10 +1,9 @@
 """What determines a measurement: nothing that was measured is used where any of it is otherwise.
 
 A baseline names what all measurements beside it share (`bench.fingerprint_of`). Here is what
-belongs
-to one row alone: the prompts that it was made with, the source of its accelerators, and how often
-it was timed at least. How much is measured at most, and how sure an answer must be, is in no key:
-raising it measures nothing again.
+belongs to one row alone: the prompts that it was made with, the source of its accelerators, and how
+often it was timed at least. How much is measured at most, and how sure an answer must be, is in no
+key: raising it measures nothing again.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def want_more(
 
 @dataclass(frozen=True)
 class Goal:
-    """How fast a script must be, and when to look whether it is.
+    """How fast a script must be, and when it is tested whether it is.
 
     Args:
         analyses: numbers of pairs, ascending; there are no more than the last of them.

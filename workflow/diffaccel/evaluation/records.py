@@ -82,7 +82,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unaccelerated pipeline of one configuration.
+    """The baseline pipeline of one configuration.
 
     Args:
         fingerprint: everything that determines images and times.
@@ -151,7 +151,7 @@ class Baseline:
 
     @functools.cached_property
     def analyses(self) -> InterimAnalyses:
-        """When to look whether a loss is below a limit."""
+        """When it is tested whether a loss is below a limit."""
         options = self.options
         count, prompts = len(self.prompts), tuple(self.prompts)
         return InterimAnalyses(
@@ -307,7 +307,7 @@ class Measurement(Evaluation):
     """A candidate that was timed, too: see `SpeedRow`.
 
     Args:
-        speedup: what may be promised: that of ``timing``, or less where all that was timed of the
+        speedup: what may be reported: that of ``timing``, or less where all that was timed of the
             configuration lets expect less; 0 where it failed.
     """
 

@@ -84,7 +84,7 @@ def time_candidates(
     references: Images | None = None,
     budget: Budget | None = None,
 ) -> list[SpeedRow]:
-    """Times candidates in pairs with the baseline pipeline, alone on the device.
+    """Times candidates in pairs with the baseline pipeline, while the device is exclusive.
 
     They are timed in rounds: each has one call of the baseline pipeline and one of each candidate,
     so that several candidates share a baseline that was timed right beside them.
@@ -170,8 +170,8 @@ def _speed_row(
         warnings.append(f"the timing was noisy: spread {timing.spread:.1%} after {count} pairs")
     if drifts(timing, options):
         warnings.append(f"the speedup drifted by {timing.drift:+.1%} while it was timed")
-    beside = None if references is None else references[trial.batch]
-    if new_blank := count_blank(trial.images, beside):
+    same = None if references is None else references[trial.batch]
+    if new_blank := count_blank(trial.images, same):
         count = len(trial.images)
         warnings.append(f"{new_blank} of {count} images are blank: the numbers overflowed")
     return SpeedRow(

@@ -323,9 +323,9 @@ def _time(outlook: Outlook) -> str:
     if None in each:
         return f"known once a baseline is timed; {'; '.join(rests)}"
     known = [seconds for seconds in each if seconds is not None]
-    beside = outlook.at_once or 1
-    whole = max(sum(known) / beside, max(known))
-    how = "one after the other" if beside == 1 else f"{beside} at once"
+    jobs = outlook.at_once or 1
+    whole = max(sum(known) / jobs, max(known))
+    how = "one after the other" if jobs == 1 else f"{jobs} at once"
     besides = " and the baselines" if None in calls else ""
     return f"at most about {duration(whole)}{besides}, {how}: {'; '.join(rests)}"
 

@@ -1,4 +1,4 @@
-"""Measuring the unaccelerated pipeline of a configuration."""
+"""Measuring the baseline pipeline of a configuration."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ def run(
     if spec.untrained:
         raise ModelError(
             f"model {spec.name!r} is untrained: it generates noise, whose score means nothing, "
-            "so it "
-            "has no baseline and no bound; `diffaccel speed` times it"
+            "so it has no baseline and no bound; `diffaccel speed` times it"
         )
     from diffaccel.evaluation import bench
     from diffaccel.evaluation.kept_baselines import Baselines

@@ -172,8 +172,8 @@ def _baseline(bench: Bench, journal: Journal[SpeedRow]) -> SpeedRow:
     if row.failure is not None:
         raise InputError(
             f"{bench.configuration.slug}: not even the baseline pipeline could be timed: "
-            f"{row.failure}. "
-            f"Lower batch_size (now {bench.spec.batch_size}), or the image's height and width"
+            f"{row.failure}. Lower "
+            f"batch_size (now {bench.spec.batch_size}), or the image's height and width"
         )
     journal.append(row)
     _say(bench.configuration, row)

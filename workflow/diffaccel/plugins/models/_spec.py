@@ -24,7 +24,7 @@ class ModelSpec:
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto`` (half precision on a GPU).
         threads: CPU threads that a job computes on; 0 is all that it is given.
         jobs_per_gpu: how many jobs may evaluate with it on one GPU at once; more than 1 for
-            networks too small to fill it. Only one is ever on the clock, alone.
+            networks too small to fill it. Only one is timed at a time, while the others wait.
         variant: of the weight files, as in ``unet/diffusion_pytorch_model.fp16.safetensors``.
         config: folder or hub id of the configuration that a single file is loaded with; the
             family's own where it is None.
