@@ -269,6 +269,17 @@ def test_conflicts_are_shown_and_nothing_is_overwritten(
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+def test_a_metric_that_one_of_them_has_not_is_no_conflict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path / "own")
+    theirs, (made, _) = store(tmp_path / "theirs"), record()
+    more = replace(made, scores={**made.scores, "new": [1.0] * len(made.prompts)})
+    write_record(theirs / "baseline" / NAME, more)
+    assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
+    assert "conflict" not in capsys.readouterr().out
+
+
 def test_another_baseline_is_a_conflict_and_its_rows_are_kept_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

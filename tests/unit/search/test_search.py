@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffaccel.evaluation import keys
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline, Environment, Evaluation, SpeedRow, TimingRow
-from diffaccel.evaluation.scores import loss_of
+from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks import Task
@@ -294,6 +295,26 @@ def test_an_interval_is_of_the_confidence_that_is_asked_for_now(tmp_path: Path) 
     surer = CellHistory(CELL, replace(BASELINE, options=options), journal, speeds)
     (wider,) = surer.evaluations.values()
     assert wider.confidence == 0.5 and wider.loss_interval[0] < wider.loss_interval[1]
+
+
+def test_a_prompt_that_repeats_is_one_observation_at_another_confidence_too(
+    tmp_path: Path,
+) -> None:
+    twice = replace(BASELINE, prompts=BASELINE.prompts[:8] * 2)
+    request = EvaluationRequest(
+        CELL, {"deepcache": {"cache_interval": 2, "cache_branch_id": 0}}, 16
+    )
+    scores = [79.0, 80.5, 78.0, 81.0, 77.0, 80.0, 79.5, 80.2] * 2
+    row = replace(evaluation(request, 0.01), scores={"clip_score": scores}, confidence=0.95)
+    journal = keys.evaluated(tmp_path, twice, CELL.slug)
+    journal.append(row)
+    options, speeds = replace(twice.options, confidence=0.5), cell_search(tmp_path).history.speeds
+    (found,) = CellHistory(
+        CELL, replace(twice, options=options), journal, speeds
+    ).evaluations.values()
+    own = twice.scores["clip_score"][:16]
+    assert found.loss_interval == loss_interval(own, scores, 0.5, twice.prompts[:16])
+    assert found.loss_interval != loss_interval(own, scores, 0.5)
 
 
 def test_a_speed_is_promised_that_was_measured_and_is_expected() -> None:

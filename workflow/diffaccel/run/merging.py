@@ -152,7 +152,9 @@ class _Merge:
                 f"{own}: theirs was measured with another {' and another '.join(names)}; what was "
                 "measured beside it is kept in the journals, and not used"
             )
-        elif (mine.scores, mine.image_digests) != (theirs.scores, theirs.image_digests):
+        elif mine.image_digests != theirs.image_digests or any(
+            mine.scores[name] != theirs.scores[name] for name in mine.scores.keys() & theirs.scores
+        ):
             self.done.conflicts.append(f"{own}: theirs has other images or scores of the same")
 
     def _journal(self, path: Path) -> int:

@@ -50,8 +50,9 @@ class CellHistory:
         confidence = self.baseline.options.confidence
         if evaluation.confidence in (None, confidence):
             return evaluation
-        scores = evaluation.scores[SCORE]
-        interval = loss_interval(self.baseline.scores[SCORE][: len(scores)], scores, confidence)
+        scores, count = evaluation.scores[SCORE], len(evaluation.scores[SCORE])
+        own, prompts = self.baseline.scores[SCORE][:count], self.baseline.prompts[:count]
+        interval = loss_interval(own, scores, confidence, prompts)
         return replace(evaluation, loss_interval=interval, confidence=confidence)
 
     def owns(self, parameters: ParametersDict) -> bool:
