@@ -113,8 +113,7 @@
   const advised = (view, able = visible) =>
     view.series.filter((s) => able(s) && use(s)).reduce(faster((s) => use(s).speedup), null);
 
-  /** Of the series whose bounds are faster than that and may keep the limit, the one that the fewest prompts would
-   * make clear. */
+  /** Of the series that may have something faster within the limit, the one that the fewest prompts would make clear. */
   const may = (series) => series.points[series.doubt.place];
   const effort = (series) => [series.doubt.more ?? Infinity, -may(series).speedup];
   const easier = (a, b) => {
@@ -149,9 +148,9 @@
     } else if (open) title = "Nothing faster is clear yet";
     const doubt = open && `${about(other)}, ${open.name}, ${short(open, may(open))}; ${open.doubt.telling}.`;
     $("headline-doubt").textContent = doubt ? `Not clear yet: ${doubt}` : "";
-    if (!series && !open) parts.push("The frontiers show how far off everything is.");
-    parts.push("Loss is of CLIP score, beside the baseline pipeline with the same prompts and seeds.");
-    if (!missing(data.clock)) parts.push(`Speedups are ${plusMinus(data.clock)} in the median (standard error).`);
+    if (!series && !open) parts.push("The frontiers below show what was found.");
+    parts.push("The loss is that of the CLIP score, relative to the baseline pipeline with the same prompts and seeds.");
+    if (!missing(data.error)) parts.push(`The median standard error of the speedups is ${percent(data.error)}.`);
     $("headline").textContent = title;
     $("headline-about").textContent = parts.join(" ");
   }
@@ -190,13 +189,13 @@
       if (command) facts.lastElementChild.append(make("code", {}, command));
     }
     if (view.series.some((each) => wanted(each.name) && !each.is_fewer_steps && each.time_up)) {
-      fact(facts, "Searched to the end?", "no: the time was up (search.budget)");
+      fact(facts, "Search", "ended by its time limit (search.budget) before it was done");
     }
-    const plain = point && picture(view, view.plain[0], "baseline pipeline");
+    const baseline = point && picture(view, view.baseline[0], "baseline pipeline");
     const fast = point && picture(view, point.images[0], `with ${series.name}`);
-    if (plain && fast) {
-      pair.firstElementChild.append(plain, fast);
-      pair.lastElementChild.append(`Plain, and accelerated: “${view.prompts[0]}”`);
+    if (baseline && fast) {
+      pair.firstElementChild.append(baseline, fast);
+      pair.lastElementChild.append(`Baseline and accelerated: “${view.prompts[0]}”`);
     } else pair.remove();
     const answers = view.targets.map((target) => [target, answerAt(view, target)]).filter(([, row]) => row);
     answers.forEach(([target, row]) => asked.lastElementChild.append(make("li", {},
@@ -206,7 +205,7 @@
     if (!answers.length) asked.remove();
     const failing = view.unmet.filter((one) => !one.accelerators || wanted(one.accelerators));
     if (failing.length) {
-      unmet.firstElementChild.append(`Of the speedups asked for, ${failing.length} cannot be had`);
+      unmet.firstElementChild.append(`${failing.length} of the speedups asked for cannot be reached`);
       failing.forEach((one) => unmet.lastElementChild.append(make("li", {},
         make("strong", {}, [one.accelerators, one.required].filter(Boolean).join(" at ")), `: ${one.reason}`,
         one.nearest ? make("span", { class: "quiet" }, ` Nearest: ${one.nearest}.`) : null)));
@@ -280,7 +279,7 @@
     ].filter(Boolean);
   }
 
-  /** Where to begin: what to use, else the bound. */
+  /** Where to begin: what to use, else the fastest within the limit. */
   const placeOf = (series) => series.sure ?? series.bound ?? 0;
 
   /** From elsewhere in the page to a point of a frontier. */
@@ -360,8 +359,8 @@
   /** What was tried when, and what it gained; and which parameters mattered. */
   function showHistory(series) {
     $("history-help").textContent = `${series.name}: ${series.evaluated} candidates were evaluated, ${series.timed} timed. ` +
-      (series.gains.length ? "Each row is an evaluation after which something faster within the limit was known."
-        : "None of them is faster and within the limit.");
+      (series.gains.length ? "Each row is an evaluation that found a faster candidate within the limit."
+        : "None of them is both faster and within the limit.");
     $("history").replaceChildren(...(series.gains.length ? [
       headings("Evaluation", "After", "Speedup", "Loss", "Parameters"),
       make("tbody", {}, ...series.gains.map((gain) => make("tr", {},
@@ -372,7 +371,7 @@
         make("td", {}, make("code", {}, gain.parameters)),
       )))] : []));
     $("influences").replaceChildren(...(series.influences.length ? [
-      headings("Parameter", "Values tried", "Goes with the speedup", "Goes with the loss"),
+      headings("Parameter", "Values tried", "Correlation with the speedup", "Correlation with the loss"),
       make("tbody", {}, ...series.influences.map((one) => make("tr", {},
         make("td", {}, make("code", {}, one.parameter)),
         make("td", {}, String(one.values)),
@@ -385,27 +384,27 @@
 
   function showImages(point) {
     const { view } = at;
-    const able = view.plain.map((number, n) => n).filter((n) => data.pictures[view.plain[n]]);
+    const able = view.baseline.map((number, n) => n).filter((n) => data.pictures[view.baseline[n]]);
     if (!able.includes(at.prompt)) at.prompt = able[0] || 0;
-    const plain = picture(view, view.plain[at.prompt], "baseline pipeline");
+    const baseline = picture(view, view.baseline[at.prompt], "baseline pipeline");
     const fast = picture(view, point.images[at.prompt], `with ${at.series.name}, ${times(point.speedup)}`);
     const pane = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, caption));
     const panes = [];
-    if (plain) panes.push(pane("Plain", plain));
+    if (baseline) panes.push(pane("Baseline", baseline));
     if (fast) panes.push(pane(`${times(point.speedup)}`, fast));
-    if (plain && fast) {
+    if (baseline && fast) {
       const above = fast.cloneNode();
       above.alt = "";
       const label = "difference between the two images; black where they are the same";
-      const both = make("div", { class: "difference", role: "img", "aria-label": label }, plain.cloneNode(), above);
-      panes.push(pane("Difference, 4 times as strong", both));
+      const both = make("div", { class: "difference", role: "img", "aria-label": label }, baseline.cloneNode(), above);
+      panes.push(pane("Difference, amplified 4 times", both));
     } else {
       panes.push(make("p", { class: "help" }, "No images of this candidate were kept."));
     }
     $("trio").replaceChildren(...panes);
-    $("prompt").textContent = plain ? `“${view.prompts[at.prompt]}”` : "";
+    $("prompt").textContent = baseline ? `“${view.prompts[at.prompt]}”` : "";
     $("thumbs").replaceChildren(...(able.length > 1 ? able : []).map((n) => button(
-      make("img", { src: data.pictures[view.plain[n]], alt: `prompt ${n}: ${view.prompts[n]}` }),
+      make("img", { src: data.pictures[view.baseline[n]], alt: `prompt ${n}: ${view.prompts[n]}` }),
       () => {
         at.prompt = n;
         showImages(point);
@@ -437,8 +436,9 @@
 
   function showSteps() {
     const each = shownSteps().find((one) => `${one.model}, ${one.scheduler}` === $("steps-of").value);
-    $("steps-help").textContent = "All configurations in seconds an image, with their loss beside the baseline pipeline " +
-      `with ${each.reference} steps. Numbers: steps of the baseline pipeline. Further left is faster, further down loses less.`;
+    $("steps-help").textContent = "All step counts, by seconds an image and by loss relative to the baseline pipeline " +
+      `with ${each.reference} steps. The numbers are the steps of the baseline pipeline. ` +
+      "Further left is faster; further down loses less.";
     const points = each.points.filter((row) => !styles.has(row.series) || wanted(row.series) ||
       fewerSteps.some((series) => series.name === row.series));
     if (stepsChart) stepsChart.data("steps", points).run();
@@ -453,7 +453,7 @@
     steps();
   }
 
-  // ---- bounds ----------------------------------------------------------------------------------
+  // ---- fastest within the limit ----------------------------------------------------------------
   function matrix(views) {
     const names = [...styles.keys()].filter((name) =>
       views.some((view) => view.series.some((series) => series.name === name && visible(series))));
@@ -481,12 +481,12 @@
     return make("td", { style: `--share:${strength.toFixed(0)}%`, class: kind }, button(
       [times(point.speedup) + (series.clear ? "" : "?"), note(percent(point.loss))],
       () => visit(view, series, series.bound),
-      { title: `${titled(view)}, ${series.name}` },
+      { title: `${titled(view)}, ${series.name}${series.clear ? "" : ": too few prompts to tell whether the loss is below the limit"}` },
     ));
   }
 
   // ---- all tasks -------------------------------------------------------------------------------
-  // Files that lie beside this page.
+  // Files in the folder of this page.
   const slug = (row) => (row.model ? `${row.model}_${row.scheduler}_${row.steps}` : "misunderstood");
   const script = (row) => `code/${row.id}.py`;
   const record = (row) => `search/${slug(row)}.json`;
@@ -572,8 +572,8 @@
       return make("td", { "data-label": COLUMNS[n][0] }, ...(Array.isArray(inside) ? inside : [inside]).filter((each) => !missing(each)));
     }))));
     const left = every.length - met.length;
-    $("tasks-count").textContent = `${part.length} of ${found.length} rows are shown, of ${met.length} tasks` +
-      `${left ? `; ${left} others cannot be had` : ""}.`;
+    $("tasks-count").textContent = `${part.length} of ${found.length} rows shown, for ${met.length} tasks` +
+      `${left ? `; ${left} other tasks cannot be met` : ""}.`;
     $("more").hidden = part.length === found.length;
     $("more").textContent = `Show all ${found.length}`;
   }
@@ -618,7 +618,7 @@
   }
 
   // ---- scripts and JSON ------------------------------------------------------------------------
-  /** Opens inside the page; with a modifier key the file beside the page, as links do. */
+  /** Opens inside the page; with a modifier key as a file of its own, as links do. */
   function opened(event, does) {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
@@ -634,21 +634,21 @@
   }
 
   const file = (path) => make("a", { href: href(path) }, path);
-  const showScript = (row) => dialog(row.id, ["Beside this page: ", file(script(row))], (code) => {
+  const showScript = (row) => dialog(row.id, ["The same as a file: ", file(script(row))], (code) => {
     // Made by Pygments, which escapes what it is given.
     code.innerHTML = data.scripts[row.id].map((line) => data.lines[line]).join("\n") + "\n";
   });
   const showJson = (row) => {
     const verified = missing(row.verified) ? [] : [" and ", file(`verify/${slug(row)}.json`)];
-    const help = ["Beside this page, with every score: ", file(record(row)), ...verified];
+    const help = ["All of it, with every score, as a file: ", file(record(row)), ...verified];
     dialog(row.id, help, (code) => { code.textContent = JSON.stringify(row, null, 1); });
   };
 
   const showRecipe = (view, series) => {
     const command = `diffaccel recommend --model ${view.configuration.model} --scheduler ${view.configuration.scheduler} --steps ` +
       `${view.configuration.steps} --accelerators "${series.name}" --out recipe.json`;
-    const help = ["Save it as recipe.json: ", make("code", {}, "diffaccel.apply(pipe, \"recipe.json\")"),
-      " puts it on a pipeline. It is also written by ", make("code", {}, command)];
+    const help = ["Save it as recipe.json, then put it on a pipeline: ", make("code", {}, "diffaccel.apply(pipe, \"recipe.json\")"),
+      ". This command writes it, too: ", make("code", {}, command)];
     dialog(`${titled(view)}: ${series.name}`, help, (code) => { code.textContent = series.recipe; });
   };
 
@@ -671,7 +671,7 @@
     $("filter-count").textContent = `${views.length} of ${data.configurations.length} configurations, ${cells.length} cells`;
     headline(views);
     $("cards").replaceChildren(...views.map(card));
-    if (!views.length) $("cards").append(make("p", { class: "help" }, "Nothing to show."));
+    if (!views.length) $("cards").append(make("p", { class: "help" }, "No configuration passes the filters."));
     $("configuration").replaceChildren(...views.map((view) => make("option", { value: view.slug }, titled(view))));
     const view = views.includes(at.view) ? at.view : views[0];
     const able = view ? view.series.filter((series) => visible(series) && series.points.length) : [];

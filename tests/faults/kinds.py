@@ -535,7 +535,7 @@ def out_of_memory(case: Case) -> Outcome:
 
 
 @fault(4, 20)
-def out_of_memory_of_the_plain_pipeline(case: Case) -> Outcome:
+def out_of_memory_of_the_baseline_pipeline(case: Case) -> Outcome:
     """All of the configuration is measured with a batch that fits, and the baseline says so."""
     project, act = case.at("nothing"), _only(case.rng.choice([1, 2]))
 

@@ -71,7 +71,7 @@ def generate(
     prompts: list[str],
     seeds: list[int],
 ) -> list[Image.Image]:
-    """Draws one image a prompt, each from the noise of its own seed."""
+    """Generates an image for each prompt, each from the noise of its own seed."""
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     with accelerated(pipe):
         result = pipe.tgate(
@@ -91,8 +91,8 @@ def generate(
 
 
 def main() -> None:
-    """Reads the command line, draws the images and writes them."""
-    parser = argparse.ArgumentParser(description="Draws images from prompts.")
+    """Reads the command line, generates the images and writes them."""
+    parser = argparse.ArgumentParser(description="Generates images from prompts.")
     parser.add_argument("--prompt", action="append", required=True, help="again for more images")
     parser.add_argument("--seed", type=int, default=0, help="of the first image; the next has +1")
     parser.add_argument("--out", type=Path, default=Path("image.png"), help="file to write")

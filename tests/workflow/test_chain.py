@@ -404,7 +404,7 @@ def test_the_summary_lists_every_task(finished: Finished) -> None:
     asked = sum(result.outcome == "met" for result in found)
     assert f"{len(found)} scripts verified: {asked} as fast as was asked" in output
     undecided = sum(result.outcome == "undecided" for result in found)
-    assert not undecided or f"asked (of {undecided} the timings do not tell)" in output
+    assert not undecided or f"asked (for {undecided} the timings are too few to tell)" in output
     for result in found:
         assert (f"not as asked {result.id}: " in output) is (result.outcome == "not met")
     assert "MagicCache" in output and "60.0x is above the bound" in output

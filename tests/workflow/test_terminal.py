@@ -125,7 +125,7 @@ def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path
     # The cursor is shown again, and what is left is the table.
     assert shown.said.rindex("\x1b[?25h") > shown.said.rindex("\x1b[?25l")
     assert "scripts verified: " in shown.said[shown.said.rindex("\x1b[?25h") :]
-    lines = text[text.rindex("mini-SD1.5, DDIM, 8 steps: bound") :].splitlines()
+    lines = text[text.rindex("mini-SD1.5, DDIM, 8 steps: fastest within the limit") :].splitlines()
     # But a command, which is to be copied.
     assert max(len(line) for line in lines if not line.lstrip().startswith("diffaccel ")) <= 80
 

@@ -128,7 +128,7 @@ grids = st.builds(
     loss_limit=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
 latencies = st.builds(
-    lambda plain, speedup, **told: Latency(plain_s=plain, fastest_s=plain / speedup, **told),
+    lambda plain, speedup, **told: Latency(baseline_s=plain, fastest_s=plain / speedup, **told),
     plain=st.floats(1e-5, 1e5),
     speedup=st.floats(0.5, 20),
     configuration=st.builds(
@@ -166,13 +166,13 @@ def test_prompts_of_any_grid(config: Config, known: list[Latency]) -> None:
 def test_limits_lie_between_the_fastest_and_the_plain_pipeline(latency: Latency) -> None:
     made = prompts(Experiment(Config(speedups=[1.2, 3.0])), [latency])
     made = [prompt for prompt in made if prompt.category == Category.LATENCY]
-    if latency.plain_s / latency.fastest_s < 1.2:
+    if latency.baseline_s / latency.fastest_s < 1.2:
         assert not made
         return
     limits = [prompt.request.latency_s for prompt in made]
     assert limits == sorted(limits, reverse=True) and len(set(limits)) == 3
     for prompt, limit in zip(made, limits, strict=True):
-        assert limit is not None and latency.fastest_s < limit < latency.plain_s
+        assert limit is not None and latency.fastest_s < limit < latency.baseline_s
         assert prompt.request.platform == latency.platform
 
 
@@ -350,7 +350,7 @@ def test_the_card_says_what_is_there(tmp_path: Path) -> None:
         assert f"`{name}`" in card
     assert "| 192 to 1325 | 1134 |" in card and "| 1326 to 1328 | 3 |" in card
     (latency,) = measured(experiment(tmp_path / "results"))
-    row = f"| {latency.batch_size} | {latency.plain_s:.3g} | {latency.fastest_s:.3g} |"
+    row = f"| {latency.batch_size} | {latency.baseline_s:.3g} | {latency.fastest_s:.3g} |"
     assert f"| mini-SD1.5 | DDIM | 20 {row}" in card
 
 

@@ -171,5 +171,5 @@ def test_it_is_shown_and_recommended(tmp_path: Path, capsys: pytest.CaptureFixtu
         main([*command, "--results", str(tmp_path)])
     said = capsys.readouterr().out.splitlines()
     assert end.value.code == 0 and "the fastest within a loss of 0.02" in said[0]
-    assert said[1].startswith("  1.50x") and "do not tell" not in said[1]
-    assert said[2].startswith("  2.50x") and "its prompts do not tell" in said[2]
+    assert said[1].startswith("  1.50x") and "too few" not in said[1]
+    assert said[2].startswith("  2.50x") and "its prompts are too few to tell" in said[2]

@@ -57,7 +57,11 @@ def test_a_configuration_shows_what_was_found(results: Path) -> None:
     (view,) = gather(results).configurations
     cache, gate, merge = view.series
     assert [point.speedup for point in cache.points] == [1.5, 2.0, 3.0]
-    assert [point.marks for point in cache.points] == [["1.2x"], ["bound"], []]
+    assert [point.marks for point in cache.points] == [
+        ["1.2x"],
+        ["the fastest within the limit"],
+        [],
+    ]
     assert [point.within for point in cache.points] == [True, True, False]
     assert cache.points[1].parameters == "cache_branch_id=0 cache_interval=3"
     assert cache.points[1].seconds == pytest.approx(view.seconds / 2)
@@ -78,7 +82,10 @@ def test_the_axis_is_broken_where_losses_are_great(results: Path) -> None:
     heights = [charts.Scale(top, 0.9)(loss) for loss in (0.05, top, 0.11, 0.5, 0.9)]
     assert heights[:2] == [0.05, top] and heights == sorted(set(heights))
     assert [row["label"] for row in rows[:3]] == ["", "", "15%"]
-    assert "2.00 times as fast" in rows[1]["words"] and "chosen for bound" in rows[1]["words"]
+    assert (
+        "2.00 times as fast" in rows[1]["words"]
+        and "chosen for the fastest within the limit" in rows[1]["words"]
+    )
 
 
 def test_how_it_was_searched(results: Path) -> None:

@@ -420,7 +420,10 @@ def test_what_was_verified_is_counted(store: Path) -> None:
         write_json(store / "verify" / f"{ONE.slug}.json", {"results": outcomes})
         done(store, "verify", ONE, 5)
         said = "\n".join(events.Events().news(Reader(store).read()))
-    assert "4 scripts, 2 as fast as was asked (of 1 the timings do not tell), 1 as fast as" in said
+    assert (
+        "4 scripts, 2 as fast as was asked (for 1 the timings are too few to tell), 1 as fast as"
+        in said
+    )
 
 
 def test_a_failure_names_cell_reason_and_log() -> None:

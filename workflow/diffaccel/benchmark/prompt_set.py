@@ -59,21 +59,21 @@ class Latency:
     Args:
         platform: as in ``results/<platform>``, by `devices.slug`.
         batch_size: images per call.
-        plain_s: of the baseline pipeline, the median of its calls.
+        baseline_s: of the baseline pipeline, the median of its calls.
         fastest_s: of the fastest candidate that keeps the loss limit.
     """
 
     configuration: Configuration
     platform: str
     batch_size: int
-    plain_s: float
+    baseline_s: float
     fastest_s: float
 
     @property
     def limits(self) -> list[float]:
         """The latencies to ask for, to three digits, widest first."""
-        saved = self.plain_s - self.fastest_s
-        return [float(f"{self.plain_s - share * saved:.3g}") for share in SAVED]
+        saved = self.baseline_s - self.fastest_s
+        return [float(f"{self.baseline_s - share * saved:.3g}") for share in SAVED]
 
 
 def grid() -> Experiment:
@@ -125,7 +125,7 @@ def prompts(asked: Experiment, latencies: Iterable[Latency] = ()) -> list[Prompt
         )
     speedups = _numbered(_with_speedups(asked), FIRST_SPEEDUP)
     fast_enough = [
-        each for each in latencies if each.plain_s / each.fastest_s >= least_speedup(asked)
+        each for each in latencies if each.baseline_s / each.fastest_s >= least_speedup(asked)
     ]
     return first + speedups + _numbered(_in_time(fast_enough), FIRST_SPEEDUP + len(speedups))
 

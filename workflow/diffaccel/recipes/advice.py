@@ -20,7 +20,7 @@ from diffaccel.search import pareto
 
 ON = "'search={\"budget\": null}'"
 """The configuration by which a search goes on until all is clear that its prompts can tell."""
-BESIDES = "(and your --configfile, if you named one; the search then goes on without a time limit)"
+BESIDES = "(add your --configfile, if you used one; the search then has no time limit)"
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def telling(more: int | None, command: str) -> str:
     """How many prompts more it takes, in words."""
     if more is None:
         return "its loss is so close to the limit that thousands of prompts would be needed to tell"
-    lacking = "" if command else ", which its file of prompts does not have"
+    lacking = "" if command else ", but its prompt file has fewer"
     return f"about {more} more prompts would tell{lacking}"
 
 

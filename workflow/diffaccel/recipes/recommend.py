@@ -307,7 +307,11 @@ def lines(found: Recommendation) -> Iterable[str]:
         yield f"{what} {within}: nothing that was measured; {nearest}"
     for recipe, clear, call in zip(found.recipes, found.clear, found.calls, strict=True):
         low, high = recipe.loss_interval
-        doubt = "; its prompts do not tell that this is below the limit" if clear is None else ""
+        doubt = (
+            "; its prompts are too few to tell whether this is below the limit"
+            if clear is None
+            else ""
+        )
         yield (
             f"  {recipe.speedup:.2f}x, loss {recipe.loss:+.1%} ({recipe.confidence:.0%} interval "
             f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts{doubt}), {call}: "

@@ -63,20 +63,24 @@ def show_summary(results: str | Path) -> None:
     _show_beaten(console, cells, [each.fewer_steps for each in found if each.fewer_steps])
     _show_unmet(console, table)
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
-        console.print("?: too few prompts to tell on which side of the limit the loss lies.")
+        console.print(
+            "A ? means that the prompts were too few to tell whether the loss is below the limit."
+        )
     _show_time_up(console, table)
     asked = verified(table["verified"].dropna().tolist(), "as fast as was asked")
     kept = verified(table["kept"].dropna().tolist(), "as fast as when they were found")
     console.print(f"[bold]{table['verified'].count()} scripts verified: {asked}; {kept}.[/]")
     if "undecided" in {*table["verified"].dropna(), *table["kept"].dropna()}:
-        console.print("To decide the rest: verify.budget: null in config.yaml, and run again.")
+        console.print(
+            "To decide the rest, set verify.budget to null in config.yaml, and run again."
+        )
     _show_held_out(console, table["heldout"].dropna().astype(bool))
     console.print(
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ their verifications; "
         "speedup_bounds.json and search_params.json the stores; tasks/tasks.json the tasks."
     )
     if (folder / "report.html").exists():
-        console.print(f"To look at: {folder}/report.html", highlight=False)
+        console.print(f"The report: {folder}/report.html", highlight=False)
 
 
 def _show_advice(console: Console, folder: Path, configuration: Configuration) -> None:
@@ -100,9 +104,10 @@ def _show_time_up(console: Console, table: pd.DataFrame) -> None:
     cells = table.drop_duplicates([*KEYS, "accelerators"])["time_up"].dropna().astype(bool)
     if cells.any():
         console.print(
-            f"The time (search.budget) was up before {int(cells.sum())} of {len(cells)} cells were "
-            "searched to the end: faster candidates, or ones with less loss, may exist. To go on "
-            "from here: a larger search.budget, or null, in config.yaml, and the same run again."
+            f"The time limit (search.budget) ended the search of {int(cells.sum())} of "
+            f"{len(cells)} cells before it was done. Faster candidates, or ones with less loss, "
+            "may exist. To go on from here, raise search.budget in config.yaml, or set it to null, "
+            "and run again."
         )
 
 
@@ -122,7 +127,7 @@ def _show_speeds(console: Console, folder: Path) -> bool:
             )
         console.print(
             f"\n[bold]{record.configuration.slug}, untrained: {record.seconds:.3f} s a call, "
-            f"{record.share:.0%} of the device's ceiling; speed alone, no score[/]",
+            f"{record.share:.0%} of the device's peak; speed only, no score[/]",
             highlight=False,
             soft_wrap=True,
         )
@@ -141,15 +146,17 @@ def _views(
     rows: pd.DataFrame,
     fewer_steps: CellResult | None,
 ) -> list[Table]:
-    """What the accelerators do for one configuration: one table where it fits, else bounds and
-    targets each in its own."""
+    """What the accelerators do for one configuration: one table where it fits, else the fastest
+    within the limit and the targets each in its own."""
     title = f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps"
-    whole = f"{title}: bound; least loss at each speedup"
+    whole = f"{title}: fastest within the limit; least loss at each speedup"
     view = _configuration(whole, rows, fewer_steps, bounds=True, targets=True)
     unlimited = console.options.update(width=1000)
     if Measurement.get(console, unlimited, view).maximum <= console.width:
         return [view]
-    bounds = _configuration(f"{title}: bound", rows, fewer_steps, bounds=True, targets=False)
+    bounds = _configuration(
+        f"{title}: fastest within the limit", rows, fewer_steps, bounds=True, targets=False
+    )
     targets = _configuration(
         "least loss at each speedup", rows, fewer_steps, bounds=False, targets=True
     )
@@ -165,7 +172,7 @@ def _configuration(
     view.add_column("accelerators", min_width=12)
     asked = sorted(set(rows[rows["origin"] == "target"]["required"].dropna())) if targets else []
     columns = (
-        ["bound", "loss", "95% interval", *["fewer_steps"] * bool(fewer_steps)] if bounds else []
+        ["speedup", "loss", "95% interval", *["fewer steps"] * bool(fewer_steps)] if bounds else []
     )
     for column in (*columns, *(f"at {target}x" for target in asked)):
         view.add_column(column, justify="right", no_wrap=True)
@@ -227,9 +234,9 @@ def _show_beaten(console: Console, cells: pd.DataFrame, fewer_steps: Sequence[Ce
     known = pd.concat([bounds, cells["beaten"]]).dropna().astype(bool)
     title = _title(fewer_steps[0])
     console.print(
-        f"fewer-steps baseline: what {title} alone lose at the speed of the bound. They were "
-        "compared with "
-        f"{len(known)} of the chosen candidates, and lose less than {int(known.sum())} of them (*)."
+        f"The column `fewer steps` has the loss of {title} alone at the same speed. They were "
+        f"compared with {len(known)} of the chosen candidates. A * marks the {int(known.sum())} "
+        "that lose more than fewer steps do."
     )
 
 
@@ -253,7 +260,7 @@ def _target(rows: pd.DataFrame, required: float) -> str:
 
 
 def _doubt(clear: Any) -> str:
-    """A mark where the prompts do not tell on which side of the limit a loss lies."""
+    """A mark where the prompts are too few to tell whether a loss is below the limit."""
     return "" if clear else "?"
 
 
@@ -272,7 +279,7 @@ def _show_held_out(console: Console, held: pd.Series[bool]) -> None:
     low, high = share_interval(int(held.sum()), len(held))
     console.print(
         f"Held out: {int(held.sum())} of {len(held)} within the limit of the loss on prompts and "
-        f"seeds that the search never saw (95% interval {low:.0%} to {high:.0%})."
+        f"seeds that the search never used (95% interval {low:.0%} to {high:.0%})."
     )
 
 
@@ -296,7 +303,7 @@ def _show_unmet(console: Console, table: pd.DataFrame) -> None:
     missing = int((made["status"] != "met").sum())
     if missing:
         console.print(
-            f"{missing} of {len(made)} tasks made from the bounds have no script. That is "
+            f"{missing} of {len(made)} tasks made from the upper bounds have no script. That is "
             "expected: they ask for up to 1.05 times the fastest that was found, or their "
             "accelerator is no faster than the baseline. summary.csv says which and why."
         )
@@ -322,7 +329,7 @@ def failures(folder: Path) -> Iterable[tuple[Path, str]]:
 
 
 def calm_terminal() -> None:
-    """Leaves out what Snakemake says each time it looks for jobs; no candidate of its own does."""
+    """Leaves out what Snakemake says each time it looks for jobs; it has no option for that."""
     jobs = ("Select jobs to execute", "Execute ", "Conda environments", "Using shell")
     checkpoints = ("DAG of jobs will be updated", "Updating checkpoint dependencies")
     noise = (*jobs, *checkpoints)

@@ -53,8 +53,8 @@ def job_title(stage: str, name: str) -> str:
 
 
 def verified(outcomes: Sequence[str], what: str) -> str:
-    """How many of the scripts are so, in words, and of how many the timings do not tell it."""
+    """How many of the scripts are so, in words, and for how many there are too few timings."""
     counts = Counter(outcomes)
     unclear = counts["undecided"]
-    doubt = f" (of {unclear} the timings do not tell)" if unclear else ""
+    doubt = f" (for {unclear} the timings are too few to tell)" if unclear else ""
     return f"{counts['met']} {what}{doubt}"

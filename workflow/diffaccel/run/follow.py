@@ -96,8 +96,8 @@ class _Following:
                 if heard is not None and heard.si_signo != signal.SIGCHLD:
                     self._pass_on(heard)
                 self._kill_late()
-                self._try_to_look()
-            self._try_to_look()
+                self._try_to_refresh()
+            self._try_to_refresh()
         finally:
             if self._shown is not None:
                 self._shown.close()
@@ -106,10 +106,10 @@ class _Following:
         except InputError as error:  # a result that cannot be read is no end of the run
             log.error("%s", error)
 
-    def _try_to_look(self) -> None:
-        """Looks; whatever is wrong with that ends the view, and not the run."""
+    def _try_to_refresh(self) -> None:
+        """Shows what there is; whatever is wrong with that ends the view, and not the run."""
         try:
-            self._look()
+            self._refresh()
         except Exception as error:
             shown, self._shown, self._blind = self._shown, None, True
             with contextlib.suppress(Exception):
@@ -117,7 +117,7 @@ class _Following:
                     shown.close()
                 log.warning("nothing is shown any more: %r. The run goes on: %s", error, self._said)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         if self._blind:
             return
         told = self._said.with_suffix(jobs.TOLD)

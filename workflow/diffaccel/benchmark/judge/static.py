@@ -33,7 +33,7 @@ from diffaccel.benchmark.judge.syntax.values import (
 from diffaccel.plugins.accelerators import ACCELERATORS
 from diffaccel.plugins.accelerators.base import Accelerator, Way
 
-LOAD, DRAW = "load_pipeline", "generate"
+LOAD, GENERATE = "load_pipeline", "generate"
 """The functions that a judged script must have; see docs/reference/judge.md."""
 STEPS_PLACE = {"StableDiffusionPipeline": 3, "StableDiffusionXLPipeline": 4}
 """Place of ``num_inference_steps`` among the arguments of a call."""
@@ -92,19 +92,19 @@ def _generations(script: Script) -> tuple[list[Generation], str]:
     """The calls of a pipeline that ``generate`` may reach; or why there are none."""
     if script.ends:
         return [], "reading the module ends with an error or an exit"
-    load, generate = script.function(LOAD), script.function(DRAW)
+    load, generate = script.function(LOAD), script.function(GENERATE)
     if load is None or generate is None:
-        return [], f"there must be functions {LOAD}() and {DRAW}(pipe, prompts, seeds)"
+        return [], f"there must be functions {LOAD}() and {GENERATE}(pipe, prompts, seeds)"
     pipe = script.call(load, [])
     if pipe is None:
         return [], f"{LOAD}() never returns"
     before = len(script.generations)
     if script.call(generate, [pipe, UNKNOWN, UNKNOWN], often=True) is None:
-        return [], f"{DRAW}() never returns"
+        return [], f"{GENERATE}() never returns"
     generations = script.generations[before:]
     return (
         generations,
-        "" if generations else f"{DRAW}() reaches no call of a pipeline of diffusers",
+        "" if generations else f"{GENERATE}() reaches no call of a pipeline of diffusers",
     )
 
 

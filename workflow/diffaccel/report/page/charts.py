@@ -179,7 +179,9 @@ def steps_chart(names: Sequence[str], fewer_steps: Sequence[str]) -> Chart:
     shapes = alt.Scale(domain=domain, range=[each for _, _, each in styled])
     colour = alt.Color("series:N", legend=None, scale=colours)
     x = alt.X("x:Q", title="seconds an image").scale(type="log", nice=False, padding=16)
-    y = alt.Y("y:Q", title="loss beside the most steps").scale(zero=False, nice=True, padding=12)
+    y = alt.Y("y:Q", title="loss relative to the most steps").scale(
+        zero=False, nice=True, padding=12
+    )
     points = alt.Chart(alt.NamedData(name="steps"))
     layers = [
         points.mark_line(strokeWidth=1, opacity=0.5, aria=False).encode(

@@ -46,7 +46,7 @@ class Row:
 
     @property
     def differ(self) -> bool:
-        """Whether what is to be used is faster in one of them, by more than the clocks' errors."""
+        """Whether what is to be used is faster in one of them, by more than the timings' errors."""
         used = [side.use for side in (self.first, self.second) if side is not None]
         if len(used) < 2 or None in used:
             return len(used) == 2 and used[0] is not used[1]
@@ -144,5 +144,5 @@ def shown(side: Side | None) -> Sequence[str]:
             in_words(side.use.parameters),
         ]
     if side.bound is not None and not side.clear:
-        found.append(f"not clear: {side.bound.speedup:.2f}x, loss {side.bound.loss:.1%}")
+        found.append(f"not clear yet: {side.bound.speedup:.2f}x, loss {side.bound.loss:.1%}")
     return found

@@ -15,7 +15,7 @@ from diffaccel.recipes.known import Known, Option
 from diffaccel.recipes.recipe import recipe_of
 from diffaccel.report.page.album import Album
 from diffaccel.report.page.history import gains, influences, short
-from diffaccel.report.page.views import ConfigurationView, Doubt, Point, Series, Unmet
+from diffaccel.report.page.views import FASTEST, ConfigurationView, Doubt, Point, Series, Unmet
 from diffaccel.search import pareto
 from diffaccel.search.cell import CellSearch
 from diffaccel.search.estimates import Estimate
@@ -32,12 +32,12 @@ def configuration_view(known: Known, folder: Path, album: Album) -> Configuratio
     """
     baseline, search = known.baseline, known.search
     if not known.cells:
-        raise InputError("was searched beside another baseline than the one that is there")
+        raise InputError("was searched against another baseline than the one that is there")
     configuration = baseline.configuration
     cells = [*known.every.values()]
-    plain = folder / "baseline" / configuration.slug
+    images = folder / "baseline" / configuration.slug
     gallery = Gallery.beside(folder / "journal", baseline)
-    with opened([c.cell for c in cells], baseline, plain, folder / "journal", cells[0].search) as (
+    with opened([c.cell for c in cells], baseline, images, folder / "journal", cells[0].search) as (
         searches,
         _,
     ):
@@ -47,7 +47,7 @@ def configuration_view(known: Known, folder: Path, album: Album) -> Configuratio
         ]
     asked = [answer for answer in search.answers if answer.task.origin != "bound"]
     wanted = {a.task.required for a in asked if a.task.origin == "target"}
-    shown = [path for n in range(KEPT) if (path := plain / f"{n:03}.png").is_file()]
+    shown = [path for n in range(KEPT) if (path := images / f"{n:03}.png").is_file()]
     return ConfigurationView(
         configuration=configuration,
         slug=configuration.slug,
@@ -57,7 +57,7 @@ def configuration_view(known: Known, folder: Path, album: Album) -> Configuratio
         limit=known.loss_limit,
         targets=sorted(each for each in wanted if each is not None),
         prompts=baseline.prompts[:KEPT],
-        plain=[album.add(path, number) for number, path in enumerate(shown)],
+        baseline=[album.add(path, number) for number, path in enumerate(shown)],
         series=series,
         unmet=[_unmet(answer) for answer in asked if answer.status != "met"],
     )
@@ -76,7 +76,7 @@ def _series(
     options = sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
     points = [_point(one, known, frontier, marks, gallery, album) for one in options]
     bound, limit = frontier.bound, frontier.loss_limit
-    slots = [n for n, one in enumerate(points) if "bound" in one.marks]
+    slots = [n for n, one in enumerate(points) if FASTEST in one.marks]
     use = advice.fastest_clear(known.baseline, timed, limit)
     reason = frontier.reason or ("" if bound else "no candidate keeps the loss limit")
     return Series(
@@ -128,7 +128,7 @@ def _marks(frontier: CellResult, answers: Sequence[Answer]) -> dict[str, list[st
     """By digest of a candidate, what it was chosen for."""
     marks: dict[str, list[str]] = {}
     if frontier.bound is not None:
-        marks[digest(frontier.bound.parameters)] = ["bound"]
+        marks[digest(frontier.bound.parameters)] = [FASTEST]
     for answer in answers:
         task, chosen = answer.task, answer.chosen
         if chosen is not None and task.cell == frontier.cell and task.origin != "bound":

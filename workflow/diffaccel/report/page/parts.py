@@ -26,8 +26,8 @@ def write(page: Page, folder: Path) -> None:
 
 
 def _sheet(view: ConfigurationView, page: Page) -> Image.Image:
-    """The baseline pipeline's images above those of each bound, as far as they were kept."""
-    rows = [("plain", page.album.images(view.plain))]
+    """The baseline pipeline's images above those of the fastest within the limit, where kept."""
+    rows = [("baseline", page.album.images(view.baseline))]
     for series in view.series:
         if series.best is not None and (images := page.album.images(series.best.images)):
             label = f"{series.name}\n{series.best.speedup:.2f}x, loss {series.best.loss:.1%}"
@@ -75,12 +75,12 @@ def _trust(trust: Trust) -> list[list[str]]:
         ["timings without a warning", _share(trust.quiet)],
         ["standard error of a speedup, relative, median", error],
         ["prompts a candidate", f"{low} to {high}"],
-        ["bounds that clearly keep the limit", _share(trust.clear)],
+        ["losses of the fastest within the limit that are clearly below it", _share(trust.clear)],
         ["scripts as fast as was asked", _share(trust.asked)],
-        ["scripts that the timings do not tell this of", str(trust.undecided[0])],
+        ["scripts with too few timings to tell this", str(trust.undecided[0])],
         ["scripts as fast as when they were found", _share(trust.found)],
-        ["scripts that the timings do not tell that of", str(trust.undecided[1])],
-        ["of these within the limit on held-out prompts", _share(trust.heldout)],
+        ["scripts with too few timings to tell that", str(trust.undecided[1])],
+        ["of these, with a loss within the limit on held-out prompts", _share(trust.heldout)],
     ]
 
 

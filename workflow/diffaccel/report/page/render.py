@@ -123,7 +123,7 @@ def _data(page: Page) -> dict[str, Any]:
     environments = page.trust.environments
     return {
         "device": environments[0].device if environments else "",
-        "clock": page.trust.error,
+        "error": page.trust.error,
         "ceiling": charts.CEILING,
         "configurations": [
             {**to_json(view), "chart": charts.data(view)} for view in page.configurations

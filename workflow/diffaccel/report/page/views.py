@@ -12,6 +12,9 @@ from diffaccel.report.page.history import Gain, Influence
 from diffaccel.report.page.steps import StepsView
 from diffaccel.report.page.trust import Trust
 
+FASTEST = "the fastest within the limit"
+"""What the bound of a cell was chosen for, in words."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -26,7 +29,7 @@ class Point:
         seconds: per image.
         memory: bytes of the GPU's memory, or the machine's, that calls take at most.
         means: mean per metric.
-        marks: what it was chosen for: ``bound``, or a required speedup, ``1.5x``.
+        marks: what it was chosen for: `FASTEST`, or a required speedup, ``1.5x``.
         images: in the album, by prompt.
     """
 
@@ -128,7 +131,7 @@ class ConfigurationView:
         width, height: of an image, in pixels.
         targets: the speedups that were asked for of every cell.
         prompts: those that images were kept of.
-        plain: the baseline's images in the album.
+        baseline: the baseline pipeline's images in the album.
         unmet: of the targets and of the user's tasks.
     """
 
@@ -140,7 +143,7 @@ class ConfigurationView:
     limit: float
     targets: list[float]
     prompts: list[str]
-    plain: list[int]
+    baseline: list[int]
     series: list[Series]
     unmet: list[Unmet]
 
