@@ -50,7 +50,7 @@ def accelerated() -> str:
         "StableDiffusionPipeline", config, steps=8, guidance_scale=3.0
     )
     parts = combination(["deepcache"]).emit(DEEPCACHE, pipeline)
-    script = code._plain(SPEC, CONFIGURATION, "the baseline pipeline with DeepCache on")
+    script = code._baseline(SPEC, CONFIGURATION, "the baseline pipeline with DeepCache on")
     return codegen.render(replace(script, parameters=DEEPCACHE, parts=parts))
 
 

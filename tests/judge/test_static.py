@@ -84,7 +84,7 @@ def test_scripts_of_the_benchmark_fit_their_prompts_and_no_others() -> None:
         wanted.append(judged_by.wanted(each))
         kind = wanted[-1].pipeline_class
         pipeline = PipelineSpec(kind, each.steps, (3, 3, 3, 2), levels[each.model])
-        script = code._plain(spec, configuration, prompt.text)
+        script = code._baseline(spec, configuration, prompt.text)
         if each.accelerators:
             combined = combination(each.accelerators)
             parameters = nest(next(iter(combined.space(pipeline).on_grid().points())))

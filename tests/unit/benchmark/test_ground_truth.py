@@ -266,7 +266,7 @@ def rendered(text: str, vae: str | None, config: str | None, model: str = "m") -
     )
     known = dataclasses.replace(known, spec=spec, environment=place, prompts=[text])
     chosen = dataclasses.replace(CHOSEN, date=text)
-    return code.accelerated(known, recipe_of(known, chosen), text), code.plain(
+    return code.accelerated(known, recipe_of(known, chosen), text), code.baseline_script(
         spec, CONFIGURATION, text
     )
 

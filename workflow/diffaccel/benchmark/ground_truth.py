@@ -140,7 +140,7 @@ def _made(
     if spec is None:
         reason = f"unknown model {model!r}: {suggest(model, specs)}"
         return dataclasses.replace(truth, status="unmeasured", reason=reason), None
-    return truth, code.plain(spec, prompt.request.configuration, prompt.text)
+    return truth, code.baseline_script(spec, prompt.request.configuration, prompt.text)
 
 
 def best(request: Request, known: Known | None) -> Measurement | None:

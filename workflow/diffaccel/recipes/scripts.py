@@ -46,7 +46,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
     combined = combination(sorted(recipe.parameters))
     return codegen.render(
         dataclasses.replace(
-            _plain(baseline.spec, baseline.configuration, description),
+            _baseline(baseline.spec, baseline.configuration, description),
             title=combined.title,
             parameters=recipe.parameters,
             parts=combined.emit(recipe.parameters, baseline.pipeline),
@@ -64,12 +64,12 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
     )
 
 
-def plain(spec: ModelSpec, configuration: Configuration, description: str) -> str:
-    """Source of the script that generates with the unaccelerated pipeline."""
-    return codegen.render(_plain(spec, configuration, description))
+def baseline_script(spec: ModelSpec, configuration: Configuration, description: str) -> str:
+    """Source of the script that generates with the baseline pipeline."""
+    return codegen.render(_baseline(spec, configuration, description))
 
 
-def _plain(spec: ModelSpec, configuration: Configuration, description: str) -> codegen.Script:
+def _baseline(spec: ModelSpec, configuration: Configuration, description: str) -> codegen.Script:
     family = FAMILIES[spec.family]
     return codegen.Script(
         description=description,

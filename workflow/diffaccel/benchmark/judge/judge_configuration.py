@@ -86,7 +86,9 @@ class JudgeConfiguration:
 
     def baseline_script(self) -> str:
         """The source of the baseline pipeline's script."""
-        return code.plain(self.spec, self.configuration, "the baseline pipeline, to compare with")
+        return code.baseline_script(
+            self.spec, self.configuration, "the baseline pipeline, to compare with"
+        )
 
     def prompts(self) -> list[str]:
         """All prompts of the model's file, of which some are generated."""
