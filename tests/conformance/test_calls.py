@@ -88,10 +88,10 @@ CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def test_other_calls(family: str, call: str) -> None:
     parameters, arguments = CALLS[call]
 
-    def generate(pipe: Callable[..., Any]) -> Images:
+    def made(pipe: Callable[..., Any]) -> Images:
         return generate(pipe, **arguments)
 
-    check(family, CANDIDATES[parameters], generate, torch.float32)
+    check(family, CANDIDATES[parameters], made, torch.float32)
 
 
 @FAMILIES
@@ -99,10 +99,10 @@ def test_other_calls(family: str, call: str) -> None:
 def test_without_guidance(family: str, scale: float) -> None:
     """DeepCache and ToMe work; T-Gate says why it cannot."""
 
-    def generate(pipe: Callable[..., Any]) -> Images:
+    def made(pipe: Callable[..., Any]) -> Images:
         return generate(pipe, guidance_scale=scale)
 
-    check(family, CANDIDATES["unguided"], generate, torch.float32)
+    check(family, CANDIDATES["unguided"], made, torch.float32)
     pipe = tiny.FAMILIES[family](0)
     pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=scale)
     assert combination(["deepcache", "tome"]).supports(pipeline) == (True, "")
@@ -113,7 +113,7 @@ def test_without_guidance(family: str, scale: float) -> None:
         pytest.raises(UnsupportedError, match="guidance_scale"),
         chosen.applied(pipe, CANDIDATES["tgate"]) as call,
     ):
-        generate(call)
+        made(call)
 
 
 @FAMILIES

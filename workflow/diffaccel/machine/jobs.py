@@ -66,7 +66,7 @@ class Run:
             configuration; of those, too, that were done before.
         jobs: what it is to make, by stage.
         loss_limit, loss_confidence: as configured.
-        fewer-steps baseline: short names of what is measured beside the cells.
+        fewer_steps: short names of what is measured beside the cells.
         budgets: seconds that a job of a stage may measure, where that is limited; by stage.
         at_once: how many jobs that measure may run side by side; None: not known.
     """

@@ -36,7 +36,7 @@ class CellProgress:
         most: how many are evaluated for its bound at most; more may be for its tasks. None: not
             known.
         done: whether its configuration was searched to the end.
-        fewer-steps baseline: whether it is what the others are compared with.
+        fewer_steps: whether it is what the others are compared with.
     """
 
     accelerators: str
