@@ -22,7 +22,7 @@ from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.models.mini import tiny
-from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.plugins.schedulers import SCHEDULERS, scheduler_class
 from diffaccel.recipes import Accelerated, Recipe, RecipeError, apply, read_recipe, recipe_of
 from diffaccel.store.jsonio import RecordError, write_record
 from tests import store
@@ -78,7 +78,7 @@ def test_generates_what_the_script_generates_and_leaves_nothing(
     pipe = fresh(family)
     plain, before = generate(pipe), tree(pipe)
 
-    subject = subjects(family, SCHEDULERS[SAMPLERS[family]])
+    subject = subjects(family, scheduler_class(SAMPLERS[family]))
     script = scripted(subject, combination(names), recipe(family, names).parameters)
     own = script.load_pipeline(device="cpu")
     seeds = list(range(len(PROMPTS)))
@@ -149,7 +149,7 @@ def test_other_steps_than_were_measured(
 ) -> None:
     """They generate what a script of so many steps generates, and are warned of once."""
     pipe, made = fresh("SD1.5"), recipe("SD1.5")
-    subject = subjects("SD1.5", SCHEDULERS[SAMPLERS["SD1.5"]])
+    subject = subjects("SD1.5", scheduler_class(SAMPLERS["SD1.5"]))
     script = scripted(subject, combination(("deepcache", "tgate")), made.parameters)
     own = script.load_pipeline(device="cpu")
     script.STEPS = STEPS + 2
@@ -249,14 +249,14 @@ def test_a_path_is_not_shared() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema": 3}, "schema 3, this version reads 1 and 2"),
+        ({"schema": 4}, "schema 4, this version reads 1, 2 and 3"),
         ({"steps": "five"}, "steps.*'five'"),
         ({"steps": "5"}, "steps: '5' is not what a recipe has there"),
         ({"prompts": None}, "prompts"),
         ({"speedup": float("nan")}, "speedup"),
         ({"extra": "__import__('os')"}, "extra: .* its fields are model"),
-        ({"parameters": {"deepcache": {"cache_interval": "2; evil()"}}}, "candidate.deepcache"),
-        ({"parameters": {"deepcache": {"cache_interval": [2]}}}, "candidate.deepcache"),
+        ({"parameters": {"deepcache": {"cache_interval": "2; evil()"}}}, "parameters.deepcache"),
+        ({"parameters": {"deepcache": {"cache_interval": [2]}}}, "parameters.deepcache"),
         ({"parameters": {"deepcache": {"cache_interval": "2"}}}, "parameters"),
     ],
 )

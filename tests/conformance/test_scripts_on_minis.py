@@ -21,7 +21,7 @@ from diffaccel.evaluation.records import Measurement
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.tasks import Request
 from diffaccel.plugins.models import known_models
-from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.plugins.schedulers import SCHEDULERS, scheduler_class
 from diffaccel.stages.script import load_script
 from tests import store
 
@@ -61,7 +61,7 @@ def test_every_shape_runs(
     assert len(loading) == 1, "all load alike, so that once is enough"
     pipe = scripts[0].load_pipeline(device="cpu")
     pipe.set_progress_bar_config(disable=True)
-    assert type(pipe.scheduler).__name__ == SCHEDULERS[scheduler]
+    assert type(pipe.scheduler).__name__ == scheduler_class(scheduler)
 
     def generated(script: Any) -> bytes:
         (image,) = script.generate(pipe, ["a red square above a blue ring"], [0])

@@ -36,8 +36,9 @@ R = TypeVar("R")
 
 
 def listed(versions: Sequence[int]) -> str:
-    """Versions in words."""
-    return " and ".join(map(str, versions))
+    """Versions in words: ``1, 2 and 3``."""
+    *some, last = map(str, versions)
+    return f"{', '.join(some)} and {last}" if some else last
 
 
 class RecordError(InputError):
