@@ -1,4 +1,4 @@
-# How fast an untrained model of full size is: all settings of a (model, scheduler, steps) in one job,
+# How fast an untrained model of full size is: all candidates of a (model, scheduler, steps) in one job,
 # which loads it once. Rows are kept in the journal: a killed job loses at most those in flight.
 rule speed:
     input:
