@@ -237,7 +237,7 @@ def test_the_fewer_steps_stands_beside_what_was_chosen(finished: Finished) -> No
         )
     assert [answer for answer in found.answers if "fewer" in answer.task.id] == []
     made = [*project.results.glob("*.json"), *project.results.glob("tasks/**/[!.]*.*")]
-    named = [path.name for path in made if re.search(r"fewer_steps[\"']?\]", path.read_text())]
+    named = [path.name for path in made if re.search(r"fewer_steps[\"']?\s*\]", path.read_text())]
     assert len(made) == 3 and not named, "no cell of its own"
     table = pd.read_csv(project.results / "summary.csv").set_index("id")
     row = table.loc[f"{CELL}_1.1x"]
