@@ -104,7 +104,7 @@ def test_there_is_no_score_no_task_and_no_script(timed: Timed) -> None:
 
 
 def test_the_run_shows_it(timed: Timed) -> None:
-    assert f"{CONFIGURATION}, untrained:" in timed.output and "speed alone" in timed.output
+    assert f"{CONFIGURATION}, untrained:" in timed.output and "speed only" in timed.output
 
 
 def test_a_lost_record_is_made_from_the_journal(timed: Timed) -> None:

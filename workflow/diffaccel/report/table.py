@@ -76,8 +76,9 @@ def show_summary(results: str | Path) -> None:
         )
     _show_held_out(console, table["heldout"].dropna().astype(bool))
     console.print(
-        f"{folder}/summary.csv has every number; code/ the scripts; verify/ what was measured of them; "
-        "speedup_bounds.json and search_params.json the tables of all that was found; tasks/tasks.json the tasks."
+        f"{folder}/summary.csv has every number; code/ the scripts; verify/ what was measured of "
+        "them; speedup_bounds.json and search_params.json the tables of all that was found; "
+        "tasks/tasks.json the tasks."
     )
     if (folder / "report.html").exists():
         console.print(f"The report: {folder}/report.html", highlight=False)
