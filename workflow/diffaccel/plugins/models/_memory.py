@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from diffaccel.plugins.models._weights import ModelError
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -67,17 +69,11 @@ def _free_gpu_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def free_host_bytes() -> int | None:
-    """What this process may still take: of the machine, and of the container it is in."""
-    known = [_machine(), _container()]
-    return min((free for free in known if free is not None), default=None)
-
-
-def _machine() -> int | None:
-    for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+def free_host_bytes() -> int:
+    """What this process may still take: of the machine, and of the container it is in, which psutil
+    does not know."""
+    machine, container = int(psutil.virtual_memory().available), _container()
+    return machine if container is None else min(machine, container)
 
 
 def _container() -> int | None:
