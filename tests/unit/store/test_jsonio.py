@@ -94,7 +94,9 @@ def test_an_edited_record_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))  # laid out in another way: nothing changed
     assert read_record(Task, path) == TASK
     path.write_text(json.dumps(content | {"required": 9.5}))
-    with pytest.raises(RecordError, match=r"task\.json: changed after it was written.*delete its checksum"):
+    with pytest.raises(
+        RecordError, match=r"task\.json: changed after it was written.*delete its checksum"
+    ):
         read_record(Task, path)
     del content["checksum"]  # meant, or of a version that knew none
     path.write_text(json.dumps(content | {"required": 9.5}))
