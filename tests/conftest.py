@@ -1,4 +1,4 @@
-"""Candidates for all tests."""
+"""Settings for all tests."""
 
 from __future__ import annotations
 

@@ -350,7 +350,7 @@ def page(
         "that of predictions for timed candidates that they were not told of; the timing's part is "
         "what the noise of the pairs explains of it. Roughness: how far the true speed of a "
         "candidate is from what the model can say, by the evidence of the timings; in a replay it "
-        "is off by as much, evaluated anew for each seed. So the law of the speeds is taken for "
+        "is off by as much, drawn anew for each seed. So the law of the speeds is taken for "
         "true "
         "here, as far as it was seen to hold: how good it is where the timing is better is in "
         "[searching.md](../explanation/searching.md)."
@@ -360,7 +360,7 @@ def page(
 
 LEGEND = """\
 Medians over cells and {seeds} seeds, in brackets the worst. A seed decides the noise of the timing
-and what a strategy generates.
+and what a strategy draws at random.
 
 - GPU-seconds: until the bound and all targets are decided. Prompts are taken {batch} a call, as on
   full-size networks, and a call takes what the recorded one took. Timing is {pairs} rounds of a

@@ -37,7 +37,7 @@ class Peer(Strategy):
     """One that remembers nothing but the points of its space.
 
     Args:
-        seed: of all that it generates.
+        seed: of all that it draws at random.
     """
 
     most: ClassVar[int] = MOST
@@ -82,7 +82,7 @@ class Everything(Peer):
 
 
 class Random(Peer):
-    """Points evaluated at random, each once."""
+    """Points drawn at random, each once."""
 
     name: ClassVar[str] = "random"
     batch: ClassVar[int] = 5
@@ -108,7 +108,7 @@ class FirstVersion(Peer):
 
 
 class Halving(Peer):
-    """Successive halving, as in a bracket of Hyperband (Li et al., JMLR 18, 2018): points evaluated
+    """Successive halving, as in a bracket of Hyperband (Li et al., JMLR 18, 2018): points drawn
     at random get a quarter of the prompts; half of them as many again; half of these all.
 
     Kept are those that the fewest others beat in both predicted speed and loss, losses beyond the

@@ -131,7 +131,7 @@ class Plan:
 
     def untimed(self) -> dict[Cell, list[ParametersDict]]:
         """What is still to be timed, of what was evaluated and did not fail; the order is
-        evaluated."""
+        drawn at random."""
         left: dict[Cell, list[ParametersDict]] = {}
         with self.known() as known:
             for cell, each in known.items():
@@ -301,7 +301,7 @@ def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool =
         Whether everything is measured.
 
     Raises:
-        RuntimeError: a process that generates has failed.
+        RuntimeError: a process that evaluates has failed.
     """
     deadline = time.perf_counter() + seconds
     context = multiprocessing.get_context("spawn")
@@ -320,7 +320,7 @@ def record(plans: Sequence[Plan], workers: int, seconds: float, *, share: bool =
                 each.start()
             _watch(todo, drawers)
         if any(each.exitcode for each in drawers):
-            raise RuntimeError("a process that generates has failed; its error stands above")
+            raise RuntimeError("a process that evaluates has failed; its error stands above")
     if any(plan.unevaluated() for plan in plans):
         return False
     todo = [plan for plan in plans if any(plan.untimed().values())]

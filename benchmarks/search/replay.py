@@ -2,7 +2,7 @@
 timed is looked up, and what that would have cost is added up.
 
 The cells of a configuration are searched together, as the workflow does it. A seed decides the
-noise of the timing, what a strategy generates, and how far the true speed of each candidate is from
+noise of the timing, what a strategy draws at random, and how far the true speed of each candidate is from
 what the model
 of speeds can say: as far as the table's timings suggest.
 """
@@ -226,7 +226,7 @@ class _Unknown(SpeedModel):
 
 
 class Unpredicted(MeasuredSpeeds):
-    """Timings that nothing is learnt from: for who times all that it generates."""
+    """Timings that nothing is learnt from: for who times all that it evaluates."""
 
     @property
     def model(self) -> SpeedModel:
@@ -307,7 +307,7 @@ class Outcome:
 
     Args:
         seconds: of a GPU, until the bound and all targets were decided.
-        whole: that evaluation and timing everything takes.
+        whole: that evaluating and timing everything takes.
         regret: of the bound.
         verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
             beyond the least there is.
@@ -386,7 +386,7 @@ def whole_seconds(truth: Truth, cell: Cell, batch: int) -> float:
 
 
 def least_seconds(table: Table, cell: Cell, batch: int) -> float:
-    """GPU-seconds of evaluation and timing, once, no more than the answers: what a search would
+    """GPU-seconds of evaluating and timing, once, no more than the answers: what a search would
     take that knows them, with a perfect timing."""
     truth = Truth.of(table.but(noise=0.0, rough=0.0), seed=0)
     good = truth.good[cell]

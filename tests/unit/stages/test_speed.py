@@ -133,7 +133,7 @@ def test_a_users_task_for_an_untrained_model_is_told_so(tmp_path: Path) -> None:
     experiment = Experiment(load({"models": [BARE], "tasks_file": str(tasks)}))
     (task,) = experiment.tasks.values()
     assert task.cell is None and not experiment.cells
-    assert "bare is untrained here: random weights evaluate noise" in str(task.problem)
+    assert "bare is untrained here: random weights generate noise" in str(task.problem)
     assert "leave out `untrained: true`" in str(task.problem)
 
 

@@ -50,7 +50,7 @@ class SearchOptions:
         strategy: name of a file in `diffaccel.search.strategies`.
         space: ``grid``, the declared values of each parameter; ``coarse``, three of them in a
             combination, so that it can be measured as a whole; or ``full``, all that make sense.
-        seed: for strategies that evaluate.
+        seed: for strategies that draw at random.
         loss_confidence: what must be below the limit: ``point``, the loss that was measured, or
             ``upper``, the upper end of its interval over the prompts.
         call_seconds: the longest that a call of a candidate may take, its preparation (compiling,

@@ -145,7 +145,7 @@ class Experiment:
     def _refuse_untrained(self, model: str) -> None:
         if self.specs[model].untrained:
             raise tasks.TaskError(
-                f"{model} is untrained here: random weights evaluate noise, of which no loss can "
+                f"{model} is untrained here: random weights generate noise, of which no loss can "
                 "be "
                 f"promised. For tasks, leave out `untrained: true` of the model {model}"
             )

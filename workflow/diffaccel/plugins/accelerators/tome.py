@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 MERGE_SEED = 0
-"""tomesd generates which tokens stay; so that a candidate always gives the same images, from this.
+"""tomesd draws which tokens stay; so that a candidate always gives the same images, from this.
 """
 DOWNSAMPLES = (1, 2, 4, 8)
 RATIOS = tuple(round(0.05 * i, 2) for i in range(2, 19))
@@ -194,7 +194,7 @@ class ToMe(Accelerator):
 
 
 def _seed_each_call(pipe: DiffusionPipeline) -> None:
-    """Has tomesd generate the same in each call.
+    """Has tomesd draw the same in each call.
 
     tomesd copies the global generator at its first step, so that the images depend on whatever ran
     before, and goes on from there in the next call. Seeded here at the first step of each call is a

@@ -24,7 +24,7 @@ def resolve_dtype(dtype: str, device: str) -> str:
 
 
 def check_memory(name: str, parameters: int, dtype: str, device: str) -> None:
-    """Refuses a model whose weights alone do not fit; what evaluation takes comes on top.
+    """Refuses a model whose weights alone do not fit; what a call takes comes on top.
 
     Args:
         parameters: of all its networks.

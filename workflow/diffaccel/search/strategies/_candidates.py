@@ -17,7 +17,7 @@ LARGEST = 2000
 """Spaces up to this size are considered whole, larger ones by a sample of about it."""
 DRAWS = 1500
 ROUNDS = 8
-"""Points evaluated at a time, and times at most: much of a combined space may be forbidden."""
+"""Points drawn at a time, and times at most: much of a combined space may be forbidden."""
 
 
 def sizes(space: Space) -> Indices:
@@ -110,7 +110,7 @@ def toward(space: Space, rows: Indices, level: float) -> tuple[int, ...]:
         near = lines[[int(away.argmin())]]
 
 
-def _evaluate(space: Space, rng: np.random.Generator) -> Indices:
+def _draw(space: Space, rng: np.random.Generator) -> Indices:
     """Points anywhere, along the diagonal, and of the declared grid; forbidden ones among them."""
     shape = (DRAWS // 3, len(space.axes))
     anywhere = rng.uniform(0, 1, shape)
@@ -119,8 +119,8 @@ def _evaluate(space: Space, rng: np.random.Generator) -> Indices:
         rng.choice([axis.values.index(value) for value in axis.grid], shape[0])
         for axis in space.axes
     ]
-    evaluated = [_nearest(space, anywhere), _nearest(space, along), np.stack(grid, axis=1)]
-    return np.concatenate(evaluated)
+    drawn = [_nearest(space, anywhere), _nearest(space, along), np.stack(grid, axis=1)]
+    return np.concatenate(drawn)
 
 
 @functools.lru_cache(maxsize=16)
@@ -134,7 +134,7 @@ def pool(space: Space, seed: int) -> Indices:
     diagonal = _nearest(space, np.tile(np.linspace(0, 1, 17)[:, None], len(count)))
     found = around(space, diagonal[::4])
     for _ in range(ROUNDS):
-        found = np.unique(np.concatenate([found, _allowed(space, _evaluate(space, rng))]), axis=0)
+        found = np.unique(np.concatenate([found, _allowed(space, _draw(space, rng))]), axis=0)
         if len(found) >= LARGEST:
             break
     return found

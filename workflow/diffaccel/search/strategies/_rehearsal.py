@@ -5,7 +5,7 @@ docs/explanation/searching.md.
 
 Speeds follow from what the parameters do: DeepCache recomputes one step in ``cache_interval`` and
 part of the others, T-Gate halves the batch after ``gate_step``, ToMe trades attention against
-overhead. Losses grow convexly. Scales, shapes and roughness are evaluated from a seed around what
+overhead. Losses grow convexly. Scales, shapes and roughness are drawn from a seed around what
 real models showed; the roughness belongs to the point, so measuring it twice gives the same.
 """
 
