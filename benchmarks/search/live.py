@@ -1,8 +1,8 @@
 """Decides the cells of a table live, on this machine, and holds the answers against the table's.
 
 Nothing of the table helps the search. When it has ended, its bounds and the best candidates of the
-table are timed once more beside each other, so that the same timing compares them. Their losses stay
-what
+table are timed once more beside each other, so that the same timing compares them. Their losses
+stay what
 they were when they were chosen: ToMe adds up in any order on a GPU, and would evaluate another one.
 """
 

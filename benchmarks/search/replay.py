@@ -2,8 +2,8 @@
 timed is looked up, and what that would have cost is added up.
 
 The cells of a configuration are searched together, as the workflow does it. A seed decides the
-noise of the timing, what a strategy draws at random, and how far the true speed of each candidate is from
-what the model
+noise of the timing, what a strategy draws at random, and how far the true speed of each candidate
+is from what the model
 of speeds can say: as far as the table's timings suggest.
 """
 
