@@ -11,6 +11,7 @@ import pytest
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.experiment.grid import Configuration
+from diffaccel.run.files import Journal
 from diffaccel.run.listing import Store
 from diffaccel.run.stores import hold
 from diffaccel.store.jsonio import RecordError, digest, read_record, to_json, write_json
@@ -60,6 +61,8 @@ def test_a_journal_of_schema_2_is_taken_over_with_its_folder(tmp_path: Path) -> 
         tmp_path / f"baseline/{CONFIGURATION.slug}.json",
         sealed({"schema": 2, **as_before(to_json(record))}),
     )
+    ((_, read),) = Journal(path).rows()
+    assert read == to_json(evaluated)
     (before,) = Store(tmp_path).rows()
     assert before.kind == "evaluations" and before.current
     with hold(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffaccel.errors import InputError
+from diffaccel.store.upgrade import upgraded
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class Journal:
 def _row(line: bytes) -> tuple[str, Mapping[str, Any]] | None:
     try:
         content = json.loads(line)
+        content = upgraded(content, content["schema"])
         return (content["baseline"], content["measurement"]) if "measurement" in content else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
