@@ -48,7 +48,7 @@ OUTPUTS = (".", "tasks", "feasible", "code", "judge")
 MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
 JOURNALS_BEFORE = {"drawn": "evaluations"}
-"""Folders of journals in versions before 0.2, and now."""
+"""Folders of journals in schemas 1 and 2, and now."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
 OLD = 1.0
@@ -76,7 +76,6 @@ def hold(store: Path) -> IO[str]:
     file = (store / LOCK).open("w")
     try:
         _lock(file)
-        rename_folders(store)
     except BlockingIOError:
         file.close()
         raise InputError(
@@ -85,6 +84,7 @@ def hold(store: Path) -> IO[str]:
         ) from None
     except OSError as error:
         log.warning("%s cannot be locked (%s): have no other run write to it", store, error)
+    rename_folders(store)
     return file
 
 
