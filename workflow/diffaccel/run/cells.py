@@ -65,9 +65,8 @@ class Cells:
             if found is not None:
                 return found.cells
         digest = self._files.get(self._store / "baseline" / f"{slug}.json", _digest)
-        names = [*run.configurations[slug], *([run.fewer_steps] if run.fewer_steps else [])]
         cells = []
-        for each in dict.fromkeys(map(tuple, names)):
+        for each in dict.fromkeys(_names(run, slug)):
             most = None if search is None else search.most.get(f"{slug}_{'+'.join(each)}")
             cells.append(self._cell(run, slug, each, digest, most))
         return tuple(cells)
@@ -122,13 +121,16 @@ class Cells:
         digest = self._files.get(self._store / "baseline" / f"{slug}.json", _digest)
         rows = (
             row
-            for names in (
-                *run.configurations[slug],
-                *([run.fewer_steps] if run.fewer_steps else []),
-            )
-            for row in self._evaluations(slug, tuple(names), digest).values()
+            for names in _names(run, slug)
+            for row in self._evaluations(slug, names, digest).values()
         )
         return sum(row["spent"] or 0.0 for row in rows)
+
+
+def _names(run: Run, slug: str) -> list[tuple[str, ...]]:
+    """Accelerators of the cells of a configuration, and of the fewer-steps baseline."""
+    fewer_steps = [run.fewer_steps] if run.fewer_steps else []
+    return [tuple(names) for names in (*run.configurations[slug], *fewer_steps)]
 
 
 def configuration_of(name: str) -> Configuration:
@@ -150,14 +152,14 @@ def _searched(slug: str, path: Path) -> _Searched:
     """Raises KeyError, TypeError or RecordError where it is not the record of a search."""
     record = read_fields(path)
     fewer_steps = record["fewer_steps"]
-    cells, every = [], record["cells"]
-    for each in [*every, *([fewer_steps] if fewer_steps else [])]:
+    cells, asked = [], record["cells"]
+    every = [*asked, *([fewer_steps] if fewer_steps else [])]
+    for each in every:
         names, bound = each["cell"]["accelerators"], each["bound"]
         title = combination(names).title
         best = Best(slug, title, bound["speedup"], bound["loss"]) if bound else None
         measured = each["measured"]
         beside = each is fewer_steps
-        if not beside or names not in [cell["cell"]["accelerators"] for cell in every]:
+        if not beside or names not in [cell["cell"]["accelerators"] for cell in asked]:
             cells.append(CellProgress(title, measured, measured, best, True, beside))
-    seconds = sum(each["seconds"] for each in [*every, *([fewer_steps] if fewer_steps else [])])
-    return _Searched(tuple(cells), seconds)
+    return _Searched(tuple(cells), sum(each["seconds"] for each in every))

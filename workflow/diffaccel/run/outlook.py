@@ -183,13 +183,9 @@ class Outlook:
 
     def memory(self) -> Memory | None:
         """Of the model that needs the most; None: of one nothing is known before it is fetched."""
-        specs = {
-            self.experiment.spec(configuration).name: configuration
-            for configuration in self._every()
-        }
-        needed = [
-            self._memory(self.experiment.spec(configuration)) for configuration in specs.values()
-        ]
+        every = (self.experiment.configurations | self.experiment.speeds).values()
+        specs = {spec.name: spec for spec in map(self.experiment.spec, every)}
+        needed = [self._memory(spec) for spec in specs.values()]
         known = [each for each in needed if each is not None]
         return max(known, key=lambda each: each.total) if known == needed and known else None
 
@@ -203,9 +199,6 @@ class Outlook:
         pixels = images * spec.height * spec.width
         weights = parameters * itemsize
         return Memory(spec.name, images, weights, decoding_bytes(vae, pixels, itemsize))
-
-    def _every(self) -> list[Configuration]:
-        return [*(self.experiment.configurations | self.experiment.speeds).values()]
 
 
 @dataclass(frozen=True)
