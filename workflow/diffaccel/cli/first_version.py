@@ -83,10 +83,7 @@ def traversal_search(args: argparse.Namespace) -> None:
     found = wanted.found(configuration)
     if not well or found is None:
         end(wanted, well, [])
-    print(
-        f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps, "
-        f"{_outcome(cell, args, found)}"
-    )
+    print(f"{configuration.title}, {_outcome(cell, args, found)}")
 
 
 def _check(**given: Any) -> None:

@@ -20,6 +20,11 @@ class Configuration:
         """Name in paths, e.g. ``mini-SD1.5_DDIM_20``."""
         return f"{self.model}_{self.scheduler}_{self.steps}"
 
+    @property
+    def title(self) -> str:
+        """As people say it: ``SD1.5, DDIM, 50 steps``."""
+        return f"{self.model}, {self.scheduler}, {self.steps} steps"
+
     @classmethod
     def named(cls, slug: str) -> Configuration | None:
         """That of a name in paths, or None where it is none of a configuration."""

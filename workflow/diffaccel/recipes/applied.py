@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
@@ -150,7 +151,7 @@ class Accelerated:
 
 def _named(recipe: Recipe) -> str:
     return (
-        f"the recipe for {recipe.model}, {recipe.scheduler}, {recipe.steps} steps "
+        f"the recipe for {Configuration(recipe.model, recipe.scheduler, recipe.steps).title} "
         f"({in_words(recipe.parameters)})"
     )
 

@@ -328,5 +328,4 @@ def _wanted(found: Recommendation) -> str:
         speed = found.limits
     elif found.limits:
         speed += f", {found.limits}"
-    asked = found.configuration
-    return f"{asked.model}, {asked.scheduler}, {asked.steps} steps, {speed}"
+    return f"{found.configuration.title}, {speed}"

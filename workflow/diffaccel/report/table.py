@@ -149,7 +149,7 @@ def _views(
 ) -> list[Table]:
     """What the accelerators do for one configuration: one table where it fits, else the fastest
     within the limit and the targets each in its own."""
-    title = f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps"
+    title = configuration.title
     whole = f"{title}: fastest within the limit; least loss at each speedup"
     view = _configuration(whole, rows, fewer_steps, bounds=True, targets=True)
     unlimited = console.options.update(width=1000)

@@ -25,11 +25,7 @@ def duration(seconds: float) -> str:
 def configuration_title(slug: str) -> str:
     """``SD1.5_DDIM_50`` as people say it: ``SD1.5, DDIM, 50 steps``."""
     configuration = Configuration.named(slug)
-    return (
-        f"{configuration.model}, {configuration.scheduler}, {configuration.steps} steps"
-        if configuration
-        else slug
-    )
+    return configuration.title if configuration else slug
 
 
 ONE = {
