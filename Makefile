@@ -84,8 +84,6 @@ pages: install ## Write the pages that are made from measurements
 SHOWN := mini-SD1.5_DPM-Solver++_20
 pictures: install ## Write the pictures of the README and of the report page, after `make run`
 	diffaccel picture "$(SHOWN)_deepcache_bound90" "$(SHOWN)_deepcache+tgate_bound90" --out docs/images/pairs.png
-	diffaccel report --parts
-	cp "results/cpu/report/$(SHOWN).svg" docs/images/frontier.svg
 	python -m tests.browser.pictures results/cpu/report.html docs/images/report
 
 docs: .venv/docs ## Build the documentation's site in build/site
