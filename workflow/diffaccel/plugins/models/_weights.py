@@ -5,11 +5,12 @@ Only safetensors are loaded: a pickle can run any code while it is read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,20 @@ class Header:
     """What a safetensors file holds.
 
     Args:
-        names: of the tensors.
-        parameters: numbers in all of them.
+        shapes: of the tensors, by name.
     """
 
-    names: frozenset[str]
-    parameters: int
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the tensors."""
+        return frozenset(self.shapes)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(map(math.prod, self.shapes.values()))
 
 
 def read_header(path: Path) -> Header:
@@ -58,7 +67,7 @@ def read_header(path: Path) -> Header:
         tensors: dict[str, Any] = json.loads(text)
         tensors.pop("__metadata__", None)
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        parameters = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+        shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in tensors.items()}
     except (ValueError, AttributeError, TypeError, LookupError):
         kind = "a Git LFS pointer" if start == b"version " else "not a safetensors file"
         raise ModelError(f"{path} ({size} bytes) is {kind}: fetch the file itself") from None
@@ -66,7 +75,7 @@ def read_header(path: Path) -> Header:
         raise ModelError(
             f"{path} is not whole: it has {size} bytes of {8 + length + end}; fetch it again"
         )
-    return Header(frozenset(tensors), parameters)
+    return Header(shapes)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
@@ -136,3 +145,12 @@ def _no_weights(where: str, names: Collection[str], part: str) -> str:
     variants = sorted(path.name for path in inside if path.suffix == ".safetensors")
     hint = f"; it has {', '.join(variants)}: set variant" if variants else ""
     return f"{place} has no .safetensors weights{hint}"
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Says of which model or part an error is."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{what}: {error}") from error.__cause__
