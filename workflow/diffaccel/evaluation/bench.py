@@ -17,7 +17,7 @@ from diffaccel.evaluation.records import Baseline, Environment
 from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import read_prompts
+from diffaccel.experiment.prompts import as_json, read_prompts
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
@@ -123,6 +123,9 @@ def environment(pipe: DiffusionPipeline) -> Environment:
     import torch
 
     name, driver = devices.describe()
+    packages = versions()
+    if getattr(pipe.unet, "peft_config", None):  # which computes its LoRAs
+        packages["peft"] = version("peft")
     processors = {type(processor).__name__ for processor in pipe.unet.attn_processors.values()}
     return Environment(
         platform=devices.platform(),
@@ -131,7 +134,7 @@ def environment(pipe: DiffusionPipeline) -> Environment:
         dtype=str(pipe.unet.dtype).removeprefix("torch."),
         attention="+".join(sorted(processors)),
         threads=torch.get_num_threads(),
-        versions=versions(),
+        versions=packages,
     )
 
 
@@ -143,11 +146,23 @@ def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
         "model": fingerprint(spec),
         "scorer": content_hash(spec.scorer),
         "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
-        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
-        "prompts": digest(bench.prompts),
+        "call": of_call(spec),
+        "prompts": digest(as_json(bench.prompts)),
         "seed": str(bench.options.seed),
         "environment": digest(to_json(where)),
     }
+
+
+def of_call(spec: ModelSpec) -> str:
+    """Hash of what a call of the pipeline is given besides prompts, seeds and steps."""
+    asked = {
+        "negative_prompt": spec.negative_prompt,
+        "clip_skip": spec.clip_skip,
+        "guidance_rescale": spec.guidance_rescale,
+    }
+    said = {name: value for name, value in asked.items() if value is not None}
+    own = [spec.height, spec.width, spec.guidance_scale, spec.batch_size]
+    return digest([*own, said] if said else own)
 
 
 def shared(fingerprint: Mapping[str, str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from diffaccel.experiment.prompts import PromptError, read_prompts
+from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
 from diffaccel.experiment.schema import (
     SECTIONS,
@@ -45,7 +46,7 @@ RULES = {
     ),
 }
 """What a key must be, where pydantic's words say less."""
-ENTRIES = {
+ENTRIES: dict[str, type[BaseModel]] = {
     "models": ModelEntry,
     "lora": LoraEntry,
     "textual_inversion": InversionEntry,
@@ -217,12 +218,20 @@ def unread_prompts(config: Config) -> list[str]:
     specs = [model_spec(entry) for entry in config.models]
     usual, most = config.measure.prompts, config.measure.max_prompts or 0
     asked = [(spec.prompts, usual, most) for spec in specs]
-    if config.verify.heldout != 0:
-        asked += [(spec.heldout, 1, usual) for spec in specs if spec.heldout is not None]
+    heldout = [spec for spec in specs if spec.heldout is not None and config.verify.heldout != 0]
+    asked += [(str(spec.heldout), 1, usual) for spec in heldout]
     problems = []
+    read: dict[str, list[Prompt]] = {}
     for path, count, most in dict.fromkeys(asked):
         try:
-            read_prompts(Path(path), count, most)
+            read[path] = read_prompts(Path(path), count, most)
         except PromptError as error:
             problems.append(str(error))
-    return problems
+    return problems or [
+        f"models: {spec.name}: the prompts of {spec.heldout} have negative prompts, and those of "
+        f"{spec.prompts} have none: give these some, or the model one as negative_prompt"
+        for spec in heldout
+        if spec.negative_prompt is None
+        and have_negatives(read[str(spec.heldout)])
+        and not have_negatives(read[spec.prompts])
+    ]

@@ -135,11 +135,13 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
 
 def fingerprint_of(bench: Bench, environment: Environment) -> dict[str, str]:
     """All that determines the times of the baseline pipeline, of which nothing is scored."""
+    from diffaccel.evaluation.bench import of_call
+
     spec, configuration = bench.spec, bench.configuration
     return {
         "model": digest([spec.family, content_hash(spec.source)]),
         "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
-        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
+        "call": of_call(spec),
         "pairs": str(bench.options.pairs),
         "environment": digest(to_json(environment)),
     }

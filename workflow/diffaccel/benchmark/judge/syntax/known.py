@@ -74,6 +74,7 @@ METHODS = _names(
     keys values copy maybe_free_model_hooks upcast_vae numpy_to_pil set_progress_bar_config
     set_attn_processor set_default_attn_processor set_attention_backend
     set_use_memory_efficient_attention_xformers reset_device_map add_noise num_parameters
+    load_lora_weights set_adapters fuse_lora unfuse_lora unload_lora_weights load_textual_inversion
     manual_seed seed type size dim numel item tolist startswith endswith
     """
 )
