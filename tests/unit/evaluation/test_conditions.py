@@ -128,7 +128,8 @@ def test_without_any_a_script_is_told_of_none(spec: ModelSpec, tmp_path: Path) -
         prompts="resources/prompts/mini.txt",
     )
     record, _ = run_baseline(opened(bare))
-    source = accelerated(record, recipe_of(record, store.measurement({}, 1.0, 0.0)), "a test")
+    measured = store.measurement(store.deepcache(2), 2.0, 0.01)
+    source = accelerated(record, recipe_of(record, measured), "a test")
     assert "negative" not in source.lower() and "lora" not in source.lower()
     assert "peft" not in record.environment.versions
 

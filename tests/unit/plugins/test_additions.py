@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,26 @@ def test_a_file_that_is_named_may_lie_deeper(folder: Folder, tmp_path: Path) -> 
     lora["weight_name"] = "of/other.ckpt"
     with pytest.raises(ModelError, match=r"of/other\.ckpt is a pickle"):
         FAMILIES["SD1.5"].fetch(spec_of("SD1.5", source, lora=lora))
+
+
+def by_kohya(path: Path) -> dict[str, torch.Tensor]:
+    """A LoRA by the names that kohya-ss gives, which knows alphas: here they are the ranks."""
+    found, places = {}, {"down": "lora_down", "up": "lora_up"}
+    for key, weight in load_file(path).items():
+        part, _, rest = key.partition(".")
+        layer, side = re.fullmatch(r"(.*?)\.lora(?:_linear_layer)?\.(\w+)\.weight", rest).groups()
+        before = "lora_unet_" if part == "unet" else "lora_te_text_model_"
+        name = before + layer.replace(".", "_")
+        found |= {f"{name}.{places[side]}.weight": weight, f"{name}.alpha": torch.tensor(2.0)}
+    return found
+
+
+def test_names_of_kohya_ss(folder: Folder, tmp_path: Path) -> None:
+    source = folder("SD1.5")
+    save_file(by_kohya(source / "lora-1" / WEIGHTS), tmp_path / "mine.safetensors")
+    theirs = images(spec_of("SD1.5", source, lora=str(tmp_path / "mine.safetensors")))
+    ours = images(spec_of("SD1.5", source, lora=str(source / "lora-1")))
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 # Words

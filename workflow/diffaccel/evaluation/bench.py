@@ -85,6 +85,8 @@ def be_quiet() -> None:
 
     # torchmetrics asks for padding to the longest prompt and gives a length as well.
     warnings.filterwarnings("ignore", message="`max_length` is ignored")
+    # Several LoRAs on one model are meant.
+    warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     for logger in (diffusers.utils.logging, transformers.utils.logging):
         logger.set_verbosity_error()
         logger.disable_progress_bar()

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 TWO_ENCODERS = "StableDiffusionXLPipeline"
 """The pipeline that takes the embeddings of a word one encoder at a time."""
+MENDED = (
+    "# https://github.com/huggingface/diffusers/issues/14124",
+    'if not hasattr(pipe.text_encoder, "text_model"):',
+    '    vars(pipe.text_encoder).setdefault("text_model", pipe.text_encoder)',
+)
+"""What lets ``clip_skip`` work; see `diffaccel.plugins.models._additions.mend_clip_skip`."""
 
 
 def constants(script: Script) -> dict[str, str]:
@@ -59,7 +65,8 @@ def lines(script: Script, places: Mapping[str, str]) -> list[str]:
         else:
             given = {**_file(each), "token": literal(each.token), "use_safetensors": "True"}
             found.append(_call("pipe.load_textual_inversion", places[name], given))
-    return [*found, *_activated(script)]
+    mended = MENDED if script.clip_skip and script.pipeline_class != TWO_ENCODERS else ()
+    return [*found, *_activated(script), *mended]
 
 
 def _activated(script: Script) -> list[str]:

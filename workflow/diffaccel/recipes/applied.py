@@ -19,6 +19,7 @@ from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
+from diffaccel.plugins.models._additions import mend_clip_skip
 from diffaccel.plugins.models._layout import Layout
 from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.plugins.space import flatten, in_words
@@ -88,6 +89,8 @@ class Accelerated:
                 raise RecipeError(
                     f"{_named(recipe)} cannot be put on this pipeline: {error}"
                 ) from None
+            if recipe.clip_skip:
+                mend_clip_skip(pipe)  # which is undone with all else
             self._on = stack.pop_all()
         self.removed = False
 

@@ -251,6 +251,16 @@ def load_loras(
         pipe.unload_lora_weights()
 
 
+def mend_clip_skip(pipe: DiffusionPipeline) -> None:
+    """Lets ``clip_skip`` work: diffusers looks for a text encoder's last norm where transformers
+    had it before 5.6. An attribute, and no module, so that no weights are there twice.
+
+    Source: https://github.com/huggingface/diffusers/issues/14124
+    """
+    if not hasattr(pipe.text_encoder, "text_model"):
+        vars(pipe.text_encoder).setdefault("text_model", pipe.text_encoder)
+
+
 def load_inversion(pipe: DiffusionPipeline, inversion: TextualInversion, path: Path) -> None:
     """Teaches a pipeline a word, as the generated scripts do.
 

@@ -265,6 +265,8 @@ class Family(ABC):
             _additions.load_inversion(pipe, each, path)
         if spec.lora:
             _additions.load_loras(pipe, spec.lora, fetched.lora, fused=spec.fused)
+        if spec.clip_skip:
+            _additions.mend_clip_skip(pipe)
         return pipe
 
     def _load_pipeline(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:

@@ -49,6 +49,8 @@ SETTABLE = frozenset({"scheduler", "safety_checker", "feature_extractor", "water
 """Attributes of a pipeline that may be set; what the scheduler is set to is looked at apart."""
 PARTS = frozenset({"unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"})
 """Those that may be set to what is compiled or loaded."""
+DEFAULTED = frozenset({"text_model"})
+"""What a part may be given where it has none: without it, diffusers cannot skip CLIP's layers."""
 COMPILED = ("torch.compile", "torch.cuda.make_graphed_callables")
 LOADERS = ("from_pretrained", "from_single_file", "from_pipe", "from_config")
 LOADING = (

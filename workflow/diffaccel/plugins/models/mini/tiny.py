@@ -33,8 +33,8 @@ LATENT_SIZE = 16
 GROUPS = 4
 ATTENTION_GAIN = 3.0
 """On the attention weights that torch draws: else a prompt would hardly show in the images."""
-LORA_GAIN = 2.0
-"""The same of a LoRA."""
+LORA_LAYERS = [*("to_q", "to_k", "to_v", "to_out.0"), *("q_proj", "k_proj", "v_proj", "out_proj")]
+"""What a LoRA changes: projections of a U-Net's attention, and of a text encoder's."""
 
 
 def sd15(seed: int = 0) -> StableDiffusionPipeline:
@@ -130,14 +130,10 @@ def save_lora(family: str, folder: Path, seed: int = 0) -> Path:
     layers = {}
     for name in ("unet", "text_encoder", "text_encoder_2"):
         if (part := getattr(pipe, name, None)) is not None:
-            targets = ["to_q", "to_k", "to_v", "to_out.0", "q_proj", "v_proj"]
-            config = LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=targets)
-            part.add_adapter(config)
-            weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(part))
-            layers[f"{name}_lora_layers"] = {
-                key: LORA_GAIN * weight if ".lora_B." in key else weight
-                for key, weight in weights.items()
-            }
+            own = {"r": 2, "lora_alpha": 2, "target_modules": LORA_LAYERS}
+            part.add_adapter(LoraConfig(**own, init_lora_weights=False))
+            weights = get_peft_model_state_dict(part)
+            layers[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(weights)
     torch.set_rng_state(torch_state)
     pipe.save_lora_weights(folder, **layers)
     return folder / "pytorch_lora_weights.safetensors"

@@ -55,12 +55,12 @@ MODELS = Path("resources/models")
 class LoraOptions:
     """How much to train; scenes are drawn once, steps are of so many of them."""
 
-    scenes: int = 4096
+    scenes: int = 1024
     steps: int = 400
     batch: int = 16
     rate: float = 2e-3
     rank: int = 4
-    report_every: int = 50
+    report_every: int = 20
     seed: int = 0
 
 
