@@ -179,16 +179,23 @@ def test_what_the_pipeline_lacks_is_named(
 
 def test_a_call_has_what_was_measured_of_it() -> None:
     """Skipped layers and rescaled guidance, unless the call says others; no negative prompt."""
-    pipe = tiny.sd15()
-    given = {"clip_skip": 1, "guidance_rescale": 0.7}
-    with apply(pipe, recipe("SD1.5", negative_prompt="a dot")) as fast:
-        expected = images(pipe, functools.partial(fast, **given))
+    pipe, short = tiny.sd15(), tiny.sd15()
+    short.text_encoder.encoder.layers = short.text_encoder.encoder.layers[:-1]
+    # diffusers skips layers of the prompt alone, and not of the empty one beside it.
+    prompts, _ = short.encode_prompt(list(PROMPTS), "cpu", 1, False)
+    _, empty = pipe.encode_prompt(list(PROMPTS), "cpu", 1, True)
+    embedded = {"prompt_embeds": prompts, "negative_prompt_embeds": empty, "guidance_rescale": 0.7}
+    with apply(pipe, recipe("SD1.5")) as fast:
+        expected = images(pipe, lambda _, **more: fast(**embedded, **more))
         without = images(pipe, fast)
-    assert not np.array_equal(expected, without)
-    with apply(pipe, recipe("SD1.5", negative_prompt="a dot", **given)) as fast:
+    before = tree(pipe)
+    given = {"clip_skip": 1, "guidance_rescale": 0.7, "negative_prompt": "a dot"}
+    with apply(pipe, recipe("SD1.5", **given)) as fast:
         np.testing.assert_equal(images(pipe, fast), expected)
         other = functools.partial(fast, clip_skip=None, guidance_rescale=0.0)
         np.testing.assert_equal(images(pipe, other), without)
+    assert tree(pipe) == before
+    assert not np.array_equal(expected, without)
 
 
 def test_other_steps_than_were_measured(
