@@ -155,6 +155,7 @@ def save_lora(pipe: Pipeline, weights: Mapping[str, Tensor], folder: Path, comma
     pipe.save_lora_weights(folder, unet_lora_layers=half)
     path = folder / "pytorch_lora_weights.safetensors"
     save_file(load_file(path), path, metadata={"format": "pt", "made_by": command})
+    path.chmod(0o644)  # safetensors lets nobody else read it
     return path
 
 
@@ -163,14 +164,14 @@ def main() -> None:
     able = [name for name, family in FAMILIES.items() if family.prediction_type == "epsilon"]
     parser.add_argument("--family", choices=able, default="sd15")
     parser.add_argument("--out", type=Path, required=True, help="folder of the LoRA")
-    parser.add_argument("--models", type=Path, default=MODELS, help="where the mini models lie")
+    parser.add_argument("--base", type=Path, default=MODELS, help="where the mini models lie")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=LoraOptions.steps)
     parser.add_argument("--toy", action="store_true", help="two steps, to see that all runs")
     args = parser.parse_args()
     family = FAMILIES[args.family]
-    pipe = DiffusionPipeline.from_pretrained(args.models / family.name).to(pick_device(args.device))
+    pipe = DiffusionPipeline.from_pretrained(args.base / family.name).to(pick_device(args.device))
     pipe.set_progress_bar_config(disable=True)
     captions = prompt_sets()["mini-heldout.txt"][:8]
     log(f"on a {GROUND} ground before: {dark_share(generate(pipe, captions, 'DDIM', 10)):.0%}")
