@@ -79,6 +79,7 @@ faults: install ## Inject hundreds of faults, each with a run before and after i
 pages: install ## Write the pages that are made from measurements
 	python -m benchmarks.gpu report
 	python -m tests.docs.rooms
+	python -m tests.docs.samplers
 
 # From what `make run` left; those of docs/reference/report.md are taken with chromium.
 SHOWN := mini-SD1.5_DPM-Solver++_20

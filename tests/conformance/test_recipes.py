@@ -22,12 +22,12 @@ from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.models.mini import tiny
-from diffaccel.plugins.schedulers import SCHEDULERS, scheduler_class
+from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.recipes import Accelerated, Recipe, RecipeError, apply, read_recipe, recipe_of
 from diffaccel.store.jsonio import RecordError, write_record
 from tests import store
 
-from .cells import SIX, Subject, scripted, tree
+from .cells import GRID, SIX, Subject, tree
 from .generating import GUIDANCE, PROMPTS, STEPS, Images, decoded, generate
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "tgate": {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0},
     "tome": {"ratio": 0.5, "max_downsample": 2},
 }
-SAMPLERS = dict(zip(tiny.FAMILIES, SCHEDULERS, strict=True))
+SAMPLERS = dict(zip(tiny.FAMILIES, GRID, strict=True))
 """Each layout here has one of them."""
 Subjects = Callable[[str, str], Subject]
 
@@ -78,8 +78,8 @@ def test_generates_what_the_script_generates_and_leaves_nothing(
     pipe = fresh(family)
     plain, before = generate(pipe), tree(pipe)
 
-    subject = subjects(family, scheduler_class(SAMPLERS[family]))
-    script = scripted(subject, combination(names), recipe(family, names).parameters)
+    subject = subjects(family, scheduler_named(SAMPLERS[family]).diffusers)
+    script = subject.scripted(combination(names), recipe(family, names).parameters)
     own = script.load_pipeline(device="cpu")
     seeds = list(range(len(PROMPTS)))
     expected = decoded(own, lambda: script.generate(own, list(PROMPTS), seeds))
@@ -149,8 +149,8 @@ def test_other_steps_than_were_measured(
 ) -> None:
     """They generate what a script of so many steps generates, and are warned of once."""
     pipe, made = fresh("SD1.5"), recipe("SD1.5")
-    subject = subjects("SD1.5", scheduler_class(SAMPLERS["SD1.5"]))
-    script = scripted(subject, combination(("deepcache", "tgate")), made.parameters)
+    subject = subjects("SD1.5", scheduler_named(SAMPLERS["SD1.5"]).diffusers)
+    script = subject.scripted(combination(("deepcache", "tgate")), made.parameters)
     own = script.load_pipeline(device="cpu")
     script.STEPS = STEPS + 2
     expected = decoded(own, lambda: script.generate(own, list(PROMPTS), [0, 1]))

@@ -23,7 +23,7 @@ from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import known_models
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.plugins.sources import is_local
 from diffaccel.plugins.space import nest
 from diffaccel.recipes import scripts as code
@@ -155,7 +155,7 @@ def test_scripts_say_what_they_do(
         said = " ".join((ast.get_docstring(tree) or "").split())
         assert f"Task: {prompt.text}" in said
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        assert scheduler_class(request.scheduler) in names
+        assert scheduler_named(request.scheduler).diffusers in names
         constants = {
             node.targets[0].id: ast.literal_eval(node.value)
             for node in tree.body

@@ -18,6 +18,7 @@ from diffaccel.benchmark.prompt_set import (
     prompts,
 )
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import SchedulerEntry
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.recipes.codegen import templates
 from diffaccel.store.jsonio import RecordError, parse, write_output
@@ -127,7 +128,7 @@ def _card(asked: Experiment, parts: Parts, latencies: Sequence[Latency], platfor
                     configuration.model for configuration in asked.configurations.values()
                 )
             ),
-            schedulers=_listed(config.schedulers),
+            schedulers=_listed(map(_name, config.schedulers)),
             steps=_listed(config.steps),
             accelerators="; ".join(config.accelerators),
             speedups=_listed(config.speedups),
@@ -143,3 +144,7 @@ def _card(asked: Experiment, parts: Parts, latencies: Sequence[Latency], platfor
 def _listed(values: Iterable[object]) -> str:
     *others, last = map(str, values)
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _name(entry: str | SchedulerEntry) -> str:
+    return entry if isinstance(entry, str) else entry.name

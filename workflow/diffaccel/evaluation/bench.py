@@ -24,7 +24,7 @@ from diffaccel.plugins.accelerators import ACCELERATORS
 from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.schedulers import made, own_config
 from diffaccel.store.jsonio import digest, to_json
 from diffaccel.version import __version__
 
@@ -91,11 +91,10 @@ def be_quiet() -> None:
 
 
 def _load(configuration: Configuration, spec: ModelSpec, device: str) -> DiffusionPipeline:
-    import diffusers
-
     pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
-    kind = getattr(diffusers, scheduler_class(configuration.scheduler))
-    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    wanted, own = configuration.sampler, own_config(pipe.scheduler)
+    options = spec.scheduler_options(wanted)
+    pipe.scheduler = made(wanted, own, options, configuration.steps)
     return pipe
 
 
@@ -142,12 +141,20 @@ def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
     return {
         "model": fingerprint(spec),
         "scorer": content_hash(spec.scorer),
-        "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
+        "configuration": scheduling(spec, configuration),
         "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
         "prompts": digest(bench.prompts),
         "seed": str(bench.options.seed),
         "environment": digest(to_json(where)),
     }
+
+
+def scheduling(spec: ModelSpec, configuration: Configuration) -> str:
+    """Hash of what samples and in how many steps. Where nothing is set besides the class, it is
+    what it was before anything could be."""
+    wanted = configuration.sampler
+    options = spec.scheduler_options(wanted)
+    return digest([wanted.diffusers, configuration.steps, *([options] if options else [])])
 
 
 def shared(fingerprint: Mapping[str, str]) -> str:

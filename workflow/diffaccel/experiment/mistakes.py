@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from diffaccel.experiment.prompts import PromptError, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
-from diffaccel.experiment.schema import SECTIONS, Config, ModelEntry
+from diffaccel.experiment.scheduling import wrong_schedulers
+from diffaccel.experiment.schema import SECTIONS, Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, family_of, known_models
-from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.plugins.sources import is_local, is_single_file
 from diffaccel.plugins.space import Value
 from diffaccel.registry import plugin_files, suggest
@@ -24,7 +25,7 @@ RENAMED = {
     "speed.settings": "speed.candidates now",
 }
 """Keys of before, and what to write in their place."""
-MEMBERS = {"str", "ModelEntry"}
+MEMBERS = {"str", "ModelEntry", "SchedulerEntry"}
 """Of a union, whose names pydantic puts into the path; a user wrote none of them."""
 RULES = {
     "loss_limit": "must be a share between 0 and 1, and 0.02 means 2%",
@@ -48,6 +49,12 @@ def explain(error: ErrorDetails) -> str | None:
     if path[0] == "models" and len(path) == 2:
         what = "must be a model's name, or an entry such as {name: my-model, source: /path}"
         return f"{_where(path)}: {what}; got {given!r}"
+    if path[0] == "schedulers" and len(path) == 2:
+        what = (
+            "must be a scheduler's name, or an entry such as {name: my-euler, scheduler: Euler, "
+            "timestep_spacing: trailing}"
+        )
+        return f"{_where(path)}: {what}; got {given!r}"
     if kind == "list_type":
         return f"{_where(path)}: must be a list, e.g. [{given}]; got {given!r}"
     rule = RULES.get(_where(named := [part for part in path if not isinstance(part, int)]))
@@ -64,16 +71,15 @@ def _where(path: Sequence[int | str]) -> str:
 
 
 def _keys(path: Sequence[int | str]) -> list[str]:
-    section = ({"models": ModelEntry} | SECTIONS)[str(path[0])] if path else Config
+    entries: dict[str, type[BaseModel]] = {"models": ModelEntry, "schedulers": SchedulerEntry}
+    section = (entries | SECTIONS)[str(path[0])] if path else Config
     return list(section.model_fields)
 
 
 def unknown_names(config: Config) -> list[str]:
     """Names that stand for nothing, and values that do not go together: a line each."""
     problems = _wrong_models(config)
-    for name in config.schedulers:
-        if name not in SCHEDULERS:
-            problems.append(f"schedulers: unknown scheduler {name!r}; {suggest(name, SCHEDULERS)}")
+    problems += wrong_schedulers(config.schedulers)
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")

@@ -22,12 +22,14 @@ from diffaccel.experiment.resolve import (
     measure_options,
     model_spec,
     parse_accelerators,
+    scheduler_spec,
 )
 from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import sources
 from diffaccel.plugins.models import ModelSpec, known_models, local_files
+from diffaccel.plugins.schedulers import SchedulerSpec
 from diffaccel.store.jsonio import to_json
 
 FEWER_STEPS = ("fewer_steps",)
@@ -91,12 +93,29 @@ class Experiment:
     def _configurations(self, *, untrained: bool) -> list[Configuration]:
         specs = [model_spec(entry) for entry in self.config.models]
         return [
-            Configuration(spec.name, scheduler, steps)
+            Configuration(spec.name, scheduler, steps, self.own_schedulers.get(scheduler))
             for spec in specs
             if spec.untrained is untrained
-            for scheduler in self.config.schedulers
+            for scheduler in self._schedulers
             for steps in self.config.steps
         ]
+
+    @cached_property
+    def _schedulers(self) -> dict[str, SchedulerSpec]:
+        """The configured schedulers, by name."""
+        found = [scheduler_spec(entry) for entry in self.config.schedulers]
+        return {spec.name: spec for spec in found}
+
+    @cached_property
+    def own_schedulers(self) -> dict[str, SchedulerSpec]:
+        """Those of them whose names say nothing but here."""
+        return {
+            name: spec
+            for entry, (name, spec) in zip(
+                self.config.schedulers, self._schedulers.items(), strict=True
+            )
+            if not isinstance(entry, str)
+        }
 
     @property
     def _names(self) -> list[tuple[str, ...]]:
@@ -117,7 +136,7 @@ class Experiment:
     def _user_task(self, name: str, sentence: str) -> Task:
         limit = self.config.loss_limit
         try:
-            request = tasks.parse(sentence, list(self.specs))
+            request = tasks.parse(sentence, list(self.specs), self.own_schedulers)
             self._refuse_untrained(request.model)
             self._refuse_other_work(request)
         except tasks.TaskError as error:
@@ -217,7 +236,8 @@ class Experiment:
         judge = self.config.judge
         if judge.prompts is None:
             return Given({}, [])
-        return given(Path(judge.prompts), Path(judge.scripts), list(self.specs))
+        models, schedulers = list(self.specs), self.own_schedulers
+        return given(Path(judge.prompts), Path(judge.scripts), models, schedulers)
 
     @cached_property
     def judged(self) -> dict[str, Configuration]:
@@ -298,7 +318,9 @@ class Experiment:
 
     def model_job(self, name: str) -> dict[str, Any]:
         """What `diffaccel model` is told."""
-        return {"spec": to_json(self.specs[name])}
+        every = (self.configurations | self.judged).values()
+        own = [to_json(each) for each in every if each.model == name]
+        return {"spec": to_json(self.specs[name]), "configurations": own}
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel baseline` is told."""

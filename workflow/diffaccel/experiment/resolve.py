@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
-from diffaccel.experiment.schema import Config, ModelEntry
+from diffaccel.experiment.schema import Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec, family_of, known_models, layout_of
+from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import suggest
 
 
@@ -51,6 +52,18 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
         # Others of the same kind, not ours.
         base = dataclasses.replace(base, heldout=None)
     return ModelSpec(**{**vars(base), "family": base.family, **given})
+
+
+def scheduler_spec(entry: str | SchedulerEntry) -> SchedulerSpec:
+    """What a scheduler of the configuration stands for.
+
+    Raises:
+        UnknownNameError: the scheduler is not known.
+    """
+    if isinstance(entry, str):
+        return scheduler_named(entry)
+    known = scheduler_named(entry.scheduler)
+    return SchedulerSpec(entry.name, known.diffusers, {**known.options, **entry.options})
 
 
 def judge_options(config: Config) -> JudgeOptions:

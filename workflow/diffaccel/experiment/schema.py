@@ -110,6 +110,31 @@ class ModelEntry(_Strict):
     config: Place | None = None
     vae: Place | None = None
     untrained: bool = False
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    rescale_betas_zero_snr: bool | None = None
+
+
+class SchedulerEntry(_Strict):
+    """A scheduler of the user's own: a known one with other options, which are all further keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
+    scheduler: Annotated[str, Field(min_length=1)]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is set of the scheduler's class."""
+        return {name: _option(value) for name, value in (self.model_extra or {}).items()}
+
+
+def _option(value: Any) -> Any:
+    """The text that ``snakemake --config`` gives for a number or a flag, as that."""
+    read = value
+    if isinstance(value, str):
+        with contextlib.suppress(yaml.YAMLError):
+            read = yaml.safe_load(value)
+    return read if isinstance(read, int | float | None) else value
 
 
 class MeasureEntry(_Strict):
@@ -184,7 +209,10 @@ class Config(_Strict):
     """The whole of config.yaml. Field names are its keys."""
 
     models: Annotated[list[str | ModelEntry], Field(min_length=1)] = ["mini-SD1.5"]
-    schedulers: Annotated[list[str], Field(min_length=1)] = ["DDIM", "DPM-Solver++"]
+    schedulers: Annotated[list[str | SchedulerEntry], Field(min_length=1)] = [
+        "DDIM",
+        "DPM-Solver++",
+    ]
     steps: Annotated[list[Steps], Field(min_length=1)] = [20]
     accelerators: Annotated[list[str], Field(min_length=1)] = [
         "DeepCache",

@@ -20,7 +20,7 @@ from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._layout import Layout
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.schedulers import SchedulerSpec, made, options_for, own_config
 from diffaccel.plugins.space import flatten, in_words
 from diffaccel.recipes.recipe import Recipe, RecipeError, read_recipe
 
@@ -80,7 +80,9 @@ class Accelerated:
         self.recipe = recipe
         self._pipe, self._fitting = pipe, {recipe.steps}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_sampled(pipe, recipe.scheduler, keep_sampler))
+            stack.enter_context(_sampled(pipe, recipe, keep_sampler))
+            if (reason := _misfit(pipe, recipe)) is not None:
+                raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
             try:
                 self._call = stack.enter_context(combined.applied(pipe, recipe.parameters))
             except UnsupportedError as error:
@@ -157,10 +159,10 @@ def _named(recipe: Recipe) -> str:
 
 
 def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
-    """The recipe's accelerators, once it is clear that they fit.
+    """The recipe's accelerators, once it is clear that they are for such a pipeline.
 
     Raises:
-        RecipeError: they do not.
+        RecipeError: they are not.
         UnknownNameError: the family, the scheduler or an accelerator is not known here.
     """
     family = FAMILIES[recipe.family]
@@ -172,9 +174,8 @@ def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
         )
     if PLAIN in vars(pipe):
         raise RecipeError("this pipeline has a recipe on it already: remove that one first")
-    reason = _misfit(pipe, recipe)
-    if reason is not None:
-        raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
+    if not recipe.parameters:
+        raise RecipeError(f"{_named(recipe)} names no accelerator")
     return combination(sorted(recipe.parameters))
 
 
@@ -182,8 +183,6 @@ def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
     """Why a candidate cannot be used in so many steps on such a pipeline, or None."""
     if recipe.steps < 1:
         return f"the steps must be 1 or more, not {recipe.steps}"
-    if not recipe.parameters:
-        return "it names no accelerator"
     combined = combination(sorted(recipe.parameters))
     pipeline = PipelineSpec.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
     supported, reason = combined.supports(pipeline)
@@ -210,17 +209,21 @@ def _family(pipe: DiffusionPipeline) -> str | None:
 
 
 @contextlib.contextmanager
-def _sampled(pipe: DiffusionPipeline, scheduler: str, keep: bool) -> Iterator[None]:
-    """A block in which the pipeline has this sampler; it keeps its own of that class, or any."""
-    import diffusers
-
-    wanted, own = scheduler_class(scheduler), type(pipe.scheduler).__name__
+def _sampled(pipe: DiffusionPipeline, recipe: Recipe, keep: bool) -> Iterator[None]:
+    """A block in which the pipeline has the recipe's sampler; it keeps its own that is the same, or
+    any."""
+    wanted, config = recipe.sampler, own_config(pipe.scheduler)
+    options = options_for(wanted, config)
+    there = {name: config[name] for name in options if name in config}
+    own = SchedulerSpec("its own", type(pipe.scheduler).__name__, there)
     before = dict(vars(pipe))
-    if own != wanted and keep:
-        log.warning("the recipe was measured with %s: with %s, its loss is another", wanted, own)
-    elif own != wanted:
-        log.warning("the recipe is for %s: used in place of %s until it is removed", wanted, own)
-        pipe.scheduler = getattr(diffusers, wanted).from_config(pipe.scheduler.config)
+    if (own.diffusers, own.options) != (wanted.diffusers, options):
+        if keep:
+            said = "the recipe was measured with %s: with %s, its loss is another"
+        else:
+            said = "the recipe is for %s: used in place of %s until it is removed"
+            pipe.scheduler = made(wanted, config, options, recipe.steps)
+        log.warning(said, wanted.key, own.key)
     try:
         yield
     finally:

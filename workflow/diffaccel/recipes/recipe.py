@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.plugins import sources
+from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import BEFORE, CHECKSUM, read_fields, read_record, to_json
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +28,7 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         family=spec.family,
         source=None if sources.is_local(spec.source) else spec.source,
         scheduler=configuration.scheduler,
+        own_scheduler=configuration.own_scheduler,
         steps=configuration.steps,
         guidance_scale=spec.guidance_scale,
         height=spec.height,
@@ -88,6 +86,7 @@ class Recipe:
         loss_interval: at ``confidence``, over the prompts.
         means: mean per metric, by name.
         environment: where it was measured; it works elsewhere, but is not as fast there.
+        own_scheduler: what the scheduler's name stands for, where whoever measured it said so.
     """
 
     model: str
@@ -109,3 +108,13 @@ class Recipe:
     seed: int
     environment: Environment
     date: str
+    own_scheduler: SchedulerSpec | None = None
+
+    @property
+    def sampler(self) -> SchedulerSpec:
+        """What its scheduler's name stands for.
+
+        Raises:
+            UnknownNameError: nothing that is known here.
+        """
+        return self.own_scheduler or scheduler_named(self.scheduler)

@@ -11,7 +11,6 @@ from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec
-from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.recipes import codegen
 from diffaccel.recipes.recipe import Recipe, recipe_of
 from diffaccel.search.records import Answer
@@ -75,7 +74,8 @@ def _baseline(spec: ModelSpec, configuration: Configuration, description: str) -
         description=description,
         model=spec.source,
         pipeline_class=family.pipeline_class,
-        scheduler_class=scheduler_class(configuration.scheduler),
+        scheduler_class=configuration.sampler.diffusers,
+        scheduler_options=spec.scheduler_options(configuration.sampler),
         steps=configuration.steps,
         guidance_scale=spec.guidance_scale,
         height=spec.height,

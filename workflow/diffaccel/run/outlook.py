@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from diffaccel.plugins.models import (
     resolve_dtype,
 )
 from diffaccel.plugins.models._weights import read_json
+from diffaccel.plugins.schedulers import plugin_of
 from diffaccel.plugins.sources import is_local, is_single_file
 from diffaccel.search.strategies import STRATEGIES
 from diffaccel.store.jsonio import RecordError, read_record
@@ -110,9 +111,9 @@ class Outlook:
         )
         if not like:
             return None
-        known = like[0]
-        per_step = known.seconds_per_image * known.images_per_call / known.configuration.steps
-        return per_step * configuration.steps
+        known, wanted = like[0], plugin_of(configuration.sampler)
+        per_call = known.seconds_per_image * known.images_per_call / known.pipeline.calls
+        return per_call * wanted.calls(configuration.steps)
 
     def prompts(self, configuration: Configuration) -> int:
         """How many a baseline is measured with: what is asked for, or what the file has."""
@@ -146,7 +147,9 @@ class Outlook:
         if unet is None:
             return None
         kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
-        return PipelineSpec.of_config(kind, unet, steps=configuration.steps, guidance_scale=scale)
+        steps, plugin = configuration.steps, plugin_of(configuration.sampler)
+        pipeline = PipelineSpec.of_config(kind, unet, steps=steps, guidance_scale=scale)
+        return replace(pipeline, order=plugin.order, extra=plugin.extra)
 
     def seconds(self, configuration: Configuration) -> float | None:
         """That a configuration takes at most, about; None: nothing tells. No call of a candidate is

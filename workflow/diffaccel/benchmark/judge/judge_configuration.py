@@ -19,7 +19,6 @@ from diffaccel.experiment.tasks import Category, Request
 from diffaccel.machine import devices, threads
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
-from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import digest, read_json, to_json
 
@@ -61,7 +60,7 @@ class JudgeConfiguration:
         return Wanted(
             pipeline_class=self.family.pipeline_class,
             source=sources.split(self.spec.source)[0],
-            scheduler_class=scheduler_class(self.configuration.scheduler),
+            scheduler_class=self.configuration.sampler.diffusers,
             own_scheduler=own_scheduler(self.spec.source),
             steps=self.configuration.steps,
             accelerators=None if open_choice else frozenset(request.accelerators),
@@ -77,7 +76,8 @@ class JudgeConfiguration:
         dtype = resolve_dtype(self.spec.dtype, device)
         return {
             "pipeline": self.family.pipeline_class,
-            "scheduler": scheduler_class(self.configuration.scheduler),
+            "scheduler": self.configuration.sampler.diffusers,
+            "scheduler_options": self.spec.scheduler_options(self.configuration.sampler),
             "through": sorted(THROUGH),
             "steps": self.configuration.steps,
             "guided": self.spec.guidance_scale > 1,

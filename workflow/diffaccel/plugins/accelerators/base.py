@@ -5,6 +5,7 @@ Each file beside this one is one accelerator. Nothing outside such a file names 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
@@ -41,6 +42,10 @@ class PipelineSpec:
         guided: whether classifier-free guidance runs (guidance scale above 1).
         latent_size: height and width of the latents that the U-Net is made for.
         device: torch's name of the kind of device that it is on.
+        order: calls of the U-Net for a step of its scheduler; the last step has one.
+        extra: calls on top of these, before all others.
+        same_time: for each call, the first call at the same time of the noise schedule; empty where
+            all calls have times of their own.
     """
 
     pipeline_class: str
@@ -50,16 +55,42 @@ class PipelineSpec:
     guided: bool = True
     latent_size: int = 64
     device: str = "cpu"
+    order: int = 1
+    extra: int = 0
+    same_time: tuple[int, ...] = ()
+
+    @property
+    def calls(self) -> int:
+        """How often the U-Net is called."""
+        return self.calls_in(self.steps)
+
+    def calls_in(self, steps: int) -> int:
+        """The same in another number of steps."""
+        return self.order * steps - (self.order - 1) + self.extra
+
+    @property
+    def first_at_time(self) -> tuple[int, ...]:
+        """For each call, the first one at the same time."""
+        return self.same_time or tuple(range(self.calls))
 
     @classmethod
     def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineSpec:
-        """The facts of a loaded pipeline; of one without a U-Net, that it has no blocks."""
+        """That of a loaded pipeline; of one without a U-Net, that it has no blocks."""
         unet = getattr(pipe, "unet", None)
         config = {} if unet is None else unet.config
         pipeline = cls.of_config(
             type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
         )
-        return dataclasses.replace(pipeline, device=pipe.device.type)
+        times = _times(pipe, steps)
+        order = getattr(pipe.scheduler, "order", 1)
+        first = tuple(times.index(time) for time in times)
+        return dataclasses.replace(
+            pipeline,
+            device=pipe.device.type,
+            order=order,
+            extra=len(times) - (order * steps - (order - 1)) if times else 0,
+            same_time=() if first == tuple(range(len(first))) else first,
+        )
 
     @classmethod
     def of_config(
@@ -85,6 +116,16 @@ class PipelineSpec:
             guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
             latent_size=int(unet.get("sample_size") or 64),
         )
+
+
+def _times(pipe: DiffusionPipeline, steps: int) -> list[float]:
+    """The times at which so many steps call the U-Net; the pipeline's scheduler stays as it is."""
+    if steps < 1:
+        return []
+    scheduler = copy.deepcopy(pipe.scheduler)
+    scheduler.set_timesteps(steps)
+    times: list[float] = scheduler.timesteps.tolist()
+    return times
 
 
 @dataclass(frozen=True)
@@ -213,7 +254,7 @@ class Accelerator(ABC):
     def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[StepKind | None, ...]:
-        """What these parameters make of each of ``pipeline.steps`` steps, from the first on; None:
+        """What these parameters make of each of ``pipeline.calls`` calls, from the first on; None:
         it is as in the baseline pipeline. From these, `diffaccel.search.speeds` predicts speeds.
 
         Unless an accelerator knows better, all steps are alike, and candidates are as far apart as
@@ -224,7 +265,7 @@ class Accelerator(ABC):
         }
         values = dataclasses.asdict(self.Params(**own))
         levels = tuple(float(value) / ranges.get(name, 1) for name, value in values.items())
-        return (StepKind(self.name, levels),) * pipeline.steps
+        return (StepKind(self.name, levels),) * pipeline.calls
 
     @abstractmethod
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:

@@ -90,7 +90,7 @@ class Graphs(Accelerator):
         """The same at every step; nearly the same whether or not the decoder is recorded, too."""
         return (
             StepKind("recorded", (own["decoder"] / 4,), relative_cost=0.8, spread=0.4),
-        ) * pipeline.steps
+        ) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         if pipe.device.type != "cuda":

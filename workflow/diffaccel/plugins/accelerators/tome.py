@@ -163,7 +163,7 @@ class ToMe(Accelerator):
             math.log2(math.gcd(left, 16)) / 4,
             *(float(on) for on in (params.merge_attn, params.merge_crossattn, params.merge_mlp)),
         )
-        return (StepKind("merged", levels, relative_cost=1.0, spread=0.3),) * pipeline.steps
+        return (StepKind("merged", levels, relative_cost=1.0, spread=0.3),) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tomesd

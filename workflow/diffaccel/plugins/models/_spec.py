@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class ModelSpec:
         untrained: random weights, of the sizes of the folder that ``source`` names, or of the
             family's published sizes where it is empty. For speed alone: scores of such images
             mean nothing.
+        prediction_type: what the U-Net predicts, ``epsilon`` or ``v_prediction``, where its
+            scheduler's file does not say so; None: as it says.
+        rescale_betas_zero_snr: whether it was trained down to a signal of zero; None: as its
+            scheduler's file says.
+        scheduler_config: content of that file; None before the model was looked at.
     """
 
     name: str
@@ -51,3 +60,24 @@ class ModelSpec:
     vae: str | None = None
     untrained: bool = False
     heldout: str | None = None
+    prediction_type: str | None = None
+    rescale_betas_zero_snr: bool | None = None
+    scheduler_config: dict[str, Any] | None = None
+
+    def scheduler_options(self, wanted: SchedulerSpec) -> dict[str, Option]:
+        """The arguments of ``from_config`` that make a scheduler of this model's own."""
+        own = self.scheduler_config
+        told: dict[str, Option] = {
+            "prediction_type": self.prediction_type,
+            "rescale_betas_zero_snr": self.rescale_betas_zero_snr,
+        }
+        said = {
+            name: value
+            for name, value in told.items()
+            if value is not None and (own is None or own.get(name, DEFAULTS[name]) != value)
+        }
+        return {**options_for(wanted, own), **said}
+
+
+DEFAULTS: Mapping[str, Option] = {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}
+"""Of all classes of schedulers."""

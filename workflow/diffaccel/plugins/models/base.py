@@ -28,11 +28,13 @@ from diffaccel.plugins.models._weights import (
     read_json,
     weight_files,
 )
+from diffaccel.plugins.schedulers import SchedulerSpec, made, other_noise
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 INDEX = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,16 @@ class Family(ABC):
                 f"{folder} is not a folder in diffusers' format (it has no {INDEX}). Save one "
                 "with pipeline.save_pretrained(folder)"
             )
-        kind = read_json(index).get("_class_name")
+        content = read_json(index)
+        kind = content.get("_class_name")
         if kind != self.pipeline_class:
             raise ModelError(
                 f"{index} is of a {kind}, and the family {self.name!r} needs a "
                 f"{self.pipeline_class}"
             )
+        _, scheduler = content.get("scheduler") or (None, None)
+        if scheduler is not None and (reason := other_noise({"_class_name": scheduler})):
+            raise ModelError(f"{index}: {reason}")
 
     def _check_folder(self, spec: ModelSpec) -> None:
         folder = Path(spec.source)
@@ -164,12 +170,21 @@ class Family(ABC):
             for field, there in found.items()
         }
         pins: dict[str, Any] = {field: there.source for field, there in found.items()}
+        scheduler = dict(read_json(folders.get("config", folders["source"]) / SCHEDULER))
         return Fetched(
-            spec=replace(spec, **pins),
+            spec=replace(spec, **pins, scheduler_config=scheduler),
             source=folders["source"],
             config=folders.get("config"),
             vae=folders.get("vae"),
         )
+
+    def check_scheduler(self, spec: ModelSpec, wanted: SchedulerSpec, steps: int) -> None:
+        """Says whether a model that was fetched can be sampled by a scheduler.
+
+        Raises:
+            SchedulerError: it cannot; says why.
+        """
+        made(wanted, spec.scheduler_config or {}, spec.scheduler_options(wanted), steps)
 
     def _wanted(self, spec: ModelSpec) -> dict[str, _Want]:
         """What a model consists of, by field of its spec."""
