@@ -169,9 +169,7 @@ def test_scripts_say_what_they_do(
 
 
 def test_what_is_no_longer_met_has_no_script(tmp_path: Path) -> None:
-    prompt = Prompt(
-        7, Request(*dataclasses.astuple(CONFIGURATION), ("deepcache",), 2.0, max_loss=0.02)
-    )
+    prompt = Prompt(7, Request(*CONFIGURATION.words.values(), ("deepcache",), 2.0, max_loss=0.02))
     path = tmp_path / "benchmark/gt_code/7.py"
     for speedup, there in ((2.1, True), (1.9, False), (2.0, True)):
         row = store.measurement(store.deepcache(3), speedup, 0.01)
@@ -195,7 +193,7 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
 
     def asked(seconds: float, platform: str, names: tuple[str, ...] = ()) -> Truth:
         request = Request(
-            *dataclasses.astuple(configuration),
+            *configuration.words.values(),
             names,
             platform=platform,
             latency_s=seconds * 8 / batch,
@@ -218,7 +216,7 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
 def test_a_refused_cell_and_an_unknown_model(tmp_path: Path) -> None:
     store.write(tmp_path, CONFIGURATION, {("tome",): []}, refused={("tome",): "nothing to merge"})
     requests = [
-        Request(*dataclasses.astuple(CONFIGURATION), ("tome",)),
+        Request(*CONFIGURATION.words.values(), ("tome",)),
         Request("../../etc/passwd", "DDIM", 20),
         Request("SDXL", "DDIM", 20, ("tome",)),
     ]

@@ -80,12 +80,16 @@ def _exactly(entries: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False)
 
 
+FIELDS = [name for name in Request.__dataclass_fields__ if name != "own_scheduler"]
+"""Of a request, in a line; what a name stands for in somebody's configuration is not among them."""
+
+
 def _line(prompt: Prompt) -> str:
     told = {
         "prompt_id": prompt.id,
         "category": int(prompt.category),
         "prompt_context": prompt.text,
-        **asdict(prompt.request),
+        **{name: value for name, value in asdict(prompt.request).items() if name in FIELDS},
     }
     return json.dumps(told, allow_nan=False) + "\n"
 

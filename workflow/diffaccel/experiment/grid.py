@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import UnknownNameError
@@ -32,6 +33,11 @@ class Configuration:
             UnknownNameError: nothing that is known here.
         """
         return self.own_scheduler or scheduler_named(self.scheduler)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What a task says of it, by field of `diffaccel.experiment.tasks.Request`."""
+        return {"model": self.model, "scheduler": self.scheduler, "steps": self.steps}
 
     @property
     def slug(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from diffaccel.plugins.schedulers.base import Option, Options, Scheduler, SchedulerSpec
 from diffaccel.registry import Registry, UnknownNameError, suggest
@@ -42,7 +43,7 @@ def scheduler_named(given: str) -> SchedulerSpec:
     if plugin is None:
         endings = ", ".join((*NOISE_SCHEDULES, *SPACINGS))
         raise UnknownNameError(
-            f"unknown scheduler {given!r}; {suggest(given, SCHEDULERS)}. To most of these may be "
+            f"unknown scheduler {given!r}: {suggest(given, SCHEDULERS)}. To most of these may be "
             f"added: {endings}"
         )
     for word, taken, what in (
@@ -98,6 +99,7 @@ def _split(name: str, words: Mapping[str, Options]) -> tuple[str, str]:
     return name, ""
 
 
+@cache
 def _by_word() -> dict[str, Scheduler]:
     """Plugins by all that they are called, folded."""
     found: dict[str, Scheduler] = {}
