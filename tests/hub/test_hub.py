@@ -146,6 +146,7 @@ print(float(like.sum()))
 """
 
 
+@pytest.mark.long
 def test_a_model_is_fetched_once_and_then_needs_no_network(
     client: Client, repositories: dict[str, Repository], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from diffaccel.evaluation.records import Baseline
@@ -12,6 +13,7 @@ from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import Project
 
 
+@pytest.mark.long
 def test_a_pipeline_of_other_sizes_runs_by_its_folder_alone(
     project: Project, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def made(
     return results / "benchmark/gt_code", {truth.id: truth for truth in record.truths}
 
 
+@pytest.mark.long
 def test_every_prompt_has_a_script_or_a_reason(
     made: tuple[Path, dict[str, Truth]], prompts: list[Prompt]
 ) -> None:

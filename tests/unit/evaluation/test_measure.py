@@ -500,6 +500,7 @@ def wide(pipe: Recorder) -> Bench:
     return replace(bench(pipe), spec=replace(SPEC, batch_size=4))
 
 
+@pytest.mark.long
 def test_a_candidate_out_of_memory_is_measured_in_smaller_batches() -> None:
     made = wide(Recorder())
     record, images = baseline_of(made)
