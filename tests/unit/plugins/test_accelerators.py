@@ -408,8 +408,7 @@ def test_lean_times_stay_with_the_processor(scheduler: str) -> None:
     with combination(["transfers"]).applied(pipe, {"transfers": {"images": False}}):
         pipe.scheduler.set_timesteps(STEPS, device="meta")
         assert pipe.scheduler.timesteps.device.type == "cpu"
-    pipe.scheduler.set_timesteps(STEPS, device="meta")
-    assert pipe.scheduler.timesteps.device.type == "meta"
+    assert "set_timesteps" not in vars(pipe.scheduler)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -20,7 +20,13 @@ from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._layout import Layout
-from diffaccel.plugins.schedulers import SchedulerSpec, made, options_for, own_config
+from diffaccel.plugins.schedulers import (
+    SchedulerError,
+    SchedulerSpec,
+    made,
+    options_for,
+    own_config,
+)
 from diffaccel.plugins.space import flatten, in_words
 from diffaccel.recipes.recipe import Recipe, RecipeError, read_recipe
 
@@ -80,12 +86,12 @@ class Accelerated:
         self.recipe = recipe
         self._pipe, self._fitting = pipe, {recipe.steps}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_sampled(pipe, recipe, keep_sampler))
-            if (reason := _misfit(pipe, recipe)) is not None:
-                raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
             try:
+                stack.enter_context(_sampled(pipe, recipe, keep_sampler))
+                if (reason := _misfit(pipe, recipe)) is not None:
+                    raise UnsupportedError(reason)
                 self._call = stack.enter_context(combined.applied(pipe, recipe.parameters))
-            except UnsupportedError as error:
+            except (SchedulerError, UnsupportedError) as error:
                 raise RecipeError(
                     f"{_named(recipe)} cannot be put on this pipeline: {error}"
                 ) from None
@@ -122,6 +128,7 @@ class Accelerated:
         """Says once of each number of steps that it is not the one that was measured."""
         if steps in self._fitting:
             return
+        _check_count(self.recipe, steps)
         if (reason := _misfit(self._pipe, replace(self.recipe, steps=steps))) is not None:
             raise RecipeError(f"{_named(self.recipe)} cannot be used in {steps} steps: {reason}")
         self._fitting.add(steps)
@@ -176,13 +183,17 @@ def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
         raise RecipeError("this pipeline has a recipe on it already: remove that one first")
     if not recipe.parameters:
         raise RecipeError(f"{_named(recipe)} names no accelerator")
+    _check_count(recipe, recipe.steps)
     return combination(sorted(recipe.parameters))
+
+
+def _check_count(recipe: Recipe, steps: int) -> None:
+    if steps < 1:
+        raise RecipeError(f"{_named(recipe)}: the steps must be 1 or more, not {steps}")
 
 
 def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
     """Why a candidate cannot be used in so many steps on such a pipeline, or None."""
-    if recipe.steps < 1:
-        return f"the steps must be 1 or more, not {recipe.steps}"
     combined = combination(sorted(recipe.parameters))
     pipeline = PipelineSpec.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
     supported, reason = combined.supports(pipeline)
