@@ -145,8 +145,14 @@ class Outlook:
         unet = _config(spec, "unet")
         if unet is None:
             return None
-        kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
-        return PipelineSpec.of_config(kind, unet, steps=configuration.steps, guidance_scale=scale)
+        return PipelineSpec.of_config(
+            FAMILIES[spec.family].pipeline_class,
+            unet,
+            steps=configuration.steps,
+            guidance_scale=spec.guidance_scale,
+            size=(spec.height, spec.width),
+            vae=_config(spec, "vae"),
+        )
 
     def seconds(self, configuration: Configuration) -> float | None:
         """That a configuration takes at most, about; None: nothing tells. No call of a candidate is
