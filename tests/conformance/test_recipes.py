@@ -161,7 +161,7 @@ def test_other_steps_than_were_measured(
         np.testing.assert_equal(images(pipe, more), expected)
         (said,) = caplog.messages
         assert "measured at 5 steps: at 7" in said
-        with pytest.raises(RecipeError, match=r"cannot be used in 2 steps: .*gate_step 3 is above"):
+        with pytest.raises(RecipeError, match=r"in 2 steps at .*: .*gate_step 3 is above"):
             fast("a dot", num_inference_steps=2)
 
 
@@ -177,6 +177,14 @@ def test_calls(subjects: Subjects) -> None:
         embeds = pipe.encode_prompt("a dot", "cpu", 1, True)
         embedded = fast(prompt_embeds=embeds[0], negative_prompt_embeds=embeds[1])
         assert embedded.images[0].size == (32, 32)
+
+
+def test_a_size_that_an_accelerator_cannot_do_is_refused_in_a_call() -> None:
+    tome = {"tome": {"ratio": 0.5, "max_downsample": 8, "sx": 2, "sy": 2}}
+    with apply(fresh("SD1.5"), recipe("SD1.5", ("tome",), parameters=tome)) as fast:
+        assert fast("a dot", height=None, width=None).images[0].size == (32, 32)
+        with pytest.raises(RecipeError, match="5 steps at 128x8 pixels: ToMe: sx 2, sy 2 do not"):
+            fast("a dot", height=8, width=128)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +217,14 @@ def pipe() -> Any:
         ),
         ({"steps": 2}, "gate_step 3 is above the 2 steps"),
         ({"steps": 1}, "needs 2 steps or more"),
+        (
+            {
+                "parameters": {"tome": {"ratio": 0.5, "max_downsample": 8, "sx": 2, "sy": 2}},
+                "height": 8,
+                "width": 128,
+            },
+            "ToMe: sx 2, sy 2 do not fit into 1 by 16 tokens",
+        ),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"guidance_scale": 1.0}, "guidance_scale above 1"),
     ],

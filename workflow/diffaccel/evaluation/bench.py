@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +20,7 @@ from diffaccel.experiment.prompts import read_prompts
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
-from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.metrics import METRICS, SCORE
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.plugins.schedulers import made, own_config
@@ -83,8 +82,6 @@ def be_quiet() -> None:
     import diffusers.utils.logging
     import transformers.utils.logging
 
-    # torchmetrics asks for padding to the longest prompt and gives a length as well.
-    warnings.filterwarnings("ignore", message="`max_length` is ignored")
     for logger in (diffusers.utils.logging, transformers.utils.logging):
         logger.set_verbosity_error()
         logger.disable_progress_bar()
@@ -136,9 +133,14 @@ def environment(pipe: DiffusionPipeline) -> Environment:
 
 def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
     """All that determines images, scores and times of the baseline pipeline: a change of any of it
-    is another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`."""
+    is another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`.
+    `scoring` is there where the score takes images or prompts otherwise than they are."""
     spec, configuration = bench.spec, bench.configuration
+    scoring = ""
+    if SCORE in bench.metrics:
+        scoring = METRICS[SCORE].adaptation(spec.scorer, spec.height, spec.width, bench.prompts)
     return {
+        **({"scoring": scoring} if scoring else {}),
         "model": fingerprint(spec),
         "scorer": content_hash(spec.scorer),
         "configuration": scheduling(spec, configuration),

@@ -84,7 +84,7 @@ class Accelerated:
     ) -> None:
         combined = _checked(pipe, recipe)
         self.recipe = recipe
-        self._pipe, self._fitting = pipe, {recipe.steps}
+        self._pipe, self._said = pipe, {recipe.steps}
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(_sampled(pipe, recipe, keep_sampler))
@@ -107,8 +107,8 @@ class Accelerated:
                 size are the recipe's where they are not given.
 
         Raises:
-            RecipeError: the parameters mean nothing in so many steps, or the times of the steps are
-                given; or the recipe was removed.
+            RecipeError: the parameters mean nothing in so many steps or cannot work at that size,
+                or the times of the steps are given; or the recipe was removed.
         """
         if self.removed:
             raise RecipeError(f"{_named(self.recipe)} was removed: put it on again with apply")
@@ -119,24 +119,36 @@ class Accelerated:
                 f"{_named(self.recipe)} counts steps, and is not for {' and '.join(others)} of "
                 "one's own: give num_inference_steps"
             )
-        self._check_steps(steps)
         for name in ("guidance_scale", "height", "width"):
             arguments.setdefault(name, getattr(self.recipe, name))
+        # None is a size as well: as the pipeline is made for.
+        height, width = (
+            arguments[name] or getattr(self.recipe, name) for name in ("height", "width")
+        )
+        self._check(replace(self.recipe, steps=steps, height=height, width=width))
         return self._call(prompt, **arguments)
 
-    def _check_steps(self, steps: int) -> None:
-        """Says once of each number of steps that it is not the one that was measured."""
-        if steps in self._fitting:
+    def _check(self, called: Recipe) -> None:
+        """Says once of each number of steps that it is not the one that was measured.
+
+        Args:
+            called: the recipe, with the steps and the size that are asked for.
+        """
+        if called == self.recipe:
             return
-        _check_count(self.recipe, steps)
-        if (reason := _misfit(self._pipe, replace(self.recipe, steps=steps))) is not None:
-            raise RecipeError(f"{_named(self.recipe)} cannot be used in {steps} steps: {reason}")
-        self._fitting.add(steps)
-        log.warning(
-            "the recipe was measured at %d steps: at %d, speedup and loss are others",
-            self.recipe.steps,
-            steps,
-        )
+        _check_count(self.recipe, called.steps)
+        if (reason := _misfit(self._pipe, called)) is not None:
+            raise RecipeError(
+                f"{_named(self.recipe)} cannot be used in {called.steps} steps at "
+                f"{called.width}x{called.height} pixels: {reason}"
+            )
+        if called.steps not in self._said:
+            self._said.add(called.steps)
+            log.warning(
+                "the recipe was measured at %d steps: at %d, speedup and loss are others",
+                self.recipe.steps,
+                called.steps,
+            )
 
     def remove(self) -> None:
         """Takes the recipe off; done again, nothing happens."""
@@ -195,7 +207,12 @@ def _check_count(recipe: Recipe, steps: int) -> None:
 def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
     """Why a candidate cannot be used in so many steps on such a pipeline, or None."""
     combined = combination(sorted(recipe.parameters))
-    pipeline = PipelineSpec.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+    pipeline = PipelineSpec.of(
+        pipe,
+        steps=recipe.steps,
+        guidance_scale=recipe.guidance_scale,
+        size=(recipe.height, recipe.width),
+    )
     supported, reason = combined.supports(pipeline)
     if not supported:
         return reason

@@ -146,9 +146,15 @@ class Outlook:
         unet = _config(spec, "unet")
         if unet is None:
             return None
-        kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
-        steps, plugin = configuration.steps, plugin_of(configuration.sampler)
-        pipeline = PipelineSpec.of_config(kind, unet, steps=steps, guidance_scale=scale)
+        plugin = plugin_of(configuration.sampler)
+        pipeline = PipelineSpec.of_config(
+            FAMILIES[spec.family].pipeline_class,
+            unet,
+            steps=configuration.steps,
+            guidance_scale=spec.guidance_scale,
+            size=(spec.height, spec.width),
+            vae=_config(spec, "vae"),
+        )
         return replace(pipeline, order=plugin.order, extra=plugin.extra)
 
     def seconds(self, configuration: Configuration) -> float | None:

@@ -18,6 +18,7 @@ from diffaccel.experiment.prompts import read_prompts
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.machine import devices, threads
 from diffaccel.plugins import sources
+from diffaccel.plugins.metrics import METRICS, SCORE
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import digest, read_json, to_json
@@ -106,20 +107,23 @@ class JudgeConfiguration:
 
     def digest(self) -> str:
         """Of all that judgements depend on, besides scripts and tasks and chance."""
+        spec, prompts = self.spec, self.prompts()
+        scoring = METRICS[SCORE].adaptation(spec.scorer, spec.height, spec.width, prompts)
         return digest(
             [
                 RULES,
                 to_json(self.configuration),
-                fingerprint(self.spec),
-                content_hash(self.spec.scorer),
-                to_json(replace(self.spec, scorer="", source="", prompts="")),
-                self.prompts(),
+                fingerprint(spec),
+                content_hash(spec.scorer),
+                to_json(replace(spec, scorer="", source="", prompts="")),
+                prompts,
                 to_json(self.measure),
                 to_json(self.options),
                 self.loss_limit,
                 self.platform,
                 devices.describe(),
                 benches.versions(),
+                *([scoring] if scoring else []),
             ]
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class PipelineSpec:
         extra: calls on top of these, before all others.
         same_time: for each call, the first call at the same time of the noise schedule; empty where
             all calls have times of their own.
+        generated: height and width of the latents that are generated; None where nobody knows, as
+            in records of before: it is taken to be ``latent_size``.
     """
 
     pipeline_class: str
@@ -58,6 +61,7 @@ class PipelineSpec:
     order: int = 1
     extra: int = 0
     same_time: tuple[int, ...] = ()
+    generated: tuple[int, int] | None = None
 
     @property
     def calls(self) -> int:
@@ -74,12 +78,30 @@ class PipelineSpec:
         return self.same_time or tuple(range(self.calls))
 
     @classmethod
-    def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineSpec:
-        """That of a loaded pipeline; of one without a U-Net, that it has no blocks."""
-        unet = getattr(pipe, "unet", None)
-        config = {} if unet is None else unet.config
+    def of(
+        cls,
+        pipe: DiffusionPipeline,
+        *,
+        steps: int,
+        guidance_scale: float,
+        size: tuple[int, int] | None = None,
+    ) -> PipelineSpec:
+        """That of a loaded pipeline; of one without a U-Net, that it has no blocks.
+
+        Args:
+            size: height and width of the images, in pixels; None: those that it is made for.
+        """
+        unet, vae = (
+            {} if (part := getattr(pipe, name, None)) is None else part.config
+            for name in ("unet", "vae")
+        )
         pipeline = cls.of_config(
-            type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
+            type(pipe).__name__,
+            unet,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            size=size,
+            vae=vae,
         )
         times = _times(pipe, steps)
         order = getattr(pipe.scheduler, "order", 1)
@@ -94,12 +116,20 @@ class PipelineSpec:
 
     @classmethod
     def of_config(
-        cls, pipeline_class: str, unet: Mapping[str, Any], *, steps: int, guidance_scale: float
+        cls,
+        pipeline_class: str,
+        unet: Mapping[str, Any],
+        *,
+        steps: int,
+        guidance_scale: float,
+        size: tuple[int, int] | None = None,
+        vae: Mapping[str, Any] | None = None,
     ) -> PipelineSpec:
-        """The same from ``unet/config.json`` alone.
+        """The same from ``unet/config.json`` and, for the size, ``vae/config.json`` alone.
 
         A UNet2DConditionModel's level i works at 1/2**i of the latents' size, has a downsampler
-        unless it is the last, and has transformer blocks where its block type says CrossAttn.
+        unless it is the last, and has transformer blocks where its block type says CrossAttn. An
+        AutoencoderKL halves an image's height and width between two blocks.
         """
         kinds = tuple(unet.get("down_block_types", ()))
         layers = unet.get("layers_per_block", 2)
@@ -115,7 +145,23 @@ class PipelineSpec:
             # A distilled U-Net takes the scale as an input and is never run twice.
             guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
             latent_size=int(unet.get("sample_size") or 64),
+            generated=_latents(size, vae or {}),
         )
+
+    def tokens(self, downsample: int) -> tuple[int, int]:
+        """Rows and columns of the tokens at a downsampling of the latents that are generated: a
+        downsampler rounds up."""
+        height, width = self.generated or (self.latent_size, self.latent_size)
+        return math.ceil(height / downsample), math.ceil(width / downsample)
+
+
+def _latents(size: tuple[int, int] | None, vae: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the latents of images of that many pixels."""
+    blocks = vae.get("block_out_channels")
+    if size is None or not blocks:
+        return None
+    factor = 2 ** (len(blocks) - 1)
+    return size[0] // factor, size[1] // factor
 
 
 def _times(pipe: DiffusionPipeline, steps: int) -> list[float]:
