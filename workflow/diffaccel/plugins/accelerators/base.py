@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins.accelerators._unpatched import unpatched
+from diffaccel.plugins.sizes import height_and_width
 from diffaccel.plugins.space import Axis, Parameters, Space, Value, nest
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ class PipelineSpec:
         transformer_downsamples: downsampling factors, relative to the latents, of the U-Net levels
             that have transformer blocks, ascending; SD1.5 has ``(1, 2, 4, 8)``.
         guided: whether classifier-free guidance runs (guidance scale above 1).
-        latent_size: height and width of the latents that the U-Net is made for.
+        latent_size: height and width of the latents that the U-Net is made for; one number where
+            they are the same.
         device: torch's name of the kind of device that it is on.
+        middle_block: whether the U-Net has a middle block.
     """
 
     pipeline_class: str
@@ -48,8 +51,15 @@ class PipelineSpec:
     block_layers: tuple[int, ...]
     transformer_downsamples: tuple[int, ...]
     guided: bool = True
-    latent_size: int = 64
+    latent_size: int | tuple[int, int] = 64
     device: str = "cpu"
+    middle_block: bool = True
+
+    @property
+    def latent_sides(self) -> tuple[int, int]:
+        """Height and width of the latents that the U-Net is made for."""
+        size = self.latent_size
+        return (size, size) if isinstance(size, int) else size
 
     @classmethod
     def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineSpec:
@@ -74,8 +84,10 @@ class PipelineSpec:
         layers = unet.get("layers_per_block", 2)
         per_block = [layers] * len(kinds) if isinstance(layers, int) else list(layers)
         levels = {2**i for i, kind in enumerate(kinds) if "CrossAttn" in kind}
-        if kinds and "CrossAttn" in (unet.get("mid_block_type") or ""):
+        middle = unet.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+        if kinds and "CrossAttn" in (middle or ""):
             levels.add(2 ** (len(kinds) - 1))
+        height, width = height_and_width(unet.get("sample_size")) or (64, 64)
         return cls(
             pipeline_class=pipeline_class,
             steps=steps,
@@ -83,7 +95,8 @@ class PipelineSpec:
             transformer_downsamples=tuple(sorted(levels)),
             # A distilled U-Net takes the scale as an input and is never run twice.
             guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
-            latent_size=int(unet.get("sample_size") or 64),
+            latent_size=height if height == width else (height, width),
+            middle_block=middle is not None,
         )
 
 

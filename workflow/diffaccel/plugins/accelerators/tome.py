@@ -133,9 +133,9 @@ class ToMe(Accelerator):
                 f"no transformer block at max_downsample {params.max_downsample}; "
                 f"there are some at {list(pipeline.transformer_downsamples)}"
             )
-        side = pipeline.latent_size // params.max_downsample
-        if max(params.sx, params.sy) > side:
-            return f"sx {params.sx}, sy {params.sy} do not fit into {side} by {side} tokens"
+        height, width = (side // params.max_downsample for side in pipeline.latent_sides)
+        if params.sx > width or params.sy > height:
+            return f"sx {params.sx}, sy {params.sy} do not fit into {width} by {height} tokens"
         return None
 
     def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
@@ -154,7 +154,8 @@ class ToMe(Accelerator):
         0.5 is faster than its neighbours.
         """
         params = Params(**own)  # type: ignore[arg-type]
-        tokens = (pipeline.latent_size // pipeline.transformer_downsamples[0]) ** 2
+        shallowest = pipeline.transformer_downsamples[0]
+        tokens = math.prod(side // shallowest for side in pipeline.latent_sides)
         left = tokens - int(tokens * params.ratio)
         levels = (
             params.ratio,
