@@ -47,7 +47,8 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
         # These belong to the weights of the base, not to its layout.
         base = dataclasses.replace(base, source="", variant=None, vae=None)
     if entry.source is not None and (layout := layout_of(entry.source)) and layout.image_size:
-        base = dataclasses.replace(base, height=layout.image_size, width=layout.image_size)
+        height, width = layout.image_size
+        base = dataclasses.replace(base, height=height, width=width)
     if entry.prompts is not None:
         # Others of the same kind, not ours.
         base = dataclasses.replace(base, heldout=None)

@@ -19,7 +19,7 @@ from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
-from diffaccel.plugins.models._layout import Layout
+from diffaccel.plugins.models._layout import Layout, text_width
 from diffaccel.plugins.schedulers import (
     SchedulerError,
     SchedulerSpec,
@@ -229,7 +229,7 @@ def _family(pipe: DiffusionPipeline) -> str | None:
     return family_fitting(
         Layout(
             pipeline_class=type(pipe).__name__,
-            context=int(unet.config.get("cross_attention_dim") or 0),
+            context=text_width(unet.config),
             prediction=scheduler.config.get("prediction_type", "epsilon"),
             image_size=None,
         )

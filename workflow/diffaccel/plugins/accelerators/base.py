@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins.accelerators._unpatched import unpatched
+from diffaccel.plugins.sizes import height_and_width
 from diffaccel.plugins.space import Axis, Parameters, Space, Value, nest
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class PipelineSpec:
         transformer_downsamples: downsampling factors, relative to the latents, of the U-Net levels
             that have transformer blocks, ascending; SD1.5 has ``(1, 2, 4, 8)``.
         guided: whether classifier-free guidance runs (guidance scale above 1).
-        latent_size: height and width of the latents that the U-Net is made for.
+        latent_size: height and width of the latents that the U-Net is made for; one number where
+            they are the same.
         device: torch's name of the kind of device that it is on.
         order: calls of the U-Net for a step of its scheduler; the last step has one.
         extra: calls on top of these, before all others.
@@ -49,6 +51,7 @@ class PipelineSpec:
             all calls have times of their own.
         generated: height and width of the latents that are generated; None where nobody knows, as
             in records of before: it is taken to be ``latent_size``.
+        middle_block: whether the U-Net has a middle block.
     """
 
     pipeline_class: str
@@ -56,12 +59,20 @@ class PipelineSpec:
     block_layers: tuple[int, ...]
     transformer_downsamples: tuple[int, ...]
     guided: bool = True
-    latent_size: int = 64
+    latent_size: int | tuple[int, int] = 64
     device: str = "cpu"
     order: int = 1
     extra: int = 0
     same_time: tuple[int, ...] = ()
     generated: tuple[int, int] | None = None
+
+    middle_block: bool = True
+
+    @property
+    def latent_sides(self) -> tuple[int, int]:
+        """Height and width of the latents that the U-Net is made for."""
+        size = self.latent_size
+        return (size, size) if isinstance(size, int) else size
 
     @property
     def calls(self) -> int:
@@ -135,8 +146,10 @@ class PipelineSpec:
         layers = unet.get("layers_per_block", 2)
         per_block = [layers] * len(kinds) if isinstance(layers, int) else list(layers)
         levels = {2**i for i, kind in enumerate(kinds) if "CrossAttn" in kind}
-        if kinds and "CrossAttn" in (unet.get("mid_block_type") or ""):
+        middle = unet.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+        if kinds and "CrossAttn" in (middle or ""):
             levels.add(2 ** (len(kinds) - 1))
+        height, width = height_and_width(unet.get("sample_size")) or (64, 64)
         return cls(
             pipeline_class=pipeline_class,
             steps=steps,
@@ -144,14 +157,15 @@ class PipelineSpec:
             transformer_downsamples=tuple(sorted(levels)),
             # A distilled U-Net takes the scale as an input and is never run twice.
             guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
-            latent_size=int(unet.get("sample_size") or 64),
+            latent_size=height if height == width else (height, width),
             generated=_latents(size, vae or {}),
+            middle_block=middle is not None,
         )
 
     def tokens(self, downsample: int) -> tuple[int, int]:
         """Rows and columns of the tokens at a downsampling of the latents that are generated: a
         downsampler rounds up."""
-        height, width = self.generated or (self.latent_size, self.latent_size)
+        height, width = self.generated or self.latent_sides
         return math.ceil(height / downsample), math.ceil(width / downsample)
 
 

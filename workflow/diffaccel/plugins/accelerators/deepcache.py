@@ -107,6 +107,8 @@ class DeepCache(Accelerator):
                 False,
                 f"needs a U-Net with down and up blocks; {pipeline.pipeline_class} has none",
             )
+        if not pipeline.middle_block:
+            return False, "needs a U-Net with a middle block, which it wraps; this one has none"
         if pipeline.steps < 2:
             return False, f"needs 2 steps or more, one to fill its cache; got {pipeline.steps}"
         return True, ""

@@ -183,6 +183,14 @@ class TGate(Accelerator):
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tgate
 
+        from diffaccel.plugins.accelerators._attention import other_processors
+
+        if found := other_processors(pipe.unet):
+            raise UnsupportedError(
+                f"{self.title}: the package computes attention itself, and would leave out what "
+                f"{', '.join(found)} of this U-Net adds (an IP-Adapter?). Unload that first, or "
+                "use a recipe without T-Gate"
+            )
         if not PipelineSpec.of(pipe, steps=0, guidance_scale=2).guided:
             raise UnsupportedError(
                 f"{self.title}: {UNGUIDED}; this U-Net is distilled to do without"

@@ -33,12 +33,20 @@ class Header:
     """What a safetensors file holds.
 
     Args:
-        names: of the tensors.
-        parameters: numbers in all of them.
+        shapes: of the tensors, by name.
     """
 
-    names: frozenset[str]
-    parameters: int
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the tensors."""
+        return frozenset(self.shapes)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(map(math.prod, self.shapes.values()))
 
 
 def read_header(path: Path) -> Header:
@@ -58,7 +66,7 @@ def read_header(path: Path) -> Header:
         tensors: dict[str, Any] = json.loads(text)
         tensors.pop("__metadata__", None)
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        parameters = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+        header = Header({name: tuple(map(int, t["shape"])) for name, t in tensors.items()})
     except (ValueError, AttributeError, TypeError, LookupError):
         kind = "a Git LFS pointer" if start == b"version " else "not a safetensors file"
         raise ModelError(f"{path} ({size} bytes) is {kind}: fetch the file itself") from None
@@ -66,7 +74,7 @@ def read_header(path: Path) -> Header:
         raise ModelError(
             f"{path} is not whole: it has {size} bytes of {8 + length + end}; fetch it again"
         )
-    return Header(frozenset(tensors), parameters)
+    return header
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

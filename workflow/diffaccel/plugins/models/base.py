@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import ModelSpec, _hub
-from diffaccel.plugins.models._layout import Layout
+from diffaccel.plugins.models._folder import INDEX, check_index, check_parts
+from diffaccel.plugins.models._layout import Layout, sampling_told
 from diffaccel.plugins.models._memory import check_memory
 from diffaccel.plugins.models._parts import (
     check_network,
@@ -28,12 +29,11 @@ from diffaccel.plugins.models._weights import (
     read_json,
     weight_files,
 )
-from diffaccel.plugins.schedulers import SchedulerSpec, made, other_noise
+from diffaccel.plugins.schedulers import SchedulerSpec, made
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-INDEX = "model_index.json"
 SCHEDULER = "scheduler/scheduler_config.json"
 
 
@@ -101,15 +101,16 @@ class Family(ABC):
         """Says what is wrong with local files before any long work.
 
         Raises:
-            ModelError: no such folder or file, not a pipeline, another pipeline class, or weights
-                that are pickled, missing or not whole.
+            ModelError: no such folder or file, not a pipeline, another pipeline class, a part that
+                is missing, a U-Net that needs more than text, a file that is no whole model or of
+                another family, or weights that are pickled, missing or not whole.
         """
         with _naming(f"model {spec.name!r}"):
             if spec.untrained:
-                self._check_index(Path(spec.source))
+                self._check_pipeline(Path(spec.source), spec)
                 return
             if sources.is_single_file(spec.source):
-                check_single_file(Path(spec.source))
+                self._check_single_file(spec)
             elif sources.is_local(spec.source):
                 self._check_folder(spec)
             for field in ("vae", "scorer"):
@@ -117,30 +118,38 @@ class Family(ABC):
                 if source is not None and sources.is_local(source):
                     check_network(field, Path(source))
 
-    def _check_index(self, folder: Path) -> None:
-        index = folder / INDEX
-        if not index.is_file():
+    def _check_found(self, spec: ModelSpec, folder: Path, label: str, vae: Path | None) -> None:
+        """Looks at the pipeline, or at the configuration of a single file, once it is here."""
+        with _naming(label):
+            self._check_pipeline(folder, spec, vae)
+
+    def _check_single_file(self, spec: ModelSpec) -> None:
+        layout = check_single_file(Path(spec.source), vae_given=spec.vae is not None)
+        if not self.fits(layout):
             raise ModelError(
-                f"{folder} is not a folder in diffusers' format (it has no {INDEX}). Save one "
-                "with pipeline.save_pretrained(folder)"
+                f"{spec.source} is a {layout.pipeline_class} for text of width {layout.context}, "
+                f"and not of the family {self.name!r}: name the right `family`, or leave it out"
             )
-        content = read_json(index)
-        kind = content.get("_class_name")
-        if kind != self.pipeline_class:
-            raise ModelError(
-                f"{index} is of a {kind}, and the family {self.name!r} needs a "
-                f"{self.pipeline_class}"
-            )
-        _, scheduler = content.get("scheduler") or (None, None)
-        if scheduler is not None and (reason := other_noise({"_class_name": scheduler})):
-            raise ModelError(f"{index}: {reason}")
+        if spec.config is not None and sources.is_local(spec.config):
+            self._check_pipeline(Path(spec.config), spec)
 
     def _check_folder(self, spec: ModelSpec) -> None:
         folder = Path(spec.source)
-        self._check_index(folder)
+        self._check_pipeline(folder, spec)
         names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
         for name in check_weights(str(folder), names, self.parts(spec), spec.variant):
             read_header(folder / name)
+
+    def _check_pipeline(self, folder: Path, spec: ModelSpec, vae: Path | None = None) -> None:
+        """Whether a folder has what is needed beside weights.
+
+        Args:
+            vae: folder of another VAE, where it is fetched.
+        """
+        check_index(folder, self.name, self.pipeline_class)
+        tokenizers = [name.replace("text_encoder", "tokenizer") for name in self.text_encoders]
+        parts = (*self.parts(spec), *tokenizers, "scheduler")
+        check_parts(folder, parts, self.sizes.unet, vae if spec.vae else folder / "vae")
 
     def fetch(self, spec: ModelSpec) -> Fetched:
         """Brings everything to this machine that is not there, and names the commit of what comes
@@ -161,18 +170,28 @@ class Family(ABC):
             want = wanted[field]
             with _naming(labels[field]):
                 if want.probe == INDEX:
-                    self._check_index(there.folder)
+                    check_index(there.folder, self.name, self.pipeline_class)
                 if there.files:
                     names = check_weights(there.source, there.files, want.parts, want.variant)
                     _hub.check_space(there, names)
+        field = "config" if "config" in found else "source"
+        pipeline, vae = found[field], found["vae"].folder if "vae" in found else None
+        if pipeline.files:  # its small files, before any large one
+            _hub.get(pipeline, labels[field], download_config)
+        if pipeline.files or pipeline.local:
+            self._check_found(spec, pipeline.folder, labels[field], vae)
         folders = {
             field: _hub.get(there, labels[field], wanted[field].download)
             for field, there in found.items()
         }
+        # What was in the cache may have been wanting, and is whole by now.
+        self._check_found(spec, folders[field], labels[field], vae)
         pins: dict[str, Any] = {field: there.source for field, there in found.items()}
-        scheduler = dict(read_json(folders.get("config", folders["source"]) / SCHEDULER))
+        pins["scheduler_config"] = dict(read_json(folders[field] / SCHEDULER))
+        told = sampling_told(spec.source)  # by the tensors of a single file
+        pins |= {name: value for name, value in told.items() if vars(spec)[name] is None}
         return Fetched(
-            spec=replace(spec, **pins, scheduler_config=scheduler),
+            spec=replace(spec, **pins),
             source=folders["source"],
             config=folders.get("config"),
             vae=folders.get("vae"),
