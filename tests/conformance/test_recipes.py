@@ -21,6 +21,7 @@ from diffaccel.errors import InputError
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.recipes import Accelerated, Recipe, RecipeError, apply, read_recipe, recipe_of
@@ -144,6 +145,59 @@ def test_the_sampler_is_named_where_it_changes(caplog: pytest.LogCaptureFixture)
     assert "was measured with DDIMScheduler: with EulerDiscreteScheduler, its" in caplog.text
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_the_pipeline_lacks_is_named(
+    fused: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The recipe loads nothing: the pipeline is its user's."""
+    path = tiny.save_lora("SD1.5", tmp_path)
+    made = recipe(
+        "SD1.5",
+        lora=(Lora("mine.safetensors", 0.8),),
+        textual_inversion=(TextualInversion("word.safetensors", "<mine>"),),
+    )
+    pipe = tiny.sd15()
+    before = tree(pipe)
+    with apply(pipe, made):
+        assert (
+            "measured with a LoRA: mine.safetensors (weight 0.8). This pipeline has" in caplog.text
+        )
+        assert (
+            "inversion word.safetensors: this pipeline does not know its token '<m" in caplog.text
+        )
+    assert tree(pipe) == before
+    word = tiny.save_inversion("SD1.5", tmp_path, "<mine>")
+    pipe.load_textual_inversion(str(word), token="<mine>")
+    pipe.load_lora_weights(str(path))
+    if fused:
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+    caplog.clear()
+    with apply(pipe, made):
+        assert caplog.messages == []
+
+
+def test_a_call_has_what_was_measured_of_it() -> None:
+    """Skipped layers and rescaled guidance, unless the call says others; no negative prompt."""
+    pipe, short = tiny.sd15(), tiny.sd15()
+    short.text_encoder.encoder.layers = short.text_encoder.encoder.layers[:-1]
+    # diffusers skips layers of the prompt alone, and not of the empty one beside it.
+    prompts, _ = short.encode_prompt(list(PROMPTS), "cpu", 1, False)
+    _, empty = pipe.encode_prompt(list(PROMPTS), "cpu", 1, True)
+    embedded = {"prompt_embeds": prompts, "negative_prompt_embeds": empty, "guidance_rescale": 0.7}
+    with apply(pipe, recipe("SD1.5")) as fast:
+        expected = images(pipe, lambda _, **more: fast(**embedded, **more))
+        without = images(pipe, fast)
+    before = tree(pipe)
+    given = {"clip_skip": 1, "guidance_rescale": 0.7, "negative_prompt": "a dot"}
+    with apply(pipe, recipe("SD1.5", **given)) as fast:
+        np.testing.assert_equal(images(pipe, fast), expected)
+        other = functools.partial(fast, clip_skip=None, guidance_rescale=0.0)
+        np.testing.assert_equal(images(pipe, other), without)
+    assert tree(pipe) == before
+    assert not np.array_equal(expected, without)
+
+
 def test_other_steps_than_were_measured(
     subjects: Subjects, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -255,6 +309,45 @@ def test_a_recipe_survives(tmp_path: Path) -> None:
         write_record(tmp_path / "recipe.json", made)
         assert read_recipe(tmp_path / "recipe.json") == made
     assert made.source == "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+def test_a_recipe_notes_what_it_was_found_with(tmp_path: Path) -> None:
+    commit = "owner/detail@" + "0" * 40
+    made = store.baseline(Configuration("mini-SD1.5", "DDIM", 5))
+    given: dict[str, Any] = {
+        "lora": (
+            Lora("/home/me/a", 0.5, "b.safetensors"),
+            Lora("/home/me/c.safetensors"),
+            Lora(commit, 1.0, "d.safetensors"),
+        ),
+        "fused": True,
+        "textual_inversion": (TextualInversion("/home/me/e.safetensors", "<e>"),),
+        "negative_prompt": "blurry",
+        "clip_skip": 1,
+        "guidance_rescale": 0.5,
+    }
+    made = dataclasses.replace(made, spec=dataclasses.replace(made.spec, **given))
+    found = recipe_of(made, store.measurement(store.deepcache(2), 2, 0.01))
+    assert found.lora == (Lora("b.safetensors", 0.5), Lora("c.safetensors"), given["lora"][2])
+    assert found.textual_inversion == (TextualInversion("e.safetensors", "<e>"),)
+    rest = ("fused", "negative_prompt", "clip_skip", "guidance_rescale")
+    assert all(getattr(found, name) == given[name] for name in rest)
+    write_record(tmp_path / "recipe.json", found)
+    assert "/home/me" not in (tmp_path / "recipe.json").read_text()
+    assert read_recipe(tmp_path / "recipe.json") == found
+
+
+def test_a_recipe_of_before_is_read(tmp_path: Path) -> None:
+    """It has none of these fields; neither has one that uses none of them."""
+    write_record(tmp_path / "recipe.json", recipe("SD1.5"))
+    assert list(json.loads((tmp_path / "recipe.json").read_text())) == sorted(
+        [
+            *("model", "family", "source", "scheduler", "steps", "guidance_scale", "height"),
+            *("width", "batch_size", "parameters", "speedup", "loss", "loss_interval"),
+            *("confidence", "means", "prompts", "seed", "environment", "date", "schema"),
+            "checksum",
+        ]
+    )
 
 
 def test_a_path_is_not_shared() -> None:

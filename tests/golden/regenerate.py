@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 from diffaccel.plugins.accelerators import PipelineSpec, combination
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.space import Parameters
 from diffaccel.recipes.codegen import Measured, Script, render
 
@@ -62,6 +65,28 @@ GOLDEN = {
     "sdxl_deepcache+tgate+tome": ("sdxl", "deepcache+tgate+tome", "DDIMScheduler"),
 }
 """File name -> family, accelerators, scheduler."""
+COMMIT = "456789abcdef0123456789abcdef0123456789ab"
+ADDITIONS: dict[str, dict[str, Any]] = {
+    "sd": {
+        "lora": (
+            Lora("resources/models/mini-SD1.5-lora", 0.8, "pytorch_lora_weights.safetensors"),
+        ),
+        "negative_prompt": "a cross",
+    },
+    "sdxl": {
+        "lora": (
+            Lora("/data/loras/mine.safetensors"),
+            Lora(f"owner/detail@{COMMIT}", -0.5, "detail.safetensors"),
+        ),
+        "fused": True,
+        "textual_inversion": (
+            TextualInversion(f"owner/word@{COMMIT}", "<mine>", "learned_embeds.safetensors"),
+        ),
+        "clip_skip": 1,
+        "guidance_rescale": 0.7,
+    },
+}
+"""What the scripts ``*_additions`` have besides."""
 
 EXAMPLE = Measured(
     speedup=2.31,
@@ -105,10 +130,15 @@ def script(family: str, parameters: Parameters, scheduler: str) -> Script:
 
 def golden() -> dict[Path, str]:
     """Every golden file and what it should hold."""
-    return {
-        HERE / f"{name}.py": render(script(family, CANDIDATES[accelerators], scheduler))
+    found = {
+        name: script(family, CANDIDATES[accelerators], scheduler)
         for name, (family, accelerators, scheduler) in GOLDEN.items()
     }
+    for family, own in ADDITIONS.items():
+        parameters = CANDIDATES["tgate"]
+        made = script(family, parameters, "DDIMScheduler")
+        found[f"{family}_additions"] = dataclasses.replace(made, **own)
+    return {HERE / f"{name}.py": render(made) for name, made in found.items()}
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ from diffaccel.experiment.config import load
 from diffaccel.experiment.resolve import model_spec
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.models._hub import MIRRORS
+from diffaccel.plugins.models._spec import Lora
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.store.jsonio import read_record, to_json
 from tests.hub.server import Hub, Repository
 
 ROOT = Path(__file__).parents[2]
+WEIGHTS = "pytorch_lora_weights.safetensors"
 MESSAGES = """
 import json, sys
 from diffaccel.store.jsonio import parse
@@ -178,6 +180,60 @@ def test_a_model_is_fetched_once_and_then_needs_no_network(
     assert float(done.stdout) == pytest.approx(
         float(sum(part.sum() for part in replaced)), rel=1e-3
     )
+
+
+FETCHED = """
+import json, sys
+from diffaccel.evaluation import bench
+from diffaccel.plugins.models import FAMILIES, ModelSpec
+from diffaccel.store.jsonio import parse
+
+bench.be_quiet()
+pinned, given = (parse(ModelSpec, each, "spec") for each in json.loads(sys.argv[1]))
+pipe = FAMILIES["SD1.5"].load(pinned, "float32", "cpu")
+print(json.dumps(pipe.get_list_adapters()))
+print(FAMILIES["SD1.5"].fetch(given).spec == pinned)
+"""
+
+
+def test_a_lora_of_a_hub_is_pinned_and_then_needs_no_network(
+    client: Client, repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    """The only file of a repository, or one that is named; by the commit that was found."""
+    hub, folder = client.hub, tmp_path / "loras"
+    tiny.save_lora("SD1.5", folder / "one", 1)
+    tiny.save_lora("SD1.5", folder / "two/deep", 2)
+    tiny.save_lora("SDXL", folder / "wide", 2)
+    shutil.copy(folder / "two/deep/pytorch_lora_weights.safetensors", folder / "two/x.safetensors")
+    shutil.copy(folder / "two/x.safetensors", folder / "two/y.safetensors")
+    for name in ("one", "two", "wide"):
+        hub.repositories[f"me/{name}"] = Repository(folder / name)
+    deep = "deep/pytorch_lora_weights.safetensors"
+    lora = ["me/one", {"source": "me/two@main", "weight": 0.5, "weight_name": deep}]
+    given = spec_of(lora=lora)
+    pinned = client.model(given, tmp_path / "first.json")
+    assert pinned.lora == (
+        Lora(f"me/one@{hub.repositories['me/one'].commit}", 1.0, WEIGHTS),
+        Lora(f"me/two@{hub.repositories['me/two'].commit}", 0.5, deep),
+    )
+    hub.requests.clear()
+    specs = json.dumps([to_json(pinned), to_json(given)])
+    done = client.run("-c", FETCHED, specs, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    adapters, same = done.stdout.splitlines()
+    both = ["lora_1", "lora_2"]
+    assert json.loads(adapters) == {"unet": both, "text_encoder": both} and same == "True"
+    assert hub.requests == []
+
+    several, wide, nothing = client.messages(
+        spec_of(lora="me/two"), spec_of(lora="me/wide"), spec_of(lora="me/nothing")
+    )
+    assert several == (
+        f"model 'x': lora: me/two has several files of weights: {deep}, x.safetensors, "
+        "y.safetensors; say which as weight_name"
+    )
+    assert wide.startswith("model 'x': lora: ") and "attends to text of width 32" in wide
+    assert nothing.startswith("model 'x': lora: there is no 'me/nothing' at")
 
 
 def test_what_is_refused(

@@ -27,6 +27,7 @@ from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.tasks import Request, sentence
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import known_models
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.recipes import codegen
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import write_record
@@ -274,6 +275,15 @@ def test_a_script_sees_its_model_and_nothing_else() -> None:
     assert Path(cached).parent == Path(seen.environment["HF_HUB_CACHE"])
     assert len(seen.readable) == 2
     assert list(sandbox_mounts(SPEC, gpu=False).readable) == ["/judged/resources/models/mini-SD1.5"]
+
+
+def test_a_script_sees_what_is_loaded_on_top_of_its_model() -> None:
+    own = Lora("resources/models/mini-SD1.5-lora", 1.0, "pytorch_lora_weights.safetensors")
+    word = TextualInversion("a/b@" + "0" * 40, "<x>", "x.safetensors")
+    seen = sandbox_mounts(replace(SPEC, lora=(own,), textual_inversion=(word,)), gpu=False)
+    place = "resources/models/mini-SD1.5-lora/pytorch_lora_weights.safetensors"
+    assert seen.readable[f"/judged/{place}"] == Path(place).resolve()
+    assert any("models--a--b" in each for each in seen.readable)
 
 
 # Numbers

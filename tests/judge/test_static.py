@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import runpy
 import time
@@ -19,6 +20,7 @@ from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.plugins.accelerators import ACCELERATORS, PipelineSpec, combination
 from diffaccel.plugins.models import known_models
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.space import nest
 from diffaccel.recipes import scripts as code
 from diffaccel.recipes.codegen import Script, render
@@ -105,6 +107,26 @@ def test_own_scripts_of_other_sources(model: str) -> None:
     kind, sampler = "StableDiffusionPipeline", "DDIMScheduler"
     script = Script("", model, kind, sampler, 20, 7.5, 8, 8, vae="e/f@main", config=config)
     assert wrong(render(script), source=model.partition("@")[0]) == {}
+
+
+def test_own_scripts_with_a_lora_and_all_else() -> None:
+    """By its own file, or from a hub; beside the weights or in them."""
+    word = TextualInversion("words/x.safetensors", "<x>")
+    for kind, lora, fused in itertools.product(
+        KINDS,
+        (Lora("loras/a", 0.5, "b.safetensors"), Lora("e/f@main", 1.0, "b.safetensors")),
+        (0, 1),
+    ):
+        script = Script("", "models/one", kind, "DDIMScheduler", 20, 7.5, 8, 8)
+        plain = replace(script, negative_prompt="dim", clip_skip=1, guidance_rescale=0.5)
+        source = render(replace(plain, lora=(lora,), fused=bool(fused), textual_inversion=(word,)))
+        assert wrong(source, pipeline_class=kind, lora=True) == {}
+        assert list(wrong(source, pipeline_class=kind)) == ["lora"]
+        assert list(wrong(render(plain), pipeline_class=kind, lora=True)) == ["lora"]
+        taken_off = source.replace(
+            "    pipe.scheduler =", "    pipe.unload_lora_weights()\n    pipe.scheduler ="
+        )
+        assert list(wrong(taken_off, pipeline_class=kind, lora=True)) == ["lora"] * (not fused)
 
 
 def test_every_accelerator_says_how_it_is_used() -> None:

@@ -117,6 +117,48 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"models": [{"name": "mini-SD1.5", "heldout": "nowhere.txt"}]},
         "prompts nowhere.txt: there is no such file",
     ),
+    (
+        {"models": [{"name": "mini-SD1.5", "lora": "/no/lora"}]},
+        "models: mini-SD1.5: lora: there is no folder or file '/no/lora'; a hub id is owner/name",
+    ),
+    (
+        {"models": [{"name": "mini-SD1.5", "lora": [5]}]},
+        "models.lora: must be a folder, a .safetensors file or a hub id, an entry such as {source",
+    ),
+    (
+        {"models": [{"name": "mini-SD1.5", "lora": {"source": "a/b", "wieght": 1}}]},
+        "wieght: there is no such key; did you mean 'weight'? Known: source, weight, weight_name",
+    ),
+    (
+        {"models": [{"name": "mini-SD1.5", "lora": {"source": "a/b", "weight": "much"}}]},
+        "weight: input should be a valid number; got 'much'",
+    ),
+    (
+        {"models": [{"name": "mini-SD1.5", "fused": True}]},
+        "models: mini-SD1.5: fused is for a lora, and there is none",
+    ),
+    (
+        {"models": [{"name": "mini-SD1.5", "textual_inversion": "a/b"}]},
+        "textual_inversion.0.token: field required",
+    ),
+    (
+        {
+            "models": [
+                {"name": "mini-SD1.5", "textual_inversion": [{"source": "a/b", "token": "x"}] * 2}
+            ]
+        },
+        "mini-SD1.5: textual_inversion: the token 'x' is there twice",
+    ),
+    ({"models": [{"name": "mini-SD1.5", "clip_skip": 0}]}, "clip_skip: input should be greater th"),
+    ({"models": [{"name": "mini-SD1.5", "guidance_rescale": 2}]}, "guidance_rescale: input should"),
+    (
+        {"models": [{"name": "mini-SD1.5", "negative_prompt": 3}]},
+        "negative_prompt: must be a text;",
+    ),
+    (
+        {"models": [{"name": "SDXL", "untrained": True, "lora": "a/b"}]},
+        "has random weights, so leave out lora",
+    ),
     ({"verify": {"heldout": -1}}, "verify.heldout: input should be greater than or equal to 0"),
     ({"verify": {"held": 1}}, "verify.held: there is no such key; did you mean 'heldout'?"),
     ({"measure": {"prompts": 500}}, "prompts resources/prompts/mini.txt: has 128, and 500 are"),
@@ -130,6 +172,14 @@ def test_one_mistake_is_one_line() -> None:
     assert str(caught.value).count("\n") == 1
 
 
+def test_heldout_negative_prompts_that_scripts_could_not_be_told(tmp_path: Path) -> None:
+    (tmp_path / "held.tsv").write_text("prompt\tnegative_prompt\n" + "a ring\tdots\n" * 16)
+    entry = {"name": "mini-SD1.5", "heldout": str(tmp_path / "held.tsv")}
+    with pytest.raises(ConfigError, match=r"held\.tsv have negative prompts, and those of .* none"):
+        load({"models": [entry]})
+    load({"models": [{**entry, "negative_prompt": "squares"}]})
+
+
 def test_what_snakemakes_command_line_gives_is_text() -> None:
     """Of all that is within a value: ``--config 'search={"budget": null}'``."""
     read = load(
@@ -138,7 +188,14 @@ def test_what_snakemakes_command_line_gives_is_text() -> None:
             "search": {"budget": "null", "call_seconds": "90"},
             "judge": {"sandbox": "false", "scripts": "12"},
             "fewer_steps_baseline": "false",
-            "models": [{"name": "mini-SD1.5", "batch_size": "2"}],
+            "models": [
+                {
+                    "name": "mini-SD1.5",
+                    "batch_size": "2",
+                    "lora": [{"source": "a/b", "weight": "0.5"}],
+                    "fused": "true",
+                }
+            ],
         }
     )
     assert (read.measure.max_prompts, read.measure.spread) == (48, 0.05)
@@ -147,6 +204,7 @@ def test_what_snakemakes_command_line_gives_is_text() -> None:
     assert read.judge.sandbox is False and read.judge.scripts == "12"
     (model,) = read.models
     assert isinstance(model, ModelEntry) and model.batch_size == 2
+    assert model.lora[0].weight == 0.5 and model.fused is True
 
 
 def test_numbers_in_lists_may_come_from_snakemakes_command_line() -> None:

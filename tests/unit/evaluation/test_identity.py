@@ -20,13 +20,16 @@ from diffaccel.experiment.config import load
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.prompts import Prompt, PromptLine
 from diffaccel.machine.devices import Device
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.models._files import content_hash, model_files
+from diffaccel.plugins.models._spec import Lora, TextualInversion, place_of
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.stages import speed
 from diffaccel.store import source
 from diffaccel.store.journal import Journal
+from diffaccel.store.jsonio import digest
 from tests.store import baseline, deepcache, tgate
 
 CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
@@ -35,7 +38,7 @@ Change = Callable[[Bench, Environment], tuple[Bench, Environment]]
 
 
 def made(folder: Path) -> tuple[Bench, Environment]:
-    for name in ("model", "scorer", "vae", "config"):
+    for name in ("model", "scorer", "vae", "config", "lora", "word"):
         (folder / name).mkdir()
         (folder / name / "weights.safetensors").write_bytes(b"weights of " + name.encode())
     spec = ModelSpec(
@@ -50,6 +53,8 @@ def made(folder: Path) -> tuple[Bench, Environment]:
         "prompts.txt",
         config=str(folder / "config"),
         vae=str(folder / "vae"),
+        lora=(Lora(str(folder / "lora"), 1.0, "weights.safetensors"),),
+        textual_inversion=(TextualInversion(str(folder / "word/weights.safetensors"), "<x>"),),
     )
     configuration, options = Configuration("m", "DDIM", 20), MeasureOptions()
     bench = Bench(None, configuration, spec, options, ["a", "b"], Device("cpu"), {})  # type: ignore[arg-type]
@@ -91,7 +96,29 @@ def file_of(field: str) -> Change:
     return change
 
 
+def added(field: str, **changes: Any) -> Change:
+    """A LoRA or a textual inversion with something else, or with another file."""
+
+    def change(bench: Bench, where: Environment) -> tuple[Bench, Environment]:
+        (each,) = getattr(bench.spec, field)
+        if not changes:
+            Path(place_of(each)).write_bytes(b"others")
+        return spec_with(**{field: (replace(each, **changes),)})(bench, where)
+
+    return change
+
+
 CHANGES: dict[str, Change] = {
+    "a LoRA": spec_with(lora=()),
+    "a LoRA's file": added("lora"),
+    "a LoRA's weight": added("lora", weight=0.5),
+    "fused": spec_with(fused=True),
+    "a textual inversion": spec_with(textual_inversion=()),
+    "a textual inversion's file": added("textual_inversion"),
+    "a token": added("textual_inversion", token="<y>"),
+    "negative prompt": spec_with(negative_prompt="blurry"),
+    "skipped layers": spec_with(clip_skip=1),
+    "rescaled guidance": spec_with(guidance_rescale=0.5),
     **{f"files of {field}": file_of(field) for field in ("source", "scorer", "vae", "config")},
     "scorer's id": spec_with(scorer="owner/other@1"),
     "variant": spec_with(variant="fp16"),
@@ -211,6 +238,30 @@ def test_what_was_evaluated_with_the_first_prompts_is_used_whatever_follows_them
     assert journal("a", "b").rows() == journal("a", "b", "c").rows() == rows
     assert journal("a").rows() == journal("a", "c").rows() == rows[:1]
     assert journal("b", "a").rows() == journal("b").rows() == []
+
+
+def test_a_prompts_own_seed_and_negative_prompt_count(tmp_path: Path) -> None:
+    def journal(*prompts: Prompt) -> Journal[Evaluation]:
+        return keys.evaluated(
+            tmp_path, replace(baseline(CONFIGURATION), prompts=list(prompts)), "cell"
+        )
+
+    rows = [evaluated(1), evaluated(2)]
+    for row in rows:
+        journal("a", PromptLine("b", seed=5)).append(row)
+    assert journal("a", PromptLine("b", seed=5), "c").rows() == rows
+    for other in ("b", PromptLine("b", seed=6), PromptLine("b", "dim", 5)):
+        assert journal("a", other).rows() == rows[:1]
+
+
+def test_where_there_is_none_of_it_keys_are_as_they_were(tmp_path: Path) -> None:
+    bench, where = made(tmp_path)
+    bench = replace(bench, spec=replace(bench.spec, lora=(), textual_inversion=()))
+    found, spec = fingerprint_of(bench, where), bench.spec
+    assert found["prompts"] == digest(["a", "b"])
+    assert found["call"] == digest([64, 64, 7.5, 2])
+    sources = (spec.source, str(spec.config), str(spec.vae))
+    assert found["model"] == digest([*map(content_hash, sources), None])
 
 
 def test_an_accelerators_source_is_of_its_own_measurements_alone(

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffaccel.experiment.prompts import PromptError, read_prompts, read_unseen
+from diffaccel.experiment.prompts import (
+    PromptError,
+    PromptLine,
+    as_json,
+    have_negatives,
+    negatives_of,
+    read_prompts,
+    read_unseen,
+    seeds_of,
+    texts_of,
+)
+from diffaccel.store.jsonio import parse
 
 PROMPTS = Path(__file__).parents[3] / "resources" / "prompts"
 WANTED = ["a red cat", "a blue dog"]
@@ -63,6 +74,24 @@ WRONG = {
     "blank.tsv": ("n\tprompt\n1\ta red cat\n2\t\n", "line 3: the prompt is empty"),
     "short_row.tsv": ("n\tprompt\n1\ta red cat\n2\n", "line 3: has no column 2"),
     "unclosed.tsv": ('prompt\n"a red cat\na blue dog\n', "line 2: a quote is not closed"),
+    "seed.jsonl": (
+        '{"prompt": "a", "seed": -1}\n"b"',
+        "line 1: seed must be a whole number from 0",
+    ),
+    "seed.tsv": ("prompt\tseed\na\t1\nb\t1.5\n", "line 3: seed must be a whole number from 0 to "),
+    "negative.jsonl": (
+        '{"prompt": "a", "negative_prompt": 3}',
+        "line 1: negative_prompt must be a",
+    ),
+    "late.jsonl": (
+        '# \n"a"\n{"prompt": "b", "negative_prompt": "c"}',
+        "line 3: has a negative_prompt, and line 2 has none: give all of them one, which may be",
+    ),
+    "width.tsv": (
+        "prompt\tWidth\na\t64\nb\t64\n",
+        "line 2: has a width, and all images of a model are of one size: make an entry under",
+    ),
+    "height.jsonl": ('{"prompt": "a", "height": 64}\n"b"', "line 1: has a height, and all images"),
     "other_header.tsv": (
         "id\tdescription\n1\ta red cat\n2\ta blue dog\n",
         "no column is named prompt, text, caption (line 1 is ['id', 'description'])",
@@ -108,6 +137,55 @@ def test_a_table_that_csv_writes_is_read_back(
         table.writerow(["n", "prompt"])
         table.writerows(enumerate(prompts))
     assert read_prompts(path, len(prompts)) == prompts
+
+
+SAID = {
+    "a.tsv": "Prompt\tnegative_prompt\tSEED\na\tblurry,  dark\t7\nb\t\t\nc\tdim\n",
+    "a.jsonl": (
+        '{"prompt": "a", "negative_prompt": "blurry,\\tdark", "seed": 7}\n{"text": "b"}\n'
+        '{"caption": "c", "negative_prompt": "dim", "seed": null}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_line_may_say_a_negative_prompt_and_a_seed(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(SAID[name])
+    found = read_prompts(path, 3)
+    assert found == [
+        PromptLine("a", "blurry, dark", 7),
+        PromptLine("b", ""),
+        PromptLine("c", "dim"),
+    ]
+    assert texts_of(found) == ["a", "b", "c"]
+    assert seeds_of(found, 100) == [7, 101, 102]
+    assert negatives_of(found, None) == ["blurry, dark", "", "dim"]
+    assert negatives_of(found, "bad") == ["blurry, dark", "bad", "dim"]
+    assert parse(list[PromptLine | str], as_json(found), "again") == found
+
+
+def test_texts_alone_are_what_they_were() -> None:
+    assert as_json(["a", "b"]) == ["a", "b"]
+    assert negatives_of(["a", "b"], None) is None
+    assert negatives_of(["a", "b"], "bad") == ["bad", "bad"]
+    assert seeds_of(["a", "b"], 3) == [3, 4]
+
+
+def test_seeds_alone_are_no_negative_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('"a"\n{"prompt": "b", "seed": 5}\n')
+    found = read_prompts(path, 2)
+    assert found == ["a", PromptLine("b", seed=5)] and not have_negatives(found)
+    assert as_json(found) == ["a", {"prompt": "b", "seed": 5}]
+
+
+def test_unseen_prompts_have_negative_prompts_where_those_seen_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('"a"\n{"prompt": "b", "seed": 5}\n"c"\n')
+    assert read_unseen(path, 9, ["a"]) == [PromptLine("b", seed=5), "c"]
+    seen = [PromptLine("a", "dim", 9)]
+    assert read_unseen(path, 9, seen) == [PromptLine("b", "", 5), PromptLine("c", "")]
 
 
 def shipped(name: str) -> list[str]:

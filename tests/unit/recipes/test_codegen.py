@@ -34,6 +34,7 @@ from diffaccel.plugins.accelerators import (
     UnsupportedError,
     combination,
 )
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.sources import is_local
 from diffaccel.plugins.space import Parameters, nest
@@ -127,6 +128,10 @@ def scripts() -> dict[str, Script]:
             PLAIN, model=model, description=model, variant=model[:9], vae=model
         )
         made[f"single_file_{number}"] = dataclasses.replace(PLAIN, model=model, config=model)
+    for family, names in itertools.product(FACTS, (("tgate",), ("deepcache",))):
+        for number, own in enumerate(GOLDEN.ADDITIONS.values()):
+            plain = made[f"{family}_{names[0]}_0"]
+            made[f"{family}_{names[0]}_more_{number}"] = dataclasses.replace(plain, **own)
     commit = "0123456789abcdef0123456789abcdef01234567"
     made["pinned"] = dataclasses.replace(PLAIN, model=f"a/b@{commit}", vae=f"c/d@{commit}")
     made["pinned_file"] = dataclasses.replace(PLAIN, model="a.safetensors", config=f"a/b@{commit}")
@@ -162,6 +167,7 @@ def test_clean(rendered: Path, tool: list[str]) -> None:
 
 def test_imports_nothing_but_what_a_user_has(rendered: Path) -> None:
     packages = {*sys.stdlib_module_names, "torch", "diffusers", "PIL"}
+    packages |= {"safetensors", "huggingface_hub"}  # which diffusers needs itself
     packages |= {accelerator.package for accelerator in ACCELERATORS.values()}
     for path in rendered.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -302,6 +308,22 @@ def test_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
     pipe = module.load_pipeline(str(models["SD1.5"]), "cpu")
     expected = pixels(module.generate(pipe, ["a", "b"], [5, 6]))
     assert pixels([Image.open(path) for path in paths]) == expected
+
+
+def test_a_negative_prompt_on_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
+    """Without one it is the model's."""
+    script = tiny_script("SD1.5", models["SD1.5"], {"deepcache": GOLDEN.DEEPCACHE})
+    module = load(render(dataclasses.replace(script, negative_prompt="dots")), tmp_path / "it.py")
+    for words, negative in (((), "dots"), (("--negative-prompt", "squares"), "squares")):
+        out = tmp_path / f"{negative}.png"
+        done = run_script(tmp_path / "it.py", "--prompt", "a", *words, "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        pipe = module.load_pipeline(device="cpu")
+        assert pixels([Image.open(out)]) == pixels(module.generate(pipe, ["a"], [0], [negative]))
+    assert pixels(module.generate(pipe, ["a"], [0])) == pixels([Image.open(tmp_path / "dots.png")])
+    assert pixels(module.generate(pipe, ["a"], [0], [""])) != pixels(
+        module.generate(pipe, ["a"], [0])
+    )
 
 
 def run_script(path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -476,6 +498,35 @@ def test_hostile_text_never_becomes_code(
     assert tree == EXPECTED[single][0]
     given = {"MODEL": model, "VAE": vae, "CONFIG" if single else "variant": other}
     assert constants == EXPECTED[single][1] | given
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(hostile, hostile, hostile)
+def test_hostile_additions_never_become_code(place: str, name: str, text: str) -> None:
+    assume(
+        all(is_local(each) and not Path(each).is_absolute() for each in (place, f"{place}/{name}"))
+    )
+
+    def made(place: str, name: str, text: str) -> str:
+        return render(
+            dataclasses.replace(
+                PLAIN,
+                pipeline_class="StableDiffusionXLPipeline",
+                lora=(Lora(place, 1.0, name),),
+                textual_inversion=(TextualInversion(place, text, name),),
+                negative_prompt=text,
+            )
+        )
+
+    def shaped(source: str) -> str:
+        tree = ast.parse(source)
+        del tree.body[0]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                node.value = ""
+        return ast.dump(tree)
+
+    assert shaped(made(place, name, text)) == shaped(made("x", "x", "x"))
 
 
 def called(source: str) -> list[str]:

@@ -4,7 +4,7 @@ its calls. What was measured is kept by `diffaccel.evaluation.kept_baselines`.""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation.calls import Bench, Called, MeasureError
 from diffaccel.evaluation.records import Baseline, Usage
 from diffaccel.evaluation.scores import blank, image_digests, not_numbers
+from diffaccel.experiment.prompts import Prompt, have_negatives
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.store.jsonio import today
@@ -32,7 +33,7 @@ class BaselineRun:
     usage: Usage | None = None
 
 
-Before = Callable[[str, list[str]], BaselineRun | None]
+Before = Callable[[str, Sequence[Prompt]], BaselineRun | None]
 """What is known of the first of some prompts, by the digest of all else."""
 
 
@@ -85,7 +86,7 @@ def _cut_prompts(bench: Bench) -> list[str]:
             len(each(prompt, verbose=False).input_ids) > each.model_max_length
             for each in tokenizers
         )
-        for prompt in bench.prompts
+        for prompt in bench.texts
     ]
     if not any(long):
         return []
@@ -114,7 +115,7 @@ def _blank_baseline(bench: Bench, images: Images) -> list[str]:
         )
     if not empty.any():
         return []
-    some = [repr(bench.prompts[index]) for index in np.flatnonzero(empty)]
+    some = [repr(bench.texts[index]) for index in np.flatnonzero(empty)]
     listed = ", ".join(some[:3]) + (" and others" if len(some) > 3 else "")
     said = (
         f"{len(some)} of {len(images)} images are blank: of the prompts {listed}; a candidate may "
@@ -137,8 +138,30 @@ def _scores(bench: Bench, images: Images, before: BaselineRun | None) -> dict[st
 
 def _shuffled_scores(bench: Bench, images: Images) -> list[float]:
     """Of each image with the prompt of the image before it."""
-    others = bench.prompts[-1:] + bench.prompts[:-1]
+    others = bench.texts[-1:] + bench.texts[:-1]
     return bench.metrics[SCORE](images, others, None)
+
+
+def without_effect(bench: Bench) -> list[str]:
+    """What to say where something that was asked for changes no image."""
+    spec, said = bench.spec, list[str]()
+    asked = {
+        "negative prompts": spec.negative_prompt or have_negatives(bench.prompts),
+        "guidance_rescale": spec.guidance_rescale,
+    }
+    idle = [name for name, given in asked.items() if given]
+    if idle and not bench.pipeline.guided:
+        have = "have" if len(idle) > 1 or idle[0].endswith("s") else "has"
+        said.append(
+            f"guidance is off (guidance_scale {spec.guidance_scale}), so that "
+            f"{' and '.join(idle)} {have} no effect"
+        )
+    for word in spec.textual_inversion:
+        if not any(word.token in text for text in bench.texts):
+            said.append(f"no prompt has the token {word.token!r} of the textual inversion")
+    for each in said:
+        log.warning("%s: %s", bench.configuration.slug, each)
+    return said
 
 
 def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
@@ -155,14 +178,14 @@ def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, 
         digest=benches.shared(determined_by),
         environment=where,
         pipeline=bench.pipeline,
-        prompts=bench.prompts,
+        prompts=list(bench.prompts),
         scores=run.scores,
         shuffled_score=float(np.mean(run.shuffled_scores)),
         shuffled_scores=run.shuffled_scores,
         seconds=run.seconds,
         image_digests=image_digests(run.images),
         date=today(),
-        warnings=run.warnings,
+        warnings=[*without_effect(bench), *run.warnings],
         usage=run.usage,
     )
     return record, run.images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from diffaccel.evaluation.records import Baseline, Environment
 from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import read_prompts
+from diffaccel.experiment.prompts import as_json, read_prompts
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
@@ -82,6 +83,8 @@ def be_quiet() -> None:
     import diffusers.utils.logging
     import transformers.utils.logging
 
+    # Several LoRAs on one model are meant.
+    warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     for logger in (diffusers.utils.logging, transformers.utils.logging):
         logger.set_verbosity_error()
         logger.disable_progress_bar()
@@ -119,6 +122,9 @@ def environment(pipe: DiffusionPipeline) -> Environment:
     import torch
 
     name, driver = devices.describe()
+    packages = versions()
+    if getattr(pipe.unet, "peft_config", None):  # which computes its LoRAs
+        packages["peft"] = version("peft")
     processors = {type(processor).__name__ for processor in pipe.unet.attn_processors.values()}
     return Environment(
         platform=devices.platform(),
@@ -127,7 +133,7 @@ def environment(pipe: DiffusionPipeline) -> Environment:
         dtype=str(pipe.unet.dtype).removeprefix("torch."),
         attention="+".join(sorted(processors)),
         threads=torch.get_num_threads(),
-        versions=versions(),
+        versions=packages,
     )
 
 
@@ -138,14 +144,14 @@ def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
     spec, configuration = bench.spec, bench.configuration
     scoring = ""
     if SCORE in bench.metrics:
-        scoring = METRICS[SCORE].adaptation(spec.scorer, spec.height, spec.width, bench.prompts)
+        scoring = METRICS[SCORE].adaptation(spec.scorer, spec.height, spec.width, bench.texts)
     return {
         **({"scoring": scoring} if scoring else {}),
         "model": fingerprint(spec),
         "scorer": content_hash(spec.scorer),
         "configuration": scheduling(spec, configuration),
-        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
-        "prompts": digest(bench.prompts),
+        "call": of_call(spec),
+        "prompts": digest(as_json(bench.prompts)),
         "seed": str(bench.options.seed),
         "environment": digest(to_json(where)),
     }
@@ -157,6 +163,18 @@ def scheduling(spec: ModelSpec, configuration: Configuration) -> str:
     wanted = configuration.sampler
     options = spec.scheduler_options(wanted)
     return digest([wanted.diffusers, configuration.steps, *([options] if options else [])])
+
+
+def of_call(spec: ModelSpec) -> str:
+    """Hash of what a call of the pipeline is given besides prompts, seeds and steps."""
+    asked = {
+        "negative_prompt": spec.negative_prompt,
+        "clip_skip": spec.clip_skip,
+        "guidance_rescale": spec.guidance_rescale,
+    }
+    said = {name: value for name, value in asked.items() if value is not None}
+    own = [spec.height, spec.width, spec.guidance_scale, spec.batch_size]
+    return digest([*own, said] if said else own)
 
 
 def shared(fingerprint: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from diffaccel.evaluation.records import Usage
 from diffaccel.evaluation.usage import Meter
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.prompts import Prompt, negatives_of, seeds_of, texts_of
 from diffaccel.machine.devices import Device
 from diffaccel.machine.watch import PLAIN, Failure, Watch
 from diffaccel.plugins.accelerators import PipelineSpec, combination
@@ -37,8 +38,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Generate = Callable[[list[str], list[int]], Sequence[Any]]
-"""From prompts and seeds to PIL images."""
+
+class Generate(Protocol):
+    """From prompts and seeds to PIL images; negative prompts are told only where there are any."""
+
+    def __call__(
+        self, prompts: list[str], seeds: list[int], negative_prompts: list[str] | None = None, /
+    ) -> Sequence[Any]: ...
+
+
 Applied = Callable[[], AbstractContextManager[Generate]]
 """Puts an accelerator on, gives what to call, and takes it off again."""
 T = TypeVar("T")
@@ -92,7 +100,8 @@ class Bench:
 
     Args:
         pipe: the baseline pipeline with its scheduler set.
-        prompts: of the whole prompt set; prompt i is generated with seed ``options.seed + i``.
+        prompts: of the whole prompt set; prompt i is generated with seed ``options.seed + i``,
+            unless it has its own.
         device: all work on it is done within its ``shared`` or ``exclusive``.
         metrics: by name.
         watch: told of every call, and ends those that hang.
@@ -102,23 +111,37 @@ class Bench:
     configuration: Configuration
     spec: ModelSpec
     options: MeasureOptions
-    prompts: list[str]
+    prompts: Sequence[Prompt]
     device: Device
     metrics: dict[str, Compute]
     watch: Watch = field(default_factory=Watch)
 
-    def arguments(self, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
+    @property
+    def texts(self) -> list[str]:
+        """Of the prompts."""
+        return texts_of(self.prompts)
+
+    def arguments(
+        self, prompts: list[str], seeds: list[int], negatives: list[str] | None = None
+    ) -> dict[str, Any]:
         """Keyword arguments of a pipeline call. The noise comes from one CPU generator a prompt, so
         that it depends on neither the device nor the batch."""
         import torch
 
+        spec = self.spec
+        asked = {
+            "negative_prompt": negatives,
+            "clip_skip": spec.clip_skip,
+            "guidance_rescale": spec.guidance_rescale,
+        }
         return {
             "prompt": prompts,
             "num_inference_steps": self.configuration.steps,
-            "guidance_scale": self.spec.guidance_scale,
-            "height": self.spec.height,
-            "width": self.spec.width,
+            "guidance_scale": spec.guidance_scale,
+            "height": spec.height,
+            "width": spec.width,
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            **{name: value for name, value in asked.items() if value is not None},
         }
 
     @property
@@ -133,7 +156,14 @@ class Bench:
 
     def calling(self, call: Callable[..., Any]) -> Generate:
         """What generates images through ``call``, the pipeline or what stands in its place."""
-        return lambda prompts, seeds: call(**self.arguments(prompts, seeds)).images
+
+        def generate(
+            prompts: list[str], seeds: list[int], negatives: list[str] | None = None, /
+        ) -> Sequence[Any]:
+            images: Sequence[Any] = call(**self.arguments(prompts, seeds, negatives)).images
+            return images
+
+        return generate
 
     @contextlib.contextmanager
     def baseline(self) -> Iterator[Generate]:
@@ -191,13 +221,20 @@ class Bench:
         Args:
             name: of the candidate, for who watches.
         """
-        prompts = self.prompts[batch]
-        seeds = [self.options.seed + i for i in range(*batch.indices(len(self.prompts)))]
+        prompts = self.texts[batch]
+        seeds = seeds_of(self.prompts, self.options.seed)[batch]
+        negatives = negatives_of(self.prompts, self.spec.negative_prompt)
+
+        def generated(generate: Generate) -> Sequence[Any]:
+            if negatives is None:  # what scripts then are not told
+                return generate(prompts, seeds)
+            return generate(prompts, seeds, negatives[batch])
+
         meter = Meter(self.device, self.pipe)
         with self.device.shared(), self.watch.calling(name), meter.running(len(prompts)):
             start = time.perf_counter()
             with applied() as generate:
-                images, seconds = timed(lambda: generate(prompts, seeds), self.device.name)
+                images, seconds = timed(lambda: generated(generate), self.device.name)
             whole = time.perf_counter() - start
         arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
         return Called(arrays, seconds, whole, len(arrays), meter.usage)
@@ -215,7 +252,7 @@ class Bench:
             first: the prompt of the first image; the others' follow it.
             known: metrics that are left out.
         """
-        prompts = self.prompts[first : first + len(images)]
+        prompts = self.texts[first : first + len(images)]
         return {
             name: self.metrics[name](images, prompts, references)
             for name, metric in METRICS.items()

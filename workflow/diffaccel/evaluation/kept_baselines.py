@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -14,6 +15,7 @@ from diffaccel.errors import InputError
 from diffaccel.evaluation.baseline import BaselineRun
 from diffaccel.evaluation.bench import load_images, save_images
 from diffaccel.evaluation.records import Baseline
+from diffaccel.experiment.prompts import Prompt, as_json
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.store.jsonio import digest, read_record, write_record
 
@@ -30,7 +32,7 @@ class Baselines:
 
     folder: Path
 
-    def before(self, own: str, prompts: list[str]) -> BaselineRun | None:
+    def before(self, own: str, prompts: Sequence[Prompt]) -> BaselineRun | None:
         """What was measured of the first of these prompts, as many as there are.
 
         Args:
@@ -53,7 +55,7 @@ class Baselines:
 
     def keep(self, record: Baseline, images: Images) -> None:
         """Keeps a baseline, in the place of those that have but the first of its prompts."""
-        path = self.folder / f"{record.digest}_{digest(record.prompts)}.json"
+        path = self.folder / f"{record.digest}_{digest(as_json(record.prompts))}.json"
         save_images(path.with_suffix(""), images)
         write_record(path, record)
         for other, before in self._records(record.digest):
@@ -70,7 +72,7 @@ class Baselines:
         return found
 
 
-def _same(first: list[str], second: list[str]) -> int:
+def _same(first: Sequence[Prompt], second: Sequence[Prompt]) -> int:
     """How many are the same from the first on."""
     return sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from diffaccel.evaluation.records import Baseline, Evaluation, TimingRow
 from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.prompts import as_json
 from diffaccel.plugins.accelerators import sources
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest
@@ -51,7 +52,7 @@ def of_evaluation(baseline: Baseline) -> Callable[[Evaluation], Own]:
 
     def own(row: Evaluation) -> Own:
         prompts = baseline.prompts[: row.prompts]
-        found = digest(prompts) if len(prompts) == row.prompts else "more than there are"
+        found = digest(as_json(prompts)) if len(prompts) == row.prompts else "more than there are"
         return {"prompts": found, **sources(row.parameters)}
 
     return own

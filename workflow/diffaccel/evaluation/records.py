@@ -16,6 +16,7 @@ from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.evaluation.timing_error import freedom, standard_error
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.prompts import Prompt, as_json, texts_of
 from diffaccel.plugins.accelerators.base import PipelineSpec
 from diffaccel.plugins.models._spec import ModelSpec
 from diffaccel.plugins.space import ParametersDict
@@ -105,7 +106,7 @@ class Baseline:
     digest: str
     environment: Environment
     pipeline: PipelineSpec
-    prompts: list[str]
+    prompts: list[Prompt]
     scores: dict[str, list[float]]
     shuffled_score: float
     seconds: list[float]
@@ -118,7 +119,12 @@ class Baseline:
     @functools.cached_property
     def whole(self) -> str:
         """Hash of it with all its prompts: of what is decided beside it."""
-        return digest([self.digest, self.prompts])
+        return digest([self.digest, as_json(self.prompts)])
+
+    @property
+    def texts(self) -> list[str]:
+        """Of the prompts."""
+        return texts_of(self.prompts)
 
     def is_named(self, name: str) -> bool:
         """Whether what is decided beside something was decided beside this; records of schema 1
@@ -135,7 +141,7 @@ class Baseline:
             "spec": spec,
             "options": options,
             "environment": environment,
-            "prompts": self.prompts,
+            "prompts": as_json(self.prompts),
         }
 
     @property
@@ -153,7 +159,7 @@ class Baseline:
     def analyses(self) -> InterimAnalyses:
         """When it is tested whether a loss is below a limit."""
         options = self.options
-        count, prompts = len(self.prompts), tuple(self.prompts)
+        count, prompts = len(self.prompts), tuple(self.texts)
         return InterimAnalyses(
             self.spec.batch_size, options.prompts, count, options.confidence, prompts
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import UnknownNameError
+from diffaccel.store.jsonio import UNSAID
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +24,7 @@ class Configuration:
     model: str
     scheduler: str
     steps: int
-    own_scheduler: SchedulerSpec | None = field(default=None, compare=False)
+    own_scheduler: Annotated[SchedulerSpec | None, UNSAID] = field(default=None, compare=False)
 
     @property
     def sampler(self) -> SchedulerSpec:

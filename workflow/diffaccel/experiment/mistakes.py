@@ -8,10 +8,17 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from diffaccel.experiment.prompts import PromptError, read_prompts
+from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
 from diffaccel.experiment.scheduling import wrong_schedulers
-from diffaccel.experiment.schema import SECTIONS, Config, ModelEntry, SchedulerEntry
+from diffaccel.experiment.schema import (
+    SECTIONS,
+    Config,
+    InversionEntry,
+    LoraEntry,
+    ModelEntry,
+    SchedulerEntry,
+)
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, family_of, known_models
 from diffaccel.plugins.sources import is_local, is_single_file
@@ -31,8 +38,23 @@ RULES = {
     "loss_limit": "must be a share between 0 and 1, and 0.02 means 2%",
     "speedups": "each must be a number above 1",
     "steps": "each must be a whole number from 1 to 1000",
+    "models.lora": (
+        "must be a folder, a .safetensors file or a hub id, an entry such as {source: /path, "
+        "weight: 0.8}, or a list of these"
+    ),
+    "models.textual_inversion": (
+        "must be an entry such as {source: /path, token: <mine>}, or a list of these"
+    ),
 }
 """What a key must be, where pydantic's words say less."""
+ENTRIES: dict[str, type[BaseModel]] = {
+    "models": ModelEntry,
+    "schedulers": SchedulerEntry,
+    "lora": LoraEntry,
+    "textual_inversion": InversionEntry,
+    **SECTIONS,
+}
+"""What has keys of its own, by its key."""
 
 
 def explain(error: ErrorDetails) -> str | None:
@@ -71,9 +93,8 @@ def _where(path: Sequence[int | str]) -> str:
 
 
 def _keys(path: Sequence[int | str]) -> list[str]:
-    entries: dict[str, type[BaseModel]] = {"models": ModelEntry, "schedulers": SchedulerEntry}
-    section = (entries | SECTIONS)[str(path[0])] if path else Config
-    return list(section.model_fields)
+    named = [part for part in path if isinstance(part, str)]
+    return list((ENTRIES[named[-1]] if named else Config).model_fields)
 
 
 def unknown_names(config: Config) -> list[str]:
@@ -114,7 +135,9 @@ def _wrong_model(entry: str | ModelEntry) -> list[str]:
     if entry.family is not None and entry.family not in FAMILIES:
         unknown = f"unknown family {entry.family!r}; {suggest(entry.family, FAMILIES)}"
         return [f"models: {entry.name}: {unknown}"]
-    return _untrained_problems(entry) if entry.untrained else _source_problems(entry)
+    if entry.untrained:
+        return _untrained_problems(entry)
+    return _source_problems(entry) + _addition_problems(entry)
 
 
 def _wrong_accelerators(title: str) -> str | None:
@@ -133,7 +156,8 @@ def _wrong_parameters(parameters: Mapping[str, Mapping[str, Value]]) -> str | No
 
 def _untrained_problems(entry: ModelEntry) -> list[str]:
     where = f"models: {entry.name}: an untrained model has random weights"
-    weights = [key for key in ("variant", "config", "vae") if vars(entry)[key]]
+    keys = ("variant", "config", "vae", "lora", "fused", "textual_inversion")
+    weights = [key for key in keys if vars(entry)[key]]
     problems = [f"{where}, so leave out {', '.join(weights)}"] if weights else []
     if entry.source is not None and not Path(entry.source).is_dir():
         problems.append(
@@ -171,17 +195,49 @@ def _source_problems(entry: ModelEntry) -> list[str]:
     return problems
 
 
+def _addition_problems(entry: ModelEntry) -> list[str]:
+    """What is wrong with what a model has on top, as far as names tell."""
+    problems = []
+    for key in ("lora", "textual_inversion"):
+        for each in vars(entry)[key]:
+            where = f"models: {entry.name}: {key}"
+            if is_local(each.source) and not Path(each.source).exists():
+                problems.append(
+                    f"{where}: there is no folder or file {each.source!r}; a hub id is owner/name"
+                )
+            elif each.weight_name is not None and is_single_file(each.source):
+                problems.append(
+                    f"{where}: weight_name is for a folder or a hub id; {each.source!r} is a file"
+                )
+    if entry.fused and not entry.lora:
+        problems.append(f"models: {entry.name}: fused is for a lora, and there is none")
+    tokens = [each.token for each in entry.textual_inversion]
+    if twice := [token for token in tokens if tokens.count(token) > 1]:
+        problems.append(
+            f"models: {entry.name}: textual_inversion: the token {twice[0]!r} is there twice"
+        )
+    return problems
+
+
 def unread_prompts(config: Config) -> list[str]:
     """What is wrong with the files of prompts; their models must be known."""
     specs = [model_spec(entry) for entry in config.models]
     usual, most = config.measure.prompts, config.measure.max_prompts or 0
     asked = [(spec.prompts, usual, most) for spec in specs]
-    if config.verify.heldout != 0:
-        asked += [(spec.heldout, 1, usual) for spec in specs if spec.heldout is not None]
+    heldout = [spec for spec in specs if spec.heldout is not None and config.verify.heldout != 0]
+    asked += [(str(spec.heldout), 1, usual) for spec in heldout]
     problems = []
+    read: dict[str, list[Prompt]] = {}
     for path, count, most in dict.fromkeys(asked):
         try:
-            read_prompts(Path(path), count, most)
+            read[path] = read_prompts(Path(path), count, most)
         except PromptError as error:
             problems.append(str(error))
-    return problems
+    return problems or [
+        f"models: {spec.name}: the prompts of {spec.heldout} have negative prompts, and those of "
+        f"{spec.prompts} have none: give these some, or the model one as negative_prompt"
+        for spec in heldout
+        if spec.negative_prompt is None
+        and have_negatives(read[str(spec.heldout)])
+        and not have_negatives(read[spec.prompts])
+    ]

@@ -8,6 +8,7 @@ from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.schema import Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec, family_of, known_models, layout_of
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import suggest
 
@@ -39,6 +40,8 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
     if isinstance(entry, str):
         return known[entry]
     given = {key: value for key, value in entry.model_dump().items() if value is not None}
+    given["lora"] = tuple(Lora(**each) for each in given["lora"])
+    given["textual_inversion"] = tuple(TextualInversion(**e) for e in given["textual_inversion"])
     if entry.name in known and entry.family is None:
         base = known[entry.name]
     else:

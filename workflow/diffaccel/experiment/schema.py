@@ -82,11 +82,33 @@ def _seconds(value: Any) -> Any:
     return value
 
 
+def _several(value: Any) -> Any:
+    """A source for an entry of it, and one entry for a list of them."""
+    entries = value if isinstance(value, list) else [] if value is None else [value]
+    return [{"source": each} if isinstance(each, str) else each for each in entries]
+
+
 Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 Steps = Annotated[int, BeforeValidator(_number), Field(ge=1, le=1000)]
 Speedup = Annotated[float, BeforeValidator(_number), Field(gt=1)]
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+class LoraEntry(_Strict):
+    """A LoRA on a model; see `diffaccel.plugins.models._spec.Lora`."""
+
+    source: Place
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    weight_name: Annotated[str, Field(min_length=1)] | None = None
+
+
+class InversionEntry(_Strict):
+    """A word of its own; see `diffaccel.plugins.models._spec.TextualInversion`."""
+
+    source: Place
+    token: Annotated[str, Field(pattern=r"^\S+$")]
+    weight_name: Annotated[str, Field(min_length=1)] | None = None
 
 
 class ModelEntry(_Strict):
@@ -112,6 +134,12 @@ class ModelEntry(_Strict):
     untrained: bool = False
     prediction_type: Literal["epsilon", "v_prediction"] | None = None
     rescale_betas_zero_snr: bool | None = None
+    lora: Annotated[list[LoraEntry], BeforeValidator(_several)] = []
+    fused: bool = False
+    textual_inversion: Annotated[list[InversionEntry], BeforeValidator(_several)] = []
+    negative_prompt: str | None = None
+    clip_skip: Annotated[int, Field(ge=1)] | None = None
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class SchedulerEntry(_Strict):

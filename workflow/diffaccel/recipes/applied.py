@@ -19,6 +19,7 @@ from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
+from diffaccel.plugins.models._additions import mend_clip_skip
 from diffaccel.plugins.models._layout import Layout, text_width
 from diffaccel.plugins.schedulers import (
     SchedulerError,
@@ -83,6 +84,7 @@ class Accelerated:
         self, pipe: DiffusionPipeline, recipe: Recipe, *, keep_sampler: bool = False
     ) -> None:
         combined = _checked(pipe, recipe)
+        _say_what_is_missing(pipe, recipe)
         self.recipe = recipe
         self._pipe, self._said = pipe, {recipe.steps}
         with contextlib.ExitStack() as stack:
@@ -95,6 +97,8 @@ class Accelerated:
                 raise RecipeError(
                     f"{_named(recipe)} cannot be put on this pipeline: {error}"
                 ) from None
+            if recipe.clip_skip:
+                mend_clip_skip(pipe)  # which is undone with all else
             self._on = stack.pop_all()
         self.removed = False
 
@@ -103,8 +107,9 @@ class Accelerated:
 
         Args:
             prompt: one, or a list; or None where ``arguments`` have its embeddings.
-            arguments: as the pipeline takes them, all by name. Steps, guidance scale and image
-                size are the recipe's where they are not given.
+            arguments: as the pipeline takes them, all by name. Steps, guidance scale and its
+                rescaling, image size and skipped layers are the recipe's where they are not given.
+                A negative prompt is not.
 
         Raises:
             RecipeError: the parameters mean nothing in so many steps or cannot work at that size,
@@ -119,8 +124,9 @@ class Accelerated:
                 f"{_named(self.recipe)} counts steps, and is not for {' and '.join(others)} of "
                 "one's own: give num_inference_steps"
             )
-        for name in ("guidance_scale", "height", "width"):
-            arguments.setdefault(name, getattr(self.recipe, name))
+        for name in ("guidance_scale", "height", "width", "clip_skip", "guidance_rescale"):
+            if (measured := getattr(self.recipe, name)) is not None:
+                arguments.setdefault(name, measured)
         # None is a size as well: as the pipeline is made for.
         height, width = (
             arguments[name] or getattr(self.recipe, name) for name in ("height", "width")
@@ -202,6 +208,29 @@ def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
 def _check_count(recipe: Recipe, steps: int) -> None:
     if steps < 1:
         raise RecipeError(f"{_named(recipe)}: the steps must be 1 or more, not {steps}")
+
+
+def _say_what_is_missing(pipe: DiffusionPipeline, recipe: Recipe) -> None:
+    """Warns where the recipe was measured with a LoRA or a word that the pipeline has not. What was
+    merged into its weights elsewhere cannot be told."""
+    parts = [getattr(pipe, name, None) for name in ("unet", "text_encoder", "text_encoder_2")]
+    loaded = any(getattr(part, "peft_config", None) for part in parts)
+    if recipe.lora and not loaded and not getattr(pipe, "num_fused_loras", 0):
+        named = ", ".join(f"{each.source} (weight {each.weight:g})" for each in recipe.lora)
+        log.warning(
+            "the recipe was measured with a LoRA: %s. This pipeline has none, unless it is in its "
+            "weights: its loss is another",
+            named,
+        )
+    known = pipe.tokenizer.get_vocab() if recipe.textual_inversion else {}
+    for each in recipe.textual_inversion:
+        if each.token not in known:
+            log.warning(
+                "the recipe was measured with the textual inversion %s: this pipeline does not "
+                "know its token %r",
+                each.source,
+                each.token,
+            )
 
 
 def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import ast
 import keyword
-import math
 import subprocess
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,14 +20,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruff.__main__ import find_ruff_bin
 
 from diffaccel.plugins.accelerators.base import Emitted
+from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.sources import is_local, split
 from diffaccel.plugins.space import Parameters, flatten
+from diffaccel.recipes import additions
+from diffaccel.recipes.literals import LINE, Plain, assign, docstring, literal
 
 TEMPLATES = Path(__file__).parents[3] / "templates"
-Plain = str | int | float | bool | None
-"""What has a literal."""
-LINE = 100
-"""Longest line of a script, in characters."""
 RUFF = (
     # Nothing is of a project of its own, whatever lies in the current folder.
     ("check", "--select", "I", "--fix", "--config", "src = []"),
@@ -57,6 +54,12 @@ CALL = {
     "width": "WIDTH",
 }
 """Keyword arguments of the call, as source, unless an accelerator gives others."""
+ASKED = {
+    "negative_prompt": "negative_prompts",
+    "clip_skip": "CLIP_SKIP",
+    "guidance_rescale": "GUIDANCE_RESCALE",
+}
+"""Those that the call has only where a script says something of them."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ class Script:
         variant: of the model's weight files.
         vae: folder or hub id of a VAE to load in place of the model's own.
         config: folder or hub id of the configuration of a model that is a single file.
+        lora, fused, textual_inversion: what is loaded on top, each named by its file.
+        negative_prompt: unless the command line says another; None: it cannot be given any.
+        clip_skip, guidance_rescale: arguments of the call; None: it is not given them.
 
     Raises:
         ValueError: a class or an argument is no identifier, the dtype is unknown, or the parts
@@ -131,6 +137,12 @@ class Script:
     variant: str | None = None
     vae: str | None = None
     config: str | None = None
+    lora: tuple[Lora, ...] = ()
+    fused: bool = False
+    textual_inversion: tuple[TextualInversion, ...] = ()
+    negative_prompt: str | None = None
+    clip_skip: int | None = None
+    guidance_rescale: float | None = None
 
     def __post_init__(self) -> None:
         arguments = (*self.load_arguments, *self.scheduler_options)
@@ -150,53 +162,6 @@ class Script:
     def call(self) -> str:
         """The expression to call, e.g. ``pipe``."""
         return next((part.call for part in self.parts if part.call != "pipe"), "pipe")
-
-
-def literal(value: Plain) -> str:
-    """A value as a Python literal.
-
-    Raises:
-        ValueError: a number is not finite.
-        TypeError: no such literal is needed.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"not a finite number: {value}")
-    if value is None or type(value) in (bool, int, float):
-        return repr(value)
-    if type(value) is not str:
-        raise TypeError(f"no literal for {type(value).__name__} {value!r}")
-    return repr(value)
-
-
-def assign(name: str, value: Plain) -> str:
-    """A constant's definition; a long string goes over several lines."""
-    line = f"{name} = {literal(value)}"
-    if len(line) <= LINE or not isinstance(value, str):
-        return line
-    # An escaped character takes at most ten columns.
-    width = (LINE - len('    ""')) // (1 if literal(value)[1:-1] == value else 10)
-    pieces = [literal(value[start : start + width]) for start in range(0, len(value), width)]
-    return f"{name} = (\n" + "".join(f"    {piece}\n" for piece in pieces) + ")"
-
-
-def docstring(paragraphs: Iterable[str]) -> str:
-    """A docstring of wrapped paragraphs; characters that could end it or act in it are escaped."""
-    wrapped: list[str] = []
-    for number, paragraph in enumerate(paragraphs):
-        text = " ".join(paragraph.split())
-        text = repr(f"{text}'\"")[1 : -len("\\'\"'")].replace("\\'", "'")
-        text = text.replace('"""', '\\"\\"\\"')
-        lines = textwrap.wrap(
-            text if number else f'"""{text}',
-            LINE,
-            subsequent_indent="  " if number else "",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        wrapped.append("\n".join(lines))
-        if not number:
-            wrapped.append("")
-    return "\n".join(wrapped) + '\n"""'
 
 
 def imported(statements: Iterable[str]) -> list[str]:
@@ -237,14 +202,17 @@ def formatted(source: str) -> str:
 def _load(script: Script) -> list[str]:
     """The lines that load the pipeline, as `diffaccel.plugins.models.base.Family` does."""
     more = {name: literal(value) for name, value in script.load_arguments.items()}
-    if script.vae is None:
-        return [_load_pipeline(script, more)]
-    return [_load_vae(script, script.vae), _load_pipeline(script, more | {"vae": "vae"})]
+    vae = [] if script.vae is None else [_load_vae(script, script.vae)]
+    more |= {"vae": "vae"} if vae else {}
+    places = {name: _place(name, script) for name in _sources(script)}
+    added = additions.lines(script, places)
+    return [*vae, _load_pipeline(script, more), *added]
 
 
 def _sources(script: Script) -> dict[str, str]:
     """What is loaded, by the names of its constants."""
     sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
+    sources |= additions.constants(script)
     return {name: source for name, source in sources.items() if source is not None}
 
 
@@ -308,6 +276,7 @@ def _summary(script: Script) -> list[str]:
         f"Task: {script.description}",
         f"Pipeline: {script.pipeline_class}, {script.width}x{script.height} pixels, "
         f"guidance scale {script.guidance_scale}",
+        *additions.summary(script),
     ]
     if script.parameters:
         values = (f"{name}={value!r}" for name, value in flatten(script.parameters).items())
@@ -348,17 +317,22 @@ def render(script: Script) -> str:
         *OWN_IMPORTS,
         f"from diffusers import {script.pipeline_class}, {script.scheduler_class}",
         *(("from diffusers import AutoencoderKL",) if script.vae is not None else ()),
+        *additions.imports(script),
         *(ACCELERATED_IMPORTS if entered else ()),
         *(statement for part in script.parts for statement in part.imports),
     ]
+    asked = {name: said for name, said in ASKED.items() if getattr(script, name) is not None}
     constants: dict[str, Plain] = {
         **{name: split(source)[0] for name, source in _sources(script).items()},
         "STEPS": script.steps,
         "GUIDANCE_SCALE": script.guidance_scale,
         "HEIGHT": script.height,
         "WIDTH": script.width,
+        **{name.upper(): getattr(script, name) for name in asked},
     }
-    arguments = CALL | {name: value for part in script.parts for name, value in part.arguments}
+    arguments = (
+        CALL | asked | {name: value for part in script.parts for name, value in part.arguments}
+    )
     unused = set(CALL.values()) - set(arguments.values())
     source = (
         templates()
@@ -376,6 +350,7 @@ def render(script: Script) -> str:
             call=script.call,
             arguments=arguments,
             beside=_beside(script),
+            negative=script.negative_prompt is not None,
             place=_place("MODEL", script),
             model_is="folder or hub id" if script.config is None else "single file",
         )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, TypeVar
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
+from diffaccel.experiment.prompts import Prompt
 from diffaccel.plugins import sources
+from diffaccel.plugins.models._spec import Lora, TextualInversion, place_of
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.plugins.space import ParametersDict
-from diffaccel.store.jsonio import BEFORE, CHECKSUM, read_fields, read_record, to_json
+from diffaccel.store.jsonio import BEFORE, CHECKSUM, UNSAID, read_fields, read_record, to_json
 
 log = logging.getLogger(__name__)
+A = TypeVar("A", Lora, TextualInversion)
 
 
 class RecipeError(InputError):
@@ -44,7 +48,20 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         seed=baseline.options.seed,
         environment=baseline.environment,
         date=measured.date,
+        lora=tuple(_shared(each) for each in spec.lora),
+        fused=spec.fused,
+        textual_inversion=tuple(_shared(each) for each in spec.textual_inversion),
+        negative_prompt=spec.negative_prompt,
+        clip_skip=spec.clip_skip,
+        guidance_rescale=spec.guidance_rescale,
     )
+
+
+def _shared(addition: A) -> A:
+    """An addition without its path, which says nothing elsewhere: by its file's name alone."""
+    if not sources.is_local(addition.source):
+        return addition
+    return replace(addition, source=Path(place_of(addition)).name, weight_name=None)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -87,6 +104,9 @@ class Recipe:
         means: mean per metric, by name.
         environment: where it was measured; it works elsewhere, but is not as fast there.
         own_scheduler: what the scheduler's name stands for, where whoever measured it said so.
+        lora, fused, textual_inversion: what the model had on top, as of a `ModelSpec`; of what was
+            a local file, its name. Whoever applies the recipe loads it.
+        negative_prompt, clip_skip, guidance_rescale: of the calls that were measured.
     """
 
     model: str
@@ -104,11 +124,17 @@ class Recipe:
     loss_interval: tuple[float, float]
     confidence: float
     means: dict[str, float]
-    prompts: list[str]
+    prompts: list[Prompt]
     seed: int
     environment: Environment
     date: str
-    own_scheduler: SchedulerSpec | None = None
+    own_scheduler: Annotated[SchedulerSpec | None, UNSAID] = None
+    lora: Annotated[tuple[Lora, ...], UNSAID] = ()
+    fused: Annotated[bool, UNSAID] = False
+    textual_inversion: Annotated[tuple[TextualInversion, ...], UNSAID] = ()
+    negative_prompt: Annotated[str | None, UNSAID] = None
+    clip_skip: Annotated[int | None, UNSAID] = None
+    guidance_rescale: Annotated[float | None, UNSAID] = None
 
     @property
     def sampler(self) -> SchedulerSpec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.prompts import have_negatives
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec
 from diffaccel.recipes import codegen
@@ -45,7 +46,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
     combined = combination(sorted(recipe.parameters))
     return codegen.render(
         dataclasses.replace(
-            _baseline(baseline.spec, baseline.configuration, description),
+            _baseline(_told(baseline), baseline.configuration, description),
             title=combined.title,
             parameters=recipe.parameters,
             parts=combined.emit(recipe.parameters, baseline.pipeline),
@@ -85,4 +86,19 @@ def _baseline(spec: ModelSpec, configuration: Configuration, description: str) -
         variant=spec.variant,
         vae=spec.vae,
         config=spec.config,
+        lora=spec.lora,
+        fused=spec.fused,
+        textual_inversion=spec.textual_inversion,
+        negative_prompt=spec.negative_prompt,
+        clip_skip=spec.clip_skip,
+        guidance_rescale=spec.guidance_rescale,
     )
+
+
+def _told(baseline: Baseline) -> ModelSpec:
+    """The model of a baseline; where its prompts have negative prompts of their own, a script must
+    be able to take some."""
+    spec = baseline.spec
+    if spec.negative_prompt is None and have_negatives(baseline.prompts):
+        return dataclasses.replace(spec, negative_prompt="")
+    return spec

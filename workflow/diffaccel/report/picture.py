@@ -43,7 +43,7 @@ def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
         raise InputError(f"tasks of one (model, scheduler, steps) are needed; got {list(ids)}")
     slug = configurations.pop().slug
     baseline = read_record(Baseline, results / "baseline" / f"{slug}.json")
-    prompts = baseline.prompts[:columns]
+    prompts = baseline.texts[:columns]
     plain = [Image.open(results / "baseline" / slug / f"{i:03}.png") for i in range(len(prompts))]
     rows: list[tuple[str, list[Image.Image]]] = [("baseline", [*plain])]
     for answer in answers:

@@ -15,6 +15,7 @@ from diffaccel.evaluation.records import (
 )
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
+from diffaccel.experiment.prompts import Prompt
 from diffaccel.plugins.models._spec import ModelSpec
 
 
@@ -128,7 +129,7 @@ class Verification:
 
     configuration: Configuration
     results: list[ScriptResult]
-    heldout: list[str] = field(default_factory=list)
+    heldout: list[Prompt] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     images_per_call: int = 0
 

@@ -13,6 +13,7 @@ from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import Goal
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.evaluation.sequential import doubling
+from diffaccel.experiment.prompts import Prompt, as_json
 from diffaccel.experiment.tasks import Task
 from diffaccel.search.records import Answer, Search
 from diffaccel.store.jsonio import digest
@@ -39,7 +40,12 @@ class Script:
 
     @classmethod
     def read(
-        cls, path: Path, found: Search, baseline: Baseline, max_pairs: int, heldout: Sequence[str]
+        cls,
+        path: Path,
+        found: Search,
+        baseline: Baseline,
+        max_pairs: int,
+        heldout: Sequence[Prompt],
     ) -> Script:
         """A script of a search.
 
@@ -59,7 +65,7 @@ class Script:
         asked = goal_of(answer.task, baseline, max_pairs)
         reported = replace(asked, speedup=answer.chosen.speedup, seconds_per_image=None)
         pairs = baseline.options.pairs
-        found_by = digest([does, prompts, list(heldout), pairs])
+        found_by = digest([does, as_json(prompts), as_json(heldout), pairs])
         return cls(path, answer, answer.chosen, asked, reported, found_by)
 
     @property

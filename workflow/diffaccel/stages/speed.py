@@ -140,7 +140,7 @@ def fingerprint_of(bench: Bench, environment: Environment) -> dict[str, str]:
     return {
         "model": digest([spec.family, content_hash(spec.source)]),
         "configuration": benches.scheduling(spec, configuration),
-        "call": digest([spec.height, spec.width, spec.guidance_scale, spec.batch_size]),
+        "call": benches.of_call(spec),
         "pairs": str(bench.options.pairs),
         "environment": digest(to_json(environment)),
     }

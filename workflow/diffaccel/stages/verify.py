@@ -25,7 +25,7 @@ from diffaccel.evaluation.candidates import crashed, evaluate, timed_together
 from diffaccel.evaluation.failures import failure_of
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.evaluation.scores import check_baseline
-from diffaccel.experiment.prompts import read_unseen
+from diffaccel.experiment.prompts import Prompt, read_unseen
 from diffaccel.machine import devices
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.metrics.base import Images
@@ -122,7 +122,7 @@ class Verifier:
         stack: contextlib.ExitStack,
         baseline: Baseline,
         images: Path,
-        unseen: Sequence[str] = (),
+        unseen: Sequence[Prompt] = (),
         watch: Watch | None = None,
     ) -> None:
         self._stack, self.baseline, self._folder = stack, baseline, images
@@ -192,7 +192,7 @@ class Verifier:
 
         @contextlib.contextmanager
         def applied() -> Iterator[Generate]:
-            yield lambda prompts, seeds: module.generate(pipe, prompts, seeds)
+            yield functools.partial(module.generate, pipe)
 
         goals = tuple(dict.fromkeys(goal for each in same for goal in each.goals))
         chosen = script.chosen

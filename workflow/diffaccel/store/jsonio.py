@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from diffaccel.errors import InputError
 from diffaccel.store.upgrade import upgraded
@@ -31,6 +31,15 @@ BEFORE = "seal"
 """The same before schema 3."""
 REQUEST = "request"
 """Key of the digest of the job that a record was made by."""
+
+
+def _says_nothing(value: Any) -> bool:
+    return value is None or value is False or value == ()
+
+
+UNSAID = Field(exclude_if=_says_nothing)
+"""Marks a field of a record, ``Annotated[..., UNSAID]``, that JSON is without where it says
+nothing: records that do not use it, and digests of them, are as before there was such a field."""
 
 R = TypeVar("R")
 

@@ -14,12 +14,13 @@ from diffaccel.benchmark.judge.static import THROUGH, Wanted
 from diffaccel.evaluation import bench as benches
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import RULES, JudgeOptions, MeasureOptions
-from diffaccel.experiment.prompts import read_prompts
+from diffaccel.experiment.prompts import read_prompts, texts_of
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.machine import devices, threads
 from diffaccel.plugins import sources
 from diffaccel.plugins.metrics import METRICS, SCORE
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
+from diffaccel.plugins.models._spec import place_of
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import digest, read_json, to_json
 
@@ -66,6 +67,7 @@ class JudgeConfiguration:
             steps=self.configuration.steps,
             accelerators=None if open_choice else frozenset(request.accelerators),
             guided=self.spec.guidance_scale > 1,
+            lora=bool(self.spec.lora),
         )
 
     def watched(self, device: str) -> dict[str, Any] | None:
@@ -92,8 +94,10 @@ class JudgeConfiguration:
         )
 
     def prompts(self) -> list[str]:
-        """All prompts of the model's file, of which some are generated."""
-        return read_prompts(Path(self.spec.prompts), self.measure.prompts, most=MOST_PROMPTS)
+        """The texts of all prompts of the model's file, of which some are generated: what else
+        their lines say, scripts are not told."""
+        path, least = Path(self.spec.prompts), self.measure.prompts
+        return texts_of(read_prompts(path, least, most=MOST_PROMPTS))
 
     def provenance(self) -> dict[str, Any]:
         """What judgements depend on, in words."""
@@ -143,11 +147,11 @@ def own_scheduler(source: str) -> str | None:
 
 
 def sandbox_mounts(spec: ModelSpec, *, gpu: bool) -> SandboxMounts:
-    """What a script of a model sees: the model, with all that links in it lead to, and nothing else
-    of this machine's files."""
+    """What a script of a model sees: the model, what is loaded on top of it, all that links in them
+    lead to, and nothing else of this machine's files."""
     readable: dict[str, Path] = {}
     environment: dict[str, str] = {}
-    for source in (spec.source, spec.vae, spec.config):
+    for source in (spec.source, spec.vae, spec.config, *map(place_of, spec.additions)):
         if source is None:
             continue
         if sources.is_local(source):

@@ -44,6 +44,14 @@ OWN_PATH = "pipe.scheduler"
 MOST_SHOWN = 3
 """Lines that are refused of which a judgement speaks."""
 DEFAULT_STEPS = 50
+LORA_ON = ("pipe.load_lora_weights", "pipe.fuse_lora")
+"""What puts a LoRA beside a pipeline's weights, or into them."""
+LORA_OFF = {
+    "pipe.unload_lora_weights": LORA_ON[0],
+    "pipe.disable_lora": LORA_ON[0],
+    "pipe.unfuse_lora": LORA_ON[1],
+}
+"""What takes it off again."""
 OTHER_STEPS = ("timesteps", "sigmas", "denoising_end")
 """Arguments that make the number of steps another than ``num_inference_steps``."""
 
@@ -60,6 +68,7 @@ class Wanted:
         steps: of inference.
         accelerators: short names; None where the choice is open.
         guided: whether guidance must be on.
+        lora: whether a LoRA must be on, beside the weights or in them.
     """
 
     pipeline_class: str
@@ -69,6 +78,7 @@ class Wanted:
     steps: int
     accelerators: frozenset[str] | None
     guided: bool = True
+    lora: bool = False
 
 
 def examine(source: bytes, wanted: Wanted) -> dict[str, str]:
@@ -203,6 +213,14 @@ def _check_accelerators(generating: Generation, wanted: Wanted) -> str:
     return "; ".join([*problems, *idle])
 
 
+def _check_lora(generating: Generation, wanted: Wanted) -> str:
+    on = any(path in generating.done for path in LORA_ON)
+    if on is wanted.lora:
+        return ""
+    what = "not on, and the model has one" if wanted.lora else "loaded, and not asked for"
+    return f"a LoRA is {what} when line {generating.line} is reached"
+
+
 def _idle(accelerator: Accelerator, way: Way, generating: Generation, wanted: Wanted) -> list[str]:
     """What is put on with parameters that change nothing, where its call tells them."""
     found = []
@@ -243,6 +261,7 @@ CHECKS: dict[str, Callable[[Generation, Wanted], str]] = {
     "steps": _check_steps,
     "guidance": _check_guidance,
     "accelerators": _check_accelerators,
+    "lora": _check_lora,
 }
 """What is looked at -> what is wrong with a call of the pipeline, or nothing."""
 LOOKED_AT = ("source", "interface", *CHECKS, "known")
@@ -255,6 +274,8 @@ def _undone_by() -> dict[str, set[str]]:
         for way in accelerator.ways:
             for path in way.undone:
                 found[plain(path)].update(map(plain, way.calls))
+    for path, undone in LORA_OFF.items():
+        found[path].add(undone)
     return dict(found)
 
 

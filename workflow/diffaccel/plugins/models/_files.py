@@ -6,10 +6,11 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from diffaccel.plugins import sources
-from diffaccel.plugins.models._spec import ModelSpec
-from diffaccel.store.jsonio import digest
+from diffaccel.plugins.models._spec import Addition, ModelSpec, place_of
+from diffaccel.store.jsonio import digest, to_json
 
 
 def model_files(source: str) -> list[Path]:
@@ -50,11 +51,19 @@ def content_hash(source: str) -> str:
 
 def local_files(spec: ModelSpec) -> list[Path]:
     """Every local file that a model's images and scores depend on."""
-    named = (spec.source, spec.config, spec.vae, spec.scorer)
+    added = map(place_of, spec.additions)
+    named = (spec.source, spec.config, spec.vae, spec.scorer, *added)
     return [path for source in named if source for path in model_files(source)]
 
 
 def fingerprint(spec: ModelSpec) -> str:
     """A hash of everything that is loaded to generate with a model."""
     named = (spec.source, spec.config, spec.vae)
-    return digest([*(source and content_hash(source) for source in named), spec.variant])
+    own = [*(source and content_hash(source) for source in named), spec.variant]
+    added = [[_content(each) for each in spec.additions], spec.fused] if spec.additions else []
+    return digest([*own, *added])
+
+
+def _content(addition: Addition) -> dict[str, Any]:
+    """An addition, its file named by what it holds."""
+    return {**to_json(addition), "source": content_hash(place_of(addition)), "weight_name": None}

@@ -76,7 +76,7 @@ def find(source: str, probe: str, what: str) -> Found:
         try:
             info = HfApi().model_info(name, revision=revision, files_metadata=True)
             # What is gated can be looked at, but not read. The cache notes the revision's commit.
-            folder = Path(hf_hub_download(name, probe, revision=revision)).parent
+            folder = _above(hf_hub_download(name, probe, revision=revision), probe)
         except Exception as error:
             cached = _cached(name, revision, probe)
             if cached is None or isinstance(error, answers):
@@ -91,7 +91,36 @@ def _cached(name: str, revision: str | None, probe: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, probe, revision=revision)
-    return Path(path).parent if isinstance(path, str) else None
+    return _above(path, probe) if isinstance(path, str) else None
+
+
+def _above(path: str, name: str) -> Path:
+    """The folder that a file has this name in, which may lead through others."""
+    return Path(path).parents[len(Path(name).parts) - 1]
+
+
+def listed(source: str, what: str) -> list[str]:
+    """The names of all files of a repository; where the hub cannot be reached, of those that its
+    cache has.
+
+    Raises:
+        ModelError: it is not there, may not be read, or cannot be asked and is not in the cache.
+    """
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    name, revision = sources.split(source)
+    with _clearly(source, what):
+        try:
+            info = HfApi().model_info(name, revision=revision)
+            return [file.rfilename for file in info.siblings or []]
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+            raise
+        except Exception as error:
+            try:
+                folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+            except OSError:
+                raise error from None
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def get(found: Found, what: str, download: Download) -> Path:

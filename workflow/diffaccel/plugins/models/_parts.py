@@ -7,7 +7,13 @@ from pathlib import Path
 from diffaccel.plugins.models import _hub
 from diffaccel.plugins.models._kinds import problem
 from diffaccel.plugins.models._layout import Layout, layout_of_names
-from diffaccel.plugins.models._weights import PICKLES, ModelError, check_weights, read_header
+from diffaccel.plugins.models._weights import (
+    PICKLES,
+    Header,
+    ModelError,
+    check_weights,
+    read_header,
+)
 
 
 def check_single_file(path: Path, *, vae_given: bool) -> Layout:
@@ -19,6 +25,18 @@ def check_single_file(path: Path, *, vae_given: bool) -> Layout:
     Raises:
         ModelError: there is no such file, it is a pickle or not whole, or it holds something else.
     """
+    header = header_of(path)
+    if (reason := problem(header, vae_given=vae_given)) is not None:
+        raise ModelError(f"{path} {reason}")
+    return layout_of_names(header.names)
+
+
+def header_of(path: Path) -> Header:
+    """What a file of weights holds.
+
+    Raises:
+        ModelError: there is no such file, or it is a pickle or not whole.
+    """
     if path.suffix in PICKLES:
         raise ModelError(
             f"{path} is a pickle, which is not loaded since reading one can run any code; give "
@@ -26,10 +44,7 @@ def check_single_file(path: Path, *, vae_given: bool) -> Layout:
         )
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
-    header = read_header(path)
-    if (reason := problem(header, vae_given=vae_given)) is not None:
-        raise ModelError(f"{path} {reason}")
-    return layout_of_names(header.names)
+    return read_header(path)
 
 
 def check_network(field: str, folder: Path) -> None:

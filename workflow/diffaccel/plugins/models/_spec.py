@@ -4,9 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+from diffaccel.plugins import sources
 from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
+from diffaccel.store.jsonio import UNSAID
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA on a model.
+
+    Args:
+        source: a ``.safetensors`` file, a folder with one, or a hub id.
+        weight: what its change of the weights is multiplied by.
+        weight_name: of the file in the folder or the repository; None: the only one, or the one
+            that diffusers names so.
+    """
+
+    source: str
+    weight: float = 1.0
+    weight_name: Annotated[str | None, UNSAID] = None
+
+
+@dataclass(frozen=True)
+class TextualInversion:
+    """A word of its own that a model is taught.
+
+    Args:
+        source, weight_name: as of a `Lora`.
+        token: the word, as prompts have it.
+    """
+
+    source: str
+    token: str
+    weight_name: Annotated[str | None, UNSAID] = None
+
+
+Addition = Lora | TextualInversion
+
+
+def place_of(addition: Addition) -> str:
+    """The local file of an addition, where its folder's file is named; of one on a hub, its id."""
+    if addition.weight_name is None or not sources.is_local(addition.source):
+        return addition.source
+    return (Path(addition.source) / addition.weight_name).as_posix()
 
 
 @dataclass(frozen=True)
@@ -41,6 +84,14 @@ class ModelSpec:
         rescale_betas_zero_snr: whether it was trained down to a signal of zero; None: as its
             scheduler's file says.
         scheduler_config: content of that file; None before the model was looked at.
+        lora: on top of its weights, all at once.
+        fused: whether these are added to the weights before it generates, which is a little faster
+            and rounds otherwise; else they are computed beside them.
+        textual_inversion: words of their own, for prompts to use.
+        negative_prompt: of every prompt that has none of its own; None: there is none.
+        clip_skip: how many of the text encoders' last layers are left out; None: as diffusers does.
+        guidance_rescale: share by which guided noise gets the spread of the unguided (Lin et al.,
+            2024, arXiv:2305.08891, section 3.4); None: not at all.
     """
 
     name: str
@@ -60,9 +111,15 @@ class ModelSpec:
     vae: str | None = None
     untrained: bool = False
     heldout: str | None = None
-    prediction_type: str | None = None
+    prediction_type: Annotated[str | None, UNSAID] = None
     rescale_betas_zero_snr: bool | None = None
-    scheduler_config: dict[str, Any] | None = None
+    scheduler_config: Annotated[dict[str, Any] | None, UNSAID] = None
+    lora: Annotated[tuple[Lora, ...], UNSAID] = ()
+    fused: Annotated[bool, UNSAID] = False
+    textual_inversion: Annotated[tuple[TextualInversion, ...], UNSAID] = ()
+    negative_prompt: Annotated[str | None, UNSAID] = None
+    clip_skip: Annotated[int | None, UNSAID] = None
+    guidance_rescale: Annotated[float | None, UNSAID] = None
 
     def scheduler_options(self, wanted: SchedulerSpec) -> dict[str, Option]:
         """The arguments of ``from_config`` that make a scheduler of this model's own."""
@@ -77,6 +134,11 @@ class ModelSpec:
             if value is not None and (own is None or own.get(name, DEFAULTS[name]) != value)
         }
         return {**options_for(wanted, own), **said}
+
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """All that is loaded on top of its own files."""
+        return (*self.textual_inversion, *self.lora)
 
 
 DEFAULTS: Mapping[str, Option] = {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}

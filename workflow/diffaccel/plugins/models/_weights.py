@@ -5,11 +5,12 @@ Only safetensors are loaded: a pickle can run any code while it is read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,12 @@ def _no_weights(where: str, names: Collection[str], part: str) -> str:
     variants = sorted(path.name for path in inside if path.suffix == ".safetensors")
     hint = f"; it has {', '.join(variants)}: set variant" if variants else ""
     return f"{place} has no .safetensors weights{hint}"
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Says of which model or part an error is."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{what}: {error}") from error.__cause__

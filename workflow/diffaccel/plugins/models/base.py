@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins import sources
-from diffaccel.plugins.models import ModelSpec, _hub
+from diffaccel.plugins.models import ModelSpec, _additions, _hub
 from diffaccel.plugins.models._folder import INDEX, check_index, check_parts
 from diffaccel.plugins.models._layout import Layout, sampling_told
 from diffaccel.plugins.models._memory import check_memory
@@ -21,10 +20,12 @@ from diffaccel.plugins.models._parts import (
     download_config,
     download_network,
 )
+from diffaccel.plugins.models._spec import Addition
 from diffaccel.plugins.models._untrained import Sizes, build, build_like
 from diffaccel.plugins.models._weights import (
     ModelError,
     check_weights,
+    naming,
     read_header,
     read_json,
     weight_files,
@@ -46,12 +47,15 @@ class Fetched:
         source: folder or single file of the pipeline.
         config: folder of a single file's configuration.
         vae: folder of the VAE that replaces the pipeline's own.
+        lora, textual_inversion: files of each.
     """
 
     spec: ModelSpec
     source: Path
     config: Path | None
     vae: Path | None
+    lora: Sequence[Path] = ()
+    textual_inversion: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Family(ABC):
                 is missing, a U-Net that needs more than text, a file that is no whole model or of
                 another family, or weights that are pickled, missing or not whole.
         """
-        with _naming(f"model {spec.name!r}"):
+        with naming(f"model {spec.name!r}"):
             if spec.untrained:
                 self._check_pipeline(Path(spec.source), spec)
                 return
@@ -120,7 +124,7 @@ class Family(ABC):
 
     def _check_found(self, spec: ModelSpec, folder: Path, label: str, vae: Path | None) -> None:
         """Looks at the pipeline, or at the configuration of a single file, once it is here."""
-        with _naming(label):
+        with naming(label):
             self._check_pipeline(folder, spec, vae)
 
     def _check_single_file(self, spec: ModelSpec) -> None:
@@ -168,7 +172,7 @@ class Family(ABC):
         }
         for field, there in found.items():
             want = wanted[field]
-            with _naming(labels[field]):
+            with naming(labels[field]):
                 if want.probe == INDEX:
                     check_index(there.folder, self.name, self.pipeline_class)
                 if there.files:
@@ -180,6 +184,11 @@ class Family(ABC):
             _hub.get(pipeline, labels[field], download_config)
         if pipeline.files or pipeline.local:
             self._check_found(spec, pipeline.folder, labels[field], vae)
+        lora = [_additions.fetch(each, spec.name) for each in spec.lora]
+        words = [_additions.fetch(each, spec.name) for each in spec.textual_inversion]
+        if lora or words or spec.clip_skip:
+            configs = _hub.get(pipeline, labels[field], download_config)
+            self._check_fitting(spec, configs, [*lora, *words])
         folders = {
             field: _hub.get(there, labels[field], wanted[field].download)
             for field, there in found.items()
@@ -190,11 +199,15 @@ class Family(ABC):
         pins["scheduler_config"] = dict(read_json(folders[field] / SCHEDULER))
         told = sampling_told(spec.source)  # by the tensors of a single file
         pins |= {name: value for name, value in told.items() if vars(spec)[name] is None}
+        pins["lora"] = tuple(each for each, _ in lora)
+        pins["textual_inversion"] = tuple(each for each, _ in words)
         return Fetched(
             spec=replace(spec, **pins),
             source=folders["source"],
             config=folders.get("config"),
             vae=folders.get("vae"),
+            lora=[path for _, path in lora],
+            textual_inversion=[path for _, path in words],
         )
 
     def check_scheduler(self, spec: ModelSpec, wanted: SchedulerSpec, steps: int) -> None:
@@ -204,6 +217,21 @@ class Family(ABC):
             SchedulerError: it cannot; says why.
         """
         made(wanted, spec.scheduler_config or {}, spec.scheduler_options(wanted), steps)
+
+    def _check_fitting(
+        self, spec: ModelSpec, configs: Path, added: Sequence[tuple[Addition, Path]]
+    ) -> None:
+        """Says what does not fit a pipeline, by the configurations in its folder."""
+        from diffaccel.plugins.models import FAMILIES
+
+        known = {each.sizes.unet["cross_attention_dim"]: name for name, each in FAMILIES.items()}
+        fitting = _additions.Fitting.of(self.name, self.text_encoders, configs, known)
+        with naming(f"model {spec.name!r}"):
+            if spec.clip_skip:
+                fitting.check_clip_skip(spec.clip_skip)
+        for each, path in added:
+            with naming(_additions.label(each, spec.name)):
+                fitting.check(each, path)
 
     def _wanted(self, spec: ModelSpec) -> dict[str, _Want]:
         """What a model consists of, by field of its spec."""
@@ -265,6 +293,16 @@ class Family(ABC):
 
     def _load(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:
         """Loads as the generated scripts do; see `diffaccel.recipes.codegen`."""
+        pipe, spec = self._load_pipeline(fetched, dtype), fetched.spec
+        for each, path in zip(spec.textual_inversion, fetched.textual_inversion, strict=True):
+            _additions.load_inversion(pipe, each, path)
+        if spec.lora:
+            _additions.load_loras(pipe, spec.lora, fetched.lora, fused=spec.fused)
+        if spec.clip_skip:
+            _additions.mend_clip_skip(pipe)
+        return pipe
+
+    def _load_pipeline(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:
         import diffusers
 
         kind = getattr(diffusers, self.pipeline_class)
@@ -333,12 +371,3 @@ class StableDiffusion(Family):
 
     def load_arguments(self) -> dict[str, Any]:
         return {"safety_checker": None, "requires_safety_checker": False}
-
-
-@contextlib.contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Says of which model or part an error is."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{what}: {error}") from error.__cause__

@@ -56,7 +56,7 @@ def configuration_view(known: Known, folder: Path, album: Album) -> Configuratio
         height=baseline.spec.height,
         limit=known.loss_limit,
         targets=sorted(each for each in wanted if each is not None),
-        prompts=baseline.prompts[:KEPT],
+        prompts=baseline.texts[:KEPT],
         baseline=[album.add(path, number) for number, path in enumerate(shown)],
         series=series,
         unmet=[_unmet(answer) for answer in asked if answer.status != "met"],

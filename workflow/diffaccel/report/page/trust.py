@@ -105,7 +105,7 @@ def trust(known: Sequence[Known], verifications: Sequence[Verification]) -> Trus
             each.configuration.slug: (statistics.mean(each.scores[SCORE]), each.shuffled_score)
             for each in baselines
         },
-        prompts={each.spec.name: each.prompts for each in reversed(baselines)},
+        prompts={each.spec.name: each.texts for each in reversed(baselines)},
         seeds=sorted({each.options.seed for each in baselines}),
     )
 

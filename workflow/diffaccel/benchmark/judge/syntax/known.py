@@ -49,6 +49,8 @@ SETTABLE = frozenset({"scheduler", "safety_checker", "feature_extractor", "water
 """Attributes of a pipeline that may be set; what the scheduler is set to is looked at apart."""
 PARTS = frozenset({"unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"})
 """Those that may be set to what is compiled or loaded."""
+DEFAULTED = frozenset({"text_model"})
+"""What a part may be given where it has none: without it, diffusers cannot skip CLIP's layers."""
 COMPILED = ("torch.compile", "torch.cuda.make_graphed_callables")
 LOADERS = ("from_pretrained", "from_single_file", "from_pipe", "from_config")
 LOADING = (
@@ -74,6 +76,7 @@ METHODS = _names(
     keys values copy maybe_free_model_hooks upcast_vae numpy_to_pil set_progress_bar_config
     set_attn_processor set_default_attn_processor set_attention_backend
     set_use_memory_efficient_attention_xformers reset_device_map add_noise num_parameters
+    load_lora_weights set_adapters fuse_lora unfuse_lora unload_lora_weights load_textual_inversion
     manual_seed seed type size dim numel item tolist startswith endswith
     """
 )

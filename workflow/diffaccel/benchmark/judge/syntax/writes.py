@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from diffaccel.benchmark.judge.syntax.known import (
     COMPILED,
+    DEFAULTED,
     INSIDE,
     LOADERS,
     LOADING,
@@ -132,13 +133,16 @@ class Writes(Pipelines):
             self._check_loading(path, arguments)
 
     def _check_method(self, method: Thing, arguments: Arguments) -> None:
-        path, (first, *_) = method.path, (*arguments.positional, None)
+        path, given = method.path, arguments.all()
+        first = next(iter(arguments.positional), None)
         removed = first.value if isinstance(first, Const) else None
         if path == "vars.pop" and f"del {removed}" in self._known.writes:
             return
+        if path == "vars.setdefault" and removed in DEFAULTED and not self._strange(given):
+            return
         if not is_known_method(path, self._known):
             self._refuse(f"calls {_named(method)}: what that changes is not known")
-        elif self._strange(arguments.all()):
+        elif self._strange(given):
             self._refuse(f"gives {_named(method)} code of its own")
 
     def _check_loading(self, path: str, arguments: Arguments) -> None:

@@ -33,6 +33,8 @@ LATENT_SIZE = 16
 GROUPS = 4
 ATTENTION_GAIN = 3.0
 """On the attention weights that torch draws: else a prompt would hardly show in the images."""
+LORA_LAYERS = [*("to_q", "to_k", "to_v", "to_out.0"), *("q_proj", "k_proj", "v_proj", "out_proj")]
+"""What a LoRA changes: projections of a U-Net's attention, and of a text encoder's."""
 
 
 def sd15(seed: int = 0) -> StableDiffusionPipeline:
@@ -109,6 +111,49 @@ def save(family: str, folder: Path, seed: int = 0) -> Path:
     told = {name: value for name, value in config.items() if name not in defaults}
     path.write_text(json.dumps(told, indent=2), encoding="utf-8")
     return folder
+
+
+def save_lora(family: str, folder: Path, seed: int = 0) -> Path:
+    """Writes a LoRA of random weights for such a pipeline, on the attention of its U-Net and of its
+    text encoders; gives the file.
+
+    Raises:
+        KeyError: the family is not in `FAMILIES`.
+    """
+    import torch
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    pipe, torch_state = FAMILIES[family](0), torch.get_rng_state()
+    torch.manual_seed(seed)
+    layers = {}
+    for name in ("unet", "text_encoder", "text_encoder_2"):
+        if (part := getattr(pipe, name, None)) is not None:
+            own = {"r": 2, "lora_alpha": 2, "target_modules": LORA_LAYERS}
+            part.add_adapter(LoraConfig(**own, init_lora_weights=False))
+            weights = get_peft_model_state_dict(part)
+            layers[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(weights)
+    torch.set_rng_state(torch_state)
+    pipe.save_lora_weights(folder, **layers)
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+def save_inversion(family: str, folder: Path, token: str, seed: int = 0) -> Path:
+    """Writes a random word for such a pipeline, as diffusers' training scripts do; gives the file.
+
+    Raises:
+        KeyError: the family is not in `FAMILIES`.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    names = ("clip_l", "clip_g") if family == "SDXL" else (token,)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "learned_embeds.safetensors"
+    save_file({name: torch.randn(1, WIDTH, generator=generator) for name in names}, path)
+    return path
 
 
 def _stable_diffusion(
