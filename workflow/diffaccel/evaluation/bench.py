@@ -17,7 +17,7 @@ from diffaccel.evaluation.records import Baseline, Environment
 from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import as_json, read_prompts
+from diffaccel.experiment.prompts import as_json, read_prompts, repeated
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
@@ -66,7 +66,8 @@ def open_bench(
         ModelError: the model cannot be loaded.
         PromptError: the prompts cannot be read.
     """
-    prompts = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
+    found = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
+    prompts = repeated(found, options.seeds)
     be_quiet()
     use_threads(spec, device)
     with device.shared():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,13 @@ from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import sources
 from diffaccel.plugins.models import ModelSpec, known_models, local_files
-from diffaccel.plugins.schedulers import SchedulerSpec
+from diffaccel.plugins.schedulers import SchedulerSpec, is_stochastic
 from diffaccel.store.jsonio import to_json
 
 FEWER_STEPS = ("fewer_steps",)
 """The plugin that stands for the baseline pipeline with fewer steps."""
+SEEDS = 2
+"""Images of a prompt, where the sampler adds noise of its own."""
 FRACTIONS = (0.8, 0.9, 0.95)
 """Shares of the stored bound that tasks are made for."""
 
@@ -64,6 +66,14 @@ class Experiment:
     @cached_property
     def options(self) -> MeasureOptions:
         return measure_options(self.config)
+
+    def options_for(self, configuration: Configuration) -> MeasureOptions:
+        """How much is measured of a configuration: of a sampler with noise of its own, several
+        images a prompt, unless that is said."""
+        asked = self.config.measure.seeds
+        noisy = SEEDS if is_stochastic(configuration.sampler) else 1
+        seeds = noisy if asked is None else asked
+        return replace(self.options, seeds=None if seeds == 1 else seeds)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -327,7 +337,7 @@ class Experiment:
         configuration = self.configurations[slug]
         return {
             "configuration": to_json(configuration),
-            "options": to_json(self.options),
+            "options": to_json(self.options_for(configuration)),
             "platform": self.platform,
         }
 

@@ -80,4 +80,4 @@ def judge_options(config: Config) -> JudgeOptions:
 
 def measure_options(config: Config) -> MeasureOptions:
     """The measuring options as the record that stages take."""
-    return MeasureOptions(**config.measure.model_dump())
+    return MeasureOptions(**config.measure.model_dump(exclude={"seeds"}))

@@ -171,6 +171,7 @@ class MeasureEntry(_Strict):
     prompts: Annotated[int, Field(ge=2)] = 16
     max_prompts: Annotated[int, Field(ge=2)] | None = 32
     seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Annotated[int, Field(ge=1)] | None = None
     pairs: Annotated[int, Field(ge=1)] = 3
     max_pairs: Annotated[int, Field(ge=1)] = 6
     spread: Annotated[float, Field(gt=0, lt=1)] = 0.03

@@ -9,7 +9,7 @@ from pathlib import Path
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.prompts import have_negatives
+from diffaccel.experiment.prompts import have_negatives, texts_of
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec
 from diffaccel.recipes import codegen
@@ -55,7 +55,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
                 loss=recipe.loss,
                 loss_interval=recipe.loss_interval,
                 confidence=recipe.confidence,
-                prompts=len(recipe.prompts),
+                prompts=len(set(texts_of(recipe.prompts))),
                 hardware=recipe.environment.device,
                 versions=recipe.environment.versions,
                 date=recipe.date,
