@@ -131,7 +131,12 @@ class Graphs(Accelerator):
         modules = self._modules(pipe, own)
         known = self._recorded.setdefault(pipe.unet, OrderedDict())
         key = digest(
-            [type(pipe.scheduler).__name__, dict(own), {k: dict(v) for k, v in others.items()}]
+            [
+                type(pipe.scheduler).__name__,
+                repr(dict(pipe.scheduler.config)),
+                dict(own),
+                {k: dict(v) for k, v in others.items()},
+            ]
         )
         if key not in known:
             known[key] = [StepGraphs() for _ in modules]
