@@ -27,7 +27,7 @@ test: install ## Run the tests: no GPU, no Slurm, about a quarter of an hour
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm and not long"
 	pytest -m "timing and not gpu and not slurm"
 
-test-long: install ## Run the tests that take minutes each: pages that are followed, faults, all layouts
+test-long: install ## Run the tests that take long: half a minute or more each, and all layouts with all samplers
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 -m long
 
 # Needs Slurm's programs: docs/how-to/run-on-a-cluster.md.
@@ -79,6 +79,7 @@ faults: install ## Inject hundreds of faults, each with a run before and after i
 pages: install ## Write the pages that are made from measurements
 	python -m benchmarks.gpu report
 	python -m tests.docs.rooms
+	python -m tests.docs.samplers
 
 # From what `make run` left; those of docs/reference/report.md are taken with chromium.
 SHOWN := mini-SD1.5_DPM-Solver++_20

@@ -146,7 +146,10 @@ def full_size(folder: Path) -> Iterator[tuple[str, Configuration]]:
             spec = record.spec
             pipe = FAMILIES[spec.family].load(spec, spec.dtype, "meta")
             pipeline = PipelineSpec.of(
-                pipe, steps=record.configuration.steps, guidance_scale=spec.guidance_scale
+                pipe,
+                steps=record.configuration.steps,
+                guidance_scale=spec.guidance_scale,
+                size=(spec.height, spec.width),
             )
             rows = [(row.parameters, row.speedup) for row in record.rows if row.parameters]
             timed: list[Row] = [(parameters, speedup) for parameters, speedup in rows if speedup]

@@ -6,12 +6,17 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 
 from diffaccel.machine import locks
 
 # Tests run side by side: more threads than cores make tiny networks a hundred times slower, in
 # this process and in those that it starts.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# No test fails since a machine is slow.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # What a shell starts in the background ignores these, and so does all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -146,12 +146,18 @@ class Plan:
 
 def facts_of(spec: ModelSpec, steps: int) -> PipelineSpec:
     """The facts of a pipeline in a local folder, from its configuration alone."""
-    index, unet = (
+    index, unet, vae = (
         json.loads((Path(spec.source) / name).read_text(encoding="utf-8"))
-        for name in ("model_index.json", "unet/config.json")
+        for name in ("model_index.json", "unet/config.json", "vae/config.json")
     )
-    scale = spec.guidance_scale
-    return PipelineSpec.of_config(index["_class_name"], unet, steps=steps, guidance_scale=scale)
+    return PipelineSpec.of_config(
+        index["_class_name"],
+        unet,
+        steps=steps,
+        guidance_scale=spec.guidance_scale,
+        size=(spec.height, spec.width),
+        vae=vae,
+    )
 
 
 @dataclass(frozen=True)

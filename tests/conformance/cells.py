@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import random
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ import torch
 
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination, PipelineSpec, combination
 from diffaccel.plugins.models.mini import tiny
-from diffaccel.plugins.schedulers import SCHEDULERS as BY_NAME
+from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.plugins.space import Space, nest
 from diffaccel.recipes.codegen import Script, render
 
@@ -38,7 +38,9 @@ from .reference import by_hand
 from .trace import Seen, expected, trace
 from .upstream import documented
 
-SCHEDULERS = tuple(each.diffusers for each in BY_NAME.values())
+GRID = ("DDIM", "DPM-Solver++", "UniPCMultistepScheduler")
+SCHEDULERS = tuple(scheduler_named(name).diffusers for name in GRID)
+"""Of the grid. What the others do is in `test_samplers`."""
 SIX = (
     ("deepcache",),
     ("tgate",),
@@ -100,6 +102,10 @@ class Subject:
                 )
         return self._generated[key]
 
+    def scripted(self, chosen: Combination | None, parameters: Parameters) -> Any:
+        """The generated script as a module."""
+        return scripted(self.folder, self.scheduler, self.pipeline, chosen, parameters)
+
 
 Subjects = Callable[[str, str], Subject]
 
@@ -113,8 +119,8 @@ def assert_same(chosen: Combination, images: Images, expected: Images, why: obje
 def cells(family: str) -> pytest.MarkDecorator:
     """Runs each test of a class with every sampler and combination that a layout is tested on.
 
-    On the first layout all are tested by `make test`; on the others each combination with one
-    sampler, another one on each layout, and the rest by `make test-long`.
+    `make test` has each combination with one sampler, another one on each layout; `make test-long`
+    has the rest, and all that is compiled.
     """
     found = [(scheduler, names) for scheduler in SCHEDULERS for names in SIX]
     layout = list(tiny.FAMILIES).index(family)
@@ -139,8 +145,9 @@ def cells(family: str) -> pytest.MarkDecorator:
 
 
 def _is_long(layout: int, scheduler: str, names: tuple[str, ...]) -> bool:
-    turn = SCHEDULERS.index(scheduler) + SIX.index(names) if names in SIX else 0
-    return layout > 0 and (turn + layout) % len(SCHEDULERS) > 0
+    if names not in SIX:
+        return "compile" in names
+    return (SCHEDULERS.index(scheduler) + SIX.index(names) + layout) % len(SCHEDULERS) > 0
 
 
 @functools.cache
@@ -183,14 +190,22 @@ def tree(pipe: Any) -> list[Any]:
     return found
 
 
-def scripted(subject: Subject, chosen: Combination | None, parameters: Parameters) -> Any:
-    """The generated script as a module."""
+def scripted(
+    folder: Path,
+    scheduler: str,
+    pipeline: PipelineSpec,
+    chosen: Combination | None,
+    parameters: Parameters,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """The generated script as a module, with its ``source``."""
     side = 2 * tiny.LATENT_SIZE
     script = Script(
         description="a test",
-        model=str(subject.folder),
-        pipeline_class=subject.pipeline.pipeline_class,
-        scheduler_class=subject.scheduler,
+        model=str(folder),
+        pipeline_class=pipeline.pipeline_class,
+        scheduler_class=scheduler,
+        scheduler_options=options or {},
         steps=STEPS,
         guidance_scale=GUIDANCE,
         height=side,
@@ -198,10 +213,11 @@ def scripted(subject: Subject, chosen: Combination | None, parameters: Parameter
         dtype="float32",
         title=chosen.title if chosen else "",
         parameters=parameters,
-        parts=chosen.emit(parameters, subject.pipeline) if chosen else (),
+        parts=chosen.emit(parameters, pipeline) if chosen else (),
     )
     module = types.ModuleType("script")
-    exec(compile(render(script), "script.py", "exec"), vars(module))
+    module.source = render(script)
+    exec(compile(module.source, "script.py", "exec"), vars(module))
     return module
 
 
@@ -263,11 +279,11 @@ class Cells:
             seeds = list(range(len(PROMPTS)))
             return decoded(pipe, lambda: script.generate(pipe, list(PROMPTS), seeds))
 
-        plain = scripted(subject, None, {})
+        plain = subject.scripted(None, {})
         pipe = plain.load_pipeline(device="cpu")
         pipe.set_progress_bar_config(disable=True)
         for parameters in several[-2:]:
-            script = scripted(subject, chosen, parameters)
+            script = subject.scripted(chosen, parameters)
             assert_same(
                 chosen, images(script), subject.generated(chosen, parameters)[0], parameters
             )

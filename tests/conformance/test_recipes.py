@@ -23,12 +23,12 @@ from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.models.mini import tiny
-from diffaccel.plugins.schedulers import SCHEDULERS, scheduler_class
+from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.recipes import Accelerated, Recipe, RecipeError, apply, read_recipe, recipe_of
 from diffaccel.store.jsonio import RecordError, write_record
 from tests import store
 
-from .cells import SIX, Subject, scripted, tree
+from .cells import GRID, SIX, Subject, tree
 from .generating import GUIDANCE, PROMPTS, STEPS, Images, decoded, generate
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "tgate": {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0},
     "tome": {"ratio": 0.5, "max_downsample": 2},
 }
-SAMPLERS = dict(zip(tiny.FAMILIES, SCHEDULERS, strict=True))
+SAMPLERS = dict(zip(tiny.FAMILIES, GRID, strict=True))
 """Each layout here has one of them."""
 Subjects = Callable[[str, str], Subject]
 
@@ -79,8 +79,8 @@ def test_generates_what_the_script_generates_and_leaves_nothing(
     pipe = fresh(family)
     plain, before = generate(pipe), tree(pipe)
 
-    subject = subjects(family, scheduler_class(SAMPLERS[family]))
-    script = scripted(subject, combination(names), recipe(family, names).parameters)
+    subject = subjects(family, scheduler_named(SAMPLERS[family]).diffusers)
+    script = subject.scripted(combination(names), recipe(family, names).parameters)
     own = script.load_pipeline(device="cpu")
     seeds = list(range(len(PROMPTS)))
     expected = decoded(own, lambda: script.generate(own, list(PROMPTS), seeds))
@@ -203,8 +203,8 @@ def test_other_steps_than_were_measured(
 ) -> None:
     """They generate what a script of so many steps generates, and are warned of once."""
     pipe, made = fresh("SD1.5"), recipe("SD1.5")
-    subject = subjects("SD1.5", scheduler_class(SAMPLERS["SD1.5"]))
-    script = scripted(subject, combination(("deepcache", "tgate")), made.parameters)
+    subject = subjects("SD1.5", scheduler_named(SAMPLERS["SD1.5"]).diffusers)
+    script = subject.scripted(combination(("deepcache", "tgate")), made.parameters)
     own = script.load_pipeline(device="cpu")
     script.STEPS = STEPS + 2
     expected = decoded(own, lambda: script.generate(own, list(PROMPTS), [0, 1]))
@@ -215,7 +215,7 @@ def test_other_steps_than_were_measured(
         np.testing.assert_equal(images(pipe, more), expected)
         (said,) = caplog.messages
         assert "measured at 5 steps: at 7" in said
-        with pytest.raises(RecipeError, match=r"cannot be used in 2 steps: .*gate_step 3 is above"):
+        with pytest.raises(RecipeError, match=r"in 2 steps at .*: .*gate_step 3 is above"):
             fast("a dot", num_inference_steps=2)
 
 
@@ -231,6 +231,14 @@ def test_calls(subjects: Subjects) -> None:
         embeds = pipe.encode_prompt("a dot", "cpu", 1, True)
         embedded = fast(prompt_embeds=embeds[0], negative_prompt_embeds=embeds[1])
         assert embedded.images[0].size == (32, 32)
+
+
+def test_a_size_that_an_accelerator_cannot_do_is_refused_in_a_call() -> None:
+    tome = {"tome": {"ratio": 0.5, "max_downsample": 8, "sx": 2, "sy": 2}}
+    with apply(fresh("SD1.5"), recipe("SD1.5", ("tome",), parameters=tome)) as fast:
+        assert fast("a dot", height=None, width=None).images[0].size == (32, 32)
+        with pytest.raises(RecipeError, match="5 steps at 128x8 pixels: ToMe: sx 2, sy 2 do not"):
+            fast("a dot", height=8, width=128)
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +271,14 @@ def pipe() -> Any:
         ),
         ({"steps": 2}, "gate_step 3 is above the 2 steps"),
         ({"steps": 1}, "needs 2 steps or more"),
+        (
+            {
+                "parameters": {"tome": {"ratio": 0.5, "max_downsample": 8, "sx": 2, "sy": 2}},
+                "height": 8,
+                "width": 128,
+            },
+            "ToMe: sx 2, sy 2 do not fit into 1 by 16 tokens",
+        ),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"guidance_scale": 1.0}, "guidance_scale above 1"),
     ],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from diffaccel.evaluation.records import Measurement
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.tasks import Request
 from diffaccel.plugins.models import known_models
-from diffaccel.plugins.schedulers import SCHEDULERS, scheduler_class
+from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.stages.script import load_script
 from tests import store
 
-from .cells import SIX
+from .cells import GRID, SIX
 
 STEPS = 4
 PARTS: dict[str, dict[str, Any]] = {
@@ -36,7 +35,7 @@ PARTS: dict[str, dict[str, Any]] = {
 MINIS = [name for name in known_models() if name.startswith("mini-")]
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", GRID)
 @pytest.mark.parametrize("model", MINIS)
 def test_every_shape_runs(
     model: str, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,8 +48,8 @@ def test_every_shape_runs(
     }
     store.write(tmp_path, configuration, cells)
     requests = [
-        Request(*astuple(configuration)),
-        *(Request(*astuple(configuration), names) for names in SIX),
+        Request(model, scheduler, STEPS),
+        *(Request(model, scheduler, STEPS, names) for names in SIX),
     ]
     prompts = [Prompt(number, request) for number, request in enumerate(requests)]
     said = ground_truth.write(tmp_path / "b", prompts, tmp_path, "cpu", known_models())
@@ -61,7 +60,7 @@ def test_every_shape_runs(
     assert len(loading) == 1, "all load alike, so that once is enough"
     pipe = scripts[0].load_pipeline(device="cpu")
     pipe.set_progress_bar_config(disable=True)
-    assert type(pipe.scheduler).__name__ == scheduler_class(scheduler)
+    assert type(pipe.scheduler).__name__ == scheduler_named(scheduler).diffusers
 
     def generated(script: Any) -> bytes:
         (image,) = script.generate(pipe, ["a red square above a blue ring"], [0])

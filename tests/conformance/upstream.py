@@ -6,7 +6,7 @@ DeepCache and TGATE"; tomesd 0.1.3: "Diffusers". Fewer steps are an argument of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .generating import Images, Parameters, generate
@@ -15,11 +15,18 @@ Call = Callable[..., Any]
 
 
 def documented(
-    pipe: Any, scheduler: str, parameters: Parameters, generate: Callable[[Call], Images] = generate
+    pipe: Any,
+    scheduler: str,
+    parameters: Parameters,
+    generate: Callable[[Call], Images] = generate,
+    options: Mapping[str, Any] | None = None,
 ) -> Images:
     """Images with these accelerators on a new pipeline, which is not put back after it.
 
     An accelerator whose usage is not here is left out: it has to give the images without it.
+
+    Args:
+        options: of the scheduler's class, as diffusers documents them.
     """
     import diffusers
 
@@ -27,7 +34,9 @@ def documented(
     for name in EACH:
         if name in parameters:
             call = EACH[name](pipe, parameters) or call
-    pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    pipe.scheduler = getattr(diffusers, scheduler).from_config(
+        pipe.scheduler.config, **(options or {})
+    )
     return generate(call)
 
 

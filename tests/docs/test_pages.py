@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs import samplers
 from tests.docs.pages import DOCS, ROOT, Block, as_shown, blocks, follow
 
 COPIED = ["Makefile", "Snakefile", "config.yaml", "pyproject.toml", "rules", "tests", "templates"]
@@ -126,3 +127,8 @@ def test_a_block_that_fails_or_prints_otherwise_is_told(tmp_path: Path) -> None:
             follow(page, tmp_path, os.environ)
     page.write_text("```python\na = 1\n```\n\n```python\nprint(a)\n```\n```text\n1\n```\n")
     assert follow(page, tmp_path, os.environ) == 2
+
+
+def test_the_table_of_samplers_is_of_the_plugins() -> None:
+    page = samplers.PAGE.read_text(encoding="utf-8")
+    assert page == samplers.written(page), "run `make pages`"

@@ -15,6 +15,7 @@ Run: python THIS_FILE --prompt "..." --seed 0 --out image.png
 
 import argparse
 import os
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from DeepCache import DeepCacheSDHelper
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -48,12 +50,29 @@ def load_pipeline(model: str = MODEL, device: str = "auto") -> StableDiffusionPi
     return pipe.to(device)
 
 
+def fuse_projections(unet: Any) -> bool:
+    """Has each attention layer of a U-Net project with one matrix, where that computes the same.
+
+    diffusers copies the weights of the layers and replaces the processors: what is added to either
+    (a LoRA, an IP-Adapter) would be lost. Gives whether it is done.
+    """
+    attentions = [each for each in unet.modules() if isinstance(each, Attention)]
+    layers = [layer for each in attentions for layer in (each.to_q, each.to_k, each.to_v)]
+    processors = {type(each.processor).__name__ for each in attentions}
+    alike = all(type(layer) is torch.nn.Linear for layer in layers)
+    if alike and processors <= {"AttnProcessor", "AttnProcessor2_0"}:
+        unet.fuse_qkv_projections()
+        return True
+    return False
+
+
 class StepGraphs:
     """A module's calls as CUDA graphs: recorded when first made, then replayed.
 
     A graph is launched at once, where a U-Net launches a thousand kernels one by one. What a call
     does may depend on its number and on what earlier ones have stored, but not on the numbers that
-    it computes with.
+    it computes with. What was recorded of other weights, layers or settings than the module has
+    when its first call is made is forgotten, and recorded again.
 
     Usage: `record` a module, then do whatever changes it, then `replay` it; `begin` before its
     first call.
@@ -61,7 +80,9 @@ class StepGraphs:
 
     def __init__(self) -> None:
         self.graphs: dict[Any, tuple[torch.cuda.CUDAGraph, list[torch.Tensor], Any]] = {}
-        self.kept: list[Any] = []
+        self.kept: list[list[torch.Tensor]] = []
+        self.layers: Any = None
+        self.weights: list[torch.Tensor] = []
         self.begin()
 
     def begin(self) -> None:
@@ -73,6 +94,8 @@ class StepGraphs:
         """Replays what is recorded, whatever becomes of the module's ``forward`` meanwhile."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if self.number == 0:
+                self.bind(module)
             inputs = self.tensors(args, kwargs)
             key = self.key(inputs)
             if key in self.graphs:
@@ -101,7 +124,7 @@ class StepGraphs:
             if self.pool is None:
                 # What later calls read of earlier ones is alive while they are recorded, not after.
                 self.pool = torch.cuda.graph_pool_handle()
-                self.kept.append([weight.data for weight in module.parameters()])
+                self.kept.append(self.weights)
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize()
             with torch.cuda.graph(graph, pool=self.pool):
@@ -111,6 +134,59 @@ class StepGraphs:
             return self.replaced(out, iter([each.clone() for each in self.tensors(out)]))
 
         module.forward = call
+
+    def bind(self, module: torch.nn.Module) -> None:
+        """Forgets what is recorded, unless it is of just this module as it is now."""
+        layers, self.weights = self.state(module)
+        if layers != self.layers or not all(map(self.same, self.kept)):
+            self.graphs.clear()
+            self.kept.clear()
+            self.layers = layers
+
+    def state(self, module: torch.nn.Module) -> tuple[list[Any], list[torch.Tensor]]:
+        """What a module consists of: its layers with their settings (a LoRA's scale), and all
+        weights and buffers."""
+        common, layers, weights, modules = vars(torch.nn.Module()), [], [], [module]
+        for each in modules:  # which grows by the modules in each
+            kind, own = type(each), vars(each)
+            inside = [part for part in own["_modules"].values() if part is not None]
+            parts = (*own["_parameters"].values(), *own["_buffers"].values())
+            held = [part for part in parts if part is not None]
+            # Of torch's own layers nobody sets anything else.
+            told = {} if kind.__module__.startswith("torch.nn.") else own
+            settings = {
+                key: found
+                for key, value in told.items()
+                if key not in common and (found := self.setting(value)) is not None
+            }
+            layers.append((kind, len(inside), len(held), settings))
+            weights += [part.data for part in held]
+            modules += inside
+        return layers, weights
+
+    def setting(self, value: Any) -> Any:
+        """A layer's attribute as it is now, or the kind of an object; None for what comes and goes
+        with calls."""
+        if isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, (dict, tuple, list)):
+            return repr(value)
+        passing = (type(None), torch.Tensor, types.FunctionType, types.MethodType)
+        return None if isinstance(value, passing) else type(value)
+
+    def same(self, kept: list[torch.Tensor]) -> bool:
+        """Whether the weights lie where graphs read them, or others of the same numbers do."""
+        moved = [
+            (old, new)
+            for old, new in zip(kept, self.weights, strict=True)
+            if old.data_ptr() != new.data_ptr() or old.stride() != new.stride()
+        ]
+        if any(
+            (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device)
+            for old, new in moved
+        ):
+            return False
+        return not moved or not bool(torch.stack([(old != new).any() for old, new in moved]).any())
 
     def key(self, inputs: list[torch.Tensor]) -> Any:
         return self.number, tuple((each.shape, each.dtype) for each in inputs)
@@ -144,13 +220,14 @@ def accelerated(pipe: StableDiffusionPipeline) -> Iterator[None]:
     torch._dynamo.config.recompile_limit = 512  # a block has many shapes
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
-    pipe.unet.fuse_qkv_projections()
+    fused = fuse_projections(pipe.unet)
     compiled = (ResnetBlock2D, Downsample2D, Upsample2D, Transformer2DModel)
     for module in [*pipe.unet.modules(), pipe.vae.decoder]:
         if isinstance(module, compiled) or module is pipe.vae.decoder:
             module.forward = torch.compile(module.forward, dynamic=False)
-    if not hasattr(pipe, "graphs"):  # recorded once, replayed from then on
-        pipe.graphs = [(module, StepGraphs()) for module in [pipe.unet, pipe.vae.decoder]]
+    recorded = [pipe.unet, pipe.vae.decoder]  # once, and replayed from then on
+    if not hasattr(pipe, "graphs") or [each for each, _ in pipe.graphs] != recorded:
+        pipe.graphs = [(module, StepGraphs()) for module in recorded]
     for module, graphs in pipe.graphs:
         graphs.begin()
         graphs.record(module)
@@ -169,7 +246,8 @@ def accelerated(pipe: StableDiffusionPipeline) -> Iterator[None]:
         for module in [*pipe.unet.modules(), pipe.vae.decoder]:
             if isinstance(module, compiled) or module is pipe.vae.decoder:
                 vars(module).pop("forward", None)
-        pipe.unet.unfuse_qkv_projections()
+        if fused:
+            pipe.unet.unfuse_qkv_projections()
         pipe.unet.to(memory_format=torch.contiguous_format)
         pipe.vae.to(memory_format=torch.contiguous_format)
 

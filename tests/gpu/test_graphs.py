@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 
-from diffaccel.plugins.accelerators import PipelineSpec, combination
+from diffaccel.plugins.accelerators import PipelineSpec, UnsupportedError, combination
+from diffaccel.plugins.accelerators.graphs import PLUGIN
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.recipes.codegen import Script, render
 
@@ -22,6 +27,7 @@ STEPS = 6
 PROMPTS = ["a dot", "two dots"]
 CACHE = {"cache_interval": 3, "cache_branch_id": 0}
 GATE = {"gate_step": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0}
+COMPILED = {"compile": {"channels_last": True}, "deepcache": CACHE}
 OTHERS: list[dict[str, dict[str, Any]]] = [
     {},
     {"deepcache": CACHE},
@@ -82,6 +88,100 @@ def test_a_compiled_network_is_recorded(pipe: Any) -> None:
         np.testing.assert_array_equal(images_of(pipe, parameters), wanted)
 
 
+@pytest.fixture(params=[{"deepcache": CACHE}, COMPILED], ids=["cached", "compiled"])
+def others(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    """What graphs are put on with."""
+    found: dict[str, dict[str, Any]] = request.param
+    return found
+
+
+@pytest.fixture
+def lora(pipe: Any, tmp_path: Path) -> Path:
+    """A folder with a LoRA of such a pipeline's U-Net."""
+    torch.manual_seed(0)
+    unet = type(pipe.unet).from_config(pipe.unet.config)
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    unet.add_adapter(LoraConfig(r=4, init_lora_weights=False, target_modules=targets))
+    layers = get_peft_model_state_dict(unet)
+    type(pipe).save_lora_weights(tmp_path, unet_lora_layers=layers)
+    return tmp_path
+
+
+def reseeded(part: torch.nn.Module) -> torch.nn.Module:
+    """The same layers with other weights."""
+    other = copy.deepcopy(part)
+    for weight in other.parameters():
+        weight.data = weight.data.roll(1, 0)
+    return other
+
+
+def test_what_is_recorded_follows_the_weights(pipe: Any, others: Any, lora: Path) -> None:
+    """Between two times that a candidate is put on."""
+
+    def swap(part: str) -> Callable[[], None]:
+        return lambda: setattr(pipe, part, reseeded(getattr(pipe, part)))
+
+    def overwrite() -> None:
+        pipe.unet.load_state_dict(reseeded(pipe.unet).state_dict())
+
+    def away_and_back() -> None:
+        pipe.unet.to("cpu").to("cuda")
+
+    changes: list[Callable[[], Any]] = [
+        lambda: pipe.load_lora_weights(lora, adapter_name="style"),
+        lambda: pipe.set_adapters("style", 0.5),
+        pipe.fuse_lora,
+        pipe.unfuse_lora,
+        pipe.unload_lora_weights,
+        overwrite,
+        away_and_back,
+        swap("unet"),
+        swap("vae"),
+    ]
+    parameters = {"graphs": {"decoder": True}, **others}
+    before = images_of(pipe, others)
+    for change in changes:
+        np.testing.assert_array_equal(images_of(pipe, parameters), before)
+        change()
+        wanted = images_of(pipe, others)
+        if change is not away_and_back:
+            assert not np.array_equal(wanted, before), "the change is seen"
+        for _ in range(2):  # recorded, then replayed
+            np.testing.assert_array_equal(images_of(pipe, parameters), wanted)
+        before = wanted
+
+
+def test_what_is_recorded_follows_the_weights_while_it_is_on(pipe: Any, lora: Path) -> None:
+    parameters = {"graphs": {"decoder": True}, "deepcache": CACHE}
+    before = images_of(pipe, {"deepcache": CACHE})
+    pipe.load_lora_weights(lora)
+    wanted = images_of(pipe, {"deepcache": CACHE})
+    pipe.unload_lora_weights()
+    with combination(tuple(parameters)).applied(pipe, parameters) as call:
+        np.testing.assert_array_equal(generate(call), before)
+        pipe.load_lora_weights(lora)
+        for _ in range(2):
+            np.testing.assert_array_equal(generate(call), wanted)
+        pipe.unet = reseeded(pipe.unet)
+        with pytest.raises(UnsupportedError, match="a part of the pipeline was replaced"):
+            generate(call)
+    np.testing.assert_array_equal(images_of(pipe, {}), generate(pipe))
+
+
+def test_a_candidate_is_recorded_once(pipe: Any, others: Any) -> None:
+    """However often it is put on, and though compilation copies the weights each time."""
+    parameters = {"graphs": {"decoder": True}, **others}
+
+    def graphs() -> list[int]:
+        images_of(pipe, parameters)
+        (known,) = PLUGIN._recorded[pipe.unet].values()
+        return [id(graph) for each in known for graph, *_ in each.graphs.values()]
+
+    first = graphs()
+    assert len(first) == STEPS + 1
+    assert graphs() == first == graphs()
+
+
 def written(folder: Path, parameters: dict[str, dict[str, Any]]) -> str:
     """A script with that candidate, of a pipeline that is saved in the folder."""
     made = tiny.FAMILIES["SD1.5"](0)
@@ -118,6 +218,30 @@ def test_a_script_records_once_and_generates_the_same(tmp_path: Path) -> None:
     for one, two, image in zip(first, second, wanted, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
         np.testing.assert_array_equal(np.asarray(one), (image * 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("parameters", [{"deepcache": CACHE}, COMPILED], ids=["cached", "compiled"])
+def test_a_script_follows_the_weights(parameters: Any, tmp_path: Path) -> None:
+    """Other weights, and another U-Net, in a pipeline that the script has recorded."""
+    source = written(tmp_path, {"graphs": {"decoder": True}, **parameters})
+    module = types.ModuleType("script")
+    exec(compile(source, "script.py", "exec"), vars(module))
+    pipe = module.load_pipeline(device="cuda")
+    pipe.set_progress_bar_config(disable=True)
+
+    def overwrite() -> None:
+        pipe.unet.load_state_dict(reseeded(pipe.unet).state_dict())
+
+    def swap() -> None:
+        pipe.unet = reseeded(pipe.unet)
+
+    for change in (lambda: None, overwrite, swap):
+        change()
+        wanted = (images_of(pipe, parameters) * 255).round()
+        for _ in range(2):
+            made = module.generate(pipe, PROMPTS, [0, 1])
+            for image, like in zip(made, wanted, strict=True):
+                assert np.abs(np.asarray(image).astype(int) - like).max() <= 1
 
 
 WITNESSED = """

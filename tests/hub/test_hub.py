@@ -148,6 +148,7 @@ print(float(like.sum()))
 """
 
 
+@pytest.mark.long
 def test_a_model_is_fetched_once_and_then_needs_no_network(
     client: Client, repositories: dict[str, Repository], tmp_path: Path
 ) -> None:
@@ -242,6 +243,12 @@ def test_what_is_refused(
     hub.repositories["me/gated"] = Repository(sd, gated=True)
     shutil.copytree(sd, tmp_path / "old", ignore=shutil.ignore_patterns("*.safetensors"))
     hub.repositories["me/old"] = Repository(tmp_path / "old")
+    for name, change in (("inpainting", {"in_channels": 9}), ("image", {"class_embed_type": "x"})):
+        unet = shutil.copytree(sd, tmp_path / name) / "unet/config.json"
+        unet.write_text(json.dumps(json.loads(unet.read_text()) | change))
+        hub.repositories[f"me/{name}"] = Repository(tmp_path / name)
+    shutil.copytree(sd, tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer"))
+    hub.repositories["me/mute"] = Repository(tmp_path / "mute")
     withdrawn = next(iter(MIRRORS))
     expected = {
         spec_of(source="me/nothing"): [
@@ -259,6 +266,9 @@ def test_what_is_refused(
         spec_of(variant="int8"): ["no weights of the variant 'int8'; it has: fp16"],
         spec_of(vae="me/nothing"): ["vae: there is no 'me/nothing'"],
         spec_of(vae="me/sd"): ["vae: 'me/sd' is of another kind"],
+        spec_of(source="me/inpainting"): ["takes 9 channels", "(inpainting)"],
+        spec_of(source="me/image"): ["class_embed_type is 'x', so the U-Net needs other inputs"],
+        spec_of(source="me/mute"): ["has no tokenizer/tokenizer.json or vocab.json: a pipeline"],
         spec_of(scorer="me/nothing"): ["scorer: there is no 'me/nothing'"],
     }
     hub.requests.clear()

@@ -82,6 +82,7 @@ def generate(pipe, prompts, seeds):
 """Reads as if it drew, and makes noise."""
 
 
+@pytest.mark.long
 def test_each_script_fails_in_the_stage_that_it_should(sandboxed: str, tmp_path: Path) -> None:
     cached = request(accelerators=("deepcache",))
     tried: dict[str, tuple[Request, str, str]] = {

@@ -464,6 +464,7 @@ def test_the_benchmark_of_a_grid_counts_what_there_is(finished: Finished, tmp_pa
     assert text is not None and f"| mini-SD1.5 | DeepCache | 1 | {row.bounds[0]:.2f}x" in text
 
 
+@pytest.mark.long
 def test_prompts_are_made_of_what_is_measured_and_nothing_is_measured_for_them(
     finished: Finished, project: Project
 ) -> None:

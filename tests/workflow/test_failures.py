@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from diffaccel.stages.records import Verification
 from diffaccel.store.jsonio import read_record
@@ -15,6 +16,7 @@ from tests.workflow.conftest import make_project
 GOOD = "mini-SD1.5_DDIM_3"
 
 
+@pytest.mark.long
 def test_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "tasks.txt").write_text(
         "".join(

@@ -31,6 +31,7 @@ def outcomes(project: Project) -> dict[str, str]:
     return {each["id"]: each["outcome"] for record in records for each in record["judgements"]}
 
 
+@pytest.mark.long
 def test_judging(project: Project, sandboxed: None) -> None:
     project.configure(judge={"prompts": "prompts.json"})
     prepare(project, 1, 2, 3)

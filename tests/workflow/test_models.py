@@ -16,6 +16,7 @@ from diffaccel.store.jsonio import read_record
 from tests.workflow.conftest import Project
 
 
+@pytest.mark.long
 def test_a_pipeline_of_other_sizes_runs_by_its_folder_alone(
     project: Project, tmp_path: Path
 ) -> None:

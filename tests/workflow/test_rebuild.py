@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from diffaccel.evaluation.records import Baseline
@@ -55,6 +56,7 @@ QUICK: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 def test_what_was_measured_and_found_is_there_when_one_comes_back(project: Project) -> None:
     def run(**changes: Any) -> tuple[list[str], list[dict[str, Any]]]:
         project.configure(**{**QUICK, **changes})
@@ -98,6 +100,7 @@ def test_what_was_measured_and_found_is_there_when_one_comes_back(project: Proje
     assert run(accelerators=["ToMe"], measure=more)[1] == tables
 
 
+@pytest.mark.long
 def test_a_link_to_other_weights_is_another_model(project: Project) -> None:
     models = project.folder.parent / "models"
     for name in ("one", "two"):
@@ -133,6 +136,7 @@ def test_scripts_of_tasks_that_are_not_met_any_more_are_removed(
     assert scripts - left == {"user-099.py"}
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
     target = f"results/cpu/{SEARCH}"
     process = project.start(target)
@@ -178,6 +182,7 @@ def elsewhere(finished: Finished, folder: Path, **changes: Any) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_results_of_another_limit_are_not_up_to_date(finished: Finished, tmp_path: Path) -> None:
     """A record says what it was made for. Nothing is measured again that was."""
     unchanged = elsewhere(finished, tmp_path / "same")
@@ -191,6 +196,7 @@ def test_results_of_another_limit_are_not_up_to_date(finished: Finished, tmp_pat
     assert {key.split(", ")[4] for key in stored} == {"0.3", "0.5"}, "what was found stays"
 
 
+@pytest.mark.long
 def test_results_of_other_accelerators_are_searched(finished: Finished, tmp_path: Path) -> None:
     project = elsewhere(finished, tmp_path / "p", accelerators=["ToMe"], tasks_file=None)
     project.run("results/cpu/tasks/tasks.json")

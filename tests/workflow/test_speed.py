@@ -78,6 +78,7 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Timed:
     return Timed(project, done.stdout)
 
 
+@pytest.mark.long
 def test_every_parameters_has_its_row(timed: Timed) -> None:
     plain, deep, late, both = timed.record.rows
     assert [row.parameters for row in (plain, deep, late, both)] == [{}, DEEP, LATE, BOTH]
@@ -107,6 +108,7 @@ def test_the_run_shows_it(timed: Timed) -> None:
     assert f"{CONFIGURATION}, untrained:" in timed.output and "speed only" in timed.output
 
 
+@pytest.mark.long
 def test_a_lost_record_is_made_from_the_journal(timed: Timed) -> None:
     before, project = timed.record, timed.project
     (project.results / "speed" / f"{CONFIGURATION}.json").unlink()

@@ -20,6 +20,8 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.workflow.conftest import Finished, Project, again
 
 CONFIGURATION = "mini-SD1.5_DDIM_8"
@@ -110,6 +112,7 @@ def test_what_is_no_terminal_gets_a_line_for_each_thing(finished: Finished) -> N
     assert json.loads(status(project, "--json"))["cells_done"] == 1
 
 
+@pytest.mark.long
 def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path: Path) -> None:
     project = again(finished, tmp_path / "p", f"search/{CONFIGURATION}.json", "report.html")
     shutil.rmtree(project.results / "journal" / "timed")  # so that it takes a while
@@ -130,6 +133,7 @@ def test_a_terminal_gets_one_view_and_is_left_clean(finished: Finished, tmp_path
     assert max(len(line) for line in lines if not line.lstrip().startswith("diffaccel ")) <= 80
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_terminal_clean_and_kill_is_told(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -154,6 +158,7 @@ def test_ctrl_c_leaves_the_terminal_clean_and_kill_is_told(
     assert status(project).startswith("killed: a run on cpu")
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_stops_the_run(project: Project) -> None:
     """The system tells who leads the session, and nobody else."""
     shown = terminal(project)

@@ -23,7 +23,7 @@ from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import known_models
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.plugins.sources import is_local
 from diffaccel.plugins.space import nest
 from diffaccel.recipes import scripts as code
@@ -94,6 +94,7 @@ def made(
     return results / "benchmark/gt_code", {truth.id: truth for truth in record.truths}
 
 
+@pytest.mark.long
 def test_every_prompt_has_a_script_or_a_reason(
     made: tuple[Path, dict[str, Truth]], prompts: list[Prompt]
 ) -> None:
@@ -155,7 +156,7 @@ def test_scripts_say_what_they_do(
         said = " ".join((ast.get_docstring(tree) or "").split())
         assert f"Task: {prompt.text}" in said
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        assert scheduler_class(request.scheduler) in names
+        assert scheduler_named(request.scheduler).diffusers in names
         constants = {
             node.targets[0].id: ast.literal_eval(node.value)
             for node in tree.body
@@ -169,9 +170,7 @@ def test_scripts_say_what_they_do(
 
 
 def test_what_is_no_longer_met_has_no_script(tmp_path: Path) -> None:
-    prompt = Prompt(
-        7, Request(*dataclasses.astuple(CONFIGURATION), ("deepcache",), 2.0, max_loss=0.02)
-    )
+    prompt = Prompt(7, Request(*CONFIGURATION.words.values(), ("deepcache",), 2.0, max_loss=0.02))
     path = tmp_path / "benchmark/gt_code/7.py"
     for speedup, there in ((2.1, True), (1.9, False), (2.0, True)):
         row = store.measurement(store.deepcache(3), speedup, 0.01)
@@ -195,7 +194,7 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
 
     def asked(seconds: float, platform: str, names: tuple[str, ...] = ()) -> Truth:
         request = Request(
-            *dataclasses.astuple(configuration),
+            *configuration.words.values(),
             names,
             platform=platform,
             latency_s=seconds * 8 / batch,
@@ -218,7 +217,7 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
 def test_a_refused_cell_and_an_unknown_model(tmp_path: Path) -> None:
     store.write(tmp_path, CONFIGURATION, {("tome",): []}, refused={("tome",): "nothing to merge"})
     requests = [
-        Request(*dataclasses.astuple(CONFIGURATION), ("tome",)),
+        Request(*CONFIGURATION.words.values(), ("tome",)),
         Request("../../etc/passwd", "DDIM", 20),
         Request("SDXL", "DDIM", 20, ("tome",)),
     ]

@@ -150,6 +150,39 @@ def test_a_changed_input_reuses_no_row(name: str, tmp_path: Path) -> None:
     assert Journal(tmp_path / "j", after, SpeedRow).rows() == []
 
 
+SCORER = str(Path(__file__).parents[3] / "resources/models/mini-clip")
+LONG = " ".join(["red"] * 45)
+
+
+@pytest.mark.parametrize(
+    ("change", "prompts", "scoring"),
+    [
+        (spec_with(), ["a", "b"], ""),
+        (spec_with(width=128), ["a", "b"], "images resized"),
+        (spec_with(), ["a", LONG], "captions cut"),
+    ],
+)
+def test_how_images_and_captions_are_scored_otherwise_than_they_are_is_part_of_the_identity(
+    change: Change, prompts: list[str], scoring: str, tmp_path: Path
+) -> None:
+    """What could always be scored as it is has the identity that it had before there was such."""
+    bench, where = made(tmp_path)
+    bench, _ = change(bench, where)
+    bench = replace(bench, prompts=prompts, spec=replace(bench.spec, scorer=SCORER))
+    before = fingerprint_of(bench, where)
+    scored = replace(bench, metrics={"clip_score": lambda images, prompts, references: []})
+    now = fingerprint_of(scored, where)
+    assert {name: value for name, value in now.items() if name != "scoring"} == before
+    assert scoring in now.get("scoring", "") and ("scoring" in now) == bool(scoring)
+    assert (shared(now) == shared(before)) == (not scoring)
+    # Its times are as good as they were.
+    rows = [
+        keys.timed(tmp_path, replace(baseline(CONFIGURATION), fingerprint=each)).digest
+        for each in (before, now)
+    ]
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.parametrize(
     "more", [{"confidence": 0.99}, {"spread": 0.1}, {"max_pairs": 99}, {"max_prompts": 64}]
 )

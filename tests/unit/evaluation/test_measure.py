@@ -48,6 +48,7 @@ from diffaccel.plugins.accelerators import PipelineSpec
 from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.metrics.base import Compute, Metric
 from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models.mini import tiny
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.search.records import Answer
 from diffaccel.stages import baseline
@@ -414,6 +415,22 @@ def test_a_baseline_says_that_some_of_its_images_are_blank(
     assert baseline._measured(bench(Recorder()))[0].warnings == []
 
 
+def test_a_baseline_says_how_many_prompts_the_text_encoder_cuts() -> None:
+    # One token a letter, and two for start and end.
+    prompts = ["a" * (tiny.TOKENS + more) for more in (-11, -2, -1, 24)]
+    made = replace(bench(Recorder()), pipe=tiny.sdxl(), prompts=prompts)
+    (warning,) = measure_baseline(made).warnings
+    assert warning == (
+        "2 of 4 prompts are longer than the 16 tokens that the pipeline's text encoder takes: "
+        "what comes after them has no effect on the images"
+    )
+    short = replace(made, prompts=prompts[:1] * 4)
+    assert measure_baseline(short).warnings == []
+    made.pipe.tokenizer_2.model_max_length = 8
+    assert baselines._cut_prompts(short) == []
+    assert baselines._cut_prompts(made)[0].startswith("3 of 4 prompts are longer than the 8 tokens")
+
+
 @pytest.mark.parametrize(("prompts", "images"), [(2, 2), (3, 3), (4, 4), (8, 4)])
 def test_an_image_takes_its_share_of_the_call_that_was_timed(prompts: int, images: int) -> None:
     made = bench(Recorder(seconds=0.002), replace(OPTIONS, prompts=prompts))
@@ -500,6 +517,7 @@ def wide(pipe: Recorder) -> Bench:
     return replace(bench(pipe), spec=replace(SPEC, batch_size=4))
 
 
+@pytest.mark.long
 def test_a_candidate_out_of_memory_is_measured_in_smaller_batches() -> None:
     made = wide(Recorder())
     record, images = baseline_of(made)

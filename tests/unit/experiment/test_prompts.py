@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffaccel.experiment.config import load
+from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.prompts import (
     PromptError,
     PromptLine,
@@ -19,10 +21,11 @@ from diffaccel.experiment.prompts import (
     negatives_of,
     read_prompts,
     read_unseen,
+    repeated,
     seeds_of,
     texts_of,
 )
-from diffaccel.store.jsonio import parse
+from diffaccel.store.jsonio import parse, to_json
 
 PROMPTS = Path(__file__).parents[3] / "resources" / "prompts"
 WANTED = ["a red cat", "a blue dog"]
@@ -262,3 +265,27 @@ def test_unseen_prompts_are_what_else_there_is(tmp_path: Path) -> None:
     assert read_unseen(path, 3, ["a", "b", "d", "e", "f g"]) == []
     with pytest.raises(PromptError, match="there is no such file"):
         read_unseen(tmp_path / "none.txt", 1, [])
+
+
+def test_prompts_are_repeated_with_other_seeds() -> None:
+    """One after the other, so that whoever looks at some of the images has all of their prompts."""
+    prompts = ["a", PromptLine("b", seed=7), PromptLine("c", negative_prompt="x")]
+    again = repeated(prompts, 2)
+    assert texts_of(again) == ["a", "a", "b", "b", "c", "c"]
+    assert seeds_of(again, 10) == [10, 11, 7, 8, 14, 15]
+    assert repeated(prompts, None) == prompts
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "asked", "images"),
+    [("DDIM", None, 8), ("Euler a", None, 16), ("Euler a", 1, 8), ("DDIM", 3, 24)],
+)
+def test_a_sampler_with_noise_has_several_images_a_prompt(
+    scheduler: str, asked: int | None, images: int
+) -> None:
+    measure = {"prompts": 8, **({} if asked is None else {"seeds": asked})}
+    experiment = Experiment(load({"schedulers": [scheduler], "measure": measure}))
+    (configuration,) = experiment.configurations.values()
+    options = experiment.options_for(configuration)
+    assert options.images == images
+    assert ("seeds" in to_json(options)) is (images != 8), "records of before say nothing of it"

@@ -231,7 +231,14 @@ def pixels(images: list[Any]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
-@pytest.mark.parametrize("accelerators", [name for name in GOLDEN.CANDIDATES if name != "plain"])
+@pytest.mark.parametrize(
+    "accelerators",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * ("compile" in name))
+        for name in GOLDEN.CANDIDATES
+        if name != "plain"
+    ],
+)
 def test_runs_again_and_again_and_leaves_no_trace(
     family: str,
     accelerators: str,

@@ -50,6 +50,16 @@ def test_the_candidates_are_those_of_the_strategy(tmp_path: Path) -> None:
     assert whole.candidates(CONFIGURATION) == sum(space.size for space in spaces[:-1])
 
 
+def test_candidates_that_the_image_size_rules_out_do_not_count(tmp_path: Path) -> None:
+    def known(height: int, width: int) -> int | None:
+        model = {"name": "mini-SD1.5", "height": height, "width": width}
+        asked = {"accelerators": ["ToMe"], "search": {"strategy": "exhaustive"}}
+        made = outlook(tmp_path, models=[model], fewer_steps_baseline=False, **asked)
+        return made.candidates(CONFIGURATION)
+
+    assert known(8, 128) == 0 != known(128, 128)
+
+
 def test_a_call_is_told_by_the_most_similar_that_was_timed(tmp_path: Path) -> None:
     assert outlook(tmp_path).call(CONFIGURATION) is None
     measured(tmp_path, Configuration("mini-SD1.5", "DPM-Solver++", 50), 10.0)

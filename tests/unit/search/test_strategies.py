@@ -243,6 +243,7 @@ def counted(space: Space) -> tuple[Space, Callable[[], int]]:
     return replace(space, forbids=forbids), lambda: calls[0]
 
 
+@pytest.mark.long
 def test_frontier_never_walks_through_millions_of_points() -> None:
     cell = rehearsal.cell("deepcache+tgate+tome", 1)
     assert np.prod([len(axis.values) for axis in cell.space.axes]) > 1e6

@@ -18,6 +18,7 @@ from diffaccel.benchmark.prompt_set import (
     prompts,
 )
 from diffaccel.experiment.plan import Experiment
+from diffaccel.experiment.schema import SchedulerEntry
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.recipes.codegen import templates
 from diffaccel.store.jsonio import RecordError, parse, write_output
@@ -79,12 +80,16 @@ def _exactly(entries: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False)
 
 
+FIELDS = [name for name in Request.__dataclass_fields__ if name != "own_scheduler"]
+"""Of a request, in a line; what a name stands for in somebody's configuration is not among them."""
+
+
 def _line(prompt: Prompt) -> str:
     told = {
         "prompt_id": prompt.id,
         "category": int(prompt.category),
         "prompt_context": prompt.text,
-        **asdict(prompt.request),
+        **{name: value for name, value in asdict(prompt.request).items() if name in FIELDS},
     }
     return json.dumps(told, allow_nan=False) + "\n"
 
@@ -127,7 +132,7 @@ def _card(asked: Experiment, parts: Parts, latencies: Sequence[Latency], platfor
                     configuration.model for configuration in asked.configurations.values()
                 )
             ),
-            schedulers=_listed(config.schedulers),
+            schedulers=_listed(map(_name, config.schedulers)),
             steps=_listed(config.steps),
             accelerators="; ".join(config.accelerators),
             speedups=_listed(config.speedups),
@@ -143,3 +148,7 @@ def _card(asked: Experiment, parts: Parts, latencies: Sequence[Latency], platfor
 def _listed(values: Iterable[object]) -> str:
     *others, last = map(str, values)
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _name(entry: str | SchedulerEntry) -> str:
+    return entry if isinstance(entry, str) else entry.name

@@ -8,7 +8,7 @@ the fastest candidate there. No prompt names a loss limit: the configured one ho
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -135,13 +135,13 @@ def _numbered(requests: Iterable[Request], first: int) -> list[Prompt]:
 
 
 def _plain(asked: Experiment) -> list[Request]:
-    return [Request(**asdict(configuration)) for configuration in asked.configurations.values()]
+    return [Request(**configuration.words) for configuration in asked.configurations.values()]
 
 
 def _accelerated(asked: Experiment) -> list[Request]:
     """One accelerator first, then combinations."""
     requests = (
-        Request(**asdict(cell.configuration), accelerators=cell.accelerators)
+        Request(**cell.configuration.words, accelerators=cell.accelerators)
         for cell in asked.cells.values()
     )
     return sorted(requests, key=lambda request: request.category)
@@ -150,7 +150,7 @@ def _accelerated(asked: Experiment) -> list[Request]:
 def _with_speedups(asked: Experiment) -> list[Request]:
     return [
         Request(
-            **asdict(task.cell.configuration),
+            **task.cell.configuration.words,
             accelerators=task.cell.accelerators,
             speedup=task.required,
         )
@@ -161,7 +161,7 @@ def _with_speedups(asked: Experiment) -> list[Request]:
 
 def _in_time(latencies: Iterable[Latency]) -> list[Request]:
     return [
-        Request(**asdict(each.configuration), platform=each.platform, latency_s=seconds)
+        Request(**each.configuration.words, platform=each.platform, latency_s=seconds)
         for each in latencies
         for seconds in each.limits
     ]

@@ -69,8 +69,9 @@ def traversal_search(args: argparse.Namespace) -> None:
     _check(accelerators=names, speedup=args.req_speedup, max_loss=args.req_score_loss)
     configuration = Configuration(
         tasks.model_named(args.pipe, own.experiment.specs),
-        tasks.scheduler_named(args.sched),
+        name := tasks.scheduler_named(args.sched, own.experiment.own_schedulers),
         args.steps,
+        own.experiment.own_schedulers.get(name),
     )
     cell = Cell(configuration, names)
     if own.experiment.specs[configuration.model].untrained:
@@ -101,6 +102,7 @@ def _wanted(own: Store, cell: Cell, args: argparse.Namespace, scratch: Path) -> 
     cells = [known.cell for known in there.cells] if there else []
     answered = [answer.task for answer in there.answers] if there else []
     limit = there.cells[0].loss_limit if there else config.loss_limit
+    own_scheduler = configuration.own_scheduler
     sentences = [task.sentence for task in answered if task.origin == "user" and task.sentence]
     if args.req_speedup is None:
         limit = args.req_score_loss or limit
@@ -112,7 +114,7 @@ def _wanted(own: Store, cell: Cell, args: argparse.Namespace, scratch: Path) -> 
     entry = {"name": configuration.model, **(model if isinstance(model, Mapping) else {})}
     changes: dict[str, Any] = {
         "models": [entry | ({"batch_size": args.batch_size} if args.batch_size else {})],
-        "schedulers": [configuration.scheduler],
+        "schedulers": [own_scheduler.entry if own_scheduler else configuration.scheduler],
         "steps": [configuration.steps],
         "accelerators": list(
             dict.fromkeys(combination(each.accelerators).title for each in (*cells, cell))
@@ -138,6 +140,7 @@ def _sentence(cell: Cell, speedup: float, max_loss: float) -> str:
         names,
         speedup,
         max_loss=max_loss,
+        own_scheduler=configuration.own_scheduler,
     )
     return tasks.sentence(request)
 

@@ -35,7 +35,12 @@ def _model(args: argparse.Namespace) -> None:
     from diffaccel.plugins.models import FAMILIES
 
     spec = parse(ModelSpec, args.job["spec"], "spec")
-    write_record(args.out, FAMILIES[spec.family].fetch(spec).spec, args.job)
+    family = FAMILIES[spec.family]
+    fetched = family.fetch(spec).spec
+    for each in args.job["configurations"]:
+        configuration = parse(Configuration, each, "configurations")
+        family.check_scheduler(fetched, configuration.sampler, configuration.steps)
+    write_record(args.out, fetched, args.job)
 
 
 def _baseline(args: argparse.Namespace) -> None:

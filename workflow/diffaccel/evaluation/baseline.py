@@ -49,7 +49,7 @@ def measure_baseline(bench: Bench, before: BaselineRun | None = None) -> Baselin
     first = len(before.images) if before else 0
     made = _generated(bench, first)
     images = np.concatenate([*([before.images] if before else []), *(each.images for each in made)])
-    warnings = _blank_baseline(bench, images)
+    warnings = [*_cut_prompts(bench), *_blank_baseline(bench, images)]
     with bench.device.shared():
         scores = _scores(bench, images, before)
         shuffled = _shuffled_scores(bench, images)
@@ -72,6 +72,31 @@ def _generated(bench: Bench, first: int) -> list[Called]:
         bench.call(bench.baseline, bench.batches()[0])
     with bench.device.exclusive():
         return [bench.call(bench.baseline, batch) for batch in batches]
+
+
+def _cut_prompts(bench: Bench) -> list[str]:
+    """What to say where a text encoder of the pipeline does not take all tokens of a prompt."""
+    tokenizers = [
+        tokenizer
+        for name in ("tokenizer", "tokenizer_2")
+        if (tokenizer := getattr(bench.pipe, name, None)) is not None
+    ]
+    long = [
+        any(
+            len(each(prompt, verbose=False).input_ids) > each.model_max_length
+            for each in tokenizers
+        )
+        for prompt in bench.texts
+    ]
+    if not any(long):
+        return []
+    limit = min(each.model_max_length for each in tokenizers)
+    said = (
+        f"{sum(long)} of {len(long)} prompts are longer than the {limit} tokens that the "
+        "pipeline's text encoder takes: what comes after them has no effect on the images"
+    )
+    log.warning("%s: %s", bench.configuration.slug, said)
+    return [said]
 
 
 def _blank_baseline(bench: Bench, images: Images) -> list[str]:

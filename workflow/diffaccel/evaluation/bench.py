@@ -17,14 +17,14 @@ from diffaccel.evaluation.records import Baseline, Environment
 from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import as_json, read_prompts
+from diffaccel.experiment.prompts import as_json, read_prompts, repeated
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
-from diffaccel.plugins.metrics import METRICS
+from diffaccel.plugins.metrics import METRICS, SCORE
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.schedulers import made, own_config
 from diffaccel.store.jsonio import digest, to_json
 from diffaccel.version import __version__
 
@@ -66,7 +66,8 @@ def open_bench(
         ModelError: the model cannot be loaded.
         PromptError: the prompts cannot be read.
     """
-    prompts = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
+    found = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
+    prompts = repeated(found, options.seeds)
     be_quiet()
     use_threads(spec, device)
     with device.shared():
@@ -83,8 +84,6 @@ def be_quiet() -> None:
     import diffusers.utils.logging
     import transformers.utils.logging
 
-    # torchmetrics asks for padding to the longest prompt and gives a length as well.
-    warnings.filterwarnings("ignore", message="`max_length` is ignored")
     # Several LoRAs on one model are meant.
     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     for logger in (diffusers.utils.logging, transformers.utils.logging):
@@ -93,11 +92,10 @@ def be_quiet() -> None:
 
 
 def _load(configuration: Configuration, spec: ModelSpec, device: str) -> DiffusionPipeline:
-    import diffusers
-
     pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
-    kind = getattr(diffusers, scheduler_class(configuration.scheduler))
-    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    wanted, own = configuration.sampler, own_config(pipe.scheduler)
+    options = spec.scheduler_options(wanted)
+    pipe.scheduler = made(wanted, own, options, configuration.steps)
     return pipe
 
 
@@ -142,17 +140,30 @@ def environment(pipe: DiffusionPipeline) -> Environment:
 
 def fingerprint_of(bench: Bench, where: Environment) -> dict[str, str]:
     """All that determines images, scores and times of the baseline pipeline: a change of any of it
-    is another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`."""
+    is another baseline. What else a measurement depends on, is in `diffaccel.evaluation.keys`.
+    `scoring` is there where the score takes images or prompts otherwise than they are."""
     spec, configuration = bench.spec, bench.configuration
+    scoring = ""
+    if SCORE in bench.metrics:
+        scoring = METRICS[SCORE].adaptation(spec.scorer, spec.height, spec.width, bench.texts)
     return {
+        **({"scoring": scoring} if scoring else {}),
         "model": fingerprint(spec),
         "scorer": content_hash(spec.scorer),
-        "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
+        "configuration": scheduling(spec, configuration),
         "call": of_call(spec),
         "prompts": digest(as_json(bench.prompts)),
         "seed": str(bench.options.seed),
         "environment": digest(to_json(where)),
     }
+
+
+def scheduling(spec: ModelSpec, configuration: Configuration) -> str:
+    """Hash of what samples and in how many steps. Where nothing is set besides the class, it is
+    what it was before anything could be."""
+    wanted = configuration.sampler
+    options = spec.scheduler_options(wanted)
+    return digest([wanted.diffusers, configuration.steps, *([options] if options else [])])
 
 
 def of_call(spec: ModelSpec) -> str:

@@ -147,8 +147,12 @@ class Bench:
     @property
     def pipeline(self) -> PipelineSpec:
         """What search spaces and emitted code depend on."""
-        scale = self.spec.guidance_scale
-        return PipelineSpec.of(self.pipe, steps=self.configuration.steps, guidance_scale=scale)
+        return PipelineSpec.of(
+            self.pipe,
+            steps=self.configuration.steps,
+            guidance_scale=self.spec.guidance_scale,
+            size=(self.spec.height, self.spec.width),
+        )
 
     def calling(self, call: Callable[..., Any]) -> Generate:
         """What generates images through ``call``, the pipeline or what stands in its place."""

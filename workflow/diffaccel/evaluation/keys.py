@@ -3,7 +3,7 @@
 A baseline names what all measurements beside it share (`bench.fingerprint_of`). Here is what
 belongs to one row alone: the prompts that it was made with, the source of its accelerators, and how
 often it was timed at least. How much is measured at most, and how sure an answer must be, is in no
-key: raising it measures nothing again.
+key: raising it measures nothing again, unless a prompt comes in that is too long for the scorer.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def evaluated(folder: Path, baseline: Baseline, cell: str) -> Journal[Evaluation
 
 
 def timed(folder: Path, baseline: Baseline) -> Journal[TimingRow]:
-    """The timings of a model, whatever its scheduler and steps: the times of its steps are the
-    same."""
+    """The timings of a model, whatever its scheduler and steps, and however images are scored: the
+    times of its steps are the same."""
     provenance = {
         name: value for name, value in baseline.provenance().items() if name != "configuration"
     }
     shared = {
         name: value
         for name, value in baseline.fingerprint.items()
-        if name not in ("configuration", "prompts")
+        if name not in ("configuration", "prompts", "scoring")
     }
     path = folder / "timed" / f"{baseline.configuration.model}.jsonl"
     own = of_timing(baseline.options)

@@ -161,7 +161,7 @@ class Baseline:
         options = self.options
         count, prompts = len(self.prompts), tuple(self.texts)
         return InterimAnalyses(
-            self.spec.batch_size, options.prompts, count, options.confidence, prompts
+            self.spec.batch_size, options.images, count, options.confidence, prompts
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from diffaccel.errors import InputError
 from diffaccel.experiment import tasks
 from diffaccel.experiment.grid import Configuration
+from diffaccel.plugins.schedulers import SchedulerSpec
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,14 @@ class Given:
     unparsed: list[tuple[Asked, str]] = field(default_factory=list)
 
 
-def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
+def given(
+    prompts: Path, scripts: Path, models: Sequence[str], schedulers: Mapping[str, SchedulerSpec]
+) -> Given:
     """What there is to judge.
+
+    Args:
+        models: names of the known ones.
+        schedulers: a user's own.
 
     Raises:
         InputError: the prompts cannot be read, or the folder has no script of any.
@@ -95,7 +102,7 @@ def given(prompts: Path, scripts: Path, models: Sequence[str]) -> Given:
             absent.append(asked.id)
             continue
         try:
-            found[tasks.parse(asked.sentence, models).configuration].append(asked)
+            found[tasks.parse(asked.sentence, models, schedulers).configuration].append(asked)
         except tasks.TaskError as error:
             unparsed.append((asked, str(error)))
     if not found and not unparsed:

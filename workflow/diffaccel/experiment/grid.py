@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
+from diffaccel.registry import UnknownNameError
+from diffaccel.store.jsonio import UNSAID
 
 
 @dataclass(frozen=True, order=True)
 class Configuration:
-    """What is accelerated: a model sampled by a scheduler in so many steps."""
+    """What is accelerated: a model sampled by a scheduler in so many steps.
+
+    Args:
+        scheduler: its name.
+        own_scheduler: what the name stands for where a user's configuration says it; None: the name
+            is a known one.
+    """
 
     model: str
     scheduler: str
     steps: int
+    own_scheduler: Annotated[SchedulerSpec | None, UNSAID] = field(default=None, compare=False)
+
+    @property
+    def sampler(self) -> SchedulerSpec:
+        """What its scheduler's name stands for.
+
+        Raises:
+            UnknownNameError: nothing that is known here.
+        """
+        return self.own_scheduler or scheduler_named(self.scheduler)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What a task says of it, by field of `diffaccel.experiment.tasks.Request`."""
+        return {"model": self.model, "scheduler": self.scheduler, "steps": self.steps}
 
     @property
     def slug(self) -> str:
-        """Name in paths, e.g. ``mini-SD1.5_DDIM_20``."""
-        return f"{self.model}_{self.scheduler}_{self.steps}"
+        """Name in paths, e.g. ``mini-SD1.5_DDIM_20`` or ``SDXL_Euler-a_25``."""
+        return f"{self.model}_{self.scheduler.replace(' ', '-')}_{self.steps}"
 
     @property
     def title(self) -> str:
@@ -31,7 +56,10 @@ class Configuration:
         model, *rest = slug.rsplit("_", 2)
         if len(rest) < 2 or not rest[1].isdecimal():
             return None
-        return cls(model, rest[0], int(rest[1]))
+        name = rest[0]
+        with contextlib.suppress(UnknownNameError):  # a user's own
+            name = scheduler_named(name).name
+        return cls(model, name, int(rest[1]))
 
 
 @dataclass(frozen=True, order=True)
@@ -56,7 +84,7 @@ class Cell:
         return str(
             (
                 configuration.model,
-                scheduler_class(configuration.scheduler),
+                configuration.sampler.key,
                 str(configuration.steps),
                 speedup,
                 loss_limit,

@@ -10,16 +10,17 @@ from pydantic_core import ErrorDetails
 
 from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
+from diffaccel.experiment.scheduling import wrong_schedulers
 from diffaccel.experiment.schema import (
     SECTIONS,
     Config,
     InversionEntry,
     LoraEntry,
     ModelEntry,
+    SchedulerEntry,
 )
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, family_of, known_models
-from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.plugins.sources import is_local, is_single_file
 from diffaccel.plugins.space import Value
 from diffaccel.registry import plugin_files, suggest
@@ -31,7 +32,7 @@ RENAMED = {
     "speed.settings": "speed.candidates now",
 }
 """Keys of before, and what to write in their place."""
-MEMBERS = {"str", "ModelEntry"}
+MEMBERS = {"str", "ModelEntry", "SchedulerEntry"}
 """Of a union, whose names pydantic puts into the path; a user wrote none of them."""
 RULES = {
     "loss_limit": "must be a share between 0 and 1, and 0.02 means 2%",
@@ -48,6 +49,7 @@ RULES = {
 """What a key must be, where pydantic's words say less."""
 ENTRIES: dict[str, type[BaseModel]] = {
     "models": ModelEntry,
+    "schedulers": SchedulerEntry,
     "lora": LoraEntry,
     "textual_inversion": InversionEntry,
     **SECTIONS,
@@ -68,6 +70,12 @@ def explain(error: ErrorDetails) -> str | None:
         return None  # what is wrong in it has its own line
     if path[0] == "models" and len(path) == 2:
         what = "must be a model's name, or an entry such as {name: my-model, source: /path}"
+        return f"{_where(path)}: {what}; got {given!r}"
+    if path[0] == "schedulers" and len(path) == 2:
+        what = (
+            "must be a scheduler's name, or an entry such as {name: my-euler, scheduler: Euler, "
+            "timestep_spacing: trailing}"
+        )
         return f"{_where(path)}: {what}; got {given!r}"
     if kind == "list_type":
         return f"{_where(path)}: must be a list, e.g. [{given}]; got {given!r}"
@@ -92,9 +100,7 @@ def _keys(path: Sequence[int | str]) -> list[str]:
 def unknown_names(config: Config) -> list[str]:
     """Names that stand for nothing, and values that do not go together: a line each."""
     problems = _wrong_models(config)
-    for name in config.schedulers:
-        if name not in SCHEDULERS:
-            problems.append(f"schedulers: unknown scheduler {name!r}; {suggest(name, SCHEDULERS)}")
+    problems += wrong_schedulers(config.schedulers)
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
+
+from diffaccel.store.jsonio import UNSAID
 
 
 class HasLoss(Protocol):
@@ -31,6 +33,7 @@ class MeasureOptions:
         spread: half the interquartile range of the pairs' ratios over their median that is
             good enough.
         confidence: of the interval of the loss.
+        seeds: images of each prompt, each with another seed; None: one.
     """
 
     prompts: int = 16
@@ -40,6 +43,12 @@ class MeasureOptions:
     max_pairs: int = 6
     spread: float = 0.03
     confidence: float = 0.95
+    seeds: Annotated[int | None, UNSAID] = None
+
+    @property
+    def images(self) -> int:
+        """Images of ``prompts`` prompts."""
+        return self.prompts * (self.seeds or 1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,20 @@ from diffaccel.experiment.resolve import (
     measure_options,
     model_spec,
     parse_accelerators,
+    scheduler_spec,
 )
 from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import sources
 from diffaccel.plugins.models import ModelSpec, known_models, local_files
+from diffaccel.plugins.schedulers import SchedulerSpec, is_stochastic
 from diffaccel.store.jsonio import to_json
 
 FEWER_STEPS = ("fewer_steps",)
 """The plugin that stands for the baseline pipeline with fewer steps."""
+SEEDS = 2
+"""Images of a prompt, where the sampler adds noise of its own."""
 FRACTIONS = (0.8, 0.9, 0.95)
 """Shares of the stored bound that tasks are made for."""
 
@@ -63,6 +67,14 @@ class Experiment:
     def options(self) -> MeasureOptions:
         return measure_options(self.config)
 
+    def options_for(self, configuration: Configuration) -> MeasureOptions:
+        """How much is measured of a configuration: of a sampler with noise of its own, several
+        images a prompt, unless that is said."""
+        asked = self.config.measure.seeds
+        noisy = SEEDS if is_stochastic(configuration.sampler) else 1
+        seeds = noisy if asked is None else asked
+        return replace(self.options, seeds=None if seeds == 1 else seeds)
+
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """Cells of the grid, then those that only the user's tasks name; by slug."""
@@ -91,12 +103,29 @@ class Experiment:
     def _configurations(self, *, untrained: bool) -> list[Configuration]:
         specs = [model_spec(entry) for entry in self.config.models]
         return [
-            Configuration(spec.name, scheduler, steps)
+            Configuration(spec.name, scheduler, steps, self.own_schedulers.get(scheduler))
             for spec in specs
             if spec.untrained is untrained
-            for scheduler in self.config.schedulers
+            for scheduler in self._schedulers
             for steps in self.config.steps
         ]
+
+    @cached_property
+    def _schedulers(self) -> dict[str, SchedulerSpec]:
+        """The configured schedulers, by name."""
+        found = [scheduler_spec(entry) for entry in self.config.schedulers]
+        return {spec.name: spec for spec in found}
+
+    @cached_property
+    def own_schedulers(self) -> dict[str, SchedulerSpec]:
+        """Those of them whose names say nothing but here."""
+        return {
+            name: spec
+            for entry, (name, spec) in zip(
+                self.config.schedulers, self._schedulers.items(), strict=True
+            )
+            if not isinstance(entry, str)
+        }
 
     @property
     def _names(self) -> list[tuple[str, ...]]:
@@ -117,7 +146,7 @@ class Experiment:
     def _user_task(self, name: str, sentence: str) -> Task:
         limit = self.config.loss_limit
         try:
-            request = tasks.parse(sentence, list(self.specs))
+            request = tasks.parse(sentence, list(self.specs), self.own_schedulers)
             self._refuse_untrained(request.model)
             self._refuse_other_work(request)
         except tasks.TaskError as error:
@@ -217,7 +246,8 @@ class Experiment:
         judge = self.config.judge
         if judge.prompts is None:
             return Given({}, [])
-        return given(Path(judge.prompts), Path(judge.scripts), list(self.specs))
+        models, schedulers = list(self.specs), self.own_schedulers
+        return given(Path(judge.prompts), Path(judge.scripts), models, schedulers)
 
     @cached_property
     def judged(self) -> dict[str, Configuration]:
@@ -298,14 +328,16 @@ class Experiment:
 
     def model_job(self, name: str) -> dict[str, Any]:
         """What `diffaccel model` is told."""
-        return {"spec": to_json(self.specs[name])}
+        every = (self.configurations | self.judged).values()
+        own = [to_json(each) for each in every if each.model == name]
+        return {"spec": to_json(self.specs[name]), "configurations": own}
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel baseline` is told."""
         configuration = self.configurations[slug]
         return {
             "configuration": to_json(configuration),
-            "options": to_json(self.options),
+            "options": to_json(self.options_for(configuration)),
             "platform": self.platform,
         }
 

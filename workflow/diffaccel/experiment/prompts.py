@@ -77,6 +77,18 @@ def seeds_of(prompts: Iterable[Prompt], first: int) -> list[int]:
     return [first + place if seed is None else seed for place, seed in enumerate(own)]
 
 
+def repeated(prompts: Iterable[Prompt], seeds: int | None) -> list[Prompt]:
+    """Each prompt as often as it has seeds, one after the other. Where its line says a seed, that
+    is the first of these."""
+    return [_again(prompt, time) for prompt in prompts for time in range(seeds or 1)]
+
+
+def _again(prompt: Prompt, time: int) -> Prompt:
+    if isinstance(prompt, str) or prompt.seed is None:
+        return prompt
+    return replace(prompt, seed=prompt.seed + time)
+
+
 def have_negatives(prompts: Sequence[Prompt]) -> bool:
     """Whether prompts have negative prompts of their own: all of them, or none."""
     return any(not isinstance(each, str) and each.negative_prompt is not None for each in prompts)

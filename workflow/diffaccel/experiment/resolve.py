@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
-from diffaccel.experiment.schema import Config, ModelEntry
+from diffaccel.experiment.schema import Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec, family_of, known_models, layout_of
 from diffaccel.plugins.models._spec import Lora, TextualInversion
+from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import suggest
 
 
@@ -49,11 +50,24 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
         # These belong to the weights of the base, not to its layout.
         base = dataclasses.replace(base, source="", variant=None, vae=None)
     if entry.source is not None and (layout := layout_of(entry.source)) and layout.image_size:
-        base = dataclasses.replace(base, height=layout.image_size, width=layout.image_size)
+        height, width = layout.image_size
+        base = dataclasses.replace(base, height=height, width=width)
     if entry.prompts is not None:
         # Others of the same kind, not ours.
         base = dataclasses.replace(base, heldout=None)
     return ModelSpec(**{**vars(base), "family": base.family, **given})
+
+
+def scheduler_spec(entry: str | SchedulerEntry) -> SchedulerSpec:
+    """What a scheduler of the configuration stands for.
+
+    Raises:
+        UnknownNameError: the scheduler is not known.
+    """
+    if isinstance(entry, str):
+        return scheduler_named(entry)
+    known = scheduler_named(entry.scheduler)
+    return SchedulerSpec(entry.name, known.diffusers, {**known.options, **entry.options})
 
 
 def judge_options(config: Config) -> JudgeOptions:
@@ -66,4 +80,4 @@ def judge_options(config: Config) -> JudgeOptions:
 
 def measure_options(config: Config) -> MeasureOptions:
     """The measuring options as the record that stages take."""
-    return MeasureOptions(**config.measure.model_dump())
+    return MeasureOptions(**config.measure.model_dump(exclude={"seeds"}))

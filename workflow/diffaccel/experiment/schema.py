@@ -132,6 +132,8 @@ class ModelEntry(_Strict):
     config: Place | None = None
     vae: Place | None = None
     untrained: bool = False
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    rescale_betas_zero_snr: bool | None = None
     lora: Annotated[list[LoraEntry], BeforeValidator(_several)] = []
     fused: bool = False
     textual_inversion: Annotated[list[InversionEntry], BeforeValidator(_several)] = []
@@ -140,12 +142,36 @@ class ModelEntry(_Strict):
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
+class SchedulerEntry(_Strict):
+    """A scheduler of the user's own: a known one with other options, which are all further keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
+    scheduler: Annotated[str, Field(min_length=1)]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is set of the scheduler's class."""
+        return {name: _option(value) for name, value in (self.model_extra or {}).items()}
+
+
+def _option(value: Any) -> Any:
+    """The text that ``snakemake --config`` gives for a number or a flag, as that."""
+    read = value
+    if isinstance(value, str):
+        with contextlib.suppress(yaml.YAMLError):
+            read = yaml.safe_load(value)
+    return read if isinstance(read, int | float | None) else value
+
+
 class MeasureEntry(_Strict):
     """How much is measured; see `diffaccel.experiment.options.MeasureOptions`."""
 
     prompts: Annotated[int, Field(ge=2)] = 16
     max_prompts: Annotated[int, Field(ge=2)] | None = 32
     seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Annotated[int, Field(ge=1)] | None = None
     pairs: Annotated[int, Field(ge=1)] = 3
     max_pairs: Annotated[int, Field(ge=1)] = 6
     spread: Annotated[float, Field(gt=0, lt=1)] = 0.03
@@ -212,7 +238,10 @@ class Config(_Strict):
     """The whole of config.yaml. Field names are its keys."""
 
     models: Annotated[list[str | ModelEntry], Field(min_length=1)] = ["mini-SD1.5"]
-    schedulers: Annotated[list[str], Field(min_length=1)] = ["DDIM", "DPM-Solver++"]
+    schedulers: Annotated[list[str | SchedulerEntry], Field(min_length=1)] = [
+        "DDIM",
+        "DPM-Solver++",
+    ]
     steps: Annotated[list[Steps], Field(min_length=1)] = [20]
     accelerators: Annotated[list[str], Field(min_length=1)] = [
         "DeepCache",

@@ -97,9 +97,9 @@ def command(baseline: Baseline, evaluation: Evaluation, more: int | None) -> str
     than the model's file has."""
     if more is None:
         return ""
-    there, wanted = baseline.analyses.most, evaluation.prompts + more
-    if wanted <= there:
+    if evaluation.prompts + more <= baseline.analyses.most:
         return f"diffaccel run --config {ON}"
+    wanted = math.ceil((evaluation.prompts + more) / (baseline.options.seeds or 1))
     try:
         read_prompts(Path(baseline.spec.prompts), wanted)
     except PromptError:

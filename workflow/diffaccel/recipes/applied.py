@@ -20,8 +20,14 @@ from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._additions import mend_clip_skip
-from diffaccel.plugins.models._layout import Layout
-from diffaccel.plugins.schedulers import scheduler_class
+from diffaccel.plugins.models._layout import Layout, text_width
+from diffaccel.plugins.schedulers import (
+    SchedulerError,
+    SchedulerSpec,
+    made,
+    options_for,
+    own_config,
+)
 from diffaccel.plugins.space import flatten, in_words
 from diffaccel.recipes.recipe import Recipe, RecipeError, read_recipe
 
@@ -80,12 +86,14 @@ class Accelerated:
         combined = _checked(pipe, recipe)
         _say_what_is_missing(pipe, recipe)
         self.recipe = recipe
-        self._pipe, self._fitting = pipe, {recipe.steps}
+        self._pipe, self._said = pipe, {recipe.steps}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_sampled(pipe, recipe.scheduler, keep_sampler))
             try:
+                stack.enter_context(_sampled(pipe, recipe, keep_sampler))
+                if (reason := _misfit(pipe, recipe)) is not None:
+                    raise UnsupportedError(reason)
                 self._call = stack.enter_context(combined.applied(pipe, recipe.parameters))
-            except UnsupportedError as error:
+            except (SchedulerError, UnsupportedError) as error:
                 raise RecipeError(
                     f"{_named(recipe)} cannot be put on this pipeline: {error}"
                 ) from None
@@ -104,8 +112,8 @@ class Accelerated:
                 A negative prompt is not.
 
         Raises:
-            RecipeError: the parameters mean nothing in so many steps, or the times of the steps are
-                given; or the recipe was removed.
+            RecipeError: the parameters mean nothing in so many steps or cannot work at that size,
+                or the times of the steps are given; or the recipe was removed.
         """
         if self.removed:
             raise RecipeError(f"{_named(self.recipe)} was removed: put it on again with apply")
@@ -116,24 +124,37 @@ class Accelerated:
                 f"{_named(self.recipe)} counts steps, and is not for {' and '.join(others)} of "
                 "one's own: give num_inference_steps"
             )
-        self._check_steps(steps)
         for name in ("guidance_scale", "height", "width", "clip_skip", "guidance_rescale"):
             if (measured := getattr(self.recipe, name)) is not None:
                 arguments.setdefault(name, measured)
+        # None is a size as well: as the pipeline is made for.
+        height, width = (
+            arguments[name] or getattr(self.recipe, name) for name in ("height", "width")
+        )
+        self._check(replace(self.recipe, steps=steps, height=height, width=width))
         return self._call(prompt, **arguments)
 
-    def _check_steps(self, steps: int) -> None:
-        """Says once of each number of steps that it is not the one that was measured."""
-        if steps in self._fitting:
+    def _check(self, called: Recipe) -> None:
+        """Says once of each number of steps that it is not the one that was measured.
+
+        Args:
+            called: the recipe, with the steps and the size that are asked for.
+        """
+        if called == self.recipe:
             return
-        if (reason := _misfit(self._pipe, replace(self.recipe, steps=steps))) is not None:
-            raise RecipeError(f"{_named(self.recipe)} cannot be used in {steps} steps: {reason}")
-        self._fitting.add(steps)
-        log.warning(
-            "the recipe was measured at %d steps: at %d, speedup and loss are others",
-            self.recipe.steps,
-            steps,
-        )
+        _check_count(self.recipe, called.steps)
+        if (reason := _misfit(self._pipe, called)) is not None:
+            raise RecipeError(
+                f"{_named(self.recipe)} cannot be used in {called.steps} steps at "
+                f"{called.width}x{called.height} pixels: {reason}"
+            )
+        if called.steps not in self._said:
+            self._said.add(called.steps)
+            log.warning(
+                "the recipe was measured at %d steps: at %d, speedup and loss are others",
+                self.recipe.steps,
+                called.steps,
+            )
 
     def remove(self) -> None:
         """Takes the recipe off; done again, nothing happens."""
@@ -163,10 +184,10 @@ def _named(recipe: Recipe) -> str:
 
 
 def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
-    """The recipe's accelerators, once it is clear that they fit.
+    """The recipe's accelerators, once it is clear that they are for such a pipeline.
 
     Raises:
-        RecipeError: they do not.
+        RecipeError: they are not.
         UnknownNameError: the family, the scheduler or an accelerator is not known here.
     """
     family = FAMILIES[recipe.family]
@@ -178,10 +199,15 @@ def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
         )
     if PLAIN in vars(pipe):
         raise RecipeError("this pipeline has a recipe on it already: remove that one first")
-    reason = _misfit(pipe, recipe)
-    if reason is not None:
-        raise RecipeError(f"{_named(recipe)} cannot be put on this pipeline: {reason}")
+    if not recipe.parameters:
+        raise RecipeError(f"{_named(recipe)} names no accelerator")
+    _check_count(recipe, recipe.steps)
     return combination(sorted(recipe.parameters))
+
+
+def _check_count(recipe: Recipe, steps: int) -> None:
+    if steps < 1:
+        raise RecipeError(f"{_named(recipe)}: the steps must be 1 or more, not {steps}")
 
 
 def _say_what_is_missing(pipe: DiffusionPipeline, recipe: Recipe) -> None:
@@ -209,12 +235,13 @@ def _say_what_is_missing(pipe: DiffusionPipeline, recipe: Recipe) -> None:
 
 def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
     """Why a candidate cannot be used in so many steps on such a pipeline, or None."""
-    if recipe.steps < 1:
-        return f"the steps must be 1 or more, not {recipe.steps}"
-    if not recipe.parameters:
-        return "it names no accelerator"
     combined = combination(sorted(recipe.parameters))
-    pipeline = PipelineSpec.of(pipe, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+    pipeline = PipelineSpec.of(
+        pipe,
+        steps=recipe.steps,
+        guidance_scale=recipe.guidance_scale,
+        size=(recipe.height, recipe.width),
+    )
     supported, reason = combined.supports(pipeline)
     if not supported:
         return reason
@@ -231,7 +258,7 @@ def _family(pipe: DiffusionPipeline) -> str | None:
     return family_fitting(
         Layout(
             pipeline_class=type(pipe).__name__,
-            context=int(unet.config.get("cross_attention_dim") or 0),
+            context=text_width(unet.config),
             prediction=scheduler.config.get("prediction_type", "epsilon"),
             image_size=None,
         )
@@ -239,17 +266,21 @@ def _family(pipe: DiffusionPipeline) -> str | None:
 
 
 @contextlib.contextmanager
-def _sampled(pipe: DiffusionPipeline, scheduler: str, keep: bool) -> Iterator[None]:
-    """A block in which the pipeline has this sampler; it keeps its own of that class, or any."""
-    import diffusers
-
-    wanted, own = scheduler_class(scheduler), type(pipe.scheduler).__name__
+def _sampled(pipe: DiffusionPipeline, recipe: Recipe, keep: bool) -> Iterator[None]:
+    """A block in which the pipeline has the recipe's sampler; it keeps its own that is the same, or
+    any."""
+    wanted, config = recipe.sampler, own_config(pipe.scheduler)
+    options = options_for(wanted, config)
+    there = {name: config[name] for name in options if name in config}
+    own = SchedulerSpec("its own", type(pipe.scheduler).__name__, there)
     before = dict(vars(pipe))
-    if own != wanted and keep:
-        log.warning("the recipe was measured with %s: with %s, its loss is another", wanted, own)
-    elif own != wanted:
-        log.warning("the recipe is for %s: used in place of %s until it is removed", wanted, own)
-        pipe.scheduler = getattr(diffusers, wanted).from_config(pipe.scheduler.config)
+    if (own.diffusers, own.options) != (wanted.diffusers, options):
+        if keep:
+            said = "the recipe was measured with %s: with %s, its loss is another"
+        else:
+            said = "the recipe is for %s: used in place of %s until it is removed"
+            pipe.scheduler = made(wanted, config, options, recipe.steps)
+        log.warning(said, wanted.key, own.key)
     try:
         yield
     finally:

@@ -96,6 +96,7 @@ class Script:
         model: folder, single file, or hub id with or without ``@revision``.
         pipeline_class: diffusers' class name, e.g. ``StableDiffusionPipeline``.
         scheduler_class: diffusers' class name, e.g. ``DDIMScheduler``.
+        scheduler_options: what is set of it besides what the model's own scheduler says.
         steps: number of inference steps.
         guidance_scale: weight of classifier-free guidance.
         height: of the images, in pixels.
@@ -132,6 +133,7 @@ class Script:
     parts: tuple[Emitted, ...] = ()
     measured: Measured | None = None
     load_arguments: Mapping[str, Plain] = field(default_factory=dict)
+    scheduler_options: Mapping[str, Plain] = field(default_factory=dict)
     variant: str | None = None
     vae: str | None = None
     config: str | None = None
@@ -143,7 +145,8 @@ class Script:
     guidance_rescale: float | None = None
 
     def __post_init__(self) -> None:
-        for name in (self.pipeline_class, self.scheduler_class, *self.load_arguments):
+        arguments = (*self.load_arguments, *self.scheduler_options)
+        for name in (self.pipeline_class, self.scheduler_class, *arguments):
             if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name):
                 raise ValueError(f"not the name of a class or of an argument: {name!r}")
         if self.dtype not in DTYPES:
@@ -253,6 +256,12 @@ def _load_vae(script: Script, vae: str) -> str:
     return _call("vae = AutoencoderKL.from_pretrained", _place("VAE", script), arguments)
 
 
+def _scheduler(script: Script) -> str:
+    """The sampler, as `diffaccel.plugins.schedulers.made` does it."""
+    options = {name: literal(value) for name, value in script.scheduler_options.items()}
+    return _call(f"{script.scheduler_class}.from_config", "pipe.scheduler.config", options)
+
+
 def _call(function: str, first: str, arguments: Mapping[str, str]) -> str:
     named = "".join(f", {name}={source}" for name, source in arguments.items())
     return f"{function}({first}{named})"
@@ -333,7 +342,7 @@ def render(script: Script) -> str:
             imports=imported(imports),
             constants=[assign(n, value) for n, value in constants.items() if n not in unused],
             pipeline_class=script.pipeline_class,
-            scheduler_class=script.scheduler_class,
+            scheduler=_scheduler(script),
             dtype=script.dtype,
             load=_load(script),
             definitions=[text for part in script.parts for text in part.definitions],

@@ -12,6 +12,7 @@ from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.experiment.prompts import Prompt
 from diffaccel.plugins import sources
 from diffaccel.plugins.models._spec import Lora, TextualInversion, place_of
+from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import BEFORE, CHECKSUM, UNSAID, read_fields, read_record, to_json
 
@@ -31,6 +32,7 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         family=spec.family,
         source=None if sources.is_local(spec.source) else spec.source,
         scheduler=configuration.scheduler,
+        own_scheduler=configuration.own_scheduler,
         steps=configuration.steps,
         guidance_scale=spec.guidance_scale,
         height=spec.height,
@@ -101,6 +103,7 @@ class Recipe:
         loss_interval: at ``confidence``, over the prompts.
         means: mean per metric, by name.
         environment: where it was measured; it works elsewhere, but is not as fast there.
+        own_scheduler: what the scheduler's name stands for, where whoever measured it said so.
         lora, fused, textual_inversion: what the model had on top, as of a `ModelSpec`; of what was
             a local file, its name. Whoever applies the recipe loads it.
         negative_prompt, clip_skip, guidance_rescale: of the calls that were measured.
@@ -125,9 +128,19 @@ class Recipe:
     seed: int
     environment: Environment
     date: str
+    own_scheduler: Annotated[SchedulerSpec | None, UNSAID] = None
     lora: Annotated[tuple[Lora, ...], UNSAID] = ()
     fused: Annotated[bool, UNSAID] = False
     textual_inversion: Annotated[tuple[TextualInversion, ...], UNSAID] = ()
     negative_prompt: Annotated[str | None, UNSAID] = None
     clip_skip: Annotated[int | None, UNSAID] = None
     guidance_rescale: Annotated[float | None, UNSAID] = None
+
+    @property
+    def sampler(self) -> SchedulerSpec:
+        """What its scheduler's name stands for.
+
+        Raises:
+            UnknownNameError: nothing that is known here.
+        """
+        return self.own_scheduler or scheduler_named(self.scheduler)

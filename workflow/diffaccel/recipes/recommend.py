@@ -18,6 +18,7 @@ from diffaccel.experiment.tasks.request import problem
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import known_models
+from diffaccel.plugins.schedulers import SCHEDULERS
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes import advice
 from diffaccel.recipes import scripts as code
@@ -115,10 +116,11 @@ def configuration_named(results: Path, model: str, scheduler: str, steps: int) -
     Raises:
         UnknownNameError: the model or the scheduler is not known.
     """
-    models = [*known_models(), *(configuration.model for _, configuration in searched(results))]
-    return Configuration(
-        tasks.model_named(model, dict.fromkeys(models)), tasks.scheduler_named(scheduler), steps
-    )
+    there = [configuration for _, configuration in searched(results)]
+    models = dict.fromkeys([*known_models(), *(each.model for each in there)])
+    own = {each.scheduler for each in there} - {*SCHEDULERS}
+    name = tasks.scheduler_named(scheduler, own)
+    return Configuration(tasks.model_named(model, models), name, steps)
 
 
 def recommend(
@@ -282,9 +284,10 @@ def _measuring(
 ) -> str:
     """The command that measures it."""
     target = results / (folder or devices.platform()) / "search" / f"{configuration.slug}.json"
-    told: dict[str, list[str | int | float]] = {
+    own = configuration.own_scheduler
+    told: dict[str, list[Any]] = {
         "models": [configuration.model] if configuration.model in known_models() else [],
-        "schedulers": [configuration.scheduler],
+        "schedulers": [own.entry if own else configuration.scheduler],
         "steps": [configuration.steps],
         "accelerators": [_title(names) for names in accelerators],
         "speedups": [speedup] if speedup is not None and speedup > 1 else [],

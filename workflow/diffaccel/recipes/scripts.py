@@ -9,10 +9,9 @@ from pathlib import Path
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.prompts import have_negatives
+from diffaccel.experiment.prompts import have_negatives, texts_of
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec
-from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.recipes import codegen
 from diffaccel.recipes.recipe import Recipe, recipe_of
 from diffaccel.search.records import Answer
@@ -56,7 +55,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
                 loss=recipe.loss,
                 loss_interval=recipe.loss_interval,
                 confidence=recipe.confidence,
-                prompts=len(recipe.prompts),
+                prompts=len(set(texts_of(recipe.prompts))),
                 hardware=recipe.environment.device,
                 versions=recipe.environment.versions,
                 date=recipe.date,
@@ -76,7 +75,8 @@ def _baseline(spec: ModelSpec, configuration: Configuration, description: str) -
         description=description,
         model=spec.source,
         pipeline_class=family.pipeline_class,
-        scheduler_class=scheduler_class(configuration.scheduler),
+        scheduler_class=configuration.sampler.diffusers,
+        scheduler_options=spec.scheduler_options(configuration.sampler),
         steps=configuration.steps,
         guidance_scale=spec.guidance_scale,
         height=spec.height,

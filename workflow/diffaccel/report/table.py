@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import sys
 from collections.abc import Iterable, Sequence
@@ -49,7 +48,7 @@ def show_summary(results: str | Path) -> None:
     for each in found:
         if each.configuration is None:
             continue
-        rows = cells[(cells[KEYS] == list(dataclasses.astuple(each.configuration))).all(axis=1)]
+        rows = cells[(cells[KEYS] == list(each.configuration.words.values())).all(axis=1)]
         for view in _views(console, each.configuration, rows, each.fewer_steps):
             console.print(view)
         for name, cell in rows.groupby("accelerators", sort=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from diffaccel.plugins.models import (
     resolve_dtype,
 )
 from diffaccel.plugins.models._weights import read_json
+from diffaccel.plugins.schedulers import plugin_of
 from diffaccel.plugins.sources import is_local, is_single_file
 from diffaccel.search.strategies import STRATEGIES
 from diffaccel.store.jsonio import RecordError, read_record
@@ -110,14 +111,16 @@ class Outlook:
         )
         if not like:
             return None
-        known = like[0]
-        per_step = known.seconds_per_image * known.images_per_call / known.configuration.steps
-        return per_step * configuration.steps
+        known, wanted = like[0], plugin_of(configuration.sampler)
+        per_call = known.seconds_per_image * known.images_per_call / known.pipeline.calls
+        return per_call * wanted.calls(configuration.steps)
 
     def prompts(self, configuration: Configuration) -> int:
-        """How many a baseline is measured with: what is asked for, or what the file has."""
+        """How many a baseline is measured with: what is asked for, or what the file has; each as
+        often as it has seeds."""
         measure, path = self.experiment.config.measure, self.experiment.spec(configuration).prompts
-        return len(read_prompts(Path(path), measure.prompts, measure.max_prompts or 0))
+        found = read_prompts(Path(path), measure.prompts, measure.max_prompts or 0)
+        return len(found) * (self.experiment.options_for(configuration).seeds or 1)
 
     def candidates(self, configuration: Configuration) -> int | None:
         """How many are evaluated for the bounds of a configuration at most; None: the model must be
@@ -145,8 +148,16 @@ class Outlook:
         unet = _config(spec, "unet")
         if unet is None:
             return None
-        kind, scale = FAMILIES[spec.family].pipeline_class, spec.guidance_scale
-        return PipelineSpec.of_config(kind, unet, steps=configuration.steps, guidance_scale=scale)
+        plugin = plugin_of(configuration.sampler)
+        pipeline = PipelineSpec.of_config(
+            FAMILIES[spec.family].pipeline_class,
+            unet,
+            steps=configuration.steps,
+            guidance_scale=spec.guidance_scale,
+            size=(spec.height, spec.width),
+            vae=_config(spec, "vae"),
+        )
+        return replace(pipeline, order=plugin.order, extra=plugin.extra)
 
     def seconds(self, configuration: Configuration) -> float | None:
         """That a configuration takes at most, about; None: nothing tells. No call of a candidate is
@@ -156,7 +167,8 @@ class Outlook:
         if call is None:
             return None if None in budgets else sum(each or 0.0 for each in budgets)
         spec = self.experiment.spec(configuration)
-        calls = math.ceil(measure.prompts / spec.batch_size)
+        images = self.experiment.options_for(configuration).images
+        calls = math.ceil(images / spec.batch_size)
         prompts = self.prompts(configuration)
         baseline = call * (math.ceil(prompts / spec.batch_size) + measure.pairs)
         each = call * (calls + 2 * measure.pairs)
@@ -249,8 +261,8 @@ def _parameters(spec: ModelSpec) -> int | None:
 def lines(outlook: Outlook) -> Iterator[str]:
     """The outlook in words, a line each."""
     experiment = outlook.experiment
-    configurations, config = experiment.configurations.values(), experiment.config
-    cells, measure = len(experiment.cells), config.measure
+    configurations = experiment.configurations.values()
+    cells = len(experiment.cells)
     if experiment.speeds:
         yield f"{_count(len(experiment.speeds), 'untrained configuration')} to be timed"
     if not configurations:
@@ -265,8 +277,12 @@ def lines(outlook: Outlook) -> Iterator[str]:
         f"{_count(len(configurations), 'configuration')} (model, scheduler, steps), "
         f"{_count(cells, 'cell')} with their accelerators, on {experiment.platform}"
     )
+    options = [experiment.options_for(each) for each in configurations]
+    usual = sorted({each.images for each in options})
+    what = "images" if any(each.seeds for each in options) else "prompts"
+    each = " to ".join(map(str, usual[:: max(1, len(usual) - 1)]))
     yield (
-        f"  measured: a baseline of {baseline} prompts each; of a candidate {measure.prompts}, and "
+        f"  measured: a baseline of {baseline} {what} each; of a candidate {each}, and "
         f"up to {up_to} where it may be an answer and that is not clear"
     )
     counts = [outlook.candidates(configuration) for configuration in configurations]

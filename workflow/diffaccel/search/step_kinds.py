@@ -48,7 +48,7 @@ class Signature:
 
     Args:
         members: short names of its accelerators, sorted.
-        length: number of steps.
+        length: number of calls of the U-Net.
         steps: each distinct step, one step kind a member, with its share of the steps.
         transfer: whether it is transfer data: of another pipeline than the one whose speeds are
             predicted.
@@ -76,9 +76,9 @@ def _signature(parts: tuple[Part, ...], pipeline: PipelineSpec, transfer: bool) 
         )
         for name, own in parameters.items()
     ]
-    counts = Counter(zip(*columns, strict=True)) if columns else {(): pipeline.steps}
-    steps = sorted(((step, n / pipeline.steps) for step, n in counts.items()), key=repr)
-    return Signature(tuple(parameters), pipeline.steps, tuple(steps), transfer)
+    counts = Counter(zip(*columns, strict=True)) if columns else {(): pipeline.calls}
+    steps = sorted(((step, n / pipeline.calls) for step, n in counts.items()), key=repr)
+    return Signature(tuple(parameters), pipeline.calls, tuple(steps), transfer)
 
 
 def signature(

@@ -18,7 +18,6 @@ from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import combination, sources
 from diffaccel.plugins.models import ModelSpec, content_hash
-from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.plugins.space import ParametersDict, Space, flatten, in_words, nest
 from diffaccel.stages.records import SpeedRecord
 from diffaccel.store.journal import Journal
@@ -135,13 +134,13 @@ def _timed(bench: Bench, order: Order, path: Path) -> SpeedRecord:
 
 def fingerprint_of(bench: Bench, environment: Environment) -> dict[str, str]:
     """All that determines the times of the baseline pipeline, of which nothing is scored."""
-    from diffaccel.evaluation.bench import of_call
+    from diffaccel.evaluation import bench as benches
 
     spec, configuration = bench.spec, bench.configuration
     return {
         "model": digest([spec.family, content_hash(spec.source)]),
-        "configuration": digest([scheduler_class(configuration.scheduler), configuration.steps]),
-        "call": of_call(spec),
+        "configuration": benches.scheduling(spec, configuration),
+        "call": benches.of_call(spec),
         "pairs": str(bench.options.pairs),
         "environment": digest(to_json(environment)),
     }

@@ -25,7 +25,7 @@ from diffaccel.evaluation.candidates import crashed, evaluate, timed_together
 from diffaccel.evaluation.failures import failure_of
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.evaluation.scores import check_baseline
-from diffaccel.experiment.prompts import Prompt, read_unseen
+from diffaccel.experiment.prompts import Prompt, read_unseen, repeated
 from diffaccel.machine import devices
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.metrics.base import Images
@@ -77,6 +77,7 @@ def run(
     unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
+    unseen = repeated(unseen, baseline.options.seeds)
     budget = budget or Budget()
     rows = Journal(journal, baseline.digest, VerifiedScript, baseline.provenance())
     known: dict[str, VerifiedScript] = {}

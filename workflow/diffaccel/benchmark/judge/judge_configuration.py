@@ -18,9 +18,9 @@ from diffaccel.experiment.prompts import read_prompts, texts_of
 from diffaccel.experiment.tasks import Category, Request
 from diffaccel.machine import devices, threads
 from diffaccel.plugins import sources
+from diffaccel.plugins.metrics import METRICS, SCORE
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.plugins.models._spec import place_of
-from diffaccel.plugins.schedulers import scheduler_class
 from diffaccel.recipes import scripts as code
 from diffaccel.store.jsonio import digest, read_json, to_json
 
@@ -62,7 +62,7 @@ class JudgeConfiguration:
         return Wanted(
             pipeline_class=self.family.pipeline_class,
             source=sources.split(self.spec.source)[0],
-            scheduler_class=scheduler_class(self.configuration.scheduler),
+            scheduler_class=self.configuration.sampler.diffusers,
             own_scheduler=own_scheduler(self.spec.source),
             steps=self.configuration.steps,
             accelerators=None if open_choice else frozenset(request.accelerators),
@@ -79,7 +79,8 @@ class JudgeConfiguration:
         dtype = resolve_dtype(self.spec.dtype, device)
         return {
             "pipeline": self.family.pipeline_class,
-            "scheduler": scheduler_class(self.configuration.scheduler),
+            "scheduler": self.configuration.sampler.diffusers,
+            "scheduler_options": self.spec.scheduler_options(self.configuration.sampler),
             "through": sorted(THROUGH),
             "steps": self.configuration.steps,
             "guided": self.spec.guidance_scale > 1,
@@ -110,20 +111,23 @@ class JudgeConfiguration:
 
     def digest(self) -> str:
         """Of all that judgements depend on, besides scripts and tasks and chance."""
+        spec, prompts = self.spec, self.prompts()
+        scoring = METRICS[SCORE].adaptation(spec.scorer, spec.height, spec.width, prompts)
         return digest(
             [
                 RULES,
                 to_json(self.configuration),
-                fingerprint(self.spec),
-                content_hash(self.spec.scorer),
-                to_json(replace(self.spec, scorer="", source="", prompts="")),
-                self.prompts(),
+                fingerprint(spec),
+                content_hash(spec.scorer),
+                to_json(replace(spec, scorer="", source="", prompts="")),
+                prompts,
                 to_json(self.measure),
                 to_json(self.options),
                 self.loss_limit,
                 self.platform,
                 devices.describe(),
                 benches.versions(),
+                *([scoring] if scoring else []),
             ]
         )
 

@@ -141,7 +141,9 @@ class Evaluator:
         )
 
     def _request(self, sentence: str) -> Request:
-        return tasks.parse(sentence, [self._configuration.configuration.model])
+        configuration = self._configuration.configuration
+        own = configuration.own_scheduler
+        return tasks.parse(sentence, [configuration.model], {own.name: own} if own else None)
 
     def _judged(self, said: Judgement, source: bytes) -> Judgement:
         configuration, request = self._configuration, self._request(said.sentence)

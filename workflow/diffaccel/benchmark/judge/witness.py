@@ -30,7 +30,8 @@ class Witness:
     Args:
         wanted: ``pipeline`` and ``scheduler``: names of their classes; ``through``: names of
             methods that generate in place of the pipeline itself; ``steps``; ``guided``: whether
-            guidance is on; ``bits``: of the numbers that are computed with, at least.
+            guidance is on; ``bits``: of the numbers that are computed with, at least; perhaps
+            ``scheduler_options``, what the scheduler's configuration has to say.
     """
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
@@ -114,6 +115,11 @@ class Witness:
                 f"{seen.unguided} of {steps} steps are without guidance: guidance_scale must be "
                 "above 1, as the baseline pipeline's is"
             )
+        for name, value in self._wanted.get("scheduler_options", {}).items():
+            if (found := pipe.scheduler.config.get(name)) != value:
+                return (
+                    f"the {self._wanted['scheduler']} has {name}={found!r}; asked for is {value!r}"
+                )
         if seen.narrowest < self._wanted["bits"]:
             return (
                 f"it computes with numbers of {seen.narrowest} bits; the baseline pipeline's have "

@@ -7,7 +7,8 @@ each part of a sentence may look, `SHORTENINGS` and the aliases of plugins how n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from diffaccel.errors import InputError
 from diffaccel.experiment.tasks.request import Request, conflict, lacking, problem
 from diffaccel.machine import devices
+from diffaccel.plugins import schedulers
 from diffaccel.plugins.accelerators import ACCELERATORS
-from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.plugins.schedulers import SCHEDULERS, SchedulerSpec
 from diffaccel.registry import UnknownNameError, suggest
 
 
@@ -166,14 +168,17 @@ def model_named(given: str, models: Iterable[str]) -> str:
     return _lookup("model", given, {name: () for name in models})
 
 
-def scheduler_named(given: str) -> str:
-    """The scheduler that is meant, as in tasks.
+def scheduler_named(given: str, own: Iterable[str] = ()) -> str:
+    """The name of the scheduler that is meant, as in tasks.
+
+    Args:
+        own: names of a user's own schedulers.
 
     Raises:
         UnknownNameError: none is.
     """
-    known = {name: (each.diffusers, *each.aliases) for name, each in SCHEDULERS.items()}
-    return _lookup("scheduler", given, known)
+    named = [name for name in own if fold(name) == fold(given)]
+    return named[0] if len(named) == 1 else schedulers.scheduler_named(given).name
 
 
 def accelerators_named(given: str) -> tuple[str, ...]:
@@ -188,42 +193,50 @@ def accelerators_named(given: str) -> tuple[str, ...]:
     return tuple(sorted(short[_lookup("accelerator", part, known)] for part in parts))
 
 
-def _read_model(match: re.Match[str], models: Sequence[str]) -> str:
-    return model_named(match["value"], models)
+@dataclass(frozen=True)
+class Known:
+    """Names that a task may use besides those of plugins: of models and of schedulers."""
+
+    models: Sequence[str]
+    schedulers: Collection[str] = ()
 
 
-def _read_scheduler(match: re.Match[str], models: Sequence[str]) -> str:
-    return scheduler_named(match["value"])
+def _read_model(match: re.Match[str], known: Known) -> str:
+    return model_named(match["value"], known.models)
 
 
-def _read_accelerators(match: re.Match[str], models: Sequence[str]) -> tuple[str, ...]:
+def _read_scheduler(match: re.Match[str], known: Known) -> str:
+    return scheduler_named(match["value"], known.schedulers)
+
+
+def _read_accelerators(match: re.Match[str], known: Known) -> tuple[str, ...]:
     return accelerators_named(match["value"])
 
 
-def _read_platform(match: re.Match[str], models: Sequence[str]) -> str:
+def _read_platform(match: re.Match[str], known: Known) -> str:
     return devices.slug(match["value"])
 
 
-def _read_steps(match: re.Match[str], models: Sequence[str]) -> int:
+def _read_steps(match: re.Match[str], known: Known) -> int:
     number = float(match["value"])
     if not number.is_integer():
         raise ValueError(f"the steps must be a whole number, not {match['value']}")
     return int(number)
 
 
-def _read_speedup(match: re.Match[str], models: Sequence[str]) -> float:
+def _read_speedup(match: re.Match[str], known: Known) -> float:
     return float(match["value"])
 
 
-def _read_loss(match: re.Match[str], models: Sequence[str]) -> float:
+def _read_loss(match: re.Match[str], known: Known) -> float:
     return float(Decimal(match["value"]) / (100 if match["percent"] else 1))
 
 
-def _read_latency(match: re.Match[str], models: Sequence[str]) -> float:
+def _read_latency(match: re.Match[str], known: Known) -> float:
     return float(Decimal(match["value"]) / (1000 if match["unit"].lower().startswith("m") else 1))
 
 
-READERS: dict[str, Callable[[re.Match[str], Sequence[str]], Any]] = {
+READERS: dict[str, Callable[[re.Match[str], Known], Any]] = {
     "model": _read_model,
     "scheduler": _read_scheduler,
     "steps": _read_steps,
@@ -236,13 +249,16 @@ READERS: dict[str, Callable[[re.Match[str], Sequence[str]], Any]] = {
 """Field of `Request` -> how its value is read from a match of its pattern."""
 
 
-def parse(sentence: str, models: Sequence[str]) -> Request:
+def parse(
+    sentence: str, models: Sequence[str], own: Mapping[str, SchedulerSpec] | None = None
+) -> Request:
     """Reads a task of any category.
 
     Args:
         sentence: e.g. ``Generate a SD1.5 pipeline using the DDIM sampler with 50 steps,
             accelerated by DeepCache with 3.04x speedup and precision loss not exceeding 0.02``.
         models: names of the known models.
+        own: a user's own schedulers, by name.
 
     Raises:
         TaskError: something is missing, unknown, out of bounds, or not understood.
@@ -251,6 +267,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
         raise TaskError(f"a task has {LONGEST} characters at most, not {len(sentence)}: {FORM}")
     rest = " ".join(_plain(sentence).split())
     given: list[str] = []
+    known = Known(models, own or {})
     understood: dict[str, Any] = {}
     problems: list[str] = []
     for name, pattern in CLAUSES:
@@ -260,7 +277,7 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
         given.append(name)
         rest = f"{rest[: match.start()]} | {rest[match.end() :]}"
         try:
-            value = READERS[name](match, models)
+            value = READERS[name](match, known)
             if wrong := problem(name, value):
                 raise ValueError(wrong)
             understood[name] = value
@@ -273,9 +290,9 @@ def parse(sentence: str, models: Sequence[str]) -> Request:
         problems.append(both)
     if (missing := lacking(given)) or problems:
         raise TaskError(
-            _explanation(sentence, problems, understood, missing, models), understood, missing
+            _explanation(sentence, problems, understood, missing, known), understood, missing
         )
-    return Request(**understood)
+    return Request(**understood, own_scheduler=(own or {}).get(understood["scheduler"]))
 
 
 def _plain(sentence: str) -> str:
@@ -288,12 +305,12 @@ def _explanation(
     problems: Sequence[str],
     understood: Mapping[str, Any],
     missing: Sequence[str],
-    models: Sequence[str],
+    known: Known,
 ) -> str:
     titles = [plugin.title for plugin in ACCELERATORS.values()]
     hints = {
-        "model": f"known: {', '.join(models)}",
-        "scheduler": f"known: {', '.join(SCHEDULERS)}",
+        "model": f"known: {', '.join(known.models)}",
+        "scheduler": f"known: {', '.join((*SCHEDULERS, *known.schedulers))}",
         "steps": "e.g. 50 steps",
         "accelerators": f"known: {', '.join(titles)}",
         "platform": "e.g. on cpu",

@@ -10,6 +10,7 @@ from typing import Any
 
 from diffaccel.experiment.grid import Configuration
 from diffaccel.machine import devices
+from diffaccel.plugins.schedulers import SchedulerSpec
 
 TRAINED_STEPS = 1000
 """Noise levels that the models are trained on: no sampler can take more steps."""
@@ -36,7 +37,7 @@ class Request:
 
     Args:
         model: name as in the grid.
-        scheduler: name as in tasks, a key of `plugins.schedulers.SCHEDULERS`.
+        scheduler: name as in tasks.
         steps: number of inference steps, from 1 to `TRAINED_STEPS`.
         accelerators: short names, sorted. With none, a `Category.LATENCY` leaves the choice open.
         speedup: required, 1 at least.
@@ -44,6 +45,7 @@ class Request:
             a latency are asked for without one, the configured one holds.
         platform: what ``latency_s`` is for, as ``devices.slug`` writes it.
         latency_s: limit of the seconds per image: of a whole call over the images of the call.
+        own_scheduler: what the scheduler's name stands for, where a user's configuration says it.
 
     Raises:
         ValueError: a value is out of these bounds, or is there without what it needs.
@@ -57,6 +59,7 @@ class Request:
     max_loss: float | None = None
     platform: str | None = None
     latency_s: float | None = None
+    own_scheduler: SchedulerSpec | None = None
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value not in (None, ())}
@@ -68,7 +71,7 @@ class Request:
     @property
     def configuration(self) -> Configuration:
         """What is to be made, with or without accelerators."""
-        return Configuration(self.model, self.scheduler, self.steps)
+        return Configuration(self.model, self.scheduler, self.steps, self.own_scheduler)
 
     @property
     def category(self) -> Category:

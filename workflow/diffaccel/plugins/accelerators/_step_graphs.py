@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ class StepGraphs:
 
     A graph is launched at once, where a U-Net launches a thousand kernels one by one. What a call
     does may depend on its number and on what earlier ones have stored, but not on the numbers that
-    it computes with.
+    it computes with. What was recorded of other weights, layers or settings than the module has
+    when its first call is made is forgotten, and recorded again.
 
     Usage: `record` a module, then do whatever changes it, then `replay` it; `begin` before its
     first call.
@@ -21,7 +23,9 @@ class StepGraphs:
 
     def __init__(self) -> None:
         self.graphs: dict[Any, tuple[torch.cuda.CUDAGraph, list[torch.Tensor], Any]] = {}
-        self.kept: list[Any] = []
+        self.kept: list[list[torch.Tensor]] = []
+        self.layers: Any = None
+        self.weights: list[torch.Tensor] = []
         self.begin()
 
     def begin(self) -> None:
@@ -33,6 +37,8 @@ class StepGraphs:
         """Replays what is recorded, whatever becomes of the module's ``forward`` meanwhile."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if self.number == 0:
+                self.bind(module)
             inputs = self.tensors(args, kwargs)
             key = self.key(inputs)
             if key in self.graphs:
@@ -61,7 +67,7 @@ class StepGraphs:
             if self.pool is None:
                 # What later calls read of earlier ones is alive while they are recorded, not after.
                 self.pool = torch.cuda.graph_pool_handle()
-                self.kept.append([weight.data for weight in module.parameters()])
+                self.kept.append(self.weights)
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize()
             with torch.cuda.graph(graph, pool=self.pool):
@@ -71,6 +77,59 @@ class StepGraphs:
             return self.replaced(out, iter([each.clone() for each in self.tensors(out)]))
 
         module.forward = call
+
+    def bind(self, module: torch.nn.Module) -> None:
+        """Forgets what is recorded, unless it is of just this module as it is now."""
+        layers, self.weights = self.state(module)
+        if layers != self.layers or not all(map(self.same, self.kept)):
+            self.graphs.clear()
+            self.kept.clear()
+            self.layers = layers
+
+    def state(self, module: torch.nn.Module) -> tuple[list[Any], list[torch.Tensor]]:
+        """What a module consists of: its layers with their settings (a LoRA's scale), and all
+        weights and buffers."""
+        common, layers, weights, modules = vars(torch.nn.Module()), [], [], [module]
+        for each in modules:  # which grows by the modules in each
+            kind, own = type(each), vars(each)
+            inside = [part for part in own["_modules"].values() if part is not None]
+            parts = (*own["_parameters"].values(), *own["_buffers"].values())
+            held = [part for part in parts if part is not None]
+            # Of torch's own layers nobody sets anything else.
+            told = {} if kind.__module__.startswith("torch.nn.") else own
+            settings = {
+                key: found
+                for key, value in told.items()
+                if key not in common and (found := self.setting(value)) is not None
+            }
+            layers.append((kind, len(inside), len(held), settings))
+            weights += [part.data for part in held]
+            modules += inside
+        return layers, weights
+
+    def setting(self, value: Any) -> Any:
+        """A layer's attribute as it is now, or the kind of an object; None for what comes and goes
+        with calls."""
+        if isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, (dict, tuple, list)):
+            return repr(value)
+        passing = (type(None), torch.Tensor, types.FunctionType, types.MethodType)
+        return None if isinstance(value, passing) else type(value)
+
+    def same(self, kept: list[torch.Tensor]) -> bool:
+        """Whether the weights lie where graphs read them, or others of the same numbers do."""
+        moved = [
+            (old, new)
+            for old, new in zip(kept, self.weights, strict=True)
+            if old.data_ptr() != new.data_ptr() or old.stride() != new.stride()
+        ]
+        if any(
+            (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device)
+            for old, new in moved
+        ):
+            return False
+        return not moved or not bool(torch.stack([(old != new).any() for old, new in moved]).any())
 
     def key(self, inputs: list[torch.Tensor]) -> Any:
         return self.number, tuple((each.shape, each.dtype) for each in inputs)

@@ -5,8 +5,10 @@ Each file beside this one is one accelerator. Nothing outside such a file names 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins.accelerators._unpatched import unpatched
+from diffaccel.plugins.sizes import height_and_width
 from diffaccel.plugins.space import Axis, Parameters, Space, Value, nest
 
 if TYPE_CHECKING:
@@ -39,8 +42,16 @@ class PipelineSpec:
         transformer_downsamples: downsampling factors, relative to the latents, of the U-Net levels
             that have transformer blocks, ascending; SD1.5 has ``(1, 2, 4, 8)``.
         guided: whether classifier-free guidance runs (guidance scale above 1).
-        latent_size: height and width of the latents that the U-Net is made for.
+        latent_size: height and width of the latents that the U-Net is made for; one number where
+            they are the same.
         device: torch's name of the kind of device that it is on.
+        order: calls of the U-Net for a step of its scheduler; the last step has one.
+        extra: calls on top of these, before all others.
+        same_time: for each call, the first call at the same time of the noise schedule; empty where
+            all calls have times of their own.
+        generated: height and width of the latents that are generated; None where nobody knows, as
+            in records of before: it is taken to be ``latent_size``.
+        middle_block: whether the U-Net has a middle block.
     """
 
     pipeline_class: str
@@ -48,34 +59,97 @@ class PipelineSpec:
     block_layers: tuple[int, ...]
     transformer_downsamples: tuple[int, ...]
     guided: bool = True
-    latent_size: int = 64
+    latent_size: int | tuple[int, int] = 64
     device: str = "cpu"
+    order: int = 1
+    extra: int = 0
+    same_time: tuple[int, ...] = ()
+    generated: tuple[int, int] | None = None
+
+    middle_block: bool = True
+
+    @property
+    def latent_sides(self) -> tuple[int, int]:
+        """Height and width of the latents that the U-Net is made for."""
+        size = self.latent_size
+        return (size, size) if isinstance(size, int) else size
+
+    @property
+    def calls(self) -> int:
+        """How often the U-Net is called."""
+        return self.calls_in(self.steps)
+
+    def calls_in(self, steps: int) -> int:
+        """The same in another number of steps."""
+        return self.order * steps - (self.order - 1) + self.extra
+
+    @property
+    def first_at_time(self) -> tuple[int, ...]:
+        """For each call, the first one at the same time."""
+        return self.same_time or tuple(range(self.calls))
 
     @classmethod
-    def of(cls, pipe: DiffusionPipeline, *, steps: int, guidance_scale: float) -> PipelineSpec:
-        """The facts of a loaded pipeline; of one without a U-Net, that it has no blocks."""
-        unet = getattr(pipe, "unet", None)
-        config = {} if unet is None else unet.config
-        pipeline = cls.of_config(
-            type(pipe).__name__, config, steps=steps, guidance_scale=guidance_scale
+    def of(
+        cls,
+        pipe: DiffusionPipeline,
+        *,
+        steps: int,
+        guidance_scale: float,
+        size: tuple[int, int] | None = None,
+    ) -> PipelineSpec:
+        """That of a loaded pipeline; of one without a U-Net, that it has no blocks.
+
+        Args:
+            size: height and width of the images, in pixels; None: those that it is made for.
+        """
+        unet, vae = (
+            {} if (part := getattr(pipe, name, None)) is None else part.config
+            for name in ("unet", "vae")
         )
-        return dataclasses.replace(pipeline, device=pipe.device.type)
+        pipeline = cls.of_config(
+            type(pipe).__name__,
+            unet,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            size=size,
+            vae=vae,
+        )
+        times = _times(pipe, steps)
+        order = getattr(pipe.scheduler, "order", 1)
+        first = tuple(times.index(time) for time in times)
+        return dataclasses.replace(
+            pipeline,
+            device=pipe.device.type,
+            order=order,
+            extra=len(times) - (order * steps - (order - 1)) if times else 0,
+            same_time=() if first == tuple(range(len(first))) else first,
+        )
 
     @classmethod
     def of_config(
-        cls, pipeline_class: str, unet: Mapping[str, Any], *, steps: int, guidance_scale: float
+        cls,
+        pipeline_class: str,
+        unet: Mapping[str, Any],
+        *,
+        steps: int,
+        guidance_scale: float,
+        size: tuple[int, int] | None = None,
+        vae: Mapping[str, Any] | None = None,
     ) -> PipelineSpec:
-        """The same from ``unet/config.json`` alone.
+        """The same from ``unet/config.json`` and, for the size, ``vae/config.json`` alone.
 
         A UNet2DConditionModel's level i works at 1/2**i of the latents' size, has a downsampler
-        unless it is the last, and has transformer blocks where its block type says CrossAttn.
+        unless it is the last, and has transformer blocks where its block type says CrossAttn. An
+        AutoencoderKL halves an image's height and width between two blocks.
         """
         kinds = tuple(unet.get("down_block_types", ()))
         layers = unet.get("layers_per_block", 2)
         per_block = [layers] * len(kinds) if isinstance(layers, int) else list(layers)
         levels = {2**i for i, kind in enumerate(kinds) if "CrossAttn" in kind}
-        if kinds and "CrossAttn" in (unet.get("mid_block_type") or ""):
+        middle = unet.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+        if kinds and "CrossAttn" in (middle or ""):
             levels.add(2 ** (len(kinds) - 1))
+        height, width = height_and_width(unet.get("sample_size")) or (64, 64)
         return cls(
             pipeline_class=pipeline_class,
             steps=steps,
@@ -83,8 +157,35 @@ class PipelineSpec:
             transformer_downsamples=tuple(sorted(levels)),
             # A distilled U-Net takes the scale as an input and is never run twice.
             guided=guidance_scale > 1 and unet.get("time_cond_proj_dim") is None,
-            latent_size=int(unet.get("sample_size") or 64),
+            latent_size=height if height == width else (height, width),
+            generated=_latents(size, vae or {}),
+            middle_block=middle is not None,
         )
+
+    def tokens(self, downsample: int) -> tuple[int, int]:
+        """Rows and columns of the tokens at a downsampling of the latents that are generated: a
+        downsampler rounds up."""
+        height, width = self.generated or self.latent_sides
+        return math.ceil(height / downsample), math.ceil(width / downsample)
+
+
+def _latents(size: tuple[int, int] | None, vae: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the latents of images of that many pixels."""
+    blocks = vae.get("block_out_channels")
+    if size is None or not blocks:
+        return None
+    factor = 2 ** (len(blocks) - 1)
+    return size[0] // factor, size[1] // factor
+
+
+def _times(pipe: DiffusionPipeline, steps: int) -> list[float]:
+    """The times at which so many steps call the U-Net; the pipeline's scheduler stays as it is."""
+    if steps < 1:
+        return []
+    scheduler = copy.deepcopy(pipe.scheduler)
+    scheduler.set_timesteps(steps)
+    times: list[float] = scheduler.timesteps.tolist()
+    return times
 
 
 @dataclass(frozen=True)
@@ -213,7 +314,7 @@ class Accelerator(ABC):
     def step_kinds(
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[StepKind | None, ...]:
-        """What these parameters make of each of ``pipeline.steps`` steps, from the first on; None:
+        """What these parameters make of each of ``pipeline.calls`` calls, from the first on; None:
         it is as in the baseline pipeline. From these, `diffaccel.search.speeds` predicts speeds.
 
         Unless an accelerator knows better, all steps are alike, and candidates are as far apart as
@@ -224,7 +325,7 @@ class Accelerator(ABC):
         }
         values = dataclasses.asdict(self.Params(**own))
         levels = tuple(float(value) / ranges.get(name, 1) for name, value in values.items())
-        return (StepKind(self.name, levels),) * pipeline.steps
+        return (StepKind(self.name, levels),) * pipeline.calls
 
     @abstractmethod
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:

@@ -9,6 +9,7 @@ once for each of its shapes, and what replaces or leaves out blocks still can.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -37,6 +38,11 @@ RESAMPLING = {
 }
 TRANSFORMER = {"Transformer2DModel": "diffusers.models.transformers.transformer_2d"}
 FEED_FORWARD = {"FeedForward": "diffusers.models.attention"}
+FUSING = (
+    "from typing import Any",
+    "from diffusers.models.attention_processor import Attention",
+)
+"""What `fuse_projections` imports in a script."""
 INSIDE_TRANSFORMERS = ("tgate", "tome")
 """Accelerators that replace parts of the transformer blocks as they go: these stay uncompiled."""
 
@@ -91,10 +97,12 @@ class Compile(Accelerator):
     ) -> tuple[StepKind | None, ...]:
         """The same at every step; it depends on the others what is compiled."""
         levels = (float(own["channels_last"]), float(regions(others) == regions({})))
-        return (StepKind("compiled", levels, relative_cost=0.75, spread=0.3),) * pipeline.steps
+        return (StepKind("compiled", levels, relative_cost=0.75, spread=0.3),) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import torch
+
+        from diffaccel.plugins.accelerators import _attention
 
         kinds = tuple(regions(others))
         torch._dynamo.config.recompile_limit = RECOMPILES
@@ -102,26 +110,33 @@ class Compile(Accelerator):
             for part in (pipe.unet, pipe.vae):
                 _to_channels_last(part)
         if "tgate" not in others:  # which calls the single projections
-            pipe.unet.fuse_qkv_projections()
+            _attention.fuse_projections(pipe.unet)
         found = [module for module in pipe.unet.modules() if type(module).__name__ in kinds]
         for module in (*found, pipe.vae.decoder):
             module.forward = torch.compile(module.forward, dynamic=False)
         return pipe
 
+    def definitions(self) -> tuple[str, ...]:
+        from diffaccel.plugins.accelerators import _attention
+
+        return (inspect.getsource(_attention.fuse_projections),)
+
     def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         kinds = regions(others)
-        fused = "tgate" not in others
+        fuses = "tgate" not in others
         layout = ("pipe.unet", "pipe.vae") if own["channels_last"] else ()
         modules = "for module in [*pipe.unet.modules(), pipe.vae.decoder]:"
         return Emitted(
             imports=(
                 "import torch",
                 *(f"from {module} import {kind}" for kind, module in kinds.items()),
+                *(FUSING if fuses else ()),
             ),
+            definitions=self.definitions() if fuses else (),
             enter=(
                 f"torch._dynamo.config.recompile_limit = {RECOMPILES}  # a block has many shapes",
                 *(f"{part}.to(memory_format=torch.channels_last)" for part in layout),
-                *(("pipe.unet.fuse_qkv_projections()",) if fused else ()),
+                *(("fused = fuse_projections(pipe.unet)",) if fuses else ()),
                 f"compiled = ({', '.join(kinds)})",
                 modules,
                 "    if isinstance(module, compiled) or module is pipe.vae.decoder:",
@@ -131,7 +146,7 @@ class Compile(Accelerator):
                 modules,
                 "    if isinstance(module, compiled) or module is pipe.vae.decoder:",
                 '        vars(module).pop("forward", None)',
-                *(("pipe.unet.unfuse_qkv_projections()",) if fused else ()),
+                *(("if fused:", "    pipe.unet.unfuse_qkv_projections()") if fuses else ()),
                 *(f"{part}.to(memory_format=torch.contiguous_format)" for part in layout),
             ),
         )

@@ -107,6 +107,8 @@ class DeepCache(Accelerator):
                 False,
                 f"needs a U-Net with down and up blocks; {pipeline.pipeline_class} has none",
             )
+        if not pipeline.middle_block:
+            return False, "needs a U-Net with a middle block, which it wraps; this one has none"
         if pipeline.steps < 2:
             return False, f"needs 2 steps or more, one to fill its cache; got {pipeline.steps}"
         return True, ""
@@ -131,8 +133,10 @@ class DeepCache(Accelerator):
     ) -> tuple[StepKind | None, ...]:
         """Between the steps that run in full, cached ones; the level is how deep they go, 0 to 1.
 
-        The package's helper counts from the step at which it was enabled. T-Gate's loaders enable
-        it again at the step before the gate and at the gate, so that both run in full.
+        The package's helper counts from the call at which it was enabled. T-Gate's loaders enable
+        it again at the step before the gate and at the gate, so that both run in full. It finds a
+        call by its time, so that what it does at a time that comes again is what it did at the
+        first call of that time.
         """
         params, ids = Params(**own), branch_ids(pipeline.block_layers)  # type: ignore[arg-type]
         depth = ids.index(params.cache_branch_id) / max(1, len(ids) - 1)
@@ -141,16 +145,16 @@ class DeepCache(Accelerator):
         dear = 1 in pipeline.transformer_downsamples
         cost = 0.13 + 0.82 * depth**0.6 if dear else 0.06 + 0.9 * depth**2
         cached = StepKind("cached", (5 * depth,), relative_cost=cost, spread=0.45)
-        gate = int(others["tgate"]["gate_step"]) if "tgate" in others else pipeline.steps + 1
-        starts = [
-            0,
-            *(step for step in (gate - 1, gate) if 0 < step < pipeline.steps),
-            pipeline.steps,
-        ]
+        calls, place = pipeline.calls, pipeline.first_at_time
+        # T-Gate counts from the call after those that its scheduler makes on top.
+        gate = (
+            int(others["tgate"]["gate_step"]) + pipeline.extra if "tgate" in others else calls + 1
+        )
+        starts = [0, *(call for call in (gate - 1, gate) if 0 < call < calls), calls]
         return tuple(
-            cached if (step - start) % params.cache_interval else None
+            cached if (place[call] - place[start]) % params.cache_interval else None
             for start, end in pairwise(starts)
-            for step in range(start, end)
+            for call in range(start, end)
         )
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:

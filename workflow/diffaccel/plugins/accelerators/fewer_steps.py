@@ -85,9 +85,9 @@ class FewerSteps(Accelerator):
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[StepKind | None, ...]:
         """Of a step that is left out, nothing is left."""
-        left = min(int(own["steps"]), pipeline.steps)
+        left = min(pipeline.calls_in(int(own["steps"])), pipeline.calls)
         left_out = StepKind("left out", relative_cost=0.001, spread=0.1)
-        return (None,) * left + (left_out,) * (pipeline.steps - left)
+        return (None,) * left + (left_out,) * (pipeline.calls - left)
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         # A copy, since only what the pipeline and its modules hold is put back.

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 KEPT = 8
 """Candidates of a pipeline whose graphs are kept: as many as are timed side by side."""
 ELSEWHERE = "CUDA graphs need a CUDA device"
+REPLACED = (
+    "a part of the pipeline was replaced after they were put on it, and the new one has nothing on "
+    "it. Take them off first, replace it, and put them on again"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Graphs(Accelerator):
         """The same at every step; nearly the same whether or not the decoder is recorded, too."""
         return (
             StepKind("recorded", (own["decoder"] / 4,), relative_cost=0.8, spread=0.4),
-        ) * pipeline.steps
+        ) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         if pipe.device.type != "cuda":
@@ -107,11 +111,16 @@ class Graphs(Accelerator):
             graphs.replay(module)
 
         def from_the_first(*args: Any, **kwargs: Any) -> Any:
+            if self._modules(pipe, own) != [module for module, _ in found]:
+                raise UnsupportedError(f"{self.title}: {REPLACED}")
             for _, graphs in found:
                 graphs.begin()
             return call(*args, **kwargs)
 
         return from_the_first
+
+    def _modules(self, pipe: DiffusionPipeline, own: Mapping[str, Value]) -> list[nn.Module]:
+        return [pipe.unet, *([pipe.vae.decoder] if own["decoder"] else [])]
 
     def _graphs(
         self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts
@@ -119,10 +128,15 @@ class Graphs(Accelerator):
         """The modules, each with its graphs of this candidate, recorded or not."""
         from diffaccel.plugins.accelerators._step_graphs import StepGraphs
 
-        modules = [pipe.unet, *([pipe.vae.decoder] if own["decoder"] else [])]
+        modules = self._modules(pipe, own)
         known = self._recorded.setdefault(pipe.unet, OrderedDict())
         key = digest(
-            [type(pipe.scheduler).__name__, dict(own), {k: dict(v) for k, v in others.items()}]
+            [
+                type(pipe.scheduler).__name__,
+                repr(dict(pipe.scheduler.config)),
+                dict(own),
+                {k: dict(v) for k, v in others.items()},
+            ]
         )
         if key not in known:
             known[key] = [StepGraphs() for _ in modules]
@@ -141,13 +155,15 @@ class Graphs(Accelerator):
         return Emitted(
             imports=(
                 "import torch",
+                "import types",
                 "from typing import Any",
                 "from collections.abc import Iterator",
             ),
             definitions=self.definitions(),
             enter=(
-                'if not hasattr(pipe, "graphs"):  # recorded once, replayed from then on',
-                f"    pipe.graphs = [(module, StepGraphs()) for module in [{modules}]]",
+                f"recorded = [{modules}]  # once, and replayed from then on",
+                'if not hasattr(pipe, "graphs") or [each for each, _ in pipe.graphs] != recorded:',
+                "    pipe.graphs = [(module, StepGraphs()) for module in recorded]",
                 "for module, graphs in pipe.graphs:",
                 "    graphs.begin()",
                 "    graphs.record(module)",

@@ -110,6 +110,8 @@ class TGate(Accelerator):
             return False, UNGUIDED
         if pipeline.steps < 2:
             return False, f"needs 2 steps or more, one before the gate; got {pipeline.steps}"
+        if pipeline.order > 1:
+            return False, SEVERAL_CALLS.format(pipeline.order)
         return True, ""
 
     def forbids(self, own: Mapping[str, Value], others: Parts) -> str | None:
@@ -172,14 +174,23 @@ class TGate(Accelerator):
             StepKind("gated", (float(on),), relative_cost=0.6 - 0.1 * on, spread=0.35)
             for on in (0, 1)
         ]
+        # Calls that the scheduler makes on top come first, and are no steps to the package.
+        steps = range(-pipeline.extra, pipeline.steps)
         return tuple(
-            (gated if step >= params.gate_step else plain)[step in reuses]
-            for step in range(pipeline.steps)
+            (gated if step >= params.gate_step else plain)[step in reuses] for step in steps
         )
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tgate
 
+        from diffaccel.plugins.accelerators._attention import other_processors
+
+        if found := other_processors(pipe.unet):
+            raise UnsupportedError(
+                f"{self.title}: the package computes attention itself, and would leave out what "
+                f"{', '.join(found)} of this U-Net adds (an IP-Adapter?). Unload that first, or "
+                "use a recipe without T-Gate"
+            )
         if not PipelineSpec.of(pipe, steps=0, guidance_scale=2).guided:
             raise UnsupportedError(
                 f"{self.title}: {UNGUIDED}; this U-Net is distilled to do without"
@@ -221,6 +232,13 @@ class TGate(Accelerator):
 UNGUIDED = (
     "needs classifier-free guidance (guidance_scale above 1): it averages the two halves of the "
     "batch, which without guidance are different images"
+)
+
+
+SEVERAL_CALLS = (
+    "goes with samplers that call the U-Net once a step, and this one calls it {} times: the "
+    "package ends guidance at the first call of the step at the gate, and reuses attention from "
+    "the last one on, so that between them attention of different images is averaged"
 )
 
 

@@ -119,12 +119,16 @@ class ToMe(Accelerator):
         )
 
     def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
-        if not set(pipeline.transformer_downsamples) & set(DOWNSAMPLES):
+        levels = sorted(set(pipeline.transformer_downsamples) & set(DOWNSAMPLES))
+        if not levels:
             return False, (
                 f"needs a U-Net with transformer blocks; {pipeline.pipeline_class} has none that "
                 "tomesd knows"
             )
-        return True, ""
+        # Whatever merges more fails where this does.
+        mildest = Params(RATIOS[0], levels[0], sx=STRIDES[0], sy=STRIDES[0])
+        reason = _misfit(mildest, pipeline)
+        return reason is None, reason or ""
 
     def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
         params = Params(**own)  # type: ignore[arg-type]
@@ -133,10 +137,7 @@ class ToMe(Accelerator):
                 f"no transformer block at max_downsample {params.max_downsample}; "
                 f"there are some at {list(pipeline.transformer_downsamples)}"
             )
-        side = pipeline.latent_size // params.max_downsample
-        if max(params.sx, params.sy) > side:
-            return f"sx {params.sx}, sy {params.sy} do not fit into {side} by {side} tokens"
-        return None
+        return _misfit(params, pipeline)
 
     def idle(self, own: Mapping[str, Value], steps: int) -> str | None:
         if own["ratio"] <= 0:
@@ -154,7 +155,7 @@ class ToMe(Accelerator):
         0.5 is faster than its neighbours.
         """
         params = Params(**own)  # type: ignore[arg-type]
-        tokens = (pipeline.latent_size // pipeline.transformer_downsamples[0]) ** 2
+        tokens = math.prod(pipeline.tokens(pipeline.transformer_downsamples[0]))
         left = tokens - int(tokens * params.ratio)
         levels = (
             params.ratio,
@@ -163,7 +164,7 @@ class ToMe(Accelerator):
             math.log2(math.gcd(left, 16)) / 4,
             *(float(on) for on in (params.merge_attn, params.merge_crossattn, params.merge_mlp)),
         )
-        return (StepKind("merged", levels, relative_cost=1.0, spread=0.3),) * pipeline.steps
+        return (StepKind("merged", levels, relative_cost=1.0, spread=0.3),) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import tomesd
@@ -191,6 +192,35 @@ class ToMe(Accelerator):
             ),
             leave=("tomesd.remove_patch(pipe)",),
         )
+
+
+def _misfit(params: Params, pipeline: PipelineSpec) -> str | None:
+    """Why tomesd fails at the size of the latents, or None.
+
+    A block knows how many tokens it has, and of the latents their height and width. From the ratio
+    of the areas tomesd takes a downsampling, whatever the level's own, and from that the rows and
+    columns (``compute_merge`` in its ``patch.py``). Where the latents are narrow or odd, these are
+    not the block's. What merges no token at all is never looked at.
+    """
+    height, width = pipeline.tokens(1)
+    for level in pipeline.transformer_downsamples:
+        rows, columns = pipeline.tokens(level)
+        downsample = math.ceil(math.sqrt(height * width // (rows * columns)))
+        if downsample > params.max_downsample or int(rows * columns * params.ratio) < 1:
+            continue
+        taken = math.ceil(height / downsample), math.ceil(width / downsample)
+        if taken != (rows, columns):
+            return (
+                f"tomesd takes the {rows} by {columns} tokens at downsampling {level} of "
+                f"{height} by {width} latents for {taken[0]} by {taken[1]}: the latents are too "
+                "narrow, or do not divide evenly"
+            )
+        if params.sy > rows or params.sx > columns:
+            return (
+                f"sx {params.sx}, sy {params.sy} do not fit into {rows} by {columns} tokens (rows "
+                f"by columns, at downsampling {level} of {height} by {width} latents)"
+            )
+    return None
 
 
 def _seed_each_call(pipe: DiffusionPipeline) -> None:

@@ -70,7 +70,7 @@ class Transfers(Accelerator):
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[StepKind | None, ...]:
         """The same at every step, however the images leave."""
-        return (StepKind("unawaited", relative_cost=0.95, spread=0.1),) * pipeline.steps
+        return (StepKind("unawaited", relative_cost=0.95, spread=0.1),) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         from diffaccel.plugins.accelerators import _transfers

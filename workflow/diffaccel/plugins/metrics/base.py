@@ -29,3 +29,9 @@ class Metric(ABC):
             scorer: folder or hub id of the CLIP model, for those that need one.
             device: torch's name of the device.
         """
+
+    def adaptation(self, scorer: str, height: int, width: int, prompts: Sequence[str]) -> str:
+        """What it does to images of this size, in pixels, and to these prompts because it cannot
+        take them as they are; empty where it can. Of the metric that the loss is defined on it
+        is part of what identifies a measurement."""
+        return ""

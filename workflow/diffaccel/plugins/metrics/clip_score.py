@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diffaccel.plugins.metrics.base import Compute, Images, Metric
+
+if TYPE_CHECKING:
+    import torch
 
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
 
 
 class ClipScore(Metric):
-    """100 times the cosine of image and text embedding, at least 0; torchmetrics' ``CLIPScore``."""
+    """100 times the cosine of image and text embedding, at least 0; torchmetrics' ``CLIPScore``.
+
+    A caption that is longer than the scorer takes is cut so that its end token stays: the scorer
+    reads the text there, and torchmetrics alone cuts that off, too.
+
+    An image that is not square is resized to a square, its shapes squeezed: CLIP's processor alone
+    takes the middle, and never sees the rest. Padding would show a smaller image in a frame, and a
+    tile lacks a part of what the caption tells of: both told images of 2:3 apart no better, padding
+    far less well (docs/experiments/log.md).
+    """
 
     name = "clip_score"
     needs_reference = False
@@ -38,9 +52,57 @@ class ClipScore(Metric):
 
         return compute
 
+    def adaptation(self, scorer: str, height: int, width: int, prompts: Sequence[str]) -> str:
+        from transformers import CLIPConfig, CLIPProcessor
+
+        folder = _folder(scorer)
+        processor, config = (kind.from_pretrained(folder) for kind in (CLIPProcessor, CLIPConfig))
+        done, limit = [], _limit(config)
+        if height != width and _side(processor):
+            done.append("images resized to a square")
+        tokens = processor.tokenizer(list(prompts), verbose=False).input_ids
+        if any(len(each) > limit for each in tokens):
+            done.append(f"captions cut to {limit} tokens with the end token")
+        return "; ".join(done)
+
+
+def _whole(processor: Any, limit: int) -> Callable[..., Any]:
+    """A processor that takes all of an image, and of a caption so many tokens."""
+    side = _side(processor)
+    images = {"size": {"height": side, "width": side}} if side else {}
+    text = {"truncation": True, "max_length": limit}
+    return partial(processor, images_kwargs=images, text_kwargs=text)
+
+
+def _side(processor: Any) -> int | None:
+    """Pixels that a CLIP processor makes of an image's shorter side, before it takes the middle;
+    None where it resizes the image as a whole."""
+    side = dict(processor.image_processor.size).get("shortest_edge")
+    return None if side is None else int(side)
+
+
+def _limit(config: Any) -> int:
+    """How many tokens of a caption a CLIP model takes, with those for its start and end."""
+    return int(config.text_config.max_position_embeddings)
+
+
+def _folder(scorer: str) -> Path:
+    """Where a scorer lies.
+
+    Raises:
+        ModelError: it is out of reach or has no tokenizer.
+    """
+    from diffaccel.plugins.models import ModelError, fetch_scorer
+
+    folder = fetch_scorer(scorer)
+    # Without one, an empty one is made up, and every text is the same.
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ModelError(f"scorer: {folder} has no tokenizer: {' or '.join(_TOKENIZERS)}")
+    return folder
+
 
 def _load(scorer: str) -> tuple[Any, Any]:
-    """The CLIP model, in single precision (half is for storage), and its processor.
+    """The CLIP model, in single precision (half is for storage), and what prepares its inputs.
 
     Since transformers 5 the two feature functions give an output object, of which torchmetrics 1.9
     expects the tensor.
@@ -48,12 +110,9 @@ def _load(scorer: str) -> tuple[Any, Any]:
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
-    from diffaccel.plugins.models import ModelError, fetch_scorer
+    from diffaccel.plugins.models import ModelError
 
-    folder = fetch_scorer(scorer)
-    # Without one, an empty one is made up, and every text is the same.
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise ModelError(f"scorer: {folder} has no tokenizer: {' or '.join(_TOKENIZERS)}")
+    folder = _folder(scorer)
 
     class Features(CLIPModel):
         def get_image_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -64,7 +123,7 @@ def _load(scorer: str) -> tuple[Any, Any]:
 
     try:
         model = Features.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-        return model.eval(), CLIPProcessor.from_pretrained(folder)
+        return model.eval(), _whole(CLIPProcessor.from_pretrained(folder), _limit(model.config))
     except Exception as error:  # of several libraries, each with its own
         raise ModelError(
             f"scorer: {folder} cannot be loaded: {type(error).__name__}: {error}"

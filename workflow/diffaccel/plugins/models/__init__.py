@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffaccel.plugins.models._files import content_hash, fingerprint, local_files
-from diffaccel.plugins.models._layout import Layout, layout_of
+from diffaccel.plugins.models._layout import Layout, layout_of, sampling_told
 from diffaccel.plugins.models._memory import ITEMSIZES, decoding_bytes, resolve_dtype
 from diffaccel.plugins.models._parts import fetch_scorer
 from diffaccel.plugins.models._spec import ModelSpec
@@ -46,4 +46,5 @@ __all__ = [
     "layout_of",
     "local_files",
     "resolve_dtype",
+    "sampling_told",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import _hub
-from diffaccel.plugins.models._parts import check_single_file
+from diffaccel.plugins.models._parts import header_of
 from diffaccel.plugins.models._spec import Addition, Lora, TextualInversion
 from diffaccel.plugins.models._weights import (
     PICKLES,
@@ -171,7 +171,7 @@ def fetch(addition: A, model: str) -> tuple[A, Path]:
     what, source, wanted = label(addition, model), addition.source, addition.weight_name
     if sources.is_single_file(source):
         with naming(what):
-            check_single_file(Path(source))
+            header_of(Path(source))
         return addition, Path(source)
     local = sources.is_local(source)
     with naming(what):

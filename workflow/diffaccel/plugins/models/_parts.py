@@ -5,10 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffaccel.plugins.models import _hub
-from diffaccel.plugins.models._weights import PICKLES, ModelError, check_weights, read_header
+from diffaccel.plugins.models._kinds import problem
+from diffaccel.plugins.models._layout import Layout, layout_of_names
+from diffaccel.plugins.models._weights import (
+    PICKLES,
+    Header,
+    ModelError,
+    check_weights,
+    read_header,
+)
 
 
-def check_single_file(path: Path) -> None:
+def check_single_file(path: Path, *, vae_given: bool) -> Layout:
+    """The layout of a whole model in a file.
+
+    Args:
+        vae_given: whether its VAE comes from elsewhere.
+
+    Raises:
+        ModelError: there is no such file, it is a pickle or not whole, or it holds something else.
+    """
+    header = header_of(path)
+    if (reason := problem(header, vae_given=vae_given)) is not None:
+        raise ModelError(f"{path} {reason}")
+    return layout_of_names(header.names)
+
+
+def header_of(path: Path) -> Header:
+    """What a file of weights holds.
+
+    Raises:
+        ModelError: there is no such file, or it is a pickle or not whole.
+    """
     if path.suffix in PICKLES:
         raise ModelError(
             f"{path} is a pickle, which is not loaded since reading one can run any code; give "
@@ -16,7 +44,7 @@ def check_single_file(path: Path) -> None:
         )
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
-    read_header(path)
+    return read_header(path)
 
 
 def check_network(field: str, folder: Path) -> None:

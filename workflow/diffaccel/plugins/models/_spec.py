@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from diffaccel.plugins import sources
+from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
 from diffaccel.store.jsonio import UNSAID
 
 
@@ -77,6 +79,11 @@ class ModelSpec:
         untrained: random weights, of the sizes of the folder that ``source`` names, or of the
             family's published sizes where it is empty. For speed alone: scores of such images
             mean nothing.
+        prediction_type: what the U-Net predicts, ``epsilon`` or ``v_prediction``, where its
+            scheduler's file does not say so; None: as it says.
+        rescale_betas_zero_snr: whether it was trained down to a signal of zero; None: as its
+            scheduler's file says.
+        scheduler_config: content of that file; None before the model was looked at.
         lora: on top of its weights, all at once.
         fused: whether these are added to the weights before it generates, which is a little faster
             and rounds otherwise; else they are computed beside them.
@@ -104,6 +111,9 @@ class ModelSpec:
     vae: str | None = None
     untrained: bool = False
     heldout: str | None = None
+    prediction_type: Annotated[str | None, UNSAID] = None
+    rescale_betas_zero_snr: bool | None = None
+    scheduler_config: Annotated[dict[str, Any] | None, UNSAID] = None
     lora: Annotated[tuple[Lora, ...], UNSAID] = ()
     fused: Annotated[bool, UNSAID] = False
     textual_inversion: Annotated[tuple[TextualInversion, ...], UNSAID] = ()
@@ -111,7 +121,25 @@ class ModelSpec:
     clip_skip: Annotated[int | None, UNSAID] = None
     guidance_rescale: Annotated[float | None, UNSAID] = None
 
+    def scheduler_options(self, wanted: SchedulerSpec) -> dict[str, Option]:
+        """The arguments of ``from_config`` that make a scheduler of this model's own."""
+        own = self.scheduler_config
+        told: dict[str, Option] = {
+            "prediction_type": self.prediction_type,
+            "rescale_betas_zero_snr": self.rescale_betas_zero_snr,
+        }
+        said = {
+            name: value
+            for name, value in told.items()
+            if value is not None and (own is None or own.get(name, DEFAULTS[name]) != value)
+        }
+        return {**options_for(wanted, own), **said}
+
     @property
     def additions(self) -> tuple[Addition, ...]:
         """All that is loaded on top of its own files."""
         return (*self.textual_inversion, *self.lora)
+
+
+DEFAULTS: Mapping[str, Option] = {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}
+"""Of all classes of schedulers."""

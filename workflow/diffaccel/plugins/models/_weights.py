@@ -67,7 +67,7 @@ def read_header(path: Path) -> Header:
         tensors: dict[str, Any] = json.loads(text)
         tensors.pop("__metadata__", None)
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in tensors.items()}
+        header = Header({name: tuple(map(int, t["shape"])) for name, t in tensors.items()})
     except (ValueError, AttributeError, TypeError, LookupError):
         kind = "a Git LFS pointer" if start == b"version " else "not a safetensors file"
         raise ModelError(f"{path} ({size} bytes) is {kind}: fetch the file itself") from None
@@ -75,7 +75,7 @@ def read_header(path: Path) -> Header:
         raise ModelError(
             f"{path} is not whole: it has {size} bytes of {8 + length + end}; fetch it again"
         )
-    return Header(shapes)
+    return header
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import ModelSpec, _additions, _hub
-from diffaccel.plugins.models._layout import Layout
+from diffaccel.plugins.models._folder import INDEX, check_index, check_parts
+from diffaccel.plugins.models._layout import Layout, sampling_told
 from diffaccel.plugins.models._memory import check_memory
 from diffaccel.plugins.models._parts import (
     check_network,
@@ -29,11 +30,12 @@ from diffaccel.plugins.models._weights import (
     read_json,
     weight_files,
 )
+from diffaccel.plugins.schedulers import SchedulerSpec, made
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-INDEX = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,16 @@ class Family(ABC):
         """Says what is wrong with local files before any long work.
 
         Raises:
-            ModelError: no such folder or file, not a pipeline, another pipeline class, or weights
-                that are pickled, missing or not whole.
+            ModelError: no such folder or file, not a pipeline, another pipeline class, a part that
+                is missing, a U-Net that needs more than text, a file that is no whole model or of
+                another family, or weights that are pickled, missing or not whole.
         """
         with naming(f"model {spec.name!r}"):
             if spec.untrained:
-                self._check_index(Path(spec.source))
+                self._check_pipeline(Path(spec.source), spec)
                 return
             if sources.is_single_file(spec.source):
-                check_single_file(Path(spec.source))
+                self._check_single_file(spec)
             elif sources.is_local(spec.source):
                 self._check_folder(spec)
             for field in ("vae", "scorer"):
@@ -119,26 +122,38 @@ class Family(ABC):
                 if source is not None and sources.is_local(source):
                     check_network(field, Path(source))
 
-    def _check_index(self, folder: Path) -> None:
-        index = folder / INDEX
-        if not index.is_file():
+    def _check_found(self, spec: ModelSpec, folder: Path, label: str, vae: Path | None) -> None:
+        """Looks at the pipeline, or at the configuration of a single file, once it is here."""
+        with naming(label):
+            self._check_pipeline(folder, spec, vae)
+
+    def _check_single_file(self, spec: ModelSpec) -> None:
+        layout = check_single_file(Path(spec.source), vae_given=spec.vae is not None)
+        if not self.fits(layout):
             raise ModelError(
-                f"{folder} is not a folder in diffusers' format (it has no {INDEX}). Save one "
-                "with pipeline.save_pretrained(folder)"
+                f"{spec.source} is a {layout.pipeline_class} for text of width {layout.context}, "
+                f"and not of the family {self.name!r}: name the right `family`, or leave it out"
             )
-        kind = read_json(index).get("_class_name")
-        if kind != self.pipeline_class:
-            raise ModelError(
-                f"{index} is of a {kind}, and the family {self.name!r} needs a "
-                f"{self.pipeline_class}"
-            )
+        if spec.config is not None and sources.is_local(spec.config):
+            self._check_pipeline(Path(spec.config), spec)
 
     def _check_folder(self, spec: ModelSpec) -> None:
         folder = Path(spec.source)
-        self._check_index(folder)
+        self._check_pipeline(folder, spec)
         names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
         for name in check_weights(str(folder), names, self.parts(spec), spec.variant):
             read_header(folder / name)
+
+    def _check_pipeline(self, folder: Path, spec: ModelSpec, vae: Path | None = None) -> None:
+        """Whether a folder has what is needed beside weights.
+
+        Args:
+            vae: folder of another VAE, where it is fetched.
+        """
+        check_index(folder, self.name, self.pipeline_class)
+        tokenizers = [name.replace("text_encoder", "tokenizer") for name in self.text_encoders]
+        parts = (*self.parts(spec), *tokenizers, "scheduler")
+        check_parts(folder, parts, self.sizes.unet, vae if spec.vae else folder / "vae")
 
     def fetch(self, spec: ModelSpec) -> Fetched:
         """Brings everything to this machine that is not there, and names the commit of what comes
@@ -159,21 +174,31 @@ class Family(ABC):
             want = wanted[field]
             with naming(labels[field]):
                 if want.probe == INDEX:
-                    self._check_index(there.folder)
+                    check_index(there.folder, self.name, self.pipeline_class)
                 if there.files:
                     names = check_weights(there.source, there.files, want.parts, want.variant)
                     _hub.check_space(there, names)
+        field = "config" if "config" in found else "source"
+        pipeline, vae = found[field], found["vae"].folder if "vae" in found else None
+        if pipeline.files:  # its small files, before any large one
+            _hub.get(pipeline, labels[field], download_config)
+        if pipeline.files or pipeline.local:
+            self._check_found(spec, pipeline.folder, labels[field], vae)
         lora = [_additions.fetch(each, spec.name) for each in spec.lora]
         words = [_additions.fetch(each, spec.name) for each in spec.textual_inversion]
         if lora or words or spec.clip_skip:
-            pipeline = found.get("config", found["source"])
-            configs = _hub.get(pipeline, labels["source"], download_config)
+            configs = _hub.get(pipeline, labels[field], download_config)
             self._check_fitting(spec, configs, [*lora, *words])
         folders = {
             field: _hub.get(there, labels[field], wanted[field].download)
             for field, there in found.items()
         }
+        # What was in the cache may have been wanting, and is whole by now.
+        self._check_found(spec, folders[field], labels[field], vae)
         pins: dict[str, Any] = {field: there.source for field, there in found.items()}
+        pins["scheduler_config"] = dict(read_json(folders[field] / SCHEDULER))
+        told = sampling_told(spec.source)  # by the tensors of a single file
+        pins |= {name: value for name, value in told.items() if vars(spec)[name] is None}
         pins["lora"] = tuple(each for each, _ in lora)
         pins["textual_inversion"] = tuple(each for each, _ in words)
         return Fetched(
@@ -184,6 +209,14 @@ class Family(ABC):
             lora=[path for _, path in lora],
             textual_inversion=[path for _, path in words],
         )
+
+    def check_scheduler(self, spec: ModelSpec, wanted: SchedulerSpec, steps: int) -> None:
+        """Says whether a model that was fetched can be sampled by a scheduler.
+
+        Raises:
+            SchedulerError: it cannot; says why.
+        """
+        made(wanted, spec.scheduler_config or {}, spec.scheduler_options(wanted), steps)
 
     def _check_fitting(
         self, spec: ModelSpec, configs: Path, added: Sequence[tuple[Addition, Path]]

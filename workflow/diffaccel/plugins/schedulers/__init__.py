@@ -1,20 +1,36 @@
-"""The schedulers, one file each; see `base` for what one declares."""
+"""The schedulers, one file each; see `base` for what one declares, `_names` for how they are named
+and `_carried` for what they take over from a model's own."""
 
 from __future__ import annotations
 
-from diffaccel.plugins.schedulers.base import Scheduler
-from diffaccel.registry import Registry
+from diffaccel.plugins.schedulers._carried import options_for, other_noise, refusal
+from diffaccel.plugins.schedulers._making import SchedulerError, made, own_config
+from diffaccel.plugins.schedulers._names import (
+    NOISE_SCHEDULES,
+    SCHEDULERS,
+    SPACINGS,
+    is_stochastic,
+    plugin_of,
+    scheduler_named,
+)
+from diffaccel.plugins.schedulers._signature import signature
+from diffaccel.plugins.schedulers.base import Option, Scheduler, SchedulerSpec
 
-SCHEDULERS: Registry[Scheduler] = Registry("diffaccel.plugins.schedulers", "scheduler")
-
-
-def scheduler_class(name: str) -> str:
-    """diffusers' class of a scheduler that is named as in tasks.
-
-    Raises:
-        UnknownNameError: no scheduler has this name.
-    """
-    return SCHEDULERS[name].diffusers
-
-
-__all__ = ["SCHEDULERS", "Scheduler", "scheduler_class"]
+__all__ = [
+    "NOISE_SCHEDULES",
+    "SCHEDULERS",
+    "SPACINGS",
+    "Option",
+    "Scheduler",
+    "SchedulerError",
+    "SchedulerSpec",
+    "is_stochastic",
+    "made",
+    "options_for",
+    "other_noise",
+    "own_config",
+    "plugin_of",
+    "refusal",
+    "scheduler_named",
+    "signature",
+]

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from diffaccel.plugins.schedulers.base import Scheduler
 
-PLUGIN = Scheduler("DDIM", "DDIMScheduler")
+PLUGIN = Scheduler("DDIM", "DDIMScheduler", always={"clip_sample": False})

@@ -5,5 +5,9 @@ from __future__ import annotations
 from diffaccel.plugins.schedulers.base import Scheduler
 
 PLUGIN = Scheduler(
-    "DPM-Solver++", "DPMSolverMultistepScheduler", ("DPM++", "DPM++ 2M", "DPM-Solver multistep")
+    "DPM-Solver++",
+    "DPMSolverMultistepScheduler",
+    ("DPM++", "DPM-Solver multistep"),
+    stem="DPM++ 2M",
+    noise_schedules=True,
 )

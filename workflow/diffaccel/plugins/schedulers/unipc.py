@@ -5,5 +5,9 @@ from __future__ import annotations
 from diffaccel.plugins.schedulers.base import Scheduler
 
 PLUGIN = Scheduler(
-    "UniPCMultistepScheduler", "UniPCMultistepScheduler", ("UniPC", "UniPC multistep")
+    "UniPCMultistepScheduler",
+    "UniPCMultistepScheduler",
+    ("UniPC multistep",),
+    stem="UniPC",
+    noise_schedules=True,
 )
