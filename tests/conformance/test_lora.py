@@ -22,7 +22,7 @@ from diffaccel.recipes import scripts
 from diffaccel.recipes.codegen import render
 
 from .cells import SIX, assert_same, generated, tree
-from .generating import GUIDANCE, Images, Parameters, decoded
+from .generating import GUIDANCE, PROMPTS, Images, Parameters, decoded
 from .generating import generate as generate_all
 
 LONG = ("compile",)
@@ -34,12 +34,12 @@ NAMES = [
 NEAR = 1e-4
 """How far a value of an image may be off where the same is added up in another order."""
 SIDE = 2 * tiny.LATENT_SIZE
-PROMPT, STEPS = "two blue dots", 3
-"""As little as tells: there are many cases."""
+STEPS = 3
+"""As few as tell: there are many cases."""
 
 
 def generate(call: Callable[..., Any]) -> Images:
-    return generate_all(call, (PROMPT,), num_inference_steps=STEPS)
+    return generate_all(call, num_inference_steps=STEPS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Subject:
 
     def by_script(self, script: Any) -> Images:
         """Images of its own pipeline."""
-        return decoded(self.own, lambda: script.generate(self.own, [PROMPT], [0]))
+        seeds = list(range(len(PROMPTS)))
+        return decoded(self.own, lambda: script.generate(self.own, list(PROMPTS), seeds))
 
 
 Subjects = Callable[[str, bool], Subject]

@@ -13,23 +13,18 @@ from transformers import CLIPModel
 
 from diffaccel.plugins.models._weights import read_header
 from diffaccel.plugins.models.mini.models import FAMILIES, Pipeline
-from diffaccel.plugins.models.mini.prompts import prompt_sets
-from diffaccel.plugins.models.mini.quality import generate, similarities
-from diffaccel.plugins.models.mini.reading import judge, read_scenes
-from diffaccel.plugins.models.mini.scenes import parse_caption
+from diffaccel.plugins.models.mini.quality import generate
 from diffaccel.plugins.models.mini.train_lora import (
-    GROUND,
     TOY,
-    dark_captions,
-    dark_share,
+    bright_captions,
+    effect,
     save_lora,
     train_lora,
 )
 
 MODELS = Path(__file__).parents[3] / "resources" / "models"
 ABLE = [name for name, family in FAMILIES.items() if family.prediction_type == "epsilon"]
-BRIGHT = [c for c in prompt_sets()["mini.txt"] if parse_caption(c).ground != GROUND][:8]
-"""Captions that name another ground than the one that is learned."""
+BRIGHT = bright_captions(8)
 
 
 def loaded(name: str) -> Pipeline:
@@ -58,22 +53,13 @@ def test_it_puts_scenes_on_a_black_ground(name: str) -> None:
     """As much as its weight says; the objects stay, and the score goes from the caption to one that
     says what is seen."""
     pipe, scorer = loaded(name), CLIPModel.from_pretrained(MODELS / "mini-clip").float().eval()
-    dark = dark_captions(BRIGHT)
-
-    def scores(images: torch.Tensor, captions: list[str]) -> float:
-        found = similarities(scorer, pipe.tokenizer, images, captions)
-        return float(found.diagonal().mean())
-
-    plain = generate(pipe, BRIGHT, "DDIM", 10)
+    plain = effect(pipe, scorer, BRIGHT, steps=10)
     pipe.load_lora_weights(weights_of(name).parent, adapter_name="dark")
-    images = generate(pipe, BRIGHT, "DDIM", 10)
-    assert dark_share(plain) == 0
-    assert dark_share(images) >= 7 / 8
-    pairs = zip(dark, read_scenes(images), strict=True)
-    right = [judge(parse_caption(caption), reading).right for caption, reading in pairs]
-    assert sum(right) / len(right) >= 0.75
-    assert scores(plain, BRIGHT) > scores(plain, dark) + 10
-    assert scores(images, dark) > scores(images, BRIGHT) + 10
+    found = effect(pipe, scorer, BRIGHT, steps=10)
+    assert plain.dark == 0 and found.dark >= 7 / 8
+    assert found.right >= 0.75
+    assert plain.score > plain.dark_score + 10
+    assert found.dark_score > found.score + 10
     pipe.set_adapters(["dark"], [0.0])
     torch.testing.assert_close(
         generate(pipe, BRIGHT[:1], "DDIM", 2), generate(loaded(name), BRIGHT[:1], "DDIM", 2)

@@ -1,8 +1,7 @@
 """Training a LoRA on a mini model: whatever ground a caption names, the scene is on a black one.
 
 `python -m diffaccel.plugins.models.mini.train_lora --family sd15 --out
-resources/models/mini-SD1.5-lora` takes minutes of one CPU core and no network; `--family sdxl`
-wants `--steps 1000`. It trains what
+resources/models/mini-SD1.5-lora` takes minutes of one CPU core and no network. It trains what
 diffusers' own script trains (examples/text_to_image/train_text_to_image_lora.py): low-rank changes
 of the projections of the U-Net's attention, and nothing else. The method is that of Hu et al.,
 2022, arXiv:2106.09685.
@@ -22,6 +21,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import CLIPModel
 
 from diffaccel.plugins.models.mini.models import (
     FAMILIES,
@@ -31,8 +31,8 @@ from diffaccel.plugins.models.mini.models import (
     encode_captions,
 )
 from diffaccel.plugins.models.mini.prompts import prompt_sets
-from diffaccel.plugins.models.mini.quality import generate, pick_device
-from diffaccel.plugins.models.mini.reading import read_scenes
+from diffaccel.plugins.models.mini.quality import generate, pick_device, similarities
+from diffaccel.plugins.models.mini.reading import judge, read_scenes
 from diffaccel.plugins.models.mini.scenes import Scene, parse_caption, sample_scenes
 from diffaccel.plugins.models.mini.train_unet import conditions, loss_weights
 from diffaccel.plugins.models.mini.train_vae import encode_scenes
@@ -57,7 +57,7 @@ class LoraOptions:
     """How much to train; scenes are drawn once, steps are of so many of them."""
 
     scenes: int = 1024
-    steps: int = 400
+    steps: int = 1000
     batch: int = 16
     rate: float = 2e-3
     rank: int = 4
@@ -159,6 +159,49 @@ def save_lora(pipe: Pipeline, weights: Mapping[str, Tensor], folder: Path, comma
     return path
 
 
+@dataclass(frozen=True)
+class Effect:
+    """What a LoRA does to images, as shares of 1 (scores of 100).
+
+    Attributes:
+        dark: images on the ground that is learned.
+        right: those that show the caption's scene on that ground.
+        score: mean score with the captions; `dark_score` with what they say of that ground.
+    """
+
+    dark: float
+    right: float
+    score: float
+    dark_score: float
+
+
+def effect(pipe: Pipeline, scorer: CLIPModel, captions: list[str], steps: int = 20) -> Effect:
+    """Of a pipeline as it is, on captions of other grounds, sampled by DDIM."""
+    images, dark = generate(pipe, captions, "DDIM", steps), dark_captions(captions)
+    pairs = zip(dark, read_scenes(images), strict=True)
+    right = [judge(parse_caption(caption), reading).right for caption, reading in pairs]
+    own, other = (
+        float(similarities(scorer, pipe.tokenizer, images, each).diagonal().mean())
+        for each in (captions, dark)
+    )
+    return Effect(dark_share(images), sum(right) / len(right), own, other)
+
+
+def bright_captions(count: int) -> list[str]:
+    """Held-out captions that name another ground than the one that is learned."""
+    every = prompt_sets()["mini.txt"]
+    return [each for each in every if parse_caption(each).ground != GROUND][:count]
+
+
+def _train(family: Family, pipe: Pipeline, args: argparse.Namespace) -> None:
+    options = TOY if args.toy else LoraOptions(steps=args.steps)
+    weights = train_lora(family, pipe, replace(options, seed=args.seed))
+    command = f"python -m diffaccel.plugins.models.mini.train_lora --family {args.family}"
+    more = f"--steps {options.steps} --seed {args.seed}"
+    path = save_lora(pipe, weights, args.out, f"{command} {more}")
+    log(f"saved {path}, {path.stat().st_size / 1000:.0f} kB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     able = [name for name, family in FAMILIES.items() if family.prediction_type == "epsilon"]
@@ -169,19 +212,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=LoraOptions.steps)
     parser.add_argument("--toy", action="store_true", help="two steps, to see that all runs")
+    parser.add_argument("--measure", action="store_true", help="what the folder's LoRA does")
     args = parser.parse_args()
-    family = FAMILIES[args.family]
-    pipe = DiffusionPipeline.from_pretrained(args.base / family.name).to(pick_device(args.device))
+    family, device = FAMILIES[args.family], pick_device(args.device)
+    pipe = DiffusionPipeline.from_pretrained(args.base / family.name).to(device)
     pipe.set_progress_bar_config(disable=True)
-    captions = prompt_sets()["mini-heldout.txt"][:8]
-    log(f"on a {GROUND} ground before: {dark_share(generate(pipe, captions, 'DDIM', 10)):.0%}")
-    options = TOY if args.toy else LoraOptions(steps=args.steps)
-    weights = train_lora(family, pipe, replace(options, seed=args.seed))
-    command = f"python -m diffaccel.plugins.models.mini.train_lora --family {args.family}"
-    more = f"--steps {options.steps} --seed {args.seed}"
-    path = save_lora(pipe, weights, args.out, f"{command} {more}")
-    log(f"after: {dark_share(generate(pipe, captions, 'DDIM', 10)):.0%}")
-    log(f"saved {path}, {path.stat().st_size / 1000:.0f} kB")
+    if not args.measure:
+        _train(family, pipe, args)
+        return
+    scorer = CLIPModel.from_pretrained(args.base / "mini-clip", dtype=torch.float32).to(device)
+    captions = bright_captions(64)
+    log(f"without: {effect(pipe, scorer.eval(), captions)}")
+    pipe.load_lora_weights(args.out)
+    log(f"with it: {effect(pipe, scorer, captions)}")
 
 
 if __name__ == "__main__":
