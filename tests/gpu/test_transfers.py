@@ -49,6 +49,17 @@ def test_images_are_the_same(pipe: Any) -> None:
 
 
 @pytest.mark.parametrize("family", ["SD1.5"])
+@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+def test_times_stay_with_the_processor(pipe: Any) -> None:
+    pipe.scheduler.set_timesteps(STEPS, device="cuda")
+    own = pipe.scheduler.timesteps
+    with combination(["transfers"]).applied(pipe, LEAN):
+        pipe.scheduler.set_timesteps(STEPS, device="cuda")
+        times = pipe.scheduler.timesteps
+    assert times.is_pinned() and torch.equal(times, own.cpu())
+
+
+@pytest.mark.parametrize("family", ["SD1.5"])
 @pytest.mark.parametrize("scheduler", ["DDIM"])
 def test_replayed_steps_take_times_from_the_processor(pipe: Any) -> None:
     for others in ({"deepcache": CACHE}, {"tgate": GATE}):
