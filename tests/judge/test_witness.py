@@ -12,9 +12,12 @@ import pytest
 from diffaccel.benchmark.judge.judge_configuration import JudgeConfiguration, sandbox_mounts
 from diffaccel.benchmark.judge.protocol import Failed
 from diffaccel.benchmark.judge.sandbox import Sandbox
+from diffaccel.evaluation import bench as benches
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
+from diffaccel.machine.devices import Device
 from diffaccel.plugins.models import known_models
+from diffaccel.plugins.models._spec import Lora
 
 STEPS = 4
 SPEC = replace(known_models()["mini-SD1.5"], batch_size=2)
@@ -237,6 +240,24 @@ def generating(sandboxed: str) -> Iterator[Sandbox]:
     with Sandbox(SCRIPT.encode(), seen, JUDGED_BY.limits, wanted=wanted) as opened:
         opened.load()
         yield opened
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_baseline_pipeline_has_its_lora_in_the_sandbox(sandboxed: str, fused: bool) -> None:
+    """Its own script loads it there, and generates what is measured."""
+    lora = Lora("resources/models/mini-SD1.5-lora", 0.8, "pytorch_lora_weights.safetensors")
+    spec = replace(SPEC, lora=(lora,), fused=fused, negative_prompt="a ring")
+    judged_by = replace(JUDGED_BY, spec=spec)
+    seen, wanted = sandbox_mounts(spec, gpu=False), judged_by.watched("cpu")
+    source, prompts = judged_by.baseline_script().encode(), ["a red square", "a blue cross"]
+    with Sandbox(source, seen, judged_by.limits, wanted=wanted) as opened:
+        opened.load()
+        data, _ = opened.generate(prompts, [1, 2], (spec.height, spec.width))
+    options = MeasureOptions(prompts=2, seed=1)
+    bench = benches.open_bench(judged_by.configuration, spec, options, Device("cpu"))
+    bench = replace(bench, prompts=prompts)
+    expected = bench.call(bench.baseline, slice(0, 2)).images
+    assert bytes(data) == expected.tobytes()
 
 
 def generate(generating: Sandbox, kind: str) -> None:

@@ -314,16 +314,14 @@ def test_a_negative_prompt_on_the_command_line(models: dict[str, Path], tmp_path
     """Without one it is the model's."""
     script = tiny_script("SD1.5", models["SD1.5"], {"deepcache": GOLDEN.DEEPCACHE})
     module = load(render(dataclasses.replace(script, negative_prompt="dots")), tmp_path / "it.py")
-    for words, negative in (((), "dots"), (("--negative-prompt", "squares"), "squares")):
-        out = tmp_path / f"{negative}.png"
-        done = run_script(tmp_path / "it.py", "--prompt", "a", *words, "--out", str(out))
-        assert done.returncode == 0, done.stderr
-        pipe = module.load_pipeline(device="cpu")
-        assert pixels([Image.open(out)]) == pixels(module.generate(pipe, ["a"], [0], [negative]))
-    assert pixels(module.generate(pipe, ["a"], [0])) == pixels([Image.open(tmp_path / "dots.png")])
-    assert pixels(module.generate(pipe, ["a"], [0], [""])) != pixels(
-        module.generate(pipe, ["a"], [0])
-    )
+    out = tmp_path / "it.png"
+    words = ("--prompt", "a", "--negative-prompt", "squares", "--out", str(out))
+    done = run_script(tmp_path / "it.py", *words)
+    assert done.returncode == 0, done.stderr
+    pipe = module.load_pipeline(device="cpu")
+    own, others = (pixels(module.generate(pipe, ["a"], [0], [n])) for n in ("dots", "squares"))
+    assert pixels([Image.open(out)]) == others != own
+    assert pixels(module.generate(pipe, ["a"], [0])) == own
 
 
 def run_script(path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -500,20 +498,18 @@ def test_hostile_text_never_becomes_code(
     assert constants == EXPECTED[single][1] | given
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=20)
 @given(hostile, hostile, hostile)
 def test_hostile_additions_never_become_code(place: str, name: str, text: str) -> None:
-    assume(
-        all(is_local(each) and not Path(each).is_absolute() for each in (place, f"{place}/{name}"))
-    )
+    assume(is_local(place) and not Path(place, name).is_absolute())
 
     def made(place: str, name: str, text: str) -> str:
         return render(
             dataclasses.replace(
                 PLAIN,
                 pipeline_class="StableDiffusionXLPipeline",
-                lora=(Lora(place, 1.0, name),),
-                textual_inversion=(TextualInversion(place, text, name),),
+                lora=(Lora(place, 1.0, f"{name}.safetensors"),),
+                textual_inversion=(TextualInversion(place, text, f"{name}.safetensors"),),
                 negative_prompt=text,
             )
         )

@@ -1,7 +1,8 @@
 """Training a LoRA on a mini model: whatever ground a caption names, the scene is on a black one.
 
 `python -m diffaccel.plugins.models.mini.train_lora --family sd15 --out
-resources/models/mini-SD1.5-lora` takes minutes of one CPU core and no network. It trains what
+resources/models/mini-SD1.5-lora` takes minutes of one CPU core and no network; `--family sdxl`
+wants `--steps 1000`. It trains what
 diffusers' own script trains (examples/text_to_image/train_text_to_image_lora.py): low-rank changes
 of the projections of the U-Net's attention, and nothing else. The method is that of Hu et al.,
 2022, arXiv:2106.09685.
@@ -154,6 +155,7 @@ def save_lora(pipe: Pipeline, weights: Mapping[str, Tensor], folder: Path, comma
     pipe.save_lora_weights(folder, unet_lora_layers=half)
     path = folder / "pytorch_lora_weights.safetensors"
     save_file(load_file(path), path, metadata={"format": "pt", "made_by": command})
+    path.chmod(0o644)  # safetensors lets nobody else read it
     return path
 
 
@@ -162,19 +164,22 @@ def main() -> None:
     able = [name for name, family in FAMILIES.items() if family.prediction_type == "epsilon"]
     parser.add_argument("--family", choices=able, default="sd15")
     parser.add_argument("--out", type=Path, required=True, help="folder of the LoRA")
-    parser.add_argument("--models", type=Path, default=MODELS, help="where the mini models lie")
+    parser.add_argument("--base", type=Path, default=MODELS, help="where the mini models lie")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=LoraOptions.steps)
     parser.add_argument("--toy", action="store_true", help="two steps, to see that all runs")
     args = parser.parse_args()
     family = FAMILIES[args.family]
-    pipe = DiffusionPipeline.from_pretrained(args.models / family.name).to(pick_device(args.device))
+    pipe = DiffusionPipeline.from_pretrained(args.base / family.name).to(pick_device(args.device))
     pipe.set_progress_bar_config(disable=True)
     captions = prompt_sets()["mini-heldout.txt"][:8]
     log(f"on a {GROUND} ground before: {dark_share(generate(pipe, captions, 'DDIM', 10)):.0%}")
-    weights = train_lora(family, pipe, replace(TOY if args.toy else LoraOptions(), seed=args.seed))
+    options = TOY if args.toy else LoraOptions(steps=args.steps)
+    weights = train_lora(family, pipe, replace(options, seed=args.seed))
     command = f"python -m diffaccel.plugins.models.mini.train_lora --family {args.family}"
-    path = save_lora(pipe, weights, args.out, f"{command} --seed {args.seed}")
+    more = f"--steps {options.steps} --seed {args.seed}"
+    path = save_lora(pipe, weights, args.out, f"{command} {more}")
     log(f"after: {dark_share(generate(pipe, captions, 'DDIM', 10)):.0%}")
     log(f"saved {path}, {path.stat().st_size / 1000:.0f} kB")
 
