@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
 
+from diffaccel.plugins import schedulers
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models.mini import tiny
-from diffaccel.plugins.schedulers import SCHEDULERS
+from diffaccel.plugins.schedulers import SCHEDULERS, options_for, own_config, scheduler_named
 
 from .test_graphs import CACHE, GATE, OTHERS, STEPS, generate
 
@@ -24,8 +24,8 @@ LEAN: dict[str, dict[str, Any]] = {"transfers": {"images": True}}
 @pytest.fixture
 def pipe(family: str, scheduler: str) -> Any:
     made = tiny.FAMILIES[family](0).to("cuda", torch.float16)
-    kind = getattr(diffusers, SCHEDULERS[scheduler].diffusers)
-    made.scheduler = kind.from_config(made.scheduler.config)
+    spec, own = scheduler_named(scheduler), own_config(made.scheduler)
+    made.scheduler = schedulers.made(spec, own, options_for(spec, own), STEPS)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -46,6 +46,17 @@ def test_images_are_the_same(pipe: Any) -> None:
         wanted = images_of(pipe, others)
         np.testing.assert_array_equal(images_of(pipe, LEAN | others), wanted)
         np.testing.assert_array_equal(images_of(pipe, others), wanted)
+
+
+@pytest.mark.parametrize("family", ["SD1.5"])
+@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+def test_times_stay_with_the_processor(pipe: Any) -> None:
+    pipe.scheduler.set_timesteps(STEPS, device="cuda")
+    own = pipe.scheduler.timesteps
+    with combination(["transfers"]).applied(pipe, LEAN):
+        pipe.scheduler.set_timesteps(STEPS, device="cuda")
+        times = pipe.scheduler.timesteps
+    assert times.is_pinned() and torch.equal(times, own.cpu())
 
 
 @pytest.mark.parametrize("family", ["SD1.5"])

@@ -14,10 +14,10 @@ def times_stay(scheduler: Any) -> Callable[..., None]:
     set_timesteps = scheduler.set_timesteps
 
     @functools.wraps(set_timesteps)
-    def call(*args: Any, device: Any = None, **kwargs: Any) -> None:
-        set_timesteps(*args, device="cpu", **kwargs)
-        if torch.device(device or "cpu").type == "cuda":  # which fetches pinned memory by itself
-            scheduler.timesteps = scheduler.timesteps.pin_memory()
+    def call(*args: Any, **kwargs: Any) -> None:
+        set_timesteps(*args, **kwargs)  # some samplers compute the times, which rounds by device
+        if scheduler.timesteps.is_cuda:  # which fetches pinned memory by itself
+            scheduler.timesteps = scheduler.timesteps.cpu().pin_memory()
 
     return call
 
