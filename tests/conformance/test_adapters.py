@@ -17,7 +17,7 @@ from diffaccel.plugins.accelerators import ACCELERATORS, UnsupportedError, combi
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.recipes import RecipeError, apply
 
-from .cells import Subject, scripted, tree
+from .cells import Subject, tree
 from .generating import PROMPTS, Images, decoded, generate
 from .test_recipes import PARTS, recipe
 
@@ -106,7 +106,7 @@ def test_a_lora_that_is_not_fused_is_kept(
     pipe, subject = with_lora(tiny.FAMILIES[family](0)), subjects(family, "DDIMScheduler")
     pipe.scheduler = subject.pipe.scheduler
     chosen = combination(["compile"])
-    script = scripted(subject, chosen, COMPILE)
+    script = subject.scripted(chosen, COMPILE)
 
     def applied() -> Images:
         before = tree(pipe)
