@@ -242,11 +242,10 @@ def generating(sandboxed: str) -> Iterator[Sandbox]:
         yield opened
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_the_baseline_pipeline_has_its_lora_in_the_sandbox(sandboxed: str, fused: bool) -> None:
+def test_the_baseline_pipeline_has_its_lora_in_the_sandbox(sandboxed: str) -> None:
     """Its own script loads it there, and generates what is measured."""
     lora = Lora("resources/models/mini-SD1.5-lora", 0.8, "pytorch_lora_weights.safetensors")
-    spec = replace(SPEC, lora=(lora,), fused=fused, negative_prompt="a ring")
+    spec = replace(SPEC, lora=(lora,), negative_prompt="a ring")
     judged_by = replace(JUDGED_BY, spec=spec)
     seen, wanted = sandbox_mounts(spec, gpu=False), judged_by.watched("cpu")
     source, prompts = judged_by.baseline_script().encode(), ["a red square", "a blue cross"]

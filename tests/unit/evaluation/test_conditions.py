@@ -65,6 +65,12 @@ def opened(spec: ModelSpec, pipe: Any = None) -> Bench:
     return benches.open_bench(configuration, spec, options, Device("cpu"), pipe)
 
 
+@pytest.fixture(scope="module")
+def pipe(spec: ModelSpec) -> Any:
+    """Loaded once: LoRAs take their time."""
+    return opened(spec).pipe
+
+
 def by_hand(bench: Bench, negatives: list[str], seeds: list[int]) -> Images:
     spec, made = bench.spec, []
     for place in ([0, 1], [2]):
@@ -83,8 +89,8 @@ def by_hand(bench: Bench, negatives: list[str], seeds: list[int]) -> Images:
     return np.stack([np.asarray(image) for image in made])
 
 
-def test_a_prompts_own_wins_over_the_models(spec: ModelSpec, tmp_path: Path) -> None:
-    bench = opened(spec)
+def test_a_prompts_own_wins_over_the_models(spec: ModelSpec, pipe: Any, tmp_path: Path) -> None:
+    bench = opened(spec, pipe)
     record, images = run_baseline(bench)
     negatives, seeds = ["a blue dot", "rings", "squares"], [10, 99, 7]
     np.testing.assert_equal(images, by_hand(bench, negatives, seeds))
@@ -98,20 +104,21 @@ def test_a_prompts_own_wins_over_the_models(spec: ModelSpec, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("usual", ["rings", None])
-def test_scripts_generate_the_same(spec: ModelSpec, usual: str | None, tmp_path: Path) -> None:
+def test_scripts_generate_the_same(
+    spec: ModelSpec, pipe: Any, usual: str | None, tmp_path: Path
+) -> None:
     """Called as verification calls them, where the model has a negative prompt, and where prompts
     alone have."""
-    bench = opened(replace(spec, negative_prompt=usual))
+    bench = opened(replace(spec, negative_prompt=usual), pipe)
     record, _ = run_baseline(bench)
     parameters = store.deepcache(2)
     recipe = recipe_of(record, store.measurement(parameters, 2.0, 0.01))
     path = tmp_path / "script.py"
     path.write_text(accelerated(record, recipe, "a test"))
     script = load_script(path)
-    pipe = script.load_pipeline(device="cpu")
-    own = opened(bench.spec, pipe)
+    own = opened(bench.spec, script.load_pipeline(device="cpu"))
     benches.check_same(own, record)
-    generate = functools.partial(script.generate, pipe)
+    generate = functools.partial(script.generate, own.pipe)
     for batch in bench.batches():
         found = bench.call(functools.partial(bench.accelerated, parameters), batch).images
         plain = bench.call(bench.baseline, batch).images
@@ -134,17 +141,17 @@ def test_without_any_a_script_is_told_of_none(spec: ModelSpec, tmp_path: Path) -
     assert "peft" not in record.environment.versions
 
 
-def test_what_has_no_effect_is_said(spec: ModelSpec, tmp_path: Path) -> None:
+def test_what_has_no_effect_is_said(spec: ModelSpec, pipe: Any, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a ring\na dot\nb\n")
     off = replace(spec, guidance_scale=1.0, prompts=str(prompts))
-    record, images = run_baseline(opened(off))
+    record, images = run_baseline(opened(off, pipe))
     assert record.warnings == [
         "guidance is off (guidance_scale 1.0), so that negative prompts and guidance_rescale have "
         "no effect",
         f"no prompt has the token {TOKEN!r} of the textual inversion",
     ]
     less = replace(off, negative_prompt=None, guidance_rescale=None, textual_inversion=())
-    again, same = run_baseline(opened(less))
+    again, same = run_baseline(opened(less, pipe))
     assert again.warnings == []
     np.testing.assert_equal(images, same)
