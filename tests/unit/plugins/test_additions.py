@@ -262,7 +262,17 @@ def test_layers_that_cannot_be_skipped(folder: Folder) -> None:
         with pytest.raises(ModelError, match=f"clip_skip {most + 1}: .* 2 layers, .* {most} at"):
             FAMILIES[family].fetch(spec)
     spec = spec_of("SD1.5", folder("SD1.5"), clip_skip=1)
-    assert FAMILIES["SD1.5"].fetch(spec).spec == spec
+    assert FAMILIES["SD1.5"].fetch(spec).spec.clip_skip == 1
+
+
+@pytest.mark.parametrize("untrained", [False, True])
+def test_layers_are_skipped(untrained: bool, folder: Folder) -> None:
+    source = folder("SD1.5")
+    skipping = spec_of("SD1.5", source, clip_skip=1, untrained=untrained)
+    torch.manual_seed(0)  # of weights that are drawn
+    plain = images(skipping)
+    torch.manual_seed(0)
+    assert not np.array_equal(images(skipping, clip_skip=1), plain)
 
 
 # Known by what they are

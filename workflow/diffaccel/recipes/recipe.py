@@ -14,7 +14,15 @@ from diffaccel.plugins import sources
 from diffaccel.plugins.models._spec import Lora, TextualInversion, place_of
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.plugins.space import ParametersDict
-from diffaccel.store.jsonio import BEFORE, CHECKSUM, UNSAID, read_fields, read_record, to_json
+from diffaccel.store.jsonio import (
+    BEFORE,
+    CHECKSUM,
+    UNSAID,
+    UNSET,
+    read_fields,
+    read_record,
+    to_json,
+)
 
 log = logging.getLogger(__name__)
 A = TypeVar("A", Lora, TextualInversion)
@@ -130,7 +138,7 @@ class Recipe:
     date: str
     own_scheduler: Annotated[SchedulerSpec | None, UNSAID] = None
     lora: Annotated[tuple[Lora, ...], UNSAID] = ()
-    fused: Annotated[bool, UNSAID] = False
+    fused: Annotated[bool, UNSET] = False
     textual_inversion: Annotated[tuple[TextualInversion, ...], UNSAID] = ()
     negative_prompt: Annotated[str | None, UNSAID] = None
     clip_skip: Annotated[int | None, UNSAID] = None

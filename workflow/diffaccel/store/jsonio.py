@@ -34,12 +34,14 @@ REQUEST = "request"
 
 
 def _says_nothing(value: Any) -> bool:
-    return value is None or value is False or value == ()
+    return value is None or value == ()
 
 
 UNSAID = Field(exclude_if=_says_nothing)
 """Marks a field of a record, ``Annotated[..., UNSAID]``, that JSON is without where it says
 nothing: records that do not use it, and digests of them, are as before there was such a field."""
+UNSET = Field(exclude_if=lambda value: value is False)
+"""The same of a flag that is off where nothing is said."""
 
 R = TypeVar("R")
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from diffaccel.plugins import sources
 from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
-from diffaccel.store.jsonio import UNSAID
+from diffaccel.store.jsonio import UNSAID, UNSET
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ class ModelSpec:
     untrained: bool = False
     heldout: str | None = None
     prediction_type: Annotated[str | None, UNSAID] = None
-    rescale_betas_zero_snr: bool | None = None
+    rescale_betas_zero_snr: Annotated[bool | None, UNSAID] = None
     scheduler_config: Annotated[dict[str, Any] | None, UNSAID] = None
     lora: Annotated[tuple[Lora, ...], UNSAID] = ()
-    fused: Annotated[bool, UNSAID] = False
+    fused: Annotated[bool, UNSET] = False
     textual_inversion: Annotated[tuple[TextualInversion, ...], UNSAID] = ()
     negative_prompt: Annotated[str | None, UNSAID] = None
     clip_skip: Annotated[int | None, UNSAID] = None

@@ -278,12 +278,19 @@ class Family(ABC):
         Raises:
             ModelError: it cannot be loaded, or does not fit.
         """
+        if spec.untrained:
+            pipe = self._build(spec, dtype, device)
+        else:
+            pipe = self._load_fetched(self.fetch(spec), dtype, device)
+        if spec.clip_skip:
+            _additions.mend_clip_skip(pipe)
+        return pipe
+
+    def _load_fetched(self, fetched: Fetched, dtype: str, device: str) -> DiffusionPipeline:
         import torch
 
-        if spec.untrained:
-            return self._build(spec, dtype, device)
-        fetched = self.fetch(spec)
-        check_memory(spec.name, self.parameters(fetched.spec, fetched.source), dtype, device)
+        spec = fetched.spec
+        check_memory(spec.name, self.parameters(spec, fetched.source), dtype, device)
         try:
             return self._load(fetched, getattr(torch, dtype)).to(device)
         except (OSError, ValueError, RuntimeError) as error:
@@ -298,8 +305,6 @@ class Family(ABC):
             _additions.load_inversion(pipe, each, path)
         if spec.lora:
             _additions.load_loras(pipe, spec.lora, fetched.lora, fused=spec.fused)
-        if spec.clip_skip:
-            _additions.mend_clip_skip(pipe)
         return pipe
 
     def _load_pipeline(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:
