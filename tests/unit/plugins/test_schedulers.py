@@ -197,7 +197,7 @@ def test_names_as_people_write_them(given: str, name: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("Eulr", "unknown scheduler 'Eulr'; did you mean 'Euler'?"),
+        ("Eulr", "unknown scheduler 'Eulr': did you mean 'Euler'?"),
         ("DDIM Karras", r"DDIM \(DDIMScheduler\) takes no noise schedule \(Karras\)"),
         ("DPM++ 2S trailing", r"takes no spacing of the times \(trailing\)"),
         ("Karras", "unknown scheduler 'Karras'"),
