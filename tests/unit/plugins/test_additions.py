@@ -127,6 +127,11 @@ def other_text_encoder(path: Path) -> None:
     save_file({key: torch.zeros(4, 1024)}, path)
 
 
+def dora(path: Path) -> None:
+    found = load_file(path)
+    save_file(found | {"unet.conv_in.dora_scale": torch.zeros(4)}, path)
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "gone": (lambda path: path.unlink(), "has no .safetensors file"),
     "pickled": (lambda path: path.rename(path.with_suffix(".bin")), ".bin is a pickle, which is"),
@@ -146,6 +151,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "a U-Net that attends to text of width 2048, as SDXL's; this model's, of the ",
     ),
     "SDXL's by kohya-ss": (kohya, "text of width 2048, as SDXL's; this model's, of the family SD"),
+    "a DoRA": (dora, "is a DoRA (unet.conv_in.dora_scale), whose scales diffusers leaves out"),
     "SDXL's second text encoder": (
         second_encoder,
         "changes a second text encoder (lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora"

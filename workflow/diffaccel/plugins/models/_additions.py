@@ -90,6 +90,11 @@ class Fitting:
                 f"{path} holds no LoRA: none of its {len(header.shapes)} tensors is one, "
                 f"{_example(header)}"
             )
+        if scaled := [name for name in header.shapes if "dora_scale" in name]:
+            raise ModelError(
+                f"{path} is a DoRA ({scaled[0]}), whose scales diffusers leaves out: it would not "
+                "do what it was trained to do"
+            )
         for part, starts in _PARTS.items():
             names = [name for name in down if starts.match(name)]
             if names and part not in ("unet", *self.text_encoders):
