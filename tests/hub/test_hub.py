@@ -75,7 +75,7 @@ class Client:
 
     def model(self, spec: ModelSpec, out: Path, **environment: str) -> ModelSpec:
         """What the model job makes of it."""
-        job = json.dumps({"spec": to_json(spec)})
+        job = json.dumps({"spec": to_json(spec), "configurations": []})
         done = self.run("-m", "diffaccel", "model", "--job", job, "--out", str(out), **environment)
         assert done.returncode == 0, done.stderr
         return read_record(ModelSpec, out)
