@@ -237,7 +237,7 @@ def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> Non
         ([{"prompt_id": 1, "prompt_context": ""}], "not a list of records"),
         ([{"prompt_context": ""}], "not a list of records"),
         (["prompt"], "not a list of records"),
-        ([{"prompt_id": "1", "prompt_context": ""}] * 2, "'1' is there twice"),
+        ([{"prompt_id": "1", "prompt_context": ""}] * 2, "'1' is listed twice"),
     ],
 )
 def test_prompts_that_are_none(rows: list[object], message: str, tmp_path: Path) -> None:

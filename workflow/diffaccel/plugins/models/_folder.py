@@ -36,7 +36,7 @@ def check_index(folder: Path, family: str, pipeline_class: str) -> None:
     if not index.is_file():
         if any((folder / name).is_file() for name in LORAS):
             raise ModelError(
-                f"{folder} holds a LoRA, which changes a model and is none itself. Give the model "
+                f"{folder} holds a LoRA, not a model. Give the model "
                 "as `source`, and name this folder under the model's `lora`"
             )
         raise ModelError(
@@ -47,7 +47,8 @@ def check_index(folder: Path, family: str, pipeline_class: str) -> None:
     kind = content.get("_class_name")
     if kind != pipeline_class:
         raise ModelError(
-            f"{index} is of a {kind}, and the family {family!r} needs a {pipeline_class}"
+            f"{index} is a {kind}, but the family {family!r} needs a {pipeline_class}: correct "
+            "`family` or `source`"
         )
     _, scheduler = content.get("scheduler") or (None, None)
     if scheduler is not None and (reason := other_noise({"_class_name": scheduler})):
