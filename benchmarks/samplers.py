@@ -164,8 +164,8 @@ def report() -> str:
         "ToMe this ratio.",
         table(["sampler", "own noise", "score", *CANDIDATES], rows, left=2),
         NOTES.read_text(encoding="utf-8").strip(),
-        f"[^how]: `python -m benchmarks.samplers record` on one {where.device}, {where.dtype}, "
-        f"diffusers {where.versions['diffusers']}; {span}.",
+        "[^how]: `python -m benchmarks.samplers record` (with `--batch-size`: prompts a call, 32) on "
+        f"one {where.device}, {where.dtype}, diffusers {where.versions['diffusers']}; {span}.",
     ]
     return "\n\n".join(told) + "\n"
 

@@ -91,8 +91,8 @@ class Fitting:
             raise ModelError(f"{path} {_no_lora(header)}")
         if scaled := [name for name in header.shapes if "dora_scale" in name]:
             raise ModelError(
-                f"{path} is a DoRA ({scaled[0]}). diffusers ignores its scales, so "
-                "its images would be wrong. Use a LoRA, or merge the DoRA into the model and give that as `source`"
+                f"{path} is a DoRA ({scaled[0]}). diffusers ignores its scales, so its images "
+                "would be wrong. Use a LoRA, or merge it into the model, and give that as `source`"
             )
         for part, starts in _PARTS.items():
             names = [name for name in down if starts.match(name)]
