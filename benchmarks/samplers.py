@@ -164,7 +164,7 @@ def report() -> str:
         "ToMe this ratio.",
         table(["sampler", "own noise", "score", *CANDIDATES], rows, left=2),
         NOTES.read_text(encoding="utf-8").strip(),
-        "[^how]: `python -m benchmarks.samplers record` (with `--batch-size`: prompts a call, 32) on "
+        "[^how]: `python -m benchmarks.samplers record` (`--batch-size`: 32 prompts a call) on "
         f"one {where.device}, {where.dtype}, diffusers {where.versions['diffusers']}; {span}.",
     ]
     return "\n\n".join(told) + "\n"
