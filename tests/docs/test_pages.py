@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import samplers, together
+from tests.docs import metrics, samplers, together
 from tests.docs.pages import DOCS, ROOT, Block, as_shown, blocks, follow
 
 COPIED = ["Makefile", "Snakefile", "config.yaml", "pyproject.toml", "rules", "tests", "templates"]
@@ -127,6 +127,11 @@ def test_a_block_that_fails_or_prints_otherwise_is_told(tmp_path: Path) -> None:
             follow(page, tmp_path, os.environ)
     page.write_text("```python\na = 1\n```\n\n```python\nprint(a)\n```\n```text\n1\n```\n")
     assert follow(page, tmp_path, os.environ) == 2
+
+
+def test_the_table_of_metrics_is_of_the_plugins() -> None:
+    page = metrics.PAGE.read_text(encoding="utf-8")
+    assert page == metrics.written(page), "run `make pages`"
 
 
 def test_the_table_of_samplers_is_of_the_plugins() -> None:

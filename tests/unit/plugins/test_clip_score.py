@@ -14,7 +14,7 @@ from transformers import CLIPProcessor
 from diffaccel.evaluation.scores import check_scores
 from diffaccel.plugins.metrics import METRICS, SCORE, Images
 from diffaccel.plugins.metrics.base import Compute
-from diffaccel.plugins.metrics.clip_score import _load
+from diffaccel.plugins.metrics.clip_score import load_clip
 from diffaccel.plugins.models.mini.scenes import draw_scenes, sample_scenes
 
 SCORER = str(Path(__file__).parents[3] / "resources/models/mini-clip")
@@ -39,7 +39,7 @@ def scenes() -> tuple[Images, list[str]]:
 
 def by_torchmetrics(images: Images, prompts: list[str]) -> list[float]:
     """Scores of torchmetrics' metric, with the scorer's own processor."""
-    loaded = _load(SCORER)[0], CLIPProcessor.from_pretrained(SCORER)
+    loaded = load_clip(SCORER)[0], CLIPProcessor.from_pretrained(SCORER)
     metric, found = CLIPScore(model_name_or_path=lambda: loaded), []
     with torch.inference_mode():
         for image, prompt in zip(images, prompts, strict=True):

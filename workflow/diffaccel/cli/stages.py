@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,14 @@ def _json(text: str) -> Any:
 
 
 def _model(args: argparse.Namespace) -> None:
+    from diffaccel.plugins.metrics import fetch_metrics
     from diffaccel.plugins.models import FAMILIES
 
     spec = parse(ModelSpec, args.job["spec"], "spec")
     family = FAMILIES[spec.family]
     fetched = family.fetch(spec).spec
+    if spec.metrics:
+        fetched = replace(fetched, metrics=fetch_metrics(spec.metrics))
     for each in args.job["configurations"]:
         configuration = parse(Configuration, each, "configurations")
         family.check_scheduler(fetched, configuration.sampler, configuration.steps)

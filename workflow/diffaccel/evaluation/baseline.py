@@ -4,8 +4,8 @@ its calls. What was measured is kept by `diffaccel.evaluation.kept_baselines`.""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from diffaccel.evaluation.calls import Bench, Called, MeasureError
 from diffaccel.evaluation.records import Baseline, Usage
 from diffaccel.evaluation.scores import blank, image_digests, not_numbers
 from diffaccel.experiment.prompts import Prompt, have_negatives, negatives_of
-from diffaccel.plugins.metrics import SCORE
+from diffaccel.plugins.metrics import SCORE, identities
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.store.jsonio import today
 
@@ -23,7 +23,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BaselineRun:
-    """What measuring the baseline pipeline gives."""
+    """What measuring the baseline pipeline gives.
+
+    Args:
+        metrics: what determined the values of each metric besides the usual ones, by name.
+    """
 
     images: Images
     scores: dict[str, list[float]]
@@ -31,6 +35,7 @@ class BaselineRun:
     seconds: list[float]
     warnings: list[str]
     usage: Usage | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 Before = Callable[[str, Sequence[Prompt]], BaselineRun | None]
@@ -127,12 +132,18 @@ def _blank_baseline(bench: Bench, images: Images) -> list[str]:
 
 def _scores(bench: Bench, images: Images, before: BaselineRun | None) -> dict[str, list[float]]:
     """Of each image, by metric. The images of before are only scored by metrics that were added
-    since."""
+    since, or are others now."""
     first = len(before.images) if before else 0
     new = bench.score(images[first:], None, first) if len(images) > first else {}
     if before is None:
         return new
-    old = before.scores | bench.score(before.images, None, known=before.scores)
+    now = identities(bench.spec.metrics)
+    known = {
+        name: values
+        for name, values in before.scores.items()
+        if name in bench.metrics and before.metrics.get(name) == now.get(name)
+    }
+    old = known | bench.score(before.images, None, known=known)
     return {name: old[name] + new.get(name, []) for name in new or old}
 
 
@@ -191,5 +202,6 @@ def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, 
         date=today(),
         warnings=[*without_effect(bench), *run.warnings],
         usage=run.usage,
+        metrics=identities(bench.spec.metrics) or None,
     )
     return record, run.images

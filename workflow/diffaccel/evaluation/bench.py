@@ -21,7 +21,7 @@ from diffaccel.experiment.prompts import as_json, read_prompts, repeated
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
-from diffaccel.plugins.metrics import METRICS, SCORE
+from diffaccel.plugins.metrics import METRICS, SCORE, identities, prepared
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
 from diffaccel.plugins.schedulers import made, own_config
@@ -73,8 +73,7 @@ def open_bench(
     with device.shared():
         if pipe is None:
             pipe = _load(configuration, spec, device.name)
-        scored = {} if spec.untrained else METRICS
-        metrics = {name: each.prepare(spec.scorer, device.name) for name, each in scored.items()}
+        metrics = {} if spec.untrained else prepared(spec.metrics, spec.scorer, device.name)
     pipe.set_progress_bar_config(disable=True)
     return Bench(pipe, configuration, spec, options, prompts, device, metrics, watch or Watch())
 
@@ -191,6 +190,8 @@ def check_same(bench: Bench, baseline: Baseline) -> None:
     """
     now = fingerprint_of(bench, environment(bench.pipe))
     changed = [name for name, value in now.items() if value != baseline.fingerprint.get(name)]
+    metrics, known = identities(bench.spec.metrics), baseline.metrics or {}
+    changed += [f"metric {name}" for name in metrics if metrics[name] != known.get(name)]
     if changed:
         raise InputError(
             f"the baseline of {baseline.configuration.slug} was measured with another "

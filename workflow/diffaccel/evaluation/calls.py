@@ -246,7 +246,7 @@ class Bench:
         first: int = 0,
         known: Container[str] = (),
     ) -> dict[str, list[float]]:
-        """Every metric that can be computed, per image.
+        """Each of the metrics that can be computed, per image.
 
         Args:
             first: the prompt of the first image; the others' follow it.
@@ -254,9 +254,9 @@ class Bench:
         """
         prompts = self.texts[first : first + len(images)]
         return {
-            name: self.metrics[name](images, prompts, references)
-            for name, metric in METRICS.items()
-            if name not in known and (references is not None or not metric.needs_reference)
+            name: compute(images, prompts, references)
+            for name, compute in self.metrics.items()
+            if name not in known and (references is not None or not METRICS[name].needs_reference)
         }
 
 

@@ -1,9 +1,10 @@
 """What determines a measurement: nothing that was measured is used where any of it is otherwise.
 
 A baseline names what all measurements beside it share (`bench.fingerprint_of`). Here is what
-belongs to one row alone: the prompts that it was made with, the source of its accelerators, and how
-often it was timed at least. How much is measured at most, and how sure an answer must be, is in no
-key: raising it measures nothing again, unless a prompt comes in that is too long for the scorer.
+belongs to one row alone: the prompts that it was made with, the source of its accelerators, what it
+was scored by besides the usual metrics, and how often it was timed at least. How much is measured
+at most, and how sure an answer must be, is in no key: raising it measures nothing again, unless a
+prompt comes in that is too long for the scorer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from diffaccel.evaluation.records import Baseline, Evaluation, TimingRow
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.prompts import as_json
 from diffaccel.plugins.accelerators import sources
-from diffaccel.store.journal import Journal
+from diffaccel.store.journal import ADDED, Journal
 from diffaccel.store.jsonio import digest
 
 Own = Mapping[str, str]
@@ -53,9 +54,15 @@ def of_evaluation(baseline: Baseline) -> Callable[[Evaluation], Own]:
     def own(row: Evaluation) -> Own:
         prompts = baseline.prompts[: row.prompts]
         found = digest(as_json(prompts)) if len(prompts) == row.prompts else "more than there are"
-        return {"prompts": found, **sources(row.parameters)}
+        return {"prompts": found, **sources(row.parameters), **of_metrics(baseline, row)}
 
     return own
+
+
+def of_metrics(baseline: Baseline, row: Evaluation) -> Own:
+    """Of each metric besides the usual ones what determines its values. What was scored by more
+    than is asked for is as good; what was not scored at all needs none."""
+    return {f"{ADDED}{name}": own for name, own in (baseline.metrics or {}).items() if row.scores}
 
 
 def of_timing(options: MeasureOptions) -> Callable[[TimingRow], Own]:

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.evaluation.timing_error import freedom, standard_error
@@ -20,7 +20,7 @@ from diffaccel.experiment.prompts import Prompt, as_json, texts_of
 from diffaccel.plugins.accelerators.base import PipelineSpec
 from diffaccel.plugins.models._spec import ModelSpec
 from diffaccel.plugins.space import ParametersDict
-from diffaccel.store.jsonio import digest, to_json
+from diffaccel.store.jsonio import UNSAID, digest, to_json
 
 GIB = 1 << 30
 """Bytes."""
@@ -97,6 +97,8 @@ class Baseline:
         image_digests: hash of each image's pixels.
         usage: what its calls took; None in records of before.
         warnings: what a reader should know, e.g. a smaller batch than was asked for.
+        metrics: what determines the values of each metric besides the usual ones, by name; None:
+            there are none besides.
     """
 
     configuration: Configuration
@@ -115,6 +117,7 @@ class Baseline:
     warnings: list[str] = field(default_factory=list)
     shuffled_scores: list[float] = field(default_factory=list)
     usage: Usage | None = None
+    metrics: Annotated[dict[str, str] | None, UNSAID] = None
 
     @functools.cached_property
     def whole(self) -> str:

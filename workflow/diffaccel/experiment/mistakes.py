@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from diffaccel.experiment.metrics import refused, wrong_metrics
 from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
 from diffaccel.experiment.scheduling import wrong_schedulers
@@ -16,6 +17,7 @@ from diffaccel.experiment.schema import (
     Config,
     InversionEntry,
     LoraEntry,
+    MetricEntry,
     ModelEntry,
     SchedulerEntry,
 )
@@ -32,7 +34,7 @@ RENAMED = {
     "speed.settings": "speed.candidates",
 }
 """Keys of before, and what to write in their place."""
-MEMBERS = {"str", "ModelEntry", "SchedulerEntry"}
+MEMBERS = {"str", "MetricEntry", "ModelEntry", "SchedulerEntry"}
 """Of a union, whose names pydantic puts into the path; a user wrote none of them."""
 RULES = {
     "loss_limit": "must be a share between 0 and 1, and 0.02 means 2%",
@@ -48,6 +50,7 @@ RULES = {
 }
 """What a key must be, where pydantic's words say less."""
 ENTRIES: dict[str, type[BaseModel]] = {
+    "metrics": MetricEntry,
     "models": ModelEntry,
     "schedulers": SchedulerEntry,
     "lora": LoraEntry,
@@ -77,6 +80,9 @@ def explain(error: ErrorDetails) -> str | None:
             "timestep_spacing: trailing}"
         )
         return f"{_where(path)}: {what}; got {given!r}"
+    if path[0] == "metrics" and len(path) == 2:
+        what = "must be a metric's name, or an entry such as {name: dino, source: /path}"
+        return f"{_where(path)}: {what}; got {given!r}"
     if kind == "list_type":
         return f"{_where(path)}: must be a list, e.g. [{given}]; got {given!r}"
     rule = RULES.get(_where(named := [part for part in path if not isinstance(part, int)]))
@@ -101,6 +107,7 @@ def unknown_names(config: Config) -> list[str]:
     """Names that stand for nothing, and values that do not go together: a line each."""
     problems = _wrong_models(config)
     problems += wrong_schedulers(config.schedulers)
+    problems += wrong_metrics(config.metrics)
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")
@@ -233,6 +240,7 @@ def unread_prompts(config: Config) -> list[str]:
             read[path] = read_prompts(Path(path), count, most)
         except PromptError as error:
             problems.append(str(error))
+    problems += [] if problems else refused(config.metrics, specs, read)
     return problems or [
         f"models: {spec.name}: {spec.heldout} (held out) has negative prompts and {spec.prompts} "
         "has none. Add some there, or set the model's `negative_prompt`"

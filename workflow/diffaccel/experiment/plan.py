@@ -16,6 +16,7 @@ from typing import Any
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.metrics import metric_choices
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.resolve import (
     judge_options,
@@ -59,8 +60,13 @@ class Experiment:
     @cached_property
     def specs(self) -> dict[str, ModelSpec]:
         """Every model that can be named: the configured ones and those known by name."""
-        return known_models() | {
+        known = known_models() | {
             spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
+        }
+        metrics = metric_choices(self.config.metrics)
+        return {
+            name: spec if spec.untrained else replace(spec, metrics=metrics)
+            for name, spec in known.items()
         }
 
     @cached_property

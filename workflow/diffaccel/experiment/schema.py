@@ -165,6 +165,13 @@ def _option(value: Any) -> Any:
     return read if isinstance(read, int | float | None) else value
 
 
+class MetricEntry(_Strict):
+    """A metric with weights from elsewhere than usual; see `diffaccel.plugins.metrics`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    source: Place | None = None
+
+
 class MeasureEntry(_Strict):
     """How much is measured; see `diffaccel.experiment.options.MeasureOptions`."""
 
@@ -251,6 +258,7 @@ class Config(_Strict):
     ]
     speedups: list[Speedup] = [1.2, 1.5, 2.0]
     loss_limit: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    metrics: list[str | MetricEntry] = []
     fewer_steps_baseline: bool = True
     tasks_file: str | None = None
     platform: str = "auto"

@@ -16,7 +16,7 @@ from diffaccel.evaluation import keys
 from diffaccel.evaluation.records import Baseline, Evaluation, TimingRow
 from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, damaged
 from diffaccel.search.records import Search
-from diffaccel.store.journal import Line, lines
+from diffaccel.store.journal import Line, holds, lines
 from diffaccel.store.jsonio import (
     READS,
     RecordError,
@@ -154,7 +154,7 @@ class Store:
                 return True
         except RecordError:
             return False
-        return line.of == own
+        return holds(line.of, own)
 
 
 def overview(results: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench as benches
+from diffaccel.evaluation import keys
 from diffaccel.evaluation.baseline import run_baseline
 from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.calls import Bench, Candidate, Generate
@@ -79,7 +80,13 @@ def run(
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
     unseen = repeated(unseen, baseline.options.seeds)
     budget = budget or Budget()
-    rows = Journal(journal, baseline.digest, VerifiedScript, baseline.provenance())
+    rows = Journal(
+        journal,
+        baseline.digest,
+        VerifiedScript,
+        baseline.provenance(),
+        lambda verified: keys.of_metrics(baseline, verified.row),
+    )
     known: dict[str, VerifiedScript] = {}
     for row in rows.rows():
         if row.row.passing is None:

@@ -34,6 +34,21 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 
+ADDED = "+"
+"""How the names of those determinants begin that a row may have beyond what is asked for."""
+
+
+def holds(of: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether a row is as it would be now.
+
+    Args:
+        of: what determined it, by name.
+        now: the same as it is now.
+    """
+    more = of.keys() - now.keys()
+    return now.items() <= of.items() and all(name.startswith(ADDED) for name in more)
+
+
 @dataclass(frozen=True)
 class Line:
     """A whole line of a journal.
@@ -122,7 +137,7 @@ class Journal(Generic[R]):
                 except RecordError as error:
                     log.warning("skipped, not a whole row (%s)", error)
                     continue
-                if line.of == self.own(row):
+                if holds(line.of, self.own(row)):
                     found.append(row)
         return found
 

@@ -119,7 +119,7 @@ class JudgeConfiguration:
                 to_json(self.configuration),
                 fingerprint(spec),
                 content_hash(spec.scorer),
-                to_json(replace(spec, scorer="", source="", prompts="")),
+                to_json(replace(spec, scorer="", source="", prompts="", metrics=())),
                 prompts,
                 to_json(self.measure),
                 to_json(self.options),

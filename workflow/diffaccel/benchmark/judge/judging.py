@@ -30,7 +30,7 @@ from diffaccel.evaluation.scores import check_scores, count_blank, loss_interval
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Asked
 from diffaccel.experiment.tasks import Category, Request
-from diffaccel.plugins.metrics import METRICS, SCORE
+from diffaccel.plugins.metrics import SCORE, prepared
 from diffaccel.plugins.metrics.base import Compute
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, today
@@ -179,8 +179,7 @@ class Evaluator:
 
     @functools.cached_property
     def metrics(self) -> dict[str, Compute]:
-        scorer, name = self._configuration.spec.scorer, self.trials.device.name
-        return {key: metric.prepare(scorer, name) for key, metric in METRICS.items()}
+        return prepared((), self._configuration.spec.scorer, self.trials.device.name)
 
     def _measured(self, said: Judgement, generated: Generated) -> Judgement:
         images, references = np.concatenate(generated.images), np.concatenate(generated.references)

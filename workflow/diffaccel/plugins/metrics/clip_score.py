@@ -28,14 +28,18 @@ class ClipScore(Metric):
     """
 
     name = "clip_score"
+    better = "higher"
+    scale = "0 to 100"
     needs_reference = False
+    paper = "Hessel et al., 2021, arXiv:2104.08718"
+    usual = True
 
-    def prepare(self, scorer: str, device: str) -> Compute:
+    def prepare(self, source: str, device: str) -> Compute:
         import torch
         from torchmetrics.multimodal import CLIPScore
 
         # torchmetrics knows a few hub names; through a function it takes any folder or hub id.
-        metric = CLIPScore(model_name_or_path=lambda: _load(scorer)).to(device)
+        metric = CLIPScore(model_name_or_path=lambda: load_clip(source)).to(device)
 
         def score(image: torch.Tensor, prompt: str) -> float:
             # The metric gives the mean over its updates, and we keep each image's own.
@@ -86,33 +90,40 @@ def _limit(config: Any) -> int:
     return int(config.text_config.max_position_embeddings)
 
 
-def _folder(scorer: str) -> Path:
-    """Where a scorer lies.
+def _folder(source: str, what: str = "scorer") -> Path:
+    """Where a CLIP model lies.
 
     Raises:
         ModelError: it is out of reach or has no tokenizer.
     """
-    from diffaccel.plugins.models import ModelError, fetch_scorer
+    from diffaccel.plugins.models import ModelError
+    from diffaccel.plugins.models._parts import fetch_network
 
-    folder = fetch_scorer(scorer)
+    _, folder = fetch_network(source, what)
     # Without one, an empty one is made up, and every text is the same.
     if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise ModelError(f"scorer: {folder} has no tokenizer: {' or '.join(_TOKENIZERS)}")
+        raise ModelError(f"{what}: {folder} has no tokenizer: {' or '.join(_TOKENIZERS)}")
     return folder
 
 
-def _load(scorer: str) -> tuple[Any, Any]:
-    """The CLIP model, in single precision (half is for storage), and what prepares its inputs.
+def load_clip(source: str, what: str = "scorer") -> tuple[Any, Any]:
+    """A CLIP model, in single precision (half is for storage), and what prepares its inputs.
 
     Since transformers 5 the two feature functions give an output object, of which torchmetrics 1.9
     expects the tensor.
+
+    Args:
+        what: it is for, for messages.
+
+    Raises:
+        ModelError: it is out of reach, has no tokenizer, or cannot be loaded.
     """
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
     from diffaccel.plugins.models import ModelError
 
-    folder = _folder(scorer)
+    folder = _folder(source, what)
 
     class Features(CLIPModel):
         def get_image_features(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -126,7 +137,7 @@ def _load(scorer: str) -> tuple[Any, Any]:
         return model.eval(), _whole(CLIPProcessor.from_pretrained(folder), _limit(model.config))
     except Exception as error:  # of several libraries, each with its own
         raise ModelError(
-            f"scorer: {folder} cannot be loaded: {type(error).__name__}: {error}"
+            f"{what}: {folder} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
 
 

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffaccel.plugins.metrics.base import Compute, Images, Metric
+from diffaccel.plugins.metrics._tensors import unit_tensor
+from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
 
 
 class Ssim(Metric):
     """1.0 is the same image; torchmetrics' implementation with its defaults."""
 
     name = "ssim"
+    better = "higher"
+    scale = "-1 to 1; 1 is the same image"
     needs_reference = True
+    paper = "Wang et al., 2004"
+    usual = True
 
-    def prepare(self, scorer: str, device: str) -> Compute:
+    def prepare(self, source: str, device: str) -> Compute:
         import torch
         from torchmetrics.functional.image import structural_similarity_index_measure
 
         def compute(
             images: Images, prompts: Sequence[str], references: Images | None
         ) -> list[float]:
-            if references is None:
-                raise ValueError("ssim compares with reference images; got none")
-            first, second = (
-                torch.from_numpy(array).permute(0, 3, 1, 2).to(device).float() / 255
-                for array in (images, references)
-            )
+            both = images, with_references("ssim", references)
+            first, second = (unit_tensor(array, device) for array in both)
             values = structural_similarity_index_measure(
                 first, second, data_range=1.0, reduction="none"
             )

@@ -52,7 +52,8 @@ def content_hash(source: str) -> str:
 def local_files(spec: ModelSpec) -> list[Path]:
     """Every local file that a model's images and scores depend on."""
     added = map(place_of, spec.additions)
-    named = (spec.source, spec.config, spec.vae, spec.scorer, *added)
+    scoring = (spec.scorer, *(each.source for each in spec.metrics))
+    named = (spec.source, spec.config, spec.vae, *scoring, *added)
     return [path for source in named if source for path in model_files(source)]
 
 

@@ -95,9 +95,23 @@ def fetch_scorer(scorer: str) -> Path:
     Raises:
         ModelError: it is missing, gated, pickled or out of reach.
     """
-    found = _hub.find(scorer, "config.json", "scorer")
+    return fetch_network(scorer, "scorer")[1]
+
+
+def fetch_network(source: str, what: str) -> tuple[str, Path]:
+    """What names a network from now on, its commit with it, and its folder; fetched where it is
+    not there.
+
+    Args:
+        what: it is for, for messages.
+
+    Raises:
+        ModelError: it is missing, gated, pickled or out of reach, or there is no room.
+    """
+    found = _hub.find(source, "config.json", what)
     if found.files:
-        check_weights(f"scorer: {found.source}", found.files, [""], None)
-    folder = _hub.get(found, "scorer", download_network)
-    check_network("scorer", folder)
-    return folder
+        names = check_weights(f"{what}: {found.source}", found.files, [""], None)
+        _hub.check_space(found, names)
+    folder = _hub.get(found, what, download_network)
+    check_network(what, folder)
+    return found.source, folder

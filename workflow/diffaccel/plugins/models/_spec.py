@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from diffaccel.plugins import sources
+from diffaccel.plugins.metrics.base import MetricChoice
 from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
 from diffaccel.store.jsonio import UNSAID, UNSET
 
@@ -92,6 +93,7 @@ class ModelSpec:
         clip_skip: how many of the text encoders' last layers are left out; None: as diffusers does.
         guidance_rescale: share by which guided noise gets the spread of the unguided (Lin et al.,
             2024, arXiv:2305.08891, section 3.4); None: not at all.
+        metrics: what its images are scored by beside the usual metrics.
     """
 
     name: str
@@ -120,6 +122,7 @@ class ModelSpec:
     negative_prompt: Annotated[str | None, UNSAID] = None
     clip_skip: Annotated[int | None, UNSAID] = None
     guidance_rescale: Annotated[float | None, UNSAID] = None
+    metrics: Annotated[tuple[MetricChoice, ...], UNSAID] = ()
 
     def scheduler_options(self, wanted: SchedulerSpec) -> dict[str, Option]:
         """The arguments of ``from_config`` that make a scheduler of this model's own."""

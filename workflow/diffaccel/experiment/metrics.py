@@ -1,0 +1,83 @@
+"""The metrics that a configuration names: what entries stand for, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diffaccel.experiment.prompts import Prompt, texts_of
+from diffaccel.experiment.schema import MetricEntry
+from diffaccel.plugins.metrics import METRICS, SCORE, MetricChoice
+from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.sources import is_local, is_single_file
+from diffaccel.registry import suggest
+
+Entries = Sequence[str | MetricEntry]
+
+
+def metric_choices(entries: Entries) -> tuple[MetricChoice, ...]:
+    """The metrics that are computed beside the usual ones, whatever their order.
+
+    Raises:
+        UnknownNameError: a metric is not known.
+    """
+    more = {each.name: each.source for each in _named(entries) if not METRICS[each.name].usual}
+    return tuple(
+        MetricChoice(name, (source or METRICS[name].source) if METRICS[name].needs_source else None)
+        for name, source in sorted(more.items())
+    )
+
+
+def _named(entries: Entries) -> list[MetricEntry]:
+    return [MetricEntry(name=each) if isinstance(each, str) else each for each in entries]
+
+
+def wrong_metrics(entries: Entries) -> list[str]:
+    """Names that stand for nothing, and sources that cannot be: a line each."""
+    given = _named(entries)
+    names = [each.name for each in given]
+    twice = [f"metrics: {name!r} is listed twice" for name in names if names.count(name) > 1]
+    problems = [_wrong_metric(each) for each in given]
+    return [f"metrics: {line}" for line in problems if line] + twice[:1]
+
+
+def _wrong_metric(entry: MetricEntry) -> str | None:
+    name, source = entry.name, entry.source
+    if name not in METRICS:
+        return f"unknown metric {name!r}; {suggest(name, METRICS)}"
+    metric = METRICS[name]
+    if name == SCORE and source is not None:
+        return f"the weights of {name} are the `scorer` of a model: name them there"
+    if not metric.needs_source and source is not None:
+        return f"{name} has no weights: leave out its source"
+    if not metric.needs_source or (source is None and metric.source is not None):
+        return None
+    if source is None:
+        return (
+            f"{name} needs a source: no hub has its weights as safetensors. Write {{name: {name}, "
+            "source: /path/to/folder}; docs/reference/metrics.md says how to make the folder"
+        )
+    if is_single_file(source):
+        return f"{name}: the source must be a folder or a hub id; {source!r} is a file"
+    if is_local(source) and not Path(source).is_dir():
+        return f"{name}: there is no folder {source!r}; a hub id is owner/name"
+    return None
+
+
+def refused(
+    entries: Entries, specs: Sequence[ModelSpec], read: Mapping[str, Sequence[Prompt]]
+) -> list[str]:
+    """Why metrics cannot score the images of models: a line each.
+
+    Args:
+        read: the prompts of each file.
+    """
+    problems = []
+    for spec in specs:
+        files = [path for path in (spec.prompts, spec.heldout) if path is not None and path in read]
+        for each in () if spec.untrained else metric_choices(entries):
+            for path in files:
+                texts = texts_of(read[path])
+                if reason := METRICS[each.name].refuses(texts, spec.height, spec.width):
+                    problems.append(f"metrics: {each.name}, model {spec.name}, {path}: {reason}")
+    return problems

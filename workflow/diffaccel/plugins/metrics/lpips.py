@@ -1,0 +1,90 @@
+"""LPIPS: learned perceptual distance to the baseline's image (Zhang et al., 2018,
+arXiv:1801.03924)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffaccel.plugins.metrics._tensors import unit_tensor
+from diffaccel.plugins.metrics._vgg import SOURCE, STAGES, vgg16
+from diffaccel.plugins.metrics._weights import folder_of
+from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
+
+if TYPE_CHECKING:
+    import torch
+
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""Of pixels from -1 to 1, by channel, as the authors' code has them."""
+EPSILON = 1e-8
+
+
+class Lpips(Metric):
+    """The version on VGG16. The linear heads are those of the authors (0.1), which torchmetrics
+    carries; torchmetrics itself would take VGG16 from torchvision. The version on AlexNet gives
+    other values."""
+
+    name = "lpips"
+    better = "lower"
+    scale = "0 is the same image; most pairs are below 1"
+    needs_reference = True
+    paper = "Zhang et al., 2018, arXiv:1801.03924"
+    needs_source = True
+    source = SOURCE
+
+    def prepare(self, source: str, device: str) -> Compute:
+        import torch
+
+        network = vgg16("lpips", folder_of("lpips", source)).to(device)
+        weights = [each.to(device) for each in heads()]
+        shift, scale = (torch.tensor(each, device=device).view(3, 1, 1) for each in (SHIFT, SCALE))
+
+        def features(image: torch.Tensor) -> list[torch.Tensor]:
+            found, passed = [], ((2 * image - 1 - shift) / scale)[None]
+            for layer, ends in zip(network, ends_of_stages(), strict=True):
+                passed = layer(passed)
+                if ends:
+                    length = (passed.square().sum(1, keepdim=True) + EPSILON).sqrt()
+                    found.append(passed / length)
+            return found
+
+        def distance(first: torch.Tensor, second: torch.Tensor) -> float:
+            both = zip(features(first), features(second), weights, strict=True)
+            stages = [((a - b).square() * weight).sum(1).mean() for a, b, weight in both]
+            return float(torch.stack(stages).sum())
+
+        @torch.inference_mode()
+        def compute(
+            images: Images, prompts: Sequence[str], references: Images | None
+        ) -> list[float]:
+            both = images, with_references("lpips", references)
+            pairs = zip(*(unit_tensor(each, device) for each in both), strict=True)
+            return [distance(first, second) for first, second in pairs]
+
+        return compute
+
+    def refuses(self, prompts: Sequence[str], height: int, width: int) -> str:
+        if min(height, width) >= 2 ** (len(STAGES) - 1):
+            return ""
+        return f"it needs images of at least 16 pixels a side; these have {height}x{width}"
+
+
+def ends_of_stages() -> list[bool]:
+    """For each layer, whether what it gives is compared: the last one before each pooling."""
+    return [
+        number == 2 * len(widths) - 1 for widths in STAGES for number in range(2 * len(widths) + 1)
+    ]
+
+
+def heads() -> list[torch.Tensor]:
+    """What each channel of each stage counts, by torchmetrics' copy of the authors' weights."""
+    import torch
+    import torchmetrics.functional.image as package
+
+    path = Path(str(package.__file__)).parent / "lpips_models" / "vgg.pth"
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    return [found[f"lin{number}.model.1.weight"] for number in range(len(STAGES))]
+
+
+PLUGIN = Lpips()
