@@ -27,7 +27,9 @@ def weights(metric: Metric) -> str:
 def row(metric: Metric) -> tuple[str, ...]:
     return (
         f"`{metric.name}`",
-        "the baseline's image" if metric.needs_reference else NOTHING.get(metric.name, "the prompt"),
+        "the baseline's image"
+        if metric.needs_reference
+        else NOTHING.get(metric.name, "the prompt"),
         metric.better,
         metric.scale,
         weights(metric),

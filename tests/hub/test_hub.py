@@ -17,7 +17,8 @@ import pytest
 
 from diffaccel.experiment.config import load
 from diffaccel.experiment.resolve import model_spec
-from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.metrics import MetricChoice
+from diffaccel.plugins.models import ModelSpec, known_models
 from diffaccel.plugins.models._hub import MIRRORS
 from diffaccel.plugins.models._spec import Lora
 from diffaccel.plugins.models.mini import tiny
@@ -45,6 +46,13 @@ SCORER = """
 import sys
 from diffaccel.plugins.models import fetch_scorer
 print(fetch_scorer(sys.argv[1]))
+"""
+
+METRIC = """
+import sys
+from diffaccel.plugins.metrics import METRICS
+METRICS["pick_score"].prepare(sys.argv[1], "cpu")
+print("ready")
 """
 
 
@@ -285,6 +293,30 @@ def test_what_is_refused(
     )
     assert "is gated (asked with a token)" in gated
     assert "there is no 'me/nothing'" in missing and "asked with a token" in missing
+
+
+def test_the_weights_of_a_metric_are_pinned_and_then_need_no_network(
+    client: Client, repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    chosen = (MetricChoice("pick_score", "me/clip"), MetricChoice("scene_right"))
+    spec = dataclasses.replace(known_models()["mini-SD1.5"], metrics=chosen)
+    found = client.model(spec, tmp_path / "a.json")
+    pinned = f"me/clip@{repositories['me/clip'].commit}"
+    assert found.metrics == (MetricChoice("pick_score", pinned), MetricChoice("scene_right"))
+    asked = len(client.hub.requests)
+    offline = client.run("-c", METRIC, pinned, HF_HUB_OFFLINE="1")
+    assert offline.stdout.strip() == "ready" and len(client.hub.requests) == asked
+
+
+def test_weights_of_a_metric_that_are_out_of_reach_are_one_message(client: Client) -> None:
+    spec = dataclasses.replace(
+        known_models()["mini-SD1.5"], metrics=(MetricChoice("pick_score", "some/preference"),)
+    )
+    job = json.dumps({"spec": to_json(spec), "configurations": []})
+    done = client.run("-m", "diffaccel", "model", "--job", job, "--out", "x", HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    (said,) = [line for line in done.stderr.splitlines() if "metric" in line]
+    assert said.startswith("metric 'pick_score': 'some/preference' is not wholly in the cache")
 
 
 def test_an_empty_cache_and_no_network(client: Client) -> None:

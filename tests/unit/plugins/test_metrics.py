@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure as torchmetrics_ms_ssim,
 )
-from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.multimodal import clip_image_quality_assessment
 from transformers import (
     BitImageProcessor,
@@ -87,9 +87,7 @@ def test_dino_is_the_cosine_of_class_tokens(tmp_path: Path, scored: Scored) -> N
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=7
     )
     model = Dinov2Model(config).eval()
-    processor = BitImageProcessor(
-        size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}
-    )
+    processor = BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28})
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     images, _, references = scored
@@ -168,7 +166,7 @@ def test_another_folder_is_one_message(name: str, source: str, message: str) -> 
 
 
 def test_a_scene_is_right_where_the_image_shows_its_caption(scored: Scored) -> None:
-    images, captions, references = scored
+    images, _, references = scored
     scenes = sample_scenes(3, 1, held_out=True)
     wrong = [alter(scene, random.Random(1)).caption for scene in scenes]
     assert values("scene_right", "", scored) == [1, 1, 1]

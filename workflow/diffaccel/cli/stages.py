@@ -38,9 +38,8 @@ def _model(args: argparse.Namespace) -> None:
 
     spec = parse(ModelSpec, args.job["spec"], "spec")
     family = FAMILIES[spec.family]
-    fetched = family.fetch(spec).spec
-    if spec.metrics:
-        fetched = replace(fetched, metrics=fetch_metrics(spec.metrics))
+    metrics = fetch_metrics(spec.metrics)  # before anything larger
+    fetched = replace(family.fetch(spec).spec, metrics=metrics)
     for each in args.job["configurations"]:
         configuration = parse(Configuration, each, "configurations")
         family.check_scheduler(fetched, configuration.sampler, configuration.steps)

@@ -48,8 +48,11 @@ class MsSsim(Metric):
 
 def weights(side: int) -> tuple[float, ...]:
     """Of each size that torchmetrics compares images with this shorter side at, in pixels."""
-    sizes = range(1, len(WEIGHTS) + 1)
-    count = sum(1 for size in sizes if side // max(1, size - 1) ** 2 >= KERNEL)
+    count = max(
+        size
+        for size in range(1, len(WEIGHTS) + 1)
+        if side // max(1, size - 1) ** 2 >= KERNEL and side // 2 ** (size - 1) > KERNEL // 2
+    )
     share = sum(WEIGHTS[:count]) / sum(WEIGHTS)
     return tuple(weight / share for weight in WEIGHTS[:count])
 
