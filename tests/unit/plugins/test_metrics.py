@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchmetrics.functional.image import dists as torchmetrics_dists
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure as torchmetrics_ms_ssim,
@@ -65,9 +67,10 @@ def test_ms_ssim_is_that_of_torchmetrics_where_the_image_is_large_enough(scored:
         np.repeat(np.repeat(each, 2, 1), 2, 2) if isinstance(each, np.ndarray) else each
         for each in scored
     )
-    both = [tensor(each).float() / 255 for each in (images, references)]
+    both = [tensor(each).double() / 255 for each in (images, references)]
     wanted = torchmetrics_ms_ssim(*both, data_range=1.0, reduction="none")
-    assert values("ms_ssim", "", (images, captions, references)) == pytest.approx(wanted.tolist())
+    found = values("ms_ssim", "", (images, captions, references))
+    assert found == pytest.approx(wanted.tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize("side", [11, 128])
@@ -149,6 +152,24 @@ def test_lpips_is_that_of_torchmetrics(
         wanted = torchmetrics_lpips._LPIPS(net="vgg")(*both, normalize=True).flatten()
     assert values("lpips", folder, small) == pytest.approx(wanted.tolist(), rel=1e-4)
     assert values("lpips", folder, (small[0], [], small[0])) == [0, 0, 0]
+
+
+def test_dists_is_that_of_torchmetrics(
+    vgg: tuple[str, torch.nn.Sequential], scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, layers = vgg
+    monkeypatch.setattr(torchmetrics_dists, "_TORCHVISION_AVAILABLE", True)
+    stands_for = {
+        "vgg16": lambda weights: SimpleNamespace(features=layers),
+        "VGG16_Weights": SimpleNamespace(DEFAULT=None),
+    }
+    for name, value in stands_for.items():
+        monkeypatch.setattr(torchmetrics_dists, name, value, raising=False)
+    small: Any = tuple(e[:, :64, :64] if isinstance(e, np.ndarray) else e for e in scored)
+    both = [tensor(each).float() / 255 for each in (small[0], small[2])]
+    wanted = torchmetrics_dists.DISTSNetwork()(*both)
+    assert values("dists", folder, small) == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert values("dists", folder, (small[0], [], small[0])) == pytest.approx([0, 0, 0], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ class Baselines:
             log.warning("measured again: %s", error)
             return None
         scores = {name: each[:count] for name, each in record.scores.items()}
-        own = record.metrics or {}
-        return BaselineRun(images[:count], scores, [], record.seconds, [], metrics=own)
+        metrics = record.metrics or {}
+        return BaselineRun(images[:count], scores, [], record.seconds, [], metrics=metrics)
 
     def keep(self, record: Baseline, images: Images) -> None:
         """Keeps a baseline, in the place of those that have but the first of its prompts."""

@@ -57,3 +57,10 @@ def vgg16(name: str, folder: Path) -> torch.nn.Sequential:
             f"metric {name!r}: {folder} is no VGG16, such as {SOURCE}: {error}"
         ) from error
     return network.eval()
+
+
+def ends_of_stages() -> list[bool]:
+    """For each layer, whether what it gives is compared: the last one before each pooling."""
+    return [
+        number == 2 * len(widths) - 1 for widths in STAGES for number in range(2 * len(widths) + 1)
+    ]

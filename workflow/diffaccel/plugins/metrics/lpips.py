@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffaccel.plugins.metrics._tensors import unit_tensor
-from diffaccel.plugins.metrics._vgg import SOURCE, STAGES, vgg16
+from diffaccel.plugins.metrics._vgg import SOURCE, STAGES, ends_of_stages, vgg16
 from diffaccel.plugins.metrics._weights import folder_of
 from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
 
@@ -68,13 +68,6 @@ class Lpips(Metric):
         if min(height, width) >= 2 ** (len(STAGES) - 1):
             return ""
         return f"it needs images of at least 16 pixels a side; these have {height}x{width}"
-
-
-def ends_of_stages() -> list[bool]:
-    """For each layer, whether what it gives is compared: the last one before each pooling."""
-    return [
-        number == 2 * len(widths) - 1 for widths in STAGES for number in range(2 * len(widths) + 1)
-    ]
 
 
 def heads() -> list[torch.Tensor]:
