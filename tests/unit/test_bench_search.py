@@ -334,6 +334,7 @@ def told(folder: Path, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.long
 def test_a_strategy_is_replayed_again_beside_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "tables" / "cpu"
     folder.mkdir(parents=True)
@@ -394,6 +395,7 @@ def test_cells_are_decided_where_their_tables_are_from(
 # Recording, on the smallest real pipeline.
 
 
+@pytest.mark.long
 def test_recording_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     cell = Cell(Configuration("mini-SD1.5", "DDIM", 2), ("deepcache",))
     spec = dataclasses.replace(known_models()["mini-SD1.5"], batch_size=2)

@@ -50,6 +50,7 @@ from diffaccel.recipes.codegen import (
     render,
     templates,
 )
+from tests.turns import in_turns
 
 REGENERATE = Path(__file__).parents[2] / "golden/regenerate.py"
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -151,7 +152,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ["ruff", "format", "--diff", "--config", str(PYPROJECT)],
         ["ruff", "check", "--config", str(PYPROJECT)],
-        ["mypy", "--strict", "--config-file", str(PYPROJECT)],
+        pytest.param(["mypy", "--strict", "--config-file", str(PYPROJECT)], marks=pytest.mark.long),
     ],
     ids=["format", "lint", "types"],
 )
@@ -230,13 +231,17 @@ def pixels(images: list[Any]) -> list[bytes]:
     return [image.tobytes() for image in images]
 
 
-@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
 @pytest.mark.parametrize(
-    "accelerators",
+    ("family", "accelerators"),
     [
-        pytest.param(name, marks=[pytest.mark.long] * ("compile" in name))
-        for name in GOLDEN.CANDIDATES
-        if name != "plain"
+        pytest.param(
+            *case.values,
+            marks=[pytest.mark.long] if "compile" in case.id else case.marks,
+            id=case.id,
+        )
+        for case in in_turns(
+            ["SD1.5", "SDXL"], [name for name in GOLDEN.CANDIDATES if name != "plain"]
+        )
     ],
 )
 def test_runs_again_and_again_and_leaves_no_trace(
@@ -335,6 +340,7 @@ def run_script(path: Path, *words: str, **variables: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.long
 def test_a_script_that_was_taken_away_is_told_where_the_model_is(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
