@@ -148,7 +148,7 @@ def _decided(cell: CellSearch, truth: Truth) -> Decided:
         timed=len(cell.history.timings),
         seconds=round(cell.history.seconds, 1),
         bound=_side(chosen) if chosen else None,
-        met=[cell.predictions.best(meet) is not None for meet in MEETING],
+        met=[cell.predictions.best(meet, LIMIT) is not None for meet in MEETING],
         tabulated=len(truth.table.rows[cell.cell]),
         whole=round(whole_seconds(truth, cell.cell, calls), 1),
         best=_side(best) if best else None,

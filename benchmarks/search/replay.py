@@ -277,7 +277,7 @@ class TableCell(CellSearch):
     def _ask(self, problem: Problem, observations: Sequence[Observation]) -> list[Point]:
         """Nothing as long as a strategy that is alone lacks a timing."""
         alone = isinstance(self.by, peers.Peer) and self.by.alone
-        if alone and not all(each.timed for each in self.predictions.estimates()):
+        if alone and not all(each.timed for each in self.predictions.estimates(LIMIT)):
             return []
         return super()._ask(problem, observations)
 
@@ -408,7 +408,8 @@ def _seconds(truth: Truth, cell: Cell, batch: int, candidates: Sequence[Paramete
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    answers = zip(map(cell.predictions.best, MEETING), TARGETS, strict=True)
+    found = [cell.predictions.best(meet, LIMIT) for meet in MEETING]
+    answers = zip(found, TARGETS, strict=True)
     verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
     regret = bound_regret(truth, cell.cell, cell.predictions.fastest(LIMIT))
     return Outcome(

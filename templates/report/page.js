@@ -172,6 +172,7 @@
     if (point) {
       figure.append(times(point.speedup), make("span", {}, ` ${plusMinus(point.error)} `, sign(series.name), ` ${series.name}`));
       entry(numbers, "Loss", `${percent(point.loss)} (${range(point)}), clearly below ${percent(view.limit)}`);
+      for (const [words, used] of Object.entries(point.used)) entry(numbers, words, `${percent(used)} of it used`);
       entry(numbers, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       if (!missing(point.memory)) entry(numbers, "Memory", gib(point.memory));
       entry(numbers, "Parameters", point.parameters);

@@ -96,7 +96,9 @@ def test_where_nothing_is_clear_nothing_is_said_to_be() -> None:
 
 
 def test_what_is_no_faster_than_the_plain_pipeline_is_of_no_use() -> None:
-    assert advise(known([row(store.deepcache(2), 0.95, -0.01)])) == Advice(0.02, None, None, None)
+    assert advise(known([row(store.deepcache(2), 0.95, -0.01)])) == Advice(
+        0.02, (), None, None, None
+    )
 
 
 def test_of_some_accelerators_alone() -> None:

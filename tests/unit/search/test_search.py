@@ -15,6 +15,7 @@ from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline, Environment, Evaluation, SpeedRow, TimingRow
 from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import PipelineSpec
@@ -118,6 +119,7 @@ def cell_search(
         baseline,
         Journal(folder / f"{cell.slug}.evaluated", "d", Evaluation),
         MeasuredSpeeds(baseline, Journal(folder / "timed", "d", TimingRow)),
+        options.limits if options else (),
     )
     return CellSearch(history, options or SearchOptions("frontier"))
 
@@ -200,7 +202,7 @@ def test_what_may_be_too_slow_is_timed_again(tmp_path: Path) -> None:
         opened = cell_search(tmp_path / str(seed))
         frontier(opened, Noisy(seed, 0.08), targets)
         for target in targets:
-            timed = [each for each in opened.predictions.estimates() if each.timed]
+            timed = [each for each in opened.predictions.estimates(0.02) if each.timed]
             met = pareto.meet(timed, target, 0.02)
             precision = opened.baseline.options.spread
             assert (
@@ -344,7 +346,7 @@ def test_the_bound_is_no_slower_than_what_answering_found(
     early = frontier(cell_search(tmp_path / "early"), Noisy()).bound
     task = Task("t", "user", CELL, 3.5, None, 0.0205, "a sentence")
     ((known,), (found,)) = decide_all([opened], Noisy(), [task], [], 0.02)
-    fastest = max(row.speedup for row in opened.predictions.usable() if row.loss < 0.02)
+    fastest = max(row.speedup for row in opened.predictions.front(0.02) if row.loss < 0.02)
     assert known.bound is not None and known.bound.speedup == fastest
     assert early is None or early.speedup < fastest
     assert found.status == "met"
@@ -395,8 +397,8 @@ def test_every_answer_was_timed(tmp_path: Path) -> None:
     opened, targets = cell_search(tmp_path), [1.2, 1.5, 2.0, 9.0]
     frontier(opened, Noisy(3, 0.03), targets)
     for target in targets:
-        best = opened.predictions.best(lambda known, t=target: pareto.nearest(known, t, 0.02))
-        reported = pareto.nearest(opened.predictions.estimates(), target, 0.02)
+        best = opened.predictions.best(lambda known, t=target: pareto.nearest(known, t, 0.02), 0.02)
+        reported = pareto.nearest(opened.predictions.estimates(0.02), target, 0.02)
         assert best is not None and reported is not None
         assert best.loss - reported.loss <= 0.2 * 0.02
 
@@ -628,3 +630,50 @@ def test_a_combination_consists_of_the_largest_cells_there_are(tmp_path: Path) -
     ]
     del siblings[("tome",)]
     assert siblings[three].parts() == [] == siblings[("tgate",)].parts()
+
+
+class Sharp(Noisy):
+    """The PSNR falls faster than the CLIP score: by the cached levels alone."""
+
+    def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
+        found = super().evaluate(wanted)
+        return [
+            replace(each, scores=each.scores | {"psnr": [self.psnr(each)] * each.prompts})
+            for each in found
+        ]
+
+    def psnr(self, evaluation: Evaluation) -> float:
+        return 45 - 400 * max(evaluation.loss, 0.0)
+
+
+@pytest.mark.parametrize(("least", "used"), [(30, False), (41, True)])
+def test_all_limits_are_kept_and_the_narrowest_decides(
+    least: float, used: bool, tmp_path: Path
+) -> None:
+    """At 30 dB all that the CLIP score allows is allowed; at 41 dB a loss of 1% at most."""
+    options = SearchOptions("exhaustive", limits=(Limit("psnr", "least", least),))
+    opened = cell_search(tmp_path / "limited", options)
+    known = frontier(opened, Sharp(), [1.5])
+    free = frontier(cell_search(tmp_path / "free", SearchOptions("exhaustive")), Noisy(), [1.5])
+    assert known.bound is not None and free.bound is not None
+    assert (known.bound.speedup < free.bound.speedup) is used
+    losses = {row.loss for row in (known.bound, *known.front) if options.decisive(row, 0.02) < 0.02}
+    assert losses and all(45 - 400 * max(loss, 0.0) > least for loss in losses)
+    assert known.clear and known.search.limits == options.limits
+    decided = options.deciding(known.bound, 0.02)
+    assert decided == (f"psnr at least {least}" if used else decided)
+    task = Task("t", "user", CELL, 1.5, None, 0.02, None)
+    found = answer(task, known, opened, Sharp())
+    assert found.chosen is None or options.decisive(found.chosen, 0.02) < 0.02
+
+
+def test_a_search_with_limits_goes_on_from_evaluations_without(tmp_path: Path) -> None:
+    """The scores are kept: what they use of a limit is told anew. The new bound may be timed."""
+
+    class Evaluated(Noisy):
+        evaluate = Forbidden.evaluate
+
+    frontier(cell_search(tmp_path, SearchOptions("exhaustive")), Sharp())
+    options = SearchOptions("exhaustive", limits=(Limit("psnr", "least", 41.0),))
+    known = frontier(cell_search(tmp_path, options), Evaluated())
+    assert known.bound is not None and known.bound.used["psnr at least 41"][0] < 1

@@ -161,7 +161,7 @@ def best(request: Request, known: Known | None) -> Measurement | None:
         required = known.baseline.seconds_per_image / request.latency_s
         if required <= 1 and not request.accelerators:
             return None
-    options = _options(request.accelerators, known)
+    options = _options(request.accelerators, known, limit)
     if required is None:
         chosen = pareto.bound(options, limit)
     else:
@@ -171,21 +171,21 @@ def best(request: Request, known: Known | None) -> Measurement | None:
     return chosen.measured
 
 
-def _options(names: Names, known: Known) -> list[Option]:
+def _options(names: Names, known: Known, limit: float) -> list[Option]:
     """Of a cell, or of all where none is asked for.
 
     Raises:
         Unmet: the cell was not searched, or cannot be.
     """
     if not names:
-        return [each for cell in known.cells for each in known.options(cell)]
+        return [each for cell in known.cells for each in known.options(cell, limit)]
     title = combination(names).title
     if names not in known.cells:
         slug = known.baseline.configuration.slug
         raise Unmet("unmeasured", f"{slug} was not searched with {title}")
     if known.cells[names].status == "refused":
         raise Unmet("infeasible", known.cells[names].reason)
-    return known.options(names)
+    return known.options(names, limit)
 
 
 def _reason(options: list[Option], required: float | None, limit: float) -> str:

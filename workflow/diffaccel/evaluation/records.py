@@ -234,6 +234,8 @@ class Evaluation:
         passing: why it could not be evaluated, or not with more prompts, where that may pass (no
             time or no memory, a lost device). It is tried again by the next run.
         usage: what its calls took; None in records of before.
+        used: how much of each limit beside the loss limit is used, by its words: 1 at the limit;
+            and the upper end of its interval.
     """
 
     parameters: ParametersDict
@@ -249,6 +251,7 @@ class Evaluation:
     passing: str | None = None
     confidence: float | None = None
     usage: Usage | None = None
+    used: Annotated[dict[str, tuple[float, float]], UNSAID] = field(default_factory=dict)
 
     @property
     def memory(self) -> int | None:

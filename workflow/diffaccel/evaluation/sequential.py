@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ class InterimAnalyses:
         confidence: that nothing is said to be clear that is not so, over all analyses together.
         prompts: those that there are, in order; where one is there twice, its images count as one
             observation. Without them all are taken to differ.
+        questions: how many are asked of each candidate, which share the error.
     """
 
     batch: int
@@ -173,6 +174,12 @@ class InterimAnalyses:
     most: int
     confidence: float
     prompts: tuple[str, ...] = ()
+    questions: int = 1
+
+    def among(self, questions: int) -> InterimAnalyses:
+        """The same where so many questions are asked of a candidate, and one error is stated for
+        all of them."""
+        return replace(self, questions=questions)
 
     @functools.cached_property
     def at(self) -> tuple[int, ...]:
@@ -193,12 +200,15 @@ class InterimAnalyses:
             baseline, accelerated: scores of the same prompts and seeds, in the same order; of the
                 baseline there may be more.
         """
-        count = len(accelerated)
-        kept = self._kept(baseline, accelerated, limit)
-        if kept is None:
+        return self.kept(_kept(baseline, accelerated, limit))
+
+    def kept(self, margins: Floats) -> bool | None:
+        """Whether margins of images are above 0 in the mean, as `below` tells it."""
+        mean = self._mean(margins)
+        if mean is None:
             return None
-        found = positive(kept.statistic, kept.count - 1, self._error)
-        return None if found and count < self.usual else found
+        found = positive(mean.statistic, mean.count - 1, self._error)
+        return None if found and len(margins) < self.usual else found
 
     def needed(
         self, baseline: Sequence[float], accelerated: Sequence[float], limit: float
@@ -208,10 +218,14 @@ class InterimAnalyses:
 
         Args: as of `below`.
         """
-        kept = self._kept(baseline, accelerated, limit)
-        if kept is None or kept.spread == 0:
+        return self.needed_for(_kept(baseline, accelerated, limit))
+
+    def needed_for(self, margins: Floats) -> int | None:
+        """The same of margins, as of `kept`."""
+        mean = self._mean(margins)
+        if mean is None or mean.spread == 0:
             return max(self.usual, FEWEST)
-        one, count = abs(kept.statistic) / math.sqrt(kept.count), max(self.usual, len(accelerated))
+        one, count = abs(mean.statistic) / math.sqrt(mean.count), max(self.usual, len(margins))
         while count <= MANY:
             if one * math.sqrt(count) > critical(1 - self._error / 2, count - 1):
                 return count
@@ -221,18 +235,22 @@ class InterimAnalyses:
     @property
     def _error(self) -> float:
         """Of one interim analysis."""
-        return (1 - self.confidence) / len(self.at)
+        return (1 - self.confidence) / len(self.at) / self.questions
 
-    def _kept(
-        self, baseline: Sequence[float], accelerated: Sequence[float], limit: float
-    ) -> SkewedMean | None:
-        """By how much the scores are above what they must be; None of a single prompt."""
-        import numpy as np
-
-        count = len(accelerated)
-        # Below the limit l is a mean accelerated score above (1 - l) times the mean baseline score.
-        # The pairs are skewed, since most images hardly change and a few break.
-        kept = np.asarray(accelerated) - (1 - limit) * np.asarray(baseline[:count])
+    def _mean(self, margins: Floats) -> SkewedMean | None:
+        """Over the prompts; None of a single one."""
         if self.prompts:
-            kept = clustered(kept, self.prompts[:count])
-        return SkewedMean.of(kept) if len(kept) > 1 else None
+            margins = clustered(margins, self.prompts[: len(margins)])
+        return SkewedMean.of(margins) if len(margins) > 1 else None
+
+
+def _kept(baseline: Sequence[float], accelerated: Sequence[float], limit: float) -> Floats:
+    """By how much each score is above what it must be in the mean."""
+    import numpy as np
+
+    # Below the limit l is a mean accelerated score above (1 - l) times the mean baseline score.
+    # The pairs are skewed, since most images hardly change and a few break.
+    scores: Floats = np.asarray(accelerated) - (1 - limit) * np.asarray(
+        baseline[: len(accelerated)]
+    )
+    return scores

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from diffaccel.experiment.limits import read_limits
 from diffaccel.experiment.prompts import Prompt, texts_of
-from diffaccel.experiment.schema import MetricEntry
+from diffaccel.experiment.schema import Config, MetricEntry
 from diffaccel.plugins.metrics import METRICS, SCORE, MetricChoice
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.sources import is_local, is_single_file
@@ -26,6 +27,17 @@ def metric_choices(entries: Entries) -> tuple[MetricChoice, ...]:
         MetricChoice(name, (source or METRICS[name].source) if METRICS[name].needs_source else None)
         for name, source in sorted(more.items())
     )
+
+
+def scored_by(config: Config) -> list[str | MetricEntry]:
+    """The metrics that are named, and those of limits.
+
+    Raises:
+        ValueError: a limit is wrong.
+    """
+    named = {each.name for each in _named(config.metrics)}
+    limits = (each.metric for each in read_limits(config.limits))
+    return [*config.metrics, *(metric for metric in limits if metric not in named)]
 
 
 def _named(entries: Entries) -> list[MetricEntry]:

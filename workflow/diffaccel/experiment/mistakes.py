@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from diffaccel.experiment.metrics import refused, wrong_metrics
+from diffaccel.experiment.limits import wrong_limits
+from diffaccel.experiment.metrics import refused, scored_by, wrong_metrics
 from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
 from diffaccel.experiment.scheduling import wrong_schedulers
@@ -107,7 +108,7 @@ def unknown_names(config: Config) -> list[str]:
     """Names that stand for nothing, and values that do not go together: a line each."""
     problems = _wrong_models(config)
     problems += wrong_schedulers(config.schedulers)
-    problems += wrong_metrics(config.metrics)
+    problems += wrong_limits(config.limits) or wrong_metrics(scored_by(config))
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")
@@ -240,7 +241,7 @@ def unread_prompts(config: Config) -> list[str]:
             read[path] = read_prompts(Path(path), count, most)
         except PromptError as error:
             problems.append(str(error))
-    problems += [] if problems else refused(config.metrics, specs, read)
+    problems += [] if problems else refused(scored_by(config), specs, read)
     return problems or [
         f"models: {spec.name}: {spec.heldout} (held out) has negative prompts and {spec.prompts} "
         "has none. Add some there, or set the model's `negative_prompt`"

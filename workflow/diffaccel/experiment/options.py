@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
+from diffaccel.experiment.limits import Limit
 from diffaccel.store.jsonio import UNSAID
 
 
 class HasLoss(Protocol):
-    """What has a loss with its interval over the prompts."""
+    """What has a loss with its interval over the prompts, and how much of other limits it uses."""
 
     @property
     def loss(self) -> float: ...
 
     @property
     def loss_interval(self) -> tuple[float, float]: ...
+
+    @property
+    def used(self) -> Mapping[str, tuple[float, float]]: ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class SearchOptions:
             say) with it, before it counts as hung; ten plain calls at least.
         budget: seconds that a search of one configuration may take; what is not decided then stays
             open. None: as long as it takes.
+        limits: what a candidate must keep beside the loss limit.
     """
 
     strategy: str
@@ -74,10 +80,22 @@ class SearchOptions:
     loss_confidence: Literal["point", "upper"] = "point"
     call_seconds: float = 600.0
     budget: float | None = None
+    limits: Annotated[tuple[Limit, ...], UNSAID] = ()
 
-    def decisive(self, measured: HasLoss) -> float:
-        """The loss that is compared with the limit."""
-        return measured.loss if self.loss_confidence == "point" else measured.loss_interval[1]
+    def decisive(self, measured: HasLoss, loss_limit: float) -> float:
+        """What is compared with the loss limit: the loss, or what is used most of another limit, in
+        units of the loss limit, where that is more."""
+        upper = self.loss_confidence == "upper"
+        loss = measured.loss_interval[1] if upper else measured.loss
+        return max([loss, *(loss_limit * each[upper] for each in measured.used.values())])
+
+    def deciding(self, measured: HasLoss, loss_limit: float) -> str:
+        """Which limit that is of: its words, or those of the loss limit."""
+        upper, decisive = self.loss_confidence == "upper", self.decisive(measured, loss_limit)
+        words = (
+            name for name, each in measured.used.items() if loss_limit * each[upper] >= decisive
+        )
+        return next(words, f"loss below {100 * loss_limit:g}%")
 
 
 RULES = 2

@@ -16,7 +16,8 @@ from typing import Any
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.metrics import metric_choices
+from diffaccel.experiment.limits import read_limits
+from diffaccel.experiment.metrics import metric_choices, scored_by
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.resolve import (
     judge_options,
@@ -63,7 +64,7 @@ class Experiment:
         known = known_models() | {
             spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
         }
-        metrics = metric_choices(self.config.metrics)
+        metrics = metric_choices(scored_by(self.config))
         return {
             name: spec if spec.untrained else replace(spec, metrics=metrics)
             for name, spec in known.items()
@@ -357,8 +358,14 @@ class Experiment:
             "tasks": [to_json(task) for task in tasks],
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,
-            "search": self.config.search.model_dump(),
+            "search": self.config.search.model_dump() | self._limits,
         }
+
+    @property
+    def _limits(self) -> dict[str, Any]:
+        """Nothing where there are none, so that what was decided without stays."""
+        limits = read_limits(self.config.limits)
+        return {"limits": to_json(limits)} if limits else {}
 
     def verify_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel verify` is told."""

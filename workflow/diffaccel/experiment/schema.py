@@ -258,6 +258,7 @@ class Config(_Strict):
     ]
     speedups: list[Speedup] = [1.2, 1.5, 2.0]
     loss_limit: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    limits: str | dict[str, str] = {}
     metrics: list[str | MetricEntry] = []
     fewer_steps_baseline: bool = True
     tasks_file: str | None = None

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffaccel.evaluation.records import Baseline, Evaluation, Measurement
+from diffaccel.evaluation.sequential import InterimAnalyses
+from diffaccel.experiment.limits import Limit, limit_named
 from diffaccel.experiment.prompts import PromptError, read_prompts
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
@@ -56,6 +58,7 @@ class Advice:
 
     Args:
         limit: that the loss must be below.
+        others: what else must be kept, in words.
         best: the fastest that is clearly below it, and faster than the baseline pipeline; None
             where none is.
         other: where ``best`` is of fewer steps, the fastest of the accelerators that is clearly
@@ -64,16 +67,19 @@ class Advice:
     """
 
     limit: float
+    others: tuple[str, ...]
     best: Choice | None
     other: Choice | None
     unclear: Unclear | None
 
 
 def clear(baseline: Baseline, evaluation: Evaluation, limit: float) -> bool | None:
-    """Whether a loss is below a limit, with the confidence of the baseline; None where the prompts
-    do not tell. What has no scores is judged by its interval."""
+    """Whether a loss is below a limit and all other limits are kept, with the confidence of the
+    baseline; None where the prompts do not tell. What has no scores is judged by its interval."""
     if evaluation.scores:
-        return baseline.analyses.below(*_scores(baseline, evaluation), limit)
+        from diffaccel.evaluation import limits  # numpy comes with it: records are read without
+
+        return limits.below(*_asked(baseline, evaluation), limit)
     low, high = evaluation.loss_interval
     return True if high < limit else False if low >= limit else None
 
@@ -82,14 +88,17 @@ def more_prompts(baseline: Baseline, evaluation: Evaluation, limit: float) -> in
     """About how many prompts more would tell whether a loss is below a limit; None: thousands."""
     if not evaluation.scores:
         return None
-    needed = baseline.analyses.needed(*_scores(baseline, evaluation), limit)
+    from diffaccel.evaluation import limits
+
+    needed = limits.needed(*_asked(baseline, evaluation), limit)
     return None if needed is None else max(baseline.analyses.batch, needed - evaluation.prompts)
 
 
-def _scores(baseline: Baseline, evaluation: Evaluation) -> tuple[list[float], list[float]]:
-    from diffaccel.plugins.metrics import SCORE  # numpy comes with it: records are read without
-
-    return baseline.scores[SCORE], evaluation.scores[SCORE]
+def _asked(
+    baseline: Baseline, evaluation: Evaluation
+) -> tuple[InterimAnalyses, list[Limit], dict[str, list[float]], dict[str, list[float]]]:
+    others = [limit_named(words) for words in evaluation.used]
+    return baseline.analyses, others, baseline.scores, evaluation.scores
 
 
 def command(baseline: Baseline, evaluation: Evaluation, more: int | None) -> str:
@@ -129,12 +138,14 @@ def advise(
     """
     limit = known.loss_limit if limit is None else limit
     cells = [names for names in known.cells if only is None or names in only]
-    own = _choices(known, [(names, known.options(names), False) for names in cells], limit)
-    fewer = _choices(known, [(known.fewer_steps_names, known.fewer_steps_options, True)], limit)
+    own = _choices(known, [(names, known.options(names, limit), False) for names in cells], limit)
+    compared = known.fewer_steps_options(limit)
+    fewer = _choices(known, [(known.fewer_steps_names, compared, True)], limit)
     every = [each for each in (own, fewer) if each is not None]
     best = max(every, key=lambda each: each.measured.speedup, default=None)
     other = next((each for each in every if each is not best), None)
-    return Advice(limit, best, other, _unclear(known, cells, limit, best))
+    others = tuple(each.words for each in known.search.cells[0].search.limits)
+    return Advice(limit, others, best, other, _unclear(known, cells, limit, best))
 
 
 def _choices(
@@ -156,7 +167,7 @@ def _unclear(
     clear."""
     least, found = best.measured.speedup if best else 1.0, []
     for names in cells:
-        doubted = unclear_bound(known.baseline, known.options(names), limit)
+        doubted = unclear_bound(known.baseline, known.options(names, limit), limit)
         if doubted is not None and doubted[0].speedup > least:
             bound, more, how = doubted
             found.append(Unclear(Choice(names, bound.measured, False), more, how))
@@ -191,10 +202,12 @@ def telling(more: int | None, command: str) -> str:
 def lines(advice: Advice) -> Iterable[str]:
     """The advice in words, a line each."""
     limit = f"{100 * advice.limit:g}%"
+    also = f", and within {', '.join(advice.others)}" if advice.others else ""
     if advice.best is None:
-        yield f"To use: the baseline pipeline. Nothing faster is clearly below a loss of {limit}."
+        nothing = f"Nothing faster is clearly below a loss of {limit}{also}."
+        yield f"To use: the baseline pipeline. {nothing}"
     else:
-        yield f"To use: {_described(advice.best)}; clearly below {limit}."
+        yield f"To use: {_described(advice.best)}; clearly below {limit}{also}."
     if advice.best is not None and advice.other is not None:
         what = "The fastest accelerator" if advice.best.fewer_steps else "Fewer steps alone"
         yield f"  {what}: {_described(advice.other)}; clearly below {limit}, too."

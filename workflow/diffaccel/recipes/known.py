@@ -54,10 +54,13 @@ class Known:
         baseline = read_record(Baseline, folder / "baseline" / name)
         kept = found.read(folder / "journal", configuration.slug)
         asked = {each.cell.accelerators for each in search.cells}
+        limits = {each.search.limits for each in search.cells}
         last = {
             each.cell.accelerators: each.found
             for each in kept
-            if each.holds(baseline) and each.cell.accelerators not in asked
+            if each.holds(baseline)
+            and each.cell.accelerators not in asked
+            and each.found.cell.search.limits in limits
         }
         return cls(baseline, search, last)
 
@@ -76,18 +79,24 @@ class Known:
             return self.cells
         return {**self.cells, self.fewer_steps_names: fewer_steps}
 
-    def timed(self, names: Names) -> list[Option]:
+    def timed(self, names: Names, limit: float | None = None) -> list[Option]:
         """Of one of `every`."""
-        return self.options(names) if names in self.cells else self.fewer_steps_options
+        if names in self.cells:
+            return self.options(names, limit)
+        return self.fewer_steps_options(limit)
 
     @property
     def loss_limit(self) -> float:
         """That the configuration was searched with."""
         return self.search.cells[0].loss_limit
 
-    def options(self, names: Names) -> list[Option]:
+    def options(self, names: Names, limit: float | None = None) -> list[Option]:
         """Of one cell; none where it was not searched or was refused. What was chosen by the upper
-        end of its loss's interval need not be in the front."""
+        end of its loss's interval need not be in the front.
+
+        Args:
+            limit: the loss limit, if it is not the one that was searched with.
+        """
         if names not in self.cells:
             return []
         cell = self.cells[names]
@@ -97,16 +106,19 @@ class Known:
         rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
         # What was timed again since it was an answer is in the front as it is known now.
         last = {digest(row.parameters): row for row in rows}
-        return self._options(last.values(), cell)
+        return self._options(last.values(), cell, limit)
 
     @property
     def fewer_steps_names(self) -> Names:
         """Of the cell that all are compared with; none where nothing is."""
         return self.search.fewer_steps.cell.accelerators if self.search.fewer_steps else ()
 
-    @property
-    def fewer_steps_options(self) -> list[Option]:
-        """What was timed of it."""
+    def fewer_steps_options(self, limit: float | None = None) -> list[Option]:
+        """What was timed of it.
+
+        Args:
+            limit: as of `options`.
+        """
         fewer_steps = self.search.fewer_steps
         if fewer_steps is None or not self.baseline.is_named(fewer_steps.baseline):
             return []
@@ -115,10 +127,13 @@ class Known:
             for row in (fewer_steps.bound, *fewer_steps.front)
             if row is not None
         }
-        return self._options(rows.values(), fewer_steps)
+        return self._options(rows.values(), fewer_steps, limit)
 
-    def _options(self, rows: Iterable[Measurement], cell: CellResult) -> list[Option]:
-        return [Option(row, cell.search.decisive(row)) for row in rows if self.fits(row)]
+    def _options(
+        self, rows: Iterable[Measurement], cell: CellResult, limit: float | None
+    ) -> list[Option]:
+        limit = cell.loss_limit if limit is None else limit
+        return [Option(row, cell.search.decisive(row, limit)) for row in rows if self.fits(row)]
 
     def latency(self, measured: Measurement) -> float:
         """Seconds of a call with the baseline's batch size, the median; of what has no timing of

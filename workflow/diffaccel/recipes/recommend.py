@@ -179,8 +179,8 @@ def recommend(
     if speedup is None and limits.latency is None:
         status, found = _fastest(advice.advise(known, accelerators or None, limit))
     else:
-        options = [known.options(names) for names in cells]
-        options += [known.fewer_steps_options] * (not accelerators)
+        options = [known.options(names, limit) for names in cells]
+        options += [known.fewer_steps_options(limit)] * (not accelerators)
         status, found = _answer(options, speedup or 0.0, limit, known.baseline)
     clear = [advice.clear(known.baseline, row, limit) for row in found]
     recipes = [recipe_of(known.baseline, row) for row in found]

@@ -211,11 +211,11 @@ def _star(beaten: object) -> str:
 def _fewer_steps(fewer_steps: CellResult, targets: Sequence[float]) -> tuple[list[str], list[str]]:
     """The last row, what the fewer-steps baseline does by itself: its bound, and what it loses at
     each target."""
-    best, limit, decisive = fewer_steps.bound, fewer_steps.loss_limit, fewer_steps.search.decisive
+    best, limit, search = fewer_steps.bound, fewer_steps.loss_limit, fewer_steps.search
     cells = ("none", "", "")
     if best is not None:
         cells = _bound(best.speedup, fewer_steps.clear, best.loss, *best.loss_interval, False)
-    held = [one for one in fewer_steps.front if decisive(one) < limit]
+    held = [one for one in fewer_steps.front if search.decisive(one, limit) < limit]
     fast = [[one.loss for one in held if one.speedup >= target] for target in targets]
     least = [f"{min(losses):+.1%}" if losses else "-" for losses in fast]
     return [*cells, ""], least

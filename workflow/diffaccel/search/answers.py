@@ -68,17 +68,18 @@ def _answering(
         yield from search.meet([r for task, r in hopeful if task.max_loss == limit], limit)
     for task, required in hopeful:
         meet = functools.partial(pareto.meet, required=required, loss_limit=task.max_loss)
-        chosen = search.predictions.best(meet)
+        chosen = search.predictions.best(meet, task.max_loss)
         if chosen is None:
             yield from search.decide([required], task.max_loss, bound=False)
-            chosen = search.predictions.best(meet)
+            chosen = search.predictions.best(meet, task.max_loss)
         if chosen is not None:
             clear = search.predictions.clear(chosen, required, task.max_loss)
             environment = search.baseline.environment
             found[task.id] = Answer(task, "met", "", chosen, None, environment, clear)
         else:
             count = len(search.history.evaluations)
-            reason = f"no candidate of {count} measured reaches {required}x within the loss"
+            reason = f"no candidate of {count} measured reaches {required}x within the "
+            reason += "limits" if search.options.limits else "loss"
             found[task.id] = _infeasible(task, reason, search, known.time_up)
 
 
@@ -153,7 +154,7 @@ def resolved(task: Task, known: CellResult) -> Task:
 
 def _infeasible(task: Task, reason: str, search: CellSearch, time_up: bool) -> Answer:
     near = search.predictions.best(
-        lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss)
+        lambda known: pareto.nearest(known, task.required or 1.0, task.max_loss), task.max_loss
     )
     required = task.required or math.inf
     clear = search.refused is not None or search.predictions.clear(None, required, task.max_loss)

@@ -177,7 +177,7 @@ class CellSearch:
         where it may not be worth an evaluation."""
         if unfinished := self.history.unfinished(problem.loss_limit):
             return [Request("evaluate", parameters) for parameters in unfinished]
-        observations = self.predictions.observations(problem.space)
+        observations = self.predictions.observations(problem.space, problem.loss_limit)
         points = self._ask(problem, observations)
         if self.budget.limited:  # a timing of its own takes longer than a first evaluation
             return [Request("evaluate", nest(point)) for point in points]
@@ -202,7 +202,7 @@ class CellSearch:
         that none meets, if it were, as long as there are prompts left. What is not faster than the
         baseline pipeline answers nothing."""
         limit = problem.loss_limit
-        timed = [each for each in self.predictions.timed() if each.speedup > 1]
+        timed = [each for each in self.predictions.timed(limit) if each.speedup > 1]
         chosen = [pareto.bound(timed, limit)] if problem.bound else []
         reported = [each.reported() for each in timed]
         for target in problem.targets:
@@ -218,7 +218,8 @@ class CellSearch:
     def _untimed(self, problem: Problem) -> list[ParametersDict]:
         """What has to be timed: for each question what may be expected to move the answer most,
         if that is worth it, given what was timed; and the answers, until they are sure."""
-        found, timed = self.predictions.estimates(), self.predictions.timed()
+        limit = problem.loss_limit
+        found, timed = self.predictions.estimates(limit), self.predictions.timed(limit)
         if self.strategy.times_all:
             missing = [each for each in found if not each.timed]
         else:
@@ -226,7 +227,7 @@ class CellSearch:
             best = {int(row.argmax()) for row in values if len(row) and row.max() >= 1}
             missing = [unsure[index] for index in sorted(best)]
             if not missing and not timed:
-                nearest = pareto.nearest(found, math.inf, problem.loss_limit)
+                nearest = pareto.nearest(found, math.inf, limit)
                 missing = [nearest] if nearest else []
         return [each.parameters for each in missing or self._to_time_again(problem, timed)]
 
@@ -267,7 +268,7 @@ class CellSearch:
         known of its speed."""
         if self.problem is None or self.strategy.times_all:
             return []
-        found = self.predictions.estimates()
+        found = self.predictions.estimates(self.problem.loss_limit)
         unsure, values = self._acquisition_values(self.problem, found, found)
         if not unsure:
             return []

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 from diffaccel.experiment.tasks import Task
-from diffaccel.search import pareto
 from diffaccel.search.answers import answer_tasks
 from diffaccel.search.cell import CellSearch
 from diffaccel.search.loop import answer_at_all, run_search
@@ -104,7 +103,7 @@ def _cell_result(search: CellSearch, targets: Sequence[float], loss_limit: float
         search=search.options,
         baseline=search.baseline.whole,
         bound=bound,
-        front=pareto.front(predictions.usable()),
+        front=predictions.front(loss_limit),
         measured=len(history.evaluations),
         timed=len(history.timings),
         seconds=history.seconds,

@@ -53,7 +53,8 @@ def decide_with_fewer_steps(
         known, answers = decide_all(searches, measurer, asked, targets, loss_limit)
         found = Search(searches[0].cell.configuration, known, answers)
         if fewer_steps is not None:
-            found = _beside(found, next(s for s in searches if s.cell == fewer_steps), measurer)
+            own = next(s for s in searches if s.cell == fewer_steps)
+            found = _beside(found, own, measurer, loss_limit)
         if _measured(searches) == before:
             return replace(
                 found,
@@ -67,26 +68,30 @@ def _measured(searches: Sequence[CellSearch]) -> list[int]:
     return [*(len(search.history.evaluations) for search in searches), *timings]
 
 
-def _beside(found: Search, fewer_steps: CellSearch, measurer: Measurer) -> Search:
+def _beside(
+    found: Search, fewer_steps: CellSearch, measurer: Measurer, loss_limit: float
+) -> Search:
     """The same with the fewer-steps baseline beside each bound and each answer; with nothing beside
     its own, or where it cannot be measured."""
     if fewer_steps.refused is not None:
         return found
     bounds = [each.bound for each in found.cells]
     chosen = [each for each in (*bounds, *(a.chosen for a in found.answers)) if each is not None]
-    run_search([(fewer_steps, _wants(fewer_steps, chosen))], measurer)
+    run_search([(fewer_steps, _wants(fewer_steps, chosen, loss_limit))], measurer)
     return replace(
         found,
         cells=[
-            replace(each, fewer_steps=_compared(fewer_steps, each.bound)) for each in found.cells
+            replace(each, fewer_steps=_compared(fewer_steps, each.bound, loss_limit))
+            for each in found.cells
         ],
         answers=[
-            replace(each, fewer_steps=_compared(fewer_steps, each.chosen)) for each in found.answers
+            replace(each, fewer_steps=_compared(fewer_steps, each.chosen, loss_limit))
+            for each in found.answers
         ],
     )
 
 
-def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
+def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement], loss_limit: float) -> Requests:
     """What must be done until each can be compared, or time is up."""
     others = [one for one in chosen if not fewer_steps.history.owns(one.parameters)]
     while not fewer_steps.budget.over:
@@ -94,8 +99,12 @@ def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement]) -> Requests:
         missing = {
             digest(s): s for s in fitting if s and digest(s) not in fewer_steps.history.evaluations
         }
-        best = [(one, _best(fewer_steps, one)) for one in others]
-        beating = [each.parameters for one, each in best if each and _beats(fewer_steps, each, one)]
+        best = [(one, _best(fewer_steps, one, loss_limit)) for one in others]
+        beating = [
+            each.parameters
+            for one, each in best
+            if each and _beats(fewer_steps, each, one, loss_limit)
+        ]
         untimed = {digest(s): s for s in beating if digest(s) not in fewer_steps.history.timings}
         if missing:
             yield [Request("evaluate", parameters) for parameters in missing.values()]
@@ -115,21 +124,23 @@ def _fitting(fewer_steps: CellSearch, speedup: float) -> ParametersDict | None:
     return None
 
 
-def _best(fewer_steps: CellSearch, one: Measurement) -> Estimate | None:
+def _best(fewer_steps: CellSearch, one: Measurement, loss_limit: float) -> Estimate | None:
     """Of the fewer-steps baseline's candidates that are at least as fast, the one with the least
     loss."""
-    return pareto.meet(fewer_steps.predictions.estimates(), one.speedup, math.inf)
+    return pareto.meet(fewer_steps.predictions.estimates(loss_limit), one.speedup, math.inf)
 
 
-def _beats(fewer_steps: CellSearch, best: Estimate, one: Measurement) -> bool:
-    return best.loss < fewer_steps.options.decisive(one)
+def _beats(fewer_steps: CellSearch, best: Estimate, one: Measurement, loss_limit: float) -> bool:
+    return best.loss < fewer_steps.options.decisive(one, loss_limit)
 
 
-def _compared(fewer_steps: CellSearch, one: Measurement | None) -> FewerStepsBaseline | None:
+def _compared(
+    fewer_steps: CellSearch, one: Measurement | None, loss_limit: float
+) -> FewerStepsBaseline | None:
     if (
         one is None
         or fewer_steps.history.owns(one.parameters)
-        or (best := _best(fewer_steps, one)) is None
+        or (best := _best(fewer_steps, one, loss_limit)) is None
     ):
         return None
     evaluation = fewer_steps.history.evaluations[digest(best.parameters)]
@@ -139,5 +150,5 @@ def _compared(fewer_steps: CellSearch, one: Measurement | None) -> FewerStepsBas
         timed=best.timed,
         loss=evaluation.loss,
         loss_interval=evaluation.loss_interval,
-        beats=best.timed and _beats(fewer_steps, best, one),
+        beats=best.timed and _beats(fewer_steps, best, one, loss_limit),
     )

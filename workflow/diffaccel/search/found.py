@@ -14,6 +14,7 @@ from typing import Any
 
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.limits import Limit
 from diffaccel.plugins.accelerators import sources
 from diffaccel.search.records import Found, Search
 from diffaccel.store import journal
@@ -95,14 +96,18 @@ def keep(journals: Path, search: Search, baseline: Baseline | None) -> None:
     path = journals / FOLDER / f"{search.configuration.slug}.jsonl"
     with journal.writing(path):
         before = read(journals, search.configuration.slug)
-        last = {(each.cell, each.found.cell.loss_limit): each.found for each in before}
+        last = {_asked(each.found): each.found for each in before}
         for found in _found(search):
-            same = last.get((found.cell.cell, found.cell.loss_limit))
+            same = last.get(_asked(found))
             if same is None or replace(same, date=found.date) != found:
                 whole = found.cell.baseline
                 known = baseline is not None and baseline.is_named(whole)
                 provenance = baseline.provenance() if baseline is not None and known else {}
                 Journal(path, whole, Found, provenance, _sources).append(found)
+
+
+def _asked(found: Found) -> tuple[Cell, float, tuple[Limit, ...]]:
+    return found.cell.cell, found.cell.loss_limit, found.cell.search.limits
 
 
 def _found(search: Search) -> Iterator[Found]:

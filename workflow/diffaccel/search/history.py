@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from diffaccel.evaluation import limits
 from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow
 from diffaccel.evaluation.scores import loss_interval
 from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.limits import Limit
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, in_words
 from diffaccel.search.requests import EvaluationRequest
@@ -27,6 +30,7 @@ class CellHistory:
     Args:
         journal: of the evaluations.
         speeds: what was timed of the whole configuration; shared by its cells.
+        limits: what a candidate must keep beside the loss limit.
         evaluations: the last one of each candidate, by its digest.
         changes: how often something was evaluated since this was made.
     """
@@ -35,6 +39,7 @@ class CellHistory:
     baseline: Baseline
     journal: Journal[Evaluation]
     speeds: MeasuredSpeeds
+    limits: Sequence[Limit] = ()
     evaluations: dict[str, Evaluation] = field(default_factory=dict, init=False)
     changes: int = field(default=0, init=False)
     _below: dict[tuple[str, int, float], bool | None] = field(default_factory=dict, init=False)
@@ -46,8 +51,9 @@ class CellHistory:
                 self.evaluations[digest(evaluation.parameters)] = self._as_now(evaluation)
 
     def _as_now(self, evaluation: Evaluation) -> Evaluation:
-        """With the interval of the confidence that is asked for now."""
+        """With the interval of the confidence, and with the limits, that are asked for now."""
         confidence = self.baseline.options.confidence
+        evaluation = limits.with_used(evaluation, self.baseline, self.limits)
         if evaluation.confidence in (None, confidence):
             return evaluation
         scores, count = evaluation.scores[SCORE], len(evaluation.scores[SCORE])
@@ -85,8 +91,9 @@ class CellHistory:
             return False
         key = digest(evaluation.parameters), evaluation.prompts, loss_limit
         if key not in self._below:
-            self._below[key] = self.baseline.analyses.below(
-                self.baseline.scores[SCORE], evaluation.scores[SCORE], loss_limit
+            baseline = self.baseline
+            self._below[key] = limits.below(
+                baseline.analyses, self.limits, baseline.scores, evaluation.scores, loss_limit
             )
         return self._below[key]
 
@@ -124,7 +131,7 @@ class CellHistory:
     def add_evaluation(self, row: Evaluation) -> None:
         """Keeps an evaluation, on disk first."""
         self.journal.append(row)
-        self.evaluations[digest(row.parameters)] = row
+        self.evaluations[digest(row.parameters)] = limits.with_used(row, self.baseline, self.limits)
         self.changes += 1
         what = f"({row.failure})" if row.failure else f"after {row.prompts} prompts"
         log.info("%s: %s: loss %+.4f %s", self.cell.slug, in_words(row.parameters), row.loss, what)

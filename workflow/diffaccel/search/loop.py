@@ -46,7 +46,7 @@ def answer_at_all(
     nothing was, and times what is expected to be the fastest within the limit where nothing is."""
     by_cell = {search.cell: search for search in searches}
     for search in searches:
-        if not search.predictions.estimates():
+        if not search.predictions.estimates(limit):
             wants = next(search.explore(targets, limit), [])
             requests = [
                 search.history.request(want.parameters)
@@ -54,7 +54,7 @@ def answer_at_all(
                 if want.what == "evaluate"
             ]
             _evaluate(by_cell, requests, measurer, Budget())
-    found = {search.cell: search.predictions.estimates() for search in searches}
+    found = {search.cell: search.predictions.estimates(limit) for search in searches}
     untimed = [
         (cell, best.parameters)
         for cell, known in found.items()

@@ -126,7 +126,7 @@ def opened(
     budget = Budget(options.budget)
     for cell in cells:
         evaluated = keys.evaluated(journals, baseline, cell.slug)
-        history = CellHistory(cell, baseline, evaluated, speeds)
+        history = CellHistory(cell, baseline, evaluated, speeds, options.limits)
         siblings[cell.accelerators] = CellSearch(history, options, siblings, budget, cell == aside)
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)

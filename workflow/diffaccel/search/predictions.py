@@ -31,9 +31,17 @@ class CellPredictions:
     _estimates: tuple[int, SpeedModel, dict[str, Estimate]] | None = field(default=None, init=False)
     """The same, the model of speeds that they are by, and the estimates by digest."""
 
-    def estimates(self) -> list[Estimate]:
+    def estimates(self, loss_limit: float) -> list[Estimate]:
         """What was evaluated and may be chosen, with what is known of its speed."""
-        return list(self._by_digest().values())
+        return [self._under(loss_limit, each) for each in self._by_digest().values()]
+
+    def _under(self, loss_limit: float, known: Estimate) -> Estimate:
+        """With the loss that is compared with a limit: without other limits it is the same for
+        all."""
+        if not self.options.limits:
+            return known
+        evaluation = self.history.evaluations[digest(known.parameters)]
+        return replace(known, loss=self.options.decisive(evaluation, loss_limit))
 
     def _by_digest(self) -> dict[str, Estimate]:
         changes, model = self.history.changes, self.history.speeds.model
@@ -51,19 +59,19 @@ class CellPredictions:
         for (key, evaluation), mean, error in zip(good.items(), means, errors, strict=True):
             measured = speeds.measured(key).speedup if key in timings else None
             if key not in timings or measured is not None:
-                loss, count = self.options.decisive(evaluation), len(timings.get(key, []))
+                loss, count = self.options.decisive(evaluation, 0.0), len(timings.get(key, []))
                 speedup, error = math.exp(mean), max(float(error), EXACT)
                 found[key] = Estimate(evaluation.parameters, speedup, loss, error, count, measured)
         return found
 
-    def observations(self, space: Space) -> list[Observation]:
+    def observations(self, space: Space, loss_limit: float) -> list[Observation]:
         """Everything that was evaluated in a space."""
         known = self._by_digest()
         seen = [
             Observation(
                 flatten(evaluation.parameters),
                 known[key].speedup,
-                self.options.decisive(evaluation),
+                self.options.decisive(evaluation, loss_limit),
             )
             if key in known
             else Observation(flatten(evaluation.parameters), 0.0, math.inf)
@@ -87,7 +95,7 @@ class CellPredictions:
             evaluated = [
                 (
                     flatten(each.parameters),
-                    math.inf if each.failure else self.options.decisive(each),
+                    math.inf if each.failure else self.options.decisive(each, limit),
                 )
                 for each in self.history.evaluations.values()
                 if not (each.failure and each.passing)
@@ -97,13 +105,17 @@ class CellPredictions:
             self._losses[limit] = self.history.changes, model
         return model
 
-    def timed(self) -> list[Estimate]:
+    def timed(self, loss_limit: float) -> list[Estimate]:
         """Those of the estimates that were timed."""
-        return [each for each in self.estimates() if each.timed]
+        return [each for each in self.estimates(loss_limit) if each.timed]
 
-    def usable(self) -> list[Measurement]:
-        """All that was measured of what was evaluated and timed and may be chosen."""
-        return [self.measurement(each) for each in self.timed()]
+    def front(self, loss_limit: float) -> list[Measurement]:
+        """All that was measured of what no other beats in both speedup and loss. With other limits
+        what is compared with the loss limit takes the place of the loss."""
+        timed = self.timed(loss_limit)
+        if not self.options.limits:
+            return pareto.front([self.measurement(each) for each in timed])
+        return [self.measurement(each) for each in pareto.front(map(Estimate.reported, timed))]
 
     def measurement(self, known: Estimate) -> Measurement:
         """All that was measured of a candidate that was timed, with its reported speedup."""
@@ -111,14 +123,14 @@ class CellPredictions:
         row = Measurement.of(self.history.evaluations[key], self.history.speeds.measured(key))
         return replace(row, speedup=known.reported().speedup)
 
-    def best(self, choose: Choose) -> Measurement | None:
+    def best(self, choose: Choose, loss_limit: float) -> Measurement | None:
         """What is chosen of all that was timed, by the reported speedups."""
-        chosen = choose([each.reported() for each in self.timed()])
+        chosen = choose([each.reported() for each in self.timed(loss_limit)])
         return None if chosen is None else self.measurement(chosen)
 
     def fastest(self, loss_limit: float) -> Estimate | None:
         """The fastest within the limit of all that was timed."""
-        return pareto.bound(self.timed(), loss_limit)
+        return pareto.bound(self.timed(loss_limit), loss_limit)
 
     def bound(self, loss_limit: float) -> Measurement | None:
         """The same with all that was measured of it."""
@@ -129,7 +141,7 @@ class CellPredictions:
         """What is fast enough, but of a loss that is not clearly below the limit."""
         unclear = [
             each
-            for each in self.estimates()
+            for each in self.estimates(loss_limit)
             if each.speedup >= target and self.history.unclear(each.parameters, loss_limit)
         ]
         return min(unclear, key=lambda each: each.loss, default=None)

@@ -150,6 +150,8 @@ def _row(
     row["clear"] = found.clear if record else None
     row["bound_clear"] = record.clear if record and best else None
     row["time_up"] = record.time_up if record else None
+    own = found.chosen
+    row["decided_by"] = record.search.deciding(own, task.max_loss) if record and own else None
     chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
     for prefix, measured in chosen:
         row[f"{prefix}speedup"] = measured.speedup if measured else None

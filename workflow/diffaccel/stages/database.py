@@ -61,7 +61,8 @@ def params(folder: Path, out: Path) -> None:
 
 def _write(folder: Path, out: Path, entries: Any) -> None:
     keep_all(folder)
-    kept = read(folder / "journal")
+    # A key names the loss limit alone: what was found with other limits has none.
+    kept = [each for each in read(folder / "journal") if not each.found.cell.search.limits]
     write_output(out, dumps(_table(entry for each in kept for entry in entries(each))))
 
 

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from diffaccel.evaluation import limits
 from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import Goal, timing_of
 from diffaccel.evaluation.records import Baseline, Evaluation, Measurement, Timing
@@ -43,10 +44,13 @@ def joined(before: VerifiedScript | None, again: VerifiedScript) -> VerifiedScri
 
 def _lossy(measured: Evaluation, max_loss: float, options: SearchOptions) -> str | None:
     """What is wrong with a loss, or None."""
-    if (loss := options.decisive(measured)) < max_loss:
+    if (loss := options.decisive(measured, max_loss)) < max_loss:
         return None
-    end = "" if loss == measured.loss else "upper end of the "
-    return f"{end}loss {loss:.4f}, limit {max_loss}"
+    upper = options.loss_confidence == "upper"
+    for words, each in measured.used.items():
+        if max_loss * each[upper] >= loss:
+            return f"{each[upper]:.2f} of the limit {words}"
+    return f"{'upper end of the ' * upper}loss {loss:.4f}, limit {max_loss}"
 
 
 def _held_out(evaluation: Evaluation, max_loss: float, options: SearchOptions) -> HeldOut:
@@ -111,7 +115,7 @@ def result_of(
     Raises:
         MeasureError: its task was not met.
     """
-    again, other = known.row, known.heldout
+    again, other = limits.with_used(known.row, baseline, options.limits), known.heldout
     task, chosen = script.answer.task, script.chosen
     if task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")

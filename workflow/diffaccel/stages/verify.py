@@ -18,7 +18,7 @@ from pathlib import Path
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation import bench as benches
-from diffaccel.evaluation import keys
+from diffaccel.evaluation import keys, limits
 from diffaccel.evaluation.baseline import run_baseline
 from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.calls import Bench, Candidate, Generate
@@ -26,6 +26,7 @@ from diffaccel.evaluation.candidates import crashed, evaluate, timed_together
 from diffaccel.evaluation.failures import failure_of
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.evaluation.scores import check_baseline
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.prompts import Prompt, read_unseen, repeated
 from diffaccel.machine import devices
 from diffaccel.machine.watch import Watch
@@ -100,7 +101,8 @@ def run(
     options = found.cells[0].search
     with contextlib.ExitStack() as stack:
         limit = call_seconds(baseline, options)
-        verifier = Verifier(stack, baseline, images, unseen, (watch or Watch()).within(limit))
+        watched = (watch or Watch()).within(limit)
+        verifier = Verifier(stack, baseline, images, unseen, watched, options.limits)
         for start in range(0, len(left), together):
             some = left[start : start + together]
             with budget.until((start + len(some)) / len(left)):
@@ -123,6 +125,7 @@ class Verifier:
 
     Args:
         unseen: prompts that nothing was chosen by; none: nothing is evaluated from such.
+        asked: what must be kept beside the loss limit.
     """
 
     def __init__(
@@ -132,7 +135,9 @@ class Verifier:
         images: Path,
         unseen: Sequence[Prompt] = (),
         watch: Watch | None = None,
+        asked: Sequence[Limit] = (),
     ) -> None:
+        self._limits = asked
         self._stack, self.baseline, self._folder = stack, baseline, images
         self._unseen_prompts, self._watch = list(unseen), watch or Watch()
         self._bench: Bench | None = None
@@ -230,7 +235,8 @@ class Verifier:
         if self._unseen is None:
             return None
         bench, baseline, images = self._unseen
-        return evaluate(bench, baseline, images, replace(candidate, prompts=None))
+        found = evaluate(bench, baseline, images, replace(candidate, prompts=None))
+        return limits.with_used(found, baseline, self._limits)
 
 
 def _say(result: ScriptResult) -> None:

@@ -65,6 +65,12 @@ class Metric(ABC):
             device: torch's name of the device.
         """
 
+    def distance(self, mean: float) -> float:
+        """How far images with this mean are from the baseline's: 0 for the same images. Of a metric
+        that compares with them; by default 1 is the value of the same image where higher is better,
+        and 0 where lower is."""
+        return 1 - mean if self.better == "higher" else mean
+
     def refuses(self, prompts: Sequence[str], height: int, width: int) -> str:
         """Why it cannot score images of these prompts and of this size, in pixels; empty where it
         can. It is asked before any job starts."""

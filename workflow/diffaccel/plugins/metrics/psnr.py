@@ -21,6 +21,10 @@ class Psnr(Metric):
     needs_reference = True
     usual = True
 
+    def distance(self, mean: float) -> float:
+        """The root mean square error, as a share of the range."""
+        return 0.0 if mean >= SAME else float(10 ** (-mean / 20))
+
     def prepare(self, source: str, device: str) -> Compute:
         def compute(
             images: Images, prompts: Sequence[str], references: Images | None

@@ -94,7 +94,7 @@ def _series(
         evaluated=frontier.measured,
         timed=frontier.timed,
         gains=list(gains(search, limit)),
-        influences=influences(search),
+        influences=influences(search, limit),
     )
 
 
@@ -139,7 +139,7 @@ def _marks(frontier: CellResult, answers: Sequence[Answer]) -> dict[str, list[st
 def _beyond(frontier: CellResult, search: CellSearch) -> list[Estimate]:
     """What lies in the front beyond the limit: evaluated, but not timed, since it cannot be an
     answer. With these the eye sees where the images break."""
-    found = pareto.front(search.predictions.estimates())
+    found = pareto.front(search.predictions.estimates(frontier.loss_limit))
     return [each for each in found if not each.timed and each.loss >= frontier.loss_limit]
 
 
@@ -168,6 +168,7 @@ def _point(
         low=row.loss_interval[0],
         high=row.loss_interval[1],
         within=one.loss < frontier.loss_limit,
+        used={words: share for words, (share, _) in row.used.items()},
         prompts=row.prompts,
         seconds=known.baseline.seconds_per_image / row.speedup,
         memory=row.memory,

@@ -58,7 +58,7 @@ def short(parameters: Parameters) -> str:
 
 def gains(search: CellSearch, limit: float) -> Iterator[Gain]:
     """What was gained, in the order in which it was evaluated."""
-    known = {digest(each.parameters): each for each in search.predictions.estimates()}
+    known = {digest(each.parameters): each for each in search.predictions.estimates(limit)}
     best, seconds = 1.0, 0.0
     for number, (key, evaluation) in enumerate(search.history.evaluations.items(), start=1):
         seconds += evaluation.spent
@@ -68,12 +68,12 @@ def gains(search: CellSearch, limit: float) -> Iterator[Gain]:
             yield Gain(number, seconds, short(one.parameters), one.speedup, one.loss)
 
 
-def influences(search: CellSearch) -> list[Influence]:
+def influences(search: CellSearch, limit: float) -> list[Influence]:
     """The parameters of which several values were tried, those that mattered most for the loss
     first."""
     from scipy.stats import spearmanr
 
-    known = search.predictions.estimates()
+    known = search.predictions.estimates(limit)
     if len(known) < FEWEST:
         return []
     rows = [flatten(each.parameters) for each in known]

@@ -24,7 +24,8 @@ class Point:
         parameters: its values, in words.
         timed: whether its speedup was measured; else it is predicted.
         low, high: interval of the loss.
-        within: whether its loss is below the limit.
+        within: whether its loss is below the limit, and all other limits are kept.
+        used: how much of each other limit is used, by its words; 1 at the limit.
         error: standard error of the speedup, relative; None where it was not timed often enough.
         seconds: per image.
         memory: bytes of the GPU's memory, or the machine's, that calls take at most.
@@ -41,6 +42,7 @@ class Point:
     low: float
     high: float
     within: bool
+    used: dict[str, float]
     prompts: int
     seconds: float
     memory: int | None
