@@ -92,6 +92,13 @@ class ModelSpec:
         clip_skip: how many of the text encoders' last layers are left out; None: as diffusers does.
         guidance_rescale: share by which guided noise gets the spread of the unguided (Lin et al.,
             2024, arXiv:2305.08891, section 3.4); None: not at all.
+        task: what it is used for, a file in `diffaccel.plugins.pipeline_tasks`; None:
+            text-to-image.
+        inputs: folder of the images that prompts come with.
+        heldout_inputs: the same of ``heldout``.
+        strength: share of the steps that an image is changed in, above 0 and at most 1.
+        controlnet: folder or hub id.
+        controlnet_scale: what the ControlNet's output is multiplied by.
     """
 
     name: str
@@ -120,6 +127,12 @@ class ModelSpec:
     negative_prompt: Annotated[str | None, UNSAID] = None
     clip_skip: Annotated[int | None, UNSAID] = None
     guidance_rescale: Annotated[float | None, UNSAID] = None
+    task: Annotated[str | None, UNSAID] = None
+    inputs: Annotated[str | None, UNSAID] = None
+    heldout_inputs: Annotated[str | None, UNSAID] = None
+    strength: Annotated[float | None, UNSAID] = None
+    controlnet: Annotated[str | None, UNSAID] = None
+    controlnet_scale: Annotated[float | None, UNSAID] = None
 
     def scheduler_options(self, wanted: SchedulerSpec) -> dict[str, Option]:
         """The arguments of ``from_config`` that make a scheduler of this model's own."""
