@@ -13,11 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from diffaccel.plugins.accelerators._unpatched import unpatched
+from diffaccel.plugins.pipeline_tasks import steps_run, task_of
 from diffaccel.plugins.sizes import height_and_width
 from diffaccel.plugins.space import Axis, Parameters, Space, Value, nest
+from diffaccel.store.jsonio import UNSAID
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -47,11 +49,12 @@ class PipelineSpec:
         device: torch's name of the kind of device that it is on.
         order: calls of the U-Net for a step of its scheduler; the last step has one.
         extra: calls on top of these, before all others.
-        same_time: for each call, the first call at the same time of the noise schedule; empty where
-            all calls have times of their own.
+        same_time: for each call, the first call at the same time of the noise schedule, counted
+            from that of the first call; empty where all calls have times of their own.
         generated: height and width of the latents that are generated; None where nobody knows, as
             in records of before: it is taken to be ``latent_size``.
         middle_block: whether the U-Net has a middle block.
+        strength: share of the steps, the last ones, that are run; None: all.
     """
 
     pipeline_class: str
@@ -67,6 +70,7 @@ class PipelineSpec:
     generated: tuple[int, int] | None = None
 
     middle_block: bool = True
+    strength: Annotated[float | None, UNSAID] = None
 
     @property
     def latent_sides(self) -> tuple[int, int]:
@@ -80,8 +84,25 @@ class PipelineSpec:
         return self.calls_in(self.steps)
 
     def calls_in(self, steps: int) -> int:
-        """The same in another number of steps."""
-        return self.order * steps - (self.order - 1) + self.extra
+        """The same in another number of steps; none where nothing is left of these."""
+        left = self.run_of(steps)
+        return self.order * left - (self.order - 1) + self.extra if left else 0
+
+    @property
+    def steps_run(self) -> int:
+        """How many of the steps are run."""
+        return self.run_of(self.steps)
+
+    def run_of(self, steps: int) -> int:
+        """The same of another number of steps."""
+        return steps_run(steps, self.strength)
+
+    def relative_cost(self, unet: float) -> float:
+        """What is left of the time of a step where so much is left of the U-Net's: what runs beside
+        it, a ControlNet, takes as long as ever."""
+        task = task_of(self.pipeline_class)
+        beside = task.beside if task else 0.0
+        return (unet + beside) / (1 + beside)
 
     @property
     def first_at_time(self) -> tuple[int, ...]:
@@ -96,11 +117,13 @@ class PipelineSpec:
         steps: int,
         guidance_scale: float,
         size: tuple[int, int] | None = None,
+        strength: float | None = None,
     ) -> PipelineSpec:
         """That of a loaded pipeline; of one without a U-Net, that it has no blocks.
 
         Args:
             size: height and width of the images, in pixels; None: those that it is made for.
+            strength: share of the steps that are run; None: all.
         """
         unet, vae = (
             {} if (part := getattr(pipe, name, None)) is None else part.config
@@ -116,13 +139,17 @@ class PipelineSpec:
         )
         times = _times(pipe, steps)
         order = getattr(pipe.scheduler, "order", 1)
-        first = tuple(times.index(time) for time in times)
+        left_out = order * (steps - steps_run(steps, strength))
+        # As a pipeline finds them among all times, also where the first of these is left out.
+        found = [times.index(time) for time in times][left_out:]
+        first = tuple(place - found[0] for place in found)
         return dataclasses.replace(
             pipeline,
             device=pipe.device.type,
             order=order,
             extra=len(times) - (order * steps - (order - 1)) if times else 0,
             same_time=() if first == tuple(range(len(first))) else first,
+            strength=strength,
         )
 
     @classmethod
@@ -135,6 +162,7 @@ class PipelineSpec:
         guidance_scale: float,
         size: tuple[int, int] | None = None,
         vae: Mapping[str, Any] | None = None,
+        strength: float | None = None,
     ) -> PipelineSpec:
         """The same from ``unet/config.json`` and, for the size, ``vae/config.json`` alone.
 
@@ -160,6 +188,7 @@ class PipelineSpec:
             latent_size=height if height == width else (height, width),
             generated=_latents(size, vae or {}),
             middle_block=middle is not None,
+            strength=strength,
         )
 
     def tokens(self, downsample: int) -> tuple[int, int]:

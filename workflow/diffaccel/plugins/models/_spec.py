@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from diffaccel.plugins import sources
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, Input
 from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
 from diffaccel.store.jsonio import UNSAID, UNSET
 
@@ -147,6 +148,16 @@ class ModelSpec:
             if value is not None and (own is None or own.get(name, DEFAULTS[name]) != value)
         }
         return {**options_for(wanted, own), **said}
+
+    @property
+    def inputs_taken(self) -> tuple[Input, ...]:
+        """What each prompt comes with besides its text."""
+        return PIPELINE_TASKS[self.task].inputs if self.task else ()
+
+    @property
+    def sized(self) -> bool:
+        """Whether its pipeline is told the size of the images."""
+        return self.task is None or PIPELINE_TASKS[self.task].sized
 
     @property
     def additions(self) -> tuple[Addition, ...]:
