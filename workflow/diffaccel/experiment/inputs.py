@@ -1,7 +1,7 @@
 """The images that prompts come with: which file belongs to which prompt, and what it holds.
 
 A prompt file names them in the columns ``image`` and ``mask``. Where it has no column ``image``,
-the files of the folder, sorted by name, belong to the prompts in their order. Where it has no
+the files of the folder but masks, sorted by name, belong to the prompts in their order. Where it has no
 column ``mask``, the mask of ``NAME.png`` is ``NAME_mask.png``, or ``NAME_mask`` with another ending
 of images.
 """
@@ -169,11 +169,12 @@ def _in_order(lines: Sequence[PromptLine], source: _Source, count: int) -> list[
             f"the held-out prompts of {source.path} name no images: name the folder of theirs as "
             "`heldout_inputs`, or the files in a column `image`"
         )
-    endings = tuple(each.ending for each in source.task.inputs if each.ending)
+    every = (each for task in PIPELINE_TASKS.values() for each in task.inputs)
+    beside = tuple(each.ending for each in every if each.ending)  # masks, whatever the task
     images = sorted(
         path.name
         for path in source.folder.iterdir()
-        if _is_image(path) and not (endings and path.stem.endswith(endings))
+        if _is_image(path) and not path.stem.endswith(beside)
     )
     if len(images) < count:
         raise InputsError(

@@ -43,7 +43,7 @@ RULES = {
         "must be a folder, a .safetensors file or a hub id, an entry such as {source: /path, "
         "weight: 0.8}, or a list of these"
     ),
-    "models.strength": "must be a number above 0 and at most 1, the share of the steps that are run",
+    "models.strength": "must be above 0 and at most 1, the share of the steps that is run",
     "models.textual_inversion": (
         "must be an entry such as {source: /path, token: <mine>}, or a list of these"
     ),

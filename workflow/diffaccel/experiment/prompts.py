@@ -238,7 +238,8 @@ def _with_files(prompt: Prompt, number: int, fields: Fields, named: Sequence[str
                 f"line {number}: {name} must be the name of a file in `inputs`, not {value!r}; "
                 "give all prompts one, or none"
             )
-    return replace(as_line(prompt), **{name: str(fields[name]).strip() for name in named})
+    files: dict[str, Any] = {name: fields[name].strip() for name in named}
+    return replace(as_line(prompt), **files)
 
 
 def _prompt(number: int, fields: Fields, negative: bool) -> Prompt:

@@ -11,7 +11,7 @@ from diffaccel.plugins.models._weights import ModelError, read_header, read_json
 
 KIND = "ControlNetModel"
 LATENTS = 4
-ALIKE = {"block_out_channels": None, "layers_per_block": 2, "addition_embed_type": None}
+ALIKE = {"block_out_channels": None, "layers_per_block": 2}
 """What else must be the same in both configurations, as the ControlNet's outputs are added to the
 U-Net's; each with diffusers' default."""
 

@@ -1,0 +1,139 @@
+"""DeepCache and ToMe on image-to-image, inpainting and ControlNet pipelines."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffaccel.plugins.accelerators import PipelineSpec, combination
+from diffaccel.plugins.schedulers import SCHEDULERS, made, own_config, scheduler_named
+
+from .cells import tree
+from .edits import CLASSES, GUIDANCE, STEPS, STRENGTH, Subject, documented
+from .generating import PROMPTS, Parameters
+
+CACHED = {"cache_interval": 3, "cache_branch_id": 1}
+MERGED = {"ratio": 0.5, "max_downsample": 2}
+CANDIDATES: dict[str, Parameters] = {
+    "deepcache": {"deepcache": CACHED},
+    "tome": {"tome": MERGED},
+    "deepcache+tome": {"deepcache": CACHED, "tome": MERGED},
+}
+CASES = [*(("", *case) for case in CLASSES), ("wide", "inpainting", "SD1.5")]
+"""The last: a U-Net of nine channels."""
+Subjects = Callable[[str, str, str], Subject]
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> Subjects:
+    """By kind of U-Net, task and family; made once."""
+
+    @functools.cache
+    def subject(kind: str, task: str, family: str) -> Subject:
+        folder = tmp_path_factory.mktemp(f"{kind}{task}-{family}")
+        return Subject.of(task, family, folder, channels=9 if kind else 4)
+
+    return subject
+
+
+@pytest.fixture
+def subject(subjects: Subjects, request: pytest.FixtureRequest) -> Subject:
+    return subjects(*request.param)
+
+
+ON_EACH = pytest.mark.parametrize("subject", CASES, indirect=True, ids=" ".join)
+
+
+@ON_EACH
+def test_the_baseline_is_diffusers_own(subject: Subject) -> None:
+    assert type(subject.bench.pipe).__name__ == CLASSES[subject.task, subject.family]
+    np.testing.assert_equal(subject.plain, documented(subject, {}))
+    np.testing.assert_equal(subject.by_script(subject.script(())), subject.plain)
+    assert subject.bench.pipe.unet.config.in_channels in (4, 9)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+@ON_EACH
+def test_every_candidate_is_documented_usage(subject: Subject, name: str) -> None:
+    """Put on, by the packages' own usage, and by its script; and nothing stays."""
+    parameters, pipe = CANDIDATES[name], subject.bench.pipe
+    assert combination(sorted(parameters)).supports(subject.pipeline) == (True, "")
+    before = tree(pipe)
+    images = subject.applied(parameters)
+    assert np.isfinite(images).all() and not np.array_equal(images, subject.plain)
+    np.testing.assert_equal(images, documented(subject, parameters))
+    script = subject.script(tuple(parameters), parameters)
+    np.testing.assert_equal(subject.by_script(script), images)
+    assert tree(pipe) == before
+    np.testing.assert_equal(subject.generate(pipe), subject.plain)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_call_begins_where_its_strength_says(subjects: Subjects, name: str) -> None:
+    """And not where the call before began: what that cached is of another image."""
+    subject, parameters = subjects("", "image-to-image", "SD1.5"), CANDIDATES[name]
+    whole = documented(subject, parameters, strength=1.0)
+    with combination(sorted(parameters)).applied(subject.bench.pipe, parameters) as call:
+        for _ in range(2):
+            np.testing.assert_equal(subject.generate(call, strength=1.0), whole)
+            np.testing.assert_equal(subject.generate(call), subject.applied(parameters))
+
+
+@ON_EACH
+def test_tgate_says_why_not(subject: Subject) -> None:
+    for names in (["tgate"], ["deepcache", "tgate"]):
+        supported, reason = combination(names).supports(subject.pipeline)
+        assert not supported and "text-to-image pipelines, which take no image" in reason
+
+
+@ON_EACH
+@pytest.mark.parametrize("name", ["transfers", "fewer_steps"])
+def test_others_work(subject: Subject, name: str) -> None:
+    parameters = {"transfers": {"images": True}} if name == "transfers" else {name: {"steps": 4}}
+    images = subject.applied(parameters)
+    script = subject.script((name,), parameters)
+    np.testing.assert_equal(subject.by_script(script), images)
+    assert np.array_equal(images, subject.plain) is (name == "transfers")
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("strength", [STRENGTH, 0.5])
+def test_steps_are_those_that_run(subjects: Subjects, name: str, strength: float) -> None:
+    """With every sampler the U-Net is called as often as is said, and in full when that is said."""
+    subject = subjects("", "image-to-image", "SD1.5")
+    pipe, sampler = subject.bench.pipe, scheduler_named(name)
+    usual, seen = pipe.scheduler, list[bool]()
+    pipe.scheduler = made(sampler, own_config(usual), sampler.options, STEPS)
+    handles = [
+        pipe.unet.register_forward_pre_hook(lambda *_: seen.append(False)),
+        pipe.unet.mid_block.resnets[0].register_forward_hook(
+            lambda *_: seen.__setitem__(-1, True)
+        ),
+    ]
+    try:
+        pipeline = PipelineSpec.of(
+            pipe, steps=STEPS, guidance_scale=GUIDANCE, strength=strength
+        )
+        with combination(["deepcache"]).applied(pipe, {"deepcache": CACHED}) as call:
+            subject.generate(call, strength=strength)
+        (member,) = combination(["deepcache"]).members
+        kinds = member.step_kinds(CACHED, {}, pipeline)
+        assert [kind is None for kind in kinds] == seen
+        assert len(seen) == pipeline.calls
+    finally:
+        pipe.scheduler = usual
+        for handle in handles:
+            handle.remove()
+
+
+def test_images_are_cropped_and_resized(subjects: Subjects) -> None:
+    subject = subjects("", "inpainting", "SD1.5")
+    given: dict[str, list[Any]] = subject.bench.inputs(slice(0, 2))
+    assert list(given) == ["images", "masks"]
+    assert {(image.size, image.mode) for image in given["images"]} == {((32, 32), "RGB")}
+    assert {(mask.size, mask.mode) for mask in given["masks"]} == {((32, 32), "L")}
+    assert len(given["masks"]) == len(PROMPTS)
