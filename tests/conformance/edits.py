@@ -146,9 +146,7 @@ class Subject:
             for kind in self.bench.spec.inputs_taken
         }
         seeds = list(range(len(PROMPTS)))
-        return decoded(
-            self.own, lambda: script.generate(self.own, list(PROMPTS), seeds, **given)
-        )
+        return decoded(self.own, lambda: script.generate(self.own, list(PROMPTS), seeds, **given))
 
     def opened(self, name: str) -> Image.Image:
         return Image.open(Path(str(self.bench.spec.inputs)) / name)
@@ -200,7 +198,5 @@ def documented(subject: Subject, parameters: Parameters, **more: Any) -> Images:
     }[task]
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(PROMPTS))]
     arguments = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
-    made: Images = pipe(
-        list(PROMPTS), **{**own, **arguments, **more}, generator=generators
-    ).images
+    made: Images = pipe(list(PROMPTS), **{**own, **arguments, **more}, generator=generators).images
     return made

@@ -110,14 +110,10 @@ def test_steps_are_those_that_run(subjects: Subjects, name: str, strength: float
     pipe.scheduler = made(sampler, own_config(usual), sampler.options, STEPS)
     handles = [
         pipe.unet.register_forward_pre_hook(lambda *_: seen.append(False)),
-        pipe.unet.mid_block.resnets[0].register_forward_hook(
-            lambda *_: seen.__setitem__(-1, True)
-        ),
+        pipe.unet.mid_block.resnets[0].register_forward_hook(lambda *_: seen.__setitem__(-1, True)),
     ]
     try:
-        pipeline = PipelineSpec.of(
-            pipe, steps=STEPS, guidance_scale=GUIDANCE, strength=strength
-        )
+        pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=GUIDANCE, strength=strength)
         with combination(["deepcache"]).applied(pipe, {"deepcache": CACHED}) as call:
             subject.generate(call, strength=strength)
         (member,) = combination(["deepcache"]).members

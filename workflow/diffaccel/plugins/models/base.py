@@ -123,14 +123,14 @@ class Family(ABC):
             if spec.untrained:
                 self._check_pipeline(Path(spec.source), spec)
                 return
-            if sources.is_single_file(spec.source):
-                self._check_single_file(spec)
-            elif sources.is_local(spec.source):
-                self._check_folder(spec)
             for field in ("vae", "scorer", "controlnet"):
                 source = vars(spec)[field]
                 if source is not None and sources.is_local(source):
                     check_network(field, Path(source))
+            if sources.is_single_file(spec.source):
+                self._check_single_file(spec)
+            elif sources.is_local(spec.source):
+                self._check_folder(spec)
 
     def _check_found(self, spec: ModelSpec, folder: Path, label: str, beside: Beside) -> None:
         """Looks at the pipeline, or at the configuration of a single file, once it is here."""
