@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.schedulers import SCHEDULERS, made, own_config, scheduler_named
+from diffaccel.recipes import Recipe, RecipeError, apply, recipe_of
+from tests import store
 
 from .cells import tree
 from .edits import CLASSES, GUIDANCE, STEPS, STRENGTH, Subject, documented
@@ -100,6 +104,7 @@ def test_others_work(subject: Subject, name: str) -> None:
     assert np.array_equal(images, subject.plain) is (name == "transfers")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("strength", [STRENGTH, 0.5])
 def test_steps_are_those_that_run(subjects: Subjects, name: str, strength: float) -> None:
@@ -133,3 +138,39 @@ def test_images_are_cropped_and_resized(subjects: Subjects) -> None:
     assert {(image.size, image.mode) for image in given["images"]} == {((32, 32), "RGB")}
     assert {(mask.size, mask.mode) for mask in given["masks"]} == {((32, 32), "L")}
     assert len(given["masks"]) == len(PROMPTS)
+
+
+def recipe(subject: Subject, parameters: Parameters, **changes: Any) -> Recipe:
+    made = recipe_of(
+        store.baseline(Configuration(subject.family, "DDIM", STEPS)),
+        store.measurement(dict(parameters), 2.0, 0.01),
+    )
+    spec = subject.bench.spec
+    own = ("height", "width", "guidance_scale", "task", "strength", "controlnet_scale")
+    return replace(made, **({name: getattr(spec, name) for name in own} | changes))
+
+
+@pytest.mark.parametrize("case", [*CLASSES][::2], ids=" ".join)
+def test_a_recipe_on_ones_own_pipeline(
+    subjects: Subjects, case: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Settings are the recipe's, images are the call's; a pipeline of another task is refused."""
+    subject, parameters = subjects("", *case), CANDIDATES["deepcache+tome"]
+    pipe, expected = subject.own, subject.applied(parameters)
+    prompts, seeds = list(PROMPTS), list(range(len(PROMPTS)))
+    given = subject.bench.arguments(prompts, seeds, None, subject.bench.inputs(slice(0, 2)))
+    told = {
+        name: given[name]
+        for name in ("prompt", "generator", "image", "mask_image")
+        if name in given
+    }
+    with apply(pipe, recipe(subject, parameters)) as fast:
+        np.testing.assert_equal(fast(**told, output_type="np").images, expected)
+        assert not caplog.records
+        if "strength" in given:
+            with pytest.raises(RecipeError, match=r"in 6 steps at 32x32 pixels: .*2 steps or more"):
+                fast(**told, strength=0.2)
+            fast(**told, strength=0.5)
+            assert "measured at strength 0.7: at 0.5, speedup and loss are others" in caplog.text
+    with pytest.raises(RecipeError, match=r"is for a StableDiffusion(XL)?Pipeline of the family"):
+        apply(pipe, recipe(subject, parameters, task=None))
