@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffaccel.evaluation.records import Baseline
+from diffaccel.experiment.prompts import as_line
+from diffaccel.plugins.models.mini.scenes import alter, draw_scenes, parse_caption
+from diffaccel.search.records import Search
+from diffaccel.stages.records import Verification
+from diffaccel.store.jsonio import read_record
+from tests.workflow.conftest import ROOT, Project
+
 NAME = "mini-SD1.5_DDIM_8"
 
 
