@@ -1,9 +1,9 @@
 """The images that prompts come with: which file belongs to which prompt, and what it holds.
 
 A prompt file names them in the columns ``image`` and ``mask``. Where it has no column ``image``,
-the files of the folder but masks, sorted by name, belong to the prompts in their order. Where it has no
-column ``mask``, the mask of ``NAME.png`` is ``NAME_mask.png``, or ``NAME_mask`` with another ending
-of images.
+the files of the folder but masks, sorted by name, belong to the prompts in their order. Where it
+has no column ``mask``, the mask of ``NAME.png`` is ``NAME_mask.png``, or ``NAME_mask`` with another
+ending of images.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from diffaccel.plugins.models import (
     decoding_bytes,
     resolve_dtype,
 )
+from diffaccel.plugins.models._controlnet import network_parameters
 from diffaccel.plugins.models._weights import read_json
 from diffaccel.plugins.pipeline_tasks import steps_run
 from diffaccel.plugins.schedulers import plugin_of
@@ -256,7 +257,9 @@ def _parameters(spec: ModelSpec) -> int | None:
     if spec.untrained or not is_local(spec.source):
         return family.sizes.parameters
     try:
-        return family.parameters(spec, Path(spec.source))
+        own = family.parameters(spec, Path(spec.source))
+        net = spec.controlnet if spec.controlnet and is_local(spec.controlnet) else None
+        return own + (network_parameters(Path(net)) if net else 0)
     except (ModelError, OSError):
         return None
 

@@ -42,8 +42,8 @@ def check_controlnet(folder: Path, unet: Mapping[str, Any], where: Path) -> None
             )
 
 
-def parameters(folder: Path) -> int:
-    """Numbers in its weights."""
+def network_parameters(folder: Path) -> int:
+    """Numbers in the weights of a network in a folder."""
     names = [path.name for path in folder.iterdir()]
     return sum(read_header(folder / name).parameters for name in weight_files(names, "", None))
 

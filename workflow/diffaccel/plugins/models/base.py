@@ -317,7 +317,7 @@ class Family(ABC):
 
         spec = fetched.spec
         count = self.parameters(spec, fetched.source)
-        count += _controlnet.parameters(fetched.controlnet) if fetched.controlnet else 0
+        count += _controlnet.network_parameters(fetched.controlnet) if fetched.controlnet else 0
         check_memory(spec.name, count, dtype, device)
         try:
             return self._load(fetched, getattr(torch, dtype)).to(device)

@@ -17,7 +17,7 @@ PLUGIN = PipelineTask(
         "StableDiffusionXLPipeline": "StableDiffusionXLControlNetPipeline",
     },
     controlled=True,
-    # A copy of the U-Net's first half, at every step: 0.35 of the operations of SD1.5's U-Net at 512
-    # pixels, 0.45 of SDXL's at 1024 (tests/unit/plugins/test_pipeline_tasks.py counts them).
+    # A copy of the U-Net's first half, at every step: 0.35 of the operations of SD1.5's U-Net at
+    # 512 pixels, 0.45 of SDXL's at 1024 (tests/unit/plugins/test_pipeline_tasks.py counts them).
     beside=0.4,
 )
