@@ -80,6 +80,7 @@ pages: install ## Write the pages that are made from measurements
 	python -m benchmarks.gpu report
 	python -m tests.docs.rooms
 	python -m tests.docs.samplers
+	python -m tests.docs.together
 
 # From what `make run` left; those of docs/reference/report.md are taken with chromium.
 SHOWN := mini-SD1.5_DPM-Solver++_20

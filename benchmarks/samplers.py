@@ -157,14 +157,15 @@ def report() -> str:
     told = [
         "# What the accelerators lose with each sampler",
         "<!-- Made by `python -m benchmarks.samplers report` from benchmarks/samplers.json. -->",
-        f"{MODEL}, {STEPS} steps, {PROMPTS} prompts, one image each.[^how]",
-        "A cell has the relative loss of CLIP score, and the PSNR in dB against the baseline's "
-        "images. A loss in brackets is not clear: its interval has zero in it. DeepCache has "
-        "branch 0 and this interval, T-Gate this gate, ToMe this ratio.",
+        f"{MODEL}, {STEPS} steps, {PROMPTS} prompts, one image a prompt.[^how] Nothing was timed.",
+        "`score` is the mean CLIP score of the baseline. The other cells have the relative loss of "
+        "that score, and the PSNR in dB against the baseline's images. Brackets mark a loss whose "
+        "95% interval contains zero. DeepCache has branch 0 and this interval, T-Gate this gate, "
+        "ToMe this ratio.",
         table(["sampler", "own noise", "score", *CANDIDATES], rows, left=2),
         NOTES.read_text(encoding="utf-8").strip(),
-        f"[^how]: `python -m benchmarks.samplers record` on one {where.device}, {where.dtype}, "
-        f"diffusers {where.versions['diffusers']}; {span}.",
+        "[^how]: `python -m benchmarks.samplers record` (`--batch-size`: 32 prompts a call) on "
+        f"one {where.device}, {where.dtype}, diffusers {where.versions['diffusers']}; {span}.",
     ]
     return "\n\n".join(told) + "\n"
 

@@ -216,8 +216,8 @@ def scripted(
         parts=chosen.emit(parameters, pipeline) if chosen else (),
     )
     module = types.ModuleType("script")
-    module.source = render(script)
-    exec(compile(module.source, "script.py", "exec"), vars(module))
+    vars(module)["source"] = source = render(script)
+    exec(compile(source, "script.py", "exec"), vars(module))
     return module
 
 

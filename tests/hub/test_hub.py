@@ -75,7 +75,7 @@ class Client:
 
     def model(self, spec: ModelSpec, out: Path, **environment: str) -> ModelSpec:
         """What the model job makes of it."""
-        job = json.dumps({"spec": to_json(spec)})
+        job = json.dumps({"spec": to_json(spec), "configurations": []})
         done = self.run("-m", "diffaccel", "model", "--job", job, "--out", str(out), **environment)
         assert done.returncode == 0, done.stderr
         return read_record(ModelSpec, out)
@@ -232,7 +232,7 @@ def test_a_lora_of_a_hub_is_pinned_and_then_needs_no_network(
         f"model 'x': lora: me/two has several files of weights: {deep}, x.safetensors, "
         "y.safetensors; say which as weight_name"
     )
-    assert wide.startswith("model 'x': lora: ") and "attends to text of width 32" in wide
+    assert wide.startswith("model 'x': lora: ") and "cross-attention width 32" in wide
     assert nothing.startswith("model 'x': lora: there is no 'me/nothing' at")
 
 
@@ -262,7 +262,7 @@ def test_what_is_refused(
             "'me/gated' is gated (asked without a token): accept its licence"
         ],
         spec_of(source="me/old"): ["me/old", "unet has only pickled weights", "Convert them"],
-        spec_of(family="SDXL"): ["is of a StableDiffusionPipeline, and the family 'SDXL' needs"],
+        spec_of(family="SDXL"): ["is a StableDiffusionPipeline, but the family 'SDXL' needs"],
         spec_of(variant="int8"): ["no weights of the variant 'int8'; it has: fp16"],
         spec_of(vae="me/nothing"): ["vae: there is no 'me/nothing'"],
         spec_of(vae="me/sd"): ["vae: 'me/sd' is of another kind"],

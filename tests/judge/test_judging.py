@@ -196,7 +196,7 @@ def test_prompts_with_scripts_are_judged(lines: bool, tmp_path: Path) -> None:
     ]
     path = write_prompts(tmp_path / "prompts", *rows, lines=lines)
     (tmp_path / "2.py").write_text("")
-    found = given(path, tmp_path, [CONFIGURATION.model])
+    found = given(path, tmp_path, [CONFIGURATION.model], {})
     assert found.configurations == {CONFIGURATION: [Asked("2", sentence(request()))]}
     assert found.absent == ["1"]
 
@@ -221,7 +221,7 @@ def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> Non
     path = write_prompts(tmp_path / "prompts", *rows)
     for name in "12":
         (tmp_path / f"{name}.py").write_text("")
-    found = given(path, tmp_path, [CONFIGURATION.model])
+    found = given(path, tmp_path, [CONFIGURATION.model], {})
     assert list(found.configurations) == [CONFIGURATION]
     ((asked, reason),) = found.unparsed
     said = not_understood(asked, reason)
@@ -237,7 +237,7 @@ def test_a_sentence_that_is_not_understood_stops_no_other(tmp_path: Path) -> Non
         ([{"prompt_id": 1, "prompt_context": ""}], "not a list of records"),
         ([{"prompt_context": ""}], "not a list of records"),
         (["prompt"], "not a list of records"),
-        ([{"prompt_id": "1", "prompt_context": ""}] * 2, "'1' is there twice"),
+        ([{"prompt_id": "1", "prompt_context": ""}] * 2, "'1' is listed twice"),
     ],
 )
 def test_prompts_that_are_none(rows: list[object], message: str, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_prompts_that_are_none(rows: list[object], message: str, tmp_path: Path)
 def test_nothing_to_judge(tmp_path: Path) -> None:
     path = write_prompts(tmp_path / "p", {"prompt_id": "1", "prompt_context": "x"})
     with pytest.raises(InputError, match="nothing to judge"):
-        given(path, tmp_path, [])
+        given(path, tmp_path, [], {})
     with pytest.raises(InputError, match="cannot be read"):
         read_asked(tmp_path / "absent")
 

@@ -111,7 +111,7 @@ def test_one_cell_from_what_was_measured(generated: tuple[Project, str]) -> None
         (["--search_targets", "tome,tome"], "several different ones are needed"),
         (["--search_targets", ","], "one accelerator or several"),
         (["--pipe", "SD9"], "unknown model 'SD9'"),
-        (["--sched", "Euler"], "unknown scheduler 'Euler'"),
+        (["--sched", "Eule"], "unknown scheduler 'Eule': did you mean"),
         (["--steps", "0"], "steps: each must be a whole number from 1 to 1000; got 0"),
         (["--req_speedup", "0.5"], "the speedup must be 1 or more, not 0.5"),
         (["--req_score_loss", "2"], "the loss must lie between 0 and 1"),

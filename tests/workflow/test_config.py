@@ -35,7 +35,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"models": [{"name": "x", "source": "a/b"}]},
-        "'a/b' does not tell its family; add `family:` to the model, one of SD1.5",
+        "the family cannot be read from the source 'a/b'; add `family:` to the model, one of SD1.5",
     ),
     (
         {"models": [{"name": "SDXL", "config": "a/b"}]},
@@ -45,7 +45,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"models": [{"name": "SDXL", "source": "x.safetensors", "variant": "fp16"}]},
         "SDXL: a single file has no variant",
     ),
-    ({"models": ["mini-SD1.5", "mini-SD1.5"]}, "'mini-SD1.5' is there twice"),
+    ({"models": ["mini-SD1.5", "mini-SD1.5"]}, "'mini-SD1.5' is listed twice"),
     ({"schedulers": ["DIM"]}, "unknown scheduler 'DIM': did you mean 'DDIM'?"),
     ({"steps": [0]}, "steps: each must be a whole number from 1 to 1000; got 0"),
     ({"steps": 20}, "steps: must be a list, e.g. [20]; got 20"),
@@ -58,11 +58,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"rival": "fewer steps"},
-        "rival: is called fewer_steps_baseline now, and is true or false",
+        "rival: was renamed to fewer_steps_baseline (true or false)",
     ),
     (
         {"speed": {"settings": [{"deepcache": {}}]}},
-        "speed.settings: is called speed.candidates now",
+        "speed.settings: was renamed to speed.candidates",
     ),
     ({"fewer_steps_baseline": "ToMe"}, "fewer_steps_baseline: "),
     ({"speedups": [0.5]}, "speedups: each must be a number above 1; got 0.5"),
@@ -70,7 +70,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"loss_limit": "2%"}, "loss_limit: must be a share between 0 and 1, and 0.02 means 2%; got"),
     ({"speedups": [-2]}, "speedups: each must be a number above 1; got -2"),
     ({"steps": "20"}, "steps: must be a list, e.g. [20]; got '20'"),
-    ({"models": [{"name": "a", "source": 3}]}, "models.0.source: must be a text; got 3"),
+    ({"models": [{"name": "a", "source": 3}]}, "models.0.source: must be a string; got 3"),
     (
         {"models": [3]},
         "models.0: must be a model's name, or an entry such as {name: my-model, source: /path}; ",
@@ -84,8 +84,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "models: SDXL: there is no folder or file './weights'",
     ),
     ({"schedulers": ["EDMEulerScheduler"]}, "'EDMEulerScheduler': did you mean"),
-    ({"schedulers": ["DDIM Karras"]}, "DDIM (DDIMScheduler) takes no noise schedule (Karras)"),
-    ({"schedulers": ["DDIM", "ddim"]}, "schedulers: 'DDIM' is there twice"),
+    (
+        {"schedulers": ["DDIM Karras"]},
+        "scheduler 'DDIM Karras': DDIMScheduler has no noise schedule of that name",
+    ),
+    (
+        {"schedulers": ["DDIM", "ddim"]},
+        "schedulers: 'DDIM' and 'ddim' are the same scheduler; remove one",
+    ),
     ({"schedulers": [7]}, "must be a scheduler's name, or an entry such as {name: my-euler"),
     ({"schedulers": [{"name": "x"}]}, "schedulers.0.scheduler: field required"),
     (
@@ -135,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"models": [{"name": "mini-SD1.5", "fused": True}]},
-        "models: mini-SD1.5: fused is for a lora, and there is none",
+        "models: mini-SD1.5: fused needs `lora`, which is not set",
     ),
     (
         {"models": [{"name": "mini-SD1.5", "textual_inversion": "a/b"}]},
@@ -147,13 +153,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
                 {"name": "mini-SD1.5", "textual_inversion": [{"source": "a/b", "token": "x"}] * 2}
             ]
         },
-        "mini-SD1.5: textual_inversion: the token 'x' is there twice",
+        "mini-SD1.5: textual_inversion: the token 'x' is listed twice",
     ),
     ({"models": [{"name": "mini-SD1.5", "clip_skip": 0}]}, "clip_skip: input should be greater th"),
     ({"models": [{"name": "mini-SD1.5", "guidance_rescale": 2}]}, "guidance_rescale: input should"),
     (
         {"models": [{"name": "mini-SD1.5", "negative_prompt": 3}]},
-        "negative_prompt: must be a text;",
+        "negative_prompt: must be a string;",
     ),
     (
         {"models": [{"name": "SDXL", "untrained": True, "lora": "a/b"}]},
@@ -175,7 +181,9 @@ def test_one_mistake_is_one_line() -> None:
 def test_heldout_negative_prompts_that_scripts_could_not_be_told(tmp_path: Path) -> None:
     (tmp_path / "held.tsv").write_text("prompt\tnegative_prompt\n" + "a ring\tdots\n" * 16)
     entry = {"name": "mini-SD1.5", "heldout": str(tmp_path / "held.tsv")}
-    with pytest.raises(ConfigError, match=r"held\.tsv have negative prompts, and those of .* none"):
+    with pytest.raises(
+        ConfigError, match=r"held\.tsv \(held out\) has negative prompts and .* has none"
+    ):
         load({"models": [entry]})
     load({"models": [{**entry, "negative_prompt": "squares"}]})
 

@@ -51,6 +51,19 @@ def rows(configuration: Configuration, names: tuple[str, ...]) -> list[Measureme
     ]
 
 
+def asked_of(
+    configuration: Configuration,
+    names: tuple[str, ...],
+    speedup: float | None = None,
+    max_loss: float | None = None,
+    platform: str | None = None,
+    latency_s: float | None = None,
+) -> Request:
+    """A request for this configuration."""
+    model, scheduler, steps = configuration.words.values()
+    return Request(model, scheduler, steps, names, speedup, max_loss, platform, latency_s)
+
+
 @pytest.fixture(scope="module")
 def grid() -> Experiment:
     """The benchmark's grid, on the embedded models."""
@@ -170,7 +183,7 @@ def test_scripts_say_what_they_do(
 
 
 def test_what_is_no_longer_met_has_no_script(tmp_path: Path) -> None:
-    prompt = Prompt(7, Request(*CONFIGURATION.words.values(), ("deepcache",), 2.0, max_loss=0.02))
+    prompt = Prompt(7, asked_of(CONFIGURATION, ("deepcache",), 2.0, 0.02))
     path = tmp_path / "benchmark/gt_code/7.py"
     for speedup, there in ((2.1, True), (1.9, False), (2.0, True)):
         row = store.measurement(store.deepcache(3), speedup, 0.01)
@@ -193,12 +206,8 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
     batch = SPECS["mini-SD1.5"].batch_size
 
     def asked(seconds: float, platform: str, names: tuple[str, ...] = ()) -> Truth:
-        request = Request(
-            *configuration.words.values(),
-            names,
-            platform=platform,
-            latency_s=seconds * 8 / batch,
-        )
+        latency = seconds * 8 / batch
+        request = asked_of(configuration, names, platform=platform, latency_s=latency)
         write(tmp_path / "benchmark", [Prompt(1, request)], tmp_path, "cpu", SPECS)
         (truth,) = read_record(Truths, tmp_path / "benchmark/ground_truth.json").truths
         return truth
@@ -217,7 +226,7 @@ def test_a_latency_is_of_the_platform_that_it_names(tmp_path: Path) -> None:
 def test_a_refused_cell_and_an_unknown_model(tmp_path: Path) -> None:
     store.write(tmp_path, CONFIGURATION, {("tome",): []}, refused={("tome",): "nothing to merge"})
     requests = [
-        Request(*CONFIGURATION.words.values(), ("tome",)),
+        asked_of(CONFIGURATION, ("tome",)),
         Request("../../etc/passwd", "DDIM", 20),
         Request("SDXL", "DDIM", 20, ("tome",)),
     ]

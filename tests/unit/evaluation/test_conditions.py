@@ -149,7 +149,7 @@ def test_what_has_no_effect_is_said(spec: ModelSpec, pipe: Any, tmp_path: Path) 
     assert record.warnings == [
         "guidance is off (guidance_scale 1.0), so that negative prompts and guidance_rescale have "
         "no effect",
-        f"no prompt has the token {TOKEN!r} of the textual inversion",
+        f"no prompt and no negative prompt has the token {TOKEN!r} of the textual inversion",
     ]
     less = replace(off, negative_prompt=None, guidance_rescale=None, textual_inversion=())
     again, same = run_baseline(opened(less, pipe))

@@ -621,9 +621,10 @@ def test_what_may_pass_is_said_to(passing: bool) -> None:
     record, images = baseline_of(made)
     made = replace(made, watch=Watch({digest(parameters): Failure("why", passing)}))
     candidate = Candidate(parameters, putting_on(made, Recorder()))
-    rows = [*measure(made, record, images, [candidate]), *time_candidates(made, [candidate])]
-    assert [row.failure for row in rows] == ["why"] * 2
-    assert [row.passing for row in rows] == ["why" if passing else None] * 2
+    (measured,) = measure(made, record, images, [candidate])
+    (timed,) = time_candidates(made, [candidate])
+    assert measured.failure == timed.failure == "why"
+    assert measured.passing == timed.passing == ("why" if passing else None)
 
 
 def test_a_baseline_with_more_prompts_goes_on_from_the_one_before(tmp_path: Path) -> None:

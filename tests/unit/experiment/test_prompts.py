@@ -62,7 +62,7 @@ def test_quotes_within_a_cell_stand_as_they_are(tmp_path: Path) -> None:
     assert read_prompts(path, 3) == ['"Stop" on a red sign', 'a "blue" dog', 'say "hi"']
 
 
-WRONG = {
+WRONG: dict[str, tuple[str | bytes, str]] = {
     "few.txt": ("a red cat\n", "has 1, and 2 are asked for; add some, or lower measure.prompts"),
     "empty.txt": ("# nothing\n", "has 0, and 2 are asked for"),
     "empty.tsv": ("", "has 0, and 2 are asked for"),

@@ -127,6 +127,10 @@ def other_text_encoder(path: Path) -> None:
     save_file({key: torch.zeros(4, 1024)}, path)
 
 
+def lokr(path: Path) -> None:
+    save_file({"lycoris_unet_mid_block_resnets_0_conv1.lokr_w1": torch.zeros(4, 4)}, path)
+
+
 def dora(path: Path) -> None:
     found = load_file(path)
     save_file(found | {"unet.conv_in.dora_scale": torch.zeros(4)}, path)
@@ -145,21 +149,22 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         ),
         "has several files of weights: a.safetensors, b.safetensors; say which as weight_name",
     ),
-    "no LoRA": (other_keys, "holds no LoRA: none of its 1 tensors is one, e.g. 'unet.conv_in"),
-    "SDXL's": (
-        wide,
-        "a U-Net that attends to text of width 2048, as SDXL's; this model's, of the ",
+    "no LoRA": (other_keys, "is not a LoRA: none of its 1 tensors has a LoRA's name, e.g. 'unet.c"),
+    "a LoKr": (
+        lokr,
+        "is a LoHa, LoKr or OFT file (lycoris_unet_mid_block_resnets_0_conv1.lokr_w1)",
     ),
-    "SDXL's by kohya-ss": (kohya, "text of width 2048, as SDXL's; this model's, of the family SD"),
-    "a DoRA": (dora, "is a DoRA (unet.conv_in.dora_scale), whose scales diffusers leaves out"),
+    "SDXL's": (wide, "was made for SDXL (cross-attention width 2048); this model is SD1.5 (width"),
+    "SDXL's by kohya-ss": (kohya, "was made for SDXL (cross-attention width 2048); this model is"),
+    "a DoRA": (dora, "is a DoRA (unet.conv_in.dora_scale). diffusers ignores its scales"),
     "SDXL's second text encoder": (
         second_encoder,
-        "changes a second text encoder (lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora"
-        "_down.weight), and SD1.5 has one: it is for SDXL",
+        "was made for SDXL: it changes a second text encoder (lora_te2_text_model_encoder_layers_0_"
+        "self_attn_q_proj.lora_down.weight), and SD1.5 has only one",
     ),
     "another text encoder": (
         other_text_encoder,
-        "is for a text_encoder of width 1024; this model's, of the family SD1.5, has 16",
+        "was made for a text_encoder of width 1024; this model is SD1.5 (width 16)",
     ),
 }
 
@@ -182,10 +187,14 @@ def test_a_lora_that_cannot_be_loaded_is_one_clear_message(
 def test_a_lora_of_another_family_is_refused_with_its_reason(folder: Folder) -> None:
     """A real one: SDXL's layout attends to text that is twice as wide."""
     spec = spec_of("SD1.5", folder("SD1.5"), lora=str(folder("SDXL") / "lora-1"))
-    with pytest.raises(ModelError, match=r"text of width 32; this model's, .* has a width of 16"):
+    with pytest.raises(
+        ModelError, match=r"cross-attention width 32\); this model is .* \(width 16"
+    ):
         FAMILIES["SD1.5"].fetch(spec)
     spec = spec_of("SDXL", folder("SDXL"), lora=str(folder("SD1.5") / "lora-1"))
-    with pytest.raises(ModelError, match=r"text of width 16; this model's, .* has a width of 32"):
+    with pytest.raises(
+        ModelError, match=r"cross-attention width 16\); this model is .* \(width 32"
+    ):
         FAMILIES["SDXL"].fetch(spec)
 
 
@@ -259,7 +268,7 @@ def test_words_that_do_not_fit(folder: Folder, tmp_path: Path) -> None:
     save_file({"emb_params": torch.zeros(1, 768)}, tmp_path / "other.safetensors")
     other = said("SD1.5", tmp_path / "other.safetensors")
     assert other.startswith("model 'mine': textual_inversion: ")
-    assert "for a text_encoder of width 768; this model's, of the family SD1.5, has 16" in other
+    assert "made for a text_encoder of width 768; this model is SD1.5 (width 16)" in other
 
 
 def test_layers_that_cannot_be_skipped(folder: Folder) -> None:

@@ -94,7 +94,6 @@ LORAS: dict[str, Callable[[State], State]] = {
         *(f"{KOHYA}.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha"))
     ),
     "text encoder": lambda state: named("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha"),
-    "LoKr": lambda state: named("lycoris_unet_mid_block_resnets_0_conv1.lokr_w1"),
 }
 
 
@@ -104,8 +103,25 @@ def test_a_lora_is_no_model(form: str, family: dict[str, str], lora: Path, tmp_p
     path = tmp_path / "style.safetensors"
     save_file(LORAS[form](load_file(lora / "pytorch_lora_weights.safetensors")), path)
     message = refused(own(path, **family))
-    assert f"{path} is a LoRA, which changes a model and is none itself" in message
+    assert f"{path} is a LoRA, not a model" in message
     assert "name this file under the model's `lora`" in message
+
+
+@pytest.mark.parametrize(
+    ("tensor", "is_one"),
+    [
+        ("lycoris_unet_mid_block_resnets_0_conv1.lokr_w1", "a LoHa, LoKr or OFT file"),
+        ("lora_unet_mid_block_resnets_0_conv1.hada_w1_a", "a LoHa, LoKr or OFT file"),
+        ("unet.conv_in.dora_scale", "a DoRA"),
+    ],
+)
+def test_what_cannot_be_loaded_beside_a_model_is_not_advised(
+    tensor: str, is_one: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "style.safetensors"
+    save_file(named(tensor), path)
+    message = refused(own(path, family="SD1.5"))
+    assert f"{path} is {is_one}, not a model. It cannot be loaded beside a model" in message
 
 
 def test_a_folder_with_a_lora_is_no_model(lora: Path) -> None:
@@ -143,13 +159,13 @@ OTHERS: dict[str, tuple[Callable[[State], State], str]] = {
     "IP-Adapter": (lambda _: named("image_proj.proj.weight"), "is an IP-Adapter"),
     "textual inversion": (
         lambda _: {"emb_params": torch.zeros(3, 768)},
-        "is a textual inversion embedding, which adds words",
+        "is a textual inversion, not a model. Give the model",
     ),
     "textual inversion of SDXL": (
         lambda _: {"clip_l": torch.zeros(3, 768), "clip_g": torch.zeros(3, 1280)},
-        "is a textual inversion embedding",
+        "is a textual inversion, not a model",
     ),
-    "a word": (lambda _: {"<cat>": torch.zeros(1, 768)}, "is a textual inversion embedding"),
+    "a word": (lambda _: {"<cat>": torch.zeros(1, 768)}, "is a textual inversion, not a model"),
     "SD3": (
         lambda _: named("model.diffusion_model.joint_blocks.0.context_block.mlp.fc1.weight"),
         "is a model of SD3's architecture",
@@ -163,7 +179,7 @@ OTHERS: dict[str, tuple[Callable[[State], State], str]] = {
         "is the refiner of SDXL",
     ),
     "Playground": (lambda whole: whole | named("edm_mean", "edm_std"), "is Playground v2.5"),
-    "unknown": (lambda _: named("layers.0.x"), "of its tensors (layers.0.x, ...) none is known"),
+    "unknown": (lambda _: named("layers.0.x"), "no tensor has a known name (first: layers.0.x)"),
     "inpainting": (lambda whole: widened(whole, 9), "an image and a mask (inpainting)"),
     "InstructPix2Pix": (lambda whole: widened(whole, 8), "an image, to edit (InstructPix2Pix)"),
     "labels": (
@@ -263,7 +279,7 @@ def test_a_file_that_predicts_v_is_not_loaded_as_another(
     for name in ("DDIM", "Euler"):
         assert spec.scheduler_options(scheduler_named(name)) == told
         FAMILIES["SDXL"].check_scheduler(spec, scheduler_named(name), 20)
-    with pytest.raises(SchedulerError, match="rescale_betas_zero_snr=True, which Heun"):
+    with pytest.raises(SchedulerError, match="rescale_betas_zero_snr=True, and Heun"):
         FAMILIES["SDXL"].check_scheduler(spec, scheduler_named("Heun"), 20)
 
     edit(config / "scheduler/scheduler_config.json", **told)

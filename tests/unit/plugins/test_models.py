@@ -237,7 +237,7 @@ def broken(folder: Path, how: str) -> dict[str, str]:
         ("index", "model_index.json holds no JSON object"),
         (
             "class",
-            "is of a StableDiffusionPipeline, and the family 'SDXL' needs a StableDiffusionXL",
+            "is a StableDiffusionPipeline, but the family 'SDXL' needs a StableDiffusionXL",
         ),
         ("variant", "has no weights of the variant 'fp8'; it has: none, so leave variant out"),
         ("vae", "vae: "),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.gallery import KEPT, SIDE, Gallery
-from diffaccel.evaluation.records import Evaluation
+from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.recipes.recipe import read_recipe
@@ -20,6 +20,7 @@ from diffaccel.report.page import charts, render
 from diffaccel.report.page.album import Album
 from diffaccel.report.page.gather import gather
 from diffaccel.search.records import Answer
+from diffaccel.store.jsonio import read_record, write_record
 from tests import store
 
 CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
@@ -51,6 +52,20 @@ def results(tmp_path: Path) -> Path:
     refused = {("tome",): "nothing to merge"}
     store.write(tmp_path, CONFIGURATION, cells, answers=answers, refused=refused)
     return tmp_path / "cpu"
+
+
+def test_warnings_of_baselines_are_shown_once(results: Path) -> None:
+    """With the names of all configurations that they are of."""
+    said = "5 of 8 prompts are longer than the text encoder reads <77 tokens>"
+    other = dataclasses.replace(CONFIGURATION, steps=50)
+    store.write(results.parent, other, {("deepcache",): ROWS})
+    for each in (CONFIGURATION, other):
+        path = results / "baseline" / f"{each.slug}.json"
+        write_record(path, dataclasses.replace(read_record(Baseline, path), warnings=[said]))
+    page = gather(results)
+    assert page.trust.warnings == {said: [CONFIGURATION.slug, other.slug]}
+    html = render.render(page)
+    assert html.count("5 of 8 prompts are longer") == 1 and "&lt;77 tokens&gt;" in html
 
 
 def test_a_configuration_shows_what_was_found(results: Path) -> None:

@@ -14,7 +14,7 @@ from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation.calls import Bench, Called, MeasureError
 from diffaccel.evaluation.records import Baseline, Usage
 from diffaccel.evaluation.scores import blank, image_digests, not_numbers
-from diffaccel.experiment.prompts import Prompt, as_line, have_negatives
+from diffaccel.experiment.prompts import Prompt, as_line, have_negatives, negatives_of
 from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.store.jsonio import today
@@ -157,9 +157,13 @@ def without_effect(bench: Bench) -> list[str]:
             f"guidance is off (guidance_scale {spec.guidance_scale}), so that "
             f"{' and '.join(idle)} {have} no effect"
         )
+    negatives = negatives_of(bench.prompts, spec.negative_prompt) or []
     for word in spec.textual_inversion:
-        if not any(word.token in text for text in bench.texts):
-            said.append(f"no prompt has the token {word.token!r} of the textual inversion")
+        if not any(word.token in text for text in (*bench.texts, *negatives)):
+            said.append(
+                f"no prompt and no negative prompt has the token {word.token!r} of the textual "
+                "inversion"
+            )
     for each in said:
         log.warning("%s: %s", bench.configuration.slug, each)
     return said

@@ -55,7 +55,7 @@ def read_asked(path: Path) -> list[Asked]:
         ) from None
     name, times = Counter(each.id for each in found).most_common(1)[0] if found else ("", 0)
     if times > 1:
-        raise InputError(f"prompts {path}: the prompt_id {name!r} is there twice")
+        raise InputError(f"prompts {path}: the prompt_id {name!r} is listed twice")
     return found
 
 

@@ -29,8 +29,8 @@ from diffaccel.registry import plugin_files, suggest
 STRATEGIES = plugin_files("diffaccel.search.strategies")
 """Names of the search strategies; none is loaded here."""
 RENAMED = {
-    "rival": "fewer_steps_baseline now, and is true or false",
-    "speed.settings": "speed.candidates now",
+    "rival": "fewer_steps_baseline (true or false)",
+    "speed.settings": "speed.candidates",
 }
 """Keys of before, and what to write in their place."""
 MEMBERS = {"str", "ModelEntry", "SchedulerEntry"}
@@ -66,7 +66,7 @@ def explain(error: ErrorDetails) -> str | None:
     if kind == "extra_forbidden":
         where = _where(path)
         if (now := RENAMED.get(where)) is not None:
-            return f"{where}: is called {now}"
+            return f"{where}: was renamed to {now}"
         return f"{where}: there is no such key; {suggest(str(path[-1]), _keys(path[:-1]))}"
     if "str" in error["loc"] and isinstance(given, Mapping):
         return None  # what is wrong in it has its own line
@@ -85,7 +85,7 @@ def explain(error: ErrorDetails) -> str | None:
     if rule is not None:
         return f"{_where(named)}: {rule}; got {given!r}"
     if kind == "string_type":
-        return f"{_where(path)}: must be a text; got {given!r}"
+        return f"{_where(path)}: must be a string; got {given!r}"
     said = error["msg"].removeprefix("Value error, ")
     return f"{_where(path)}: {said[0].lower()}{said[1:]}; got {given!r}"
 
@@ -124,7 +124,7 @@ def unknown_names(config: Config) -> list[str]:
 def _wrong_models(config: Config) -> list[str]:
     problems = [line for entry in config.models for line in _wrong_model(entry)]
     names = [entry if isinstance(entry, str) else entry.name for entry in config.models]
-    twice = [f"models: {name!r} is there twice" for name in names if names.count(name) > 1]
+    twice = [f"models: {name!r} is listed twice" for name in names if names.count(name) > 1]
     return problems + twice[:1]
 
 
@@ -187,8 +187,8 @@ def _source_problems(entry: ModelEntry) -> list[str]:
         )
     elif not known and entry.family is None and family_of(entry.source or "") is None:
         problems.append(
-            f"models: {entry.name}: the source {entry.source!r} does not tell its family; add "
-            f"`family:` to the model, one of {', '.join(FAMILIES)}"
+            f"models: {entry.name}: the family cannot be read from the source {entry.source!r}; "
+            f"add `family:` to the model, one of {', '.join(FAMILIES)}"
         )
     if entry.config is not None and not is_single_file(entry.source or ""):
         problems.append(f"models: {entry.name}: config is for a source that is a single file")
@@ -212,11 +212,11 @@ def _addition_problems(entry: ModelEntry) -> list[str]:
                     f"{where}: weight_name is for a folder or a hub id; {each.source!r} is a file"
                 )
     if entry.fused and not entry.lora:
-        problems.append(f"models: {entry.name}: fused is for a lora, and there is none")
+        problems.append(f"models: {entry.name}: fused needs `lora`, which is not set")
     tokens = [each.token for each in entry.textual_inversion]
     if twice := [token for token in tokens if tokens.count(token) > 1]:
         problems.append(
-            f"models: {entry.name}: textual_inversion: the token {twice[0]!r} is there twice"
+            f"models: {entry.name}: textual_inversion: the token {twice[0]!r} is listed twice"
         )
     return problems
 
@@ -241,8 +241,8 @@ def unread_prompts(config: Config) -> list[str]:
     return [
         line for spec in specs for line in unread_inputs(spec, usual, most, heldout=verified)
     ] or [
-        f"models: {spec.name}: the prompts of {spec.heldout} have negative prompts, and those of "
-        f"{spec.prompts} have none: give these some, or the model one as negative_prompt"
+        f"models: {spec.name}: {spec.heldout} (held out) has negative prompts and {spec.prompts} "
+        "has none. Add some there, or set the model's `negative_prompt`"
         for spec in heldout
         if spec.negative_prompt is None
         and have_negatives(read[str(spec.heldout)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from diffaccel.experiment.resolve import scheduler_spec
@@ -22,19 +21,24 @@ FLAGS = frozenset(name for each in NOISE_SCHEDULES.values() for name in each if 
 
 def wrong_schedulers(entries: Sequence[str | SchedulerEntry]) -> list[str]:
     """Names that stand for nothing, options that a class does not take, and names given twice."""
-    problems, names = list[str](), list[str]()
+    problems, named = list[str](), dict[str, list[str]]()
     for entry in entries:
         try:
             spec = scheduler_spec(entry)
         except UnknownNameError as error:
             problems.append(f"schedulers: {error}")
             continue
-        names.append(spec.name)
+        named.setdefault(spec.name, []).append(entry if isinstance(entry, str) else entry.name)
         if isinstance(entry, SchedulerEntry):
             where = f"schedulers: {entry.name}"
             problems += [f"{where}: {problem}" for problem in _wrong_entry(entry, spec)]
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    return problems + [f"schedulers: {name!r} is there twice" for name in twice[:1]]
+    return problems + [_twice(given) for given in named.values() if len(given) > 1]
+
+
+def _twice(given: Sequence[str]) -> str:
+    if len(names := dict.fromkeys(given)) == 1:
+        return f"schedulers: {given[0]!r} is listed twice"
+    return f"schedulers: {' and '.join(map(repr, names))} are the same scheduler; remove one"
 
 
 def _wrong_entry(entry: SchedulerEntry, spec: SchedulerSpec) -> list[str]:

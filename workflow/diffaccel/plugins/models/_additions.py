@@ -38,6 +38,8 @@ _PARTS = {
     "text_encoder": re.compile(r"(?:text_encoder\.|lora_te1?_)"),
 }
 """How names of tensors begin that change a part: diffusers' names, and those of kohya-ss."""
+_OTHER = re.compile(r"hada_w|lokr_w|oft_")
+"""What other additions than LoRAs are told by."""
 _READS_TEXT = {
     "unet": re.compile(r"attn2[._](?:processor\.)?to_[kv]"),
     "text_encoder": re.compile(r"self_attn[._](?:[qkv]_proj|to_[qkv])"),
@@ -86,21 +88,18 @@ class Fitting:
     def _check_lora(self, path: Path, header: Header) -> None:
         down = {name: shape for name, shape in header.shapes.items() if _DOWN.search(name)}
         if not down:
-            raise ModelError(
-                f"{path} holds no LoRA: none of its {len(header.shapes)} tensors is one, "
-                f"{_example(header)}"
-            )
+            raise ModelError(f"{path} {_no_lora(header)}")
         if scaled := [name for name in header.shapes if "dora_scale" in name]:
             raise ModelError(
-                f"{path} is a DoRA ({scaled[0]}), whose scales diffusers leaves out: it would not "
-                "do what it was trained to do"
+                f"{path} is a DoRA ({scaled[0]}). diffusers ignores its scales, so its images "
+                "would be wrong. Use a LoRA, or merge it into the model, and give that as `source`"
             )
         for part, starts in _PARTS.items():
             names = [name for name in down if starts.match(name)]
             if names and part not in ("unet", *self.text_encoders):
                 raise ModelError(
-                    f"{path} changes a second text encoder ({names[0]}), and {self.family} has "
-                    "one: it is for SDXL"
+                    f"{path} was made for SDXL: it changes a second text encoder ({names[0]}), and "
+                    f"{self.family} has only one"
                 )
             reads = _READS_TEXT[part.removesuffix("_2")]
             found = {down[name][1] for name in names if reads.search(name)}
@@ -112,14 +111,14 @@ class Fitting:
             if wanted is None or width == wanted:
                 continue
             if part == "unet":
-                named = f", as {self.known[width]}'s" if width in self.known else ""
+                other = self.known.get(width, "another model")
                 raise ModelError(
-                    f"{path} is for a U-Net that attends to text of width {width}{named}; this "
-                    f"model's, of the family {self.family}, has a width of {wanted}"
+                    f"{path} was made for {other} (cross-attention width {width}); this model is "
+                    f"{self.family} (width {wanted})"
                 )
             raise ModelError(
-                f"{path} is for a {part} of width {width}; this model's, of the family "
-                f"{self.family}, has {wanted}"
+                f"{path} was made for a {part} of width {width}; this model is {self.family} "
+                f"(width {wanted})"
             )
 
     def _check_inversion(self, path: Path, header: Header) -> None:
@@ -148,6 +147,17 @@ class Fitting:
                     f"clip_skip {skipped}: the {part} has {count} layers, so it can be "
                     f"{count - 1 - own} at most"
                 )
+
+
+def _no_lora(header: Header) -> str:
+    """What a file is that holds no LoRA."""
+    other = next((name for name in sorted(header.shapes) if _OTHER.search(name)), None)
+    if other is not None:
+        return f"is a LoHa, LoKr or OFT file ({other}). Only LoRAs can be loaded"
+    return (
+        f"is not a LoRA: none of its {len(header.shapes)} tensors has a LoRA's name, "
+        f"{_example(header)}"
+    )
 
 
 def _numbers(found: Mapping[str, Any]) -> dict[str, int]:

@@ -41,7 +41,7 @@ def check_index(folder: Path, family: str, pipeline_class: str, task: str | None
     if not index.is_file():
         if any((folder / name).is_file() for name in LORAS):
             raise ModelError(
-                f"{folder} holds a LoRA, which changes a model and is none itself. Give the model "
+                f"{folder} holds a LoRA, not a model. Give the model "
                 "as `source`, and name this folder under the model's `lora`"
             )
         raise ModelError(
@@ -54,7 +54,8 @@ def check_index(folder: Path, family: str, pipeline_class: str, task: str | None
         own = task_of(str(kind))
         hint = f". If it is for {own.name}, set `task: {own.name}` of the model" if own else ""
         raise ModelError(
-            f"{index} is of a {kind}, and the family {family!r} needs a {pipeline_class}{hint}"
+            f"{index} is a {kind}, but the family {family!r} needs a {pipeline_class}: correct "
+            f"`family` or `source`{hint}"
         )
     _, scheduler = content.get("scheduler") or (None, None)
     if scheduler is not None and (reason := other_noise({"_class_name": scheduler})):

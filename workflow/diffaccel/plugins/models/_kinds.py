@@ -14,6 +14,10 @@ from diffaccel.plugins.models._weights import Header
 
 WHOLE = "Give the whole model as `source`"
 ONLY = "Only text-to-image models of SD1.5's, SD2.1's and SDXL's architectures can be measured"
+MERGED = (
+    "It cannot be loaded beside a model: only LoRAs can. Merge it into the model, and give that as "
+    "`source`"
+)
 INPUTS = {
     5: "a depth map",
     7: "a small image, to upscale",
@@ -66,11 +70,13 @@ KINDS = (
         "id as `controlnet`",
         re.compile(r"^control_model\.|^controlnet_|^lora_controlnet$|^control_all_x_embedder"),
     ),
+    Kind("a LoHa, LoKr or OFT file, not a model", MERGED, re.compile(r"(hada_w|lokr_w|oft_)")),
+    Kind("a DoRA, not a model", MERGED, re.compile(r"\.dora_scale$")),
     Kind(
-        "a LoRA, which changes a model and is none itself",
+        "a LoRA, not a model",
         "Give the model as `source`, and name this file under the model's `lora`, as in "
         "`lora: [{source: FILE, weight: 0.8}]`",
-        re.compile(r"lora|(^|[._])(hada_w|lokr_w|oft_)|\.dora_scale$"),
+        re.compile(r"lora"),
     ),
     Kind(
         "an IP-Adapter, which needs an image beside the text",
@@ -114,8 +120,9 @@ def problem(header: Header, *, vae_given: bool) -> str | None:
             return f"is {kind.what}. {kind.advice}"
     if _embeds(header):
         return (
-            "is a textual inversion embedding, which adds words to a text encoder. "
-            "They cannot be used here; give a model as `source`"
+            "is a textual inversion, not a model. Give the model as `source`, and name this file "
+            "under the model's `textual_inversion`, as in `textual_inversion: [{source: FILE, "
+            "token: <word>}]`"
         )
     return _incomplete(header, vae_given) or _other_inputs(header)
 
@@ -151,7 +158,7 @@ def _incomplete(header: Header, vae_given: bool) -> str | None:
     alone = found or _having(header, ALONE)
     if not alone:
         first = ", ".join(sorted(header.names)[:3]) or "none"
-        return f"is no whole model: of its tensors ({first}, ...) none is known. {WHOLE}"
+        return f"is not a complete model: no tensor has a known name (first: {first}). {WHOLE}"
     if len(alone) == 1:
         hint = "; a VAE goes under `vae`, in a folder" if alone == ["VAE"] else ""
         return f"is {_article(alone[0])} alone. {WHOLE}{hint}"

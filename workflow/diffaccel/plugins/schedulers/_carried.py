@@ -74,7 +74,7 @@ def refusal(wanted: SchedulerSpec, own: Mapping[str, Any]) -> str | None:
     Args:
         own: content of the model's ``scheduler_config.json``.
     """
-    kind, takes = str(own.get("_class_name")), signature(wanted.diffusers)
+    takes = signature(wanted.diffusers)
     if (reason := other_noise(own)) is not None:
         return reason
     for name, without in TRAINED.items():
@@ -82,15 +82,15 @@ def refusal(wanted: SchedulerSpec, own: Mapping[str, Any]) -> str | None:
         if value not in (without, None) and name not in takes:
             known = [each.name for each in SCHEDULERS.values() if name in signature(each.diffusers)]
             return (
-                f"the model's own {kind} has {name}={value!r}, which {wanted.diffusers} does not "
-                f"know, so that its images would be wrong; those that do: {', '.join(known)}"
+                f"the model needs {name}={value!r}, and {wanted.diffusers} has no such option, so "
+                f"its images would be wrong. Use one of: {', '.join(known)}"
             )
     zero = wanted.options.get("rescale_betas_zero_snr", own.get("rescale_betas_zero_snr"))
     predicts = wanted.options.get("prediction_type", own.get("prediction_type", "epsilon"))
     if zero and predicts == "epsilon":
         return (
-            "rescale_betas_zero_snr needs prediction_type v_prediction: at a signal of zero there "
-            "is nothing that predicted noise could be taken from"
+            "rescale_betas_zero_snr needs prediction_type: v_prediction. A model that predicts "
+            "epsilon cannot be sampled from a signal of zero"
         )
     return None
 
@@ -109,6 +109,6 @@ def other_noise(own: Mapping[str, Any]) -> str | None:
         what = "a scheduler that is not known here"
     known = sorted({each.diffusers for each in SCHEDULERS.values()})
     return (
-        f"the model comes with {kind}, {what}: no sampler here can take its place. Models with "
-        f"one of these can be measured: {', '.join(known)}"
+        f"the model's scheduler is {kind} ({what}), which is not supported. The model must come "
+        f"with one of: {', '.join(known)}"
     )

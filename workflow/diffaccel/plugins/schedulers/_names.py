@@ -43,17 +43,17 @@ def scheduler_named(given: str) -> SchedulerSpec:
     if plugin is None:
         endings = ", ".join((*NOISE_SCHEDULES, *SPACINGS))
         raise UnknownNameError(
-            f"unknown scheduler {given!r}: {suggest(given, SCHEDULERS)}. To most of these may be "
-            f"added: {endings}"
+            f"unknown scheduler {given!r}: {suggest(given, SCHEDULERS)}. Behind most of these may "
+            f"stand one of {endings} (docs/reference/samplers.md)"
         )
     for word, taken, what in (
-        (schedule, plugin.noise_schedules, "noise schedule"),
-        (spacing, plugin.spacings, "spacing of the times"),
+        (schedule, plugin.noise_schedules, "noise schedule of that name"),
+        (spacing, plugin.spacings, "timestep_spacing"),
     ):
         if word and not taken:
             raise UnknownNameError(
-                f"unknown scheduler {given!r}: {plugin.name} ({plugin.diffusers}) takes no {what} "
-                f"({word})"
+                f"scheduler {given!r}: {plugin.diffusers} has no {what}, so {word} cannot stand "
+                f"behind it; write {plugin.name!r}"
             )
     options: dict[str, Option] = {
         **plugin.options,

@@ -48,6 +48,7 @@ class Trust:
         heldout: of these scripts' losses on unseen prompts, those within the limit.
         scores: per configuration, the baseline's mean score, and that with each other's prompts.
         prompts: the prompts, by model; the first configuration's.
+        warnings: what a reader should know of a baseline, with the names of its configurations.
     """
 
     environments: list[Environment]
@@ -65,6 +66,7 @@ class Trust:
     scores: dict[str, tuple[float, float]]
     prompts: dict[str, list[str]]
     seeds: list[int]
+    warnings: dict[str, list[str]]
 
 
 def timed_candidates(known: Known) -> list[Measurement]:
@@ -107,7 +109,16 @@ def trust(known: Sequence[Known], verifications: Sequence[Verification]) -> Trus
         },
         prompts={each.spec.name: each.texts for each in reversed(baselines)},
         seeds=sorted({each.options.seed for each in baselines}),
+        warnings=_warnings(baselines),
     )
+
+
+def _warnings(baselines: Sequence[Baseline]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in baselines:
+        for said in each.warnings:
+            found.setdefault(said, []).append(each.configuration.slug)
+    return found
 
 
 def _distinct(baselines: Sequence[Baseline]) -> list[Environment]:
