@@ -103,7 +103,6 @@ def test_image_to_image_from_configuration_to_a_verified_script(
     verified = read_record(Verification, project.results / "verify" / f"{NAME}.json")
     assert verified.results and all(each.same_scores for each in verified.results)
     assert [as_line(each).image for each in verified.heldout] == ["scene-4.png", "scene-5.png"]
-    assert verified.results[0].heldout is not None
 
     script = project.results / "code" / f"{verified.results[0].id}.py"
     command = [sys.executable, str(script), "--prompt", captions[0], "--out", "one.png"]
@@ -119,14 +118,10 @@ def test_image_to_image_from_configuration_to_a_verified_script(
     none = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
     assert none.returncode == 2 and "required: --image" in none.stderr
 
-    lines = project.journal_lines()
-    assert "Nothing to be done" in project.run()
-    again = (folder / "scene-0.png").read_bytes()
+    # Another image in the same file, and one prompt is another.
     (folder / "scene-0.png").write_bytes((folder / "scene-5.png").read_bytes())
-    project.run()
+    project.run(f"results/cpu/baseline/{NAME}.json")
     changed = read_record(Baseline, record)
     assert changed.digest == baseline.digest and changed.whole != baseline.whole
-    assert changed.image_digests[0] != baseline.image_digests[0]
-    assert changed.image_digests[1:] == baseline.image_digests[1:]
-    assert len(project.journal_lines()) > len(lines)
-    (folder / "scene-0.png").write_bytes(again)
+    same = zip(changed.image_digests, baseline.image_digests, strict=True)
+    assert [one == other for one, other in same] == [False, True, True, True]
