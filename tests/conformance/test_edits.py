@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +49,21 @@ def subject(subjects: Subjects, request: pytest.FixtureRequest) -> Subject:
     return subjects(*request.param)
 
 
+def spread(values: Sequence[str]) -> list[Any]:
+    """Each case with each of a few values; `make test` has each case with one of them, another one
+    for each, and `make test-long` has the rest."""
+    return [
+        pytest.param(
+            case,
+            value,
+            id=f"{' '.join(case)} {value}",
+            marks=[pytest.mark.long] * ((place + number) % len(values) > 0),
+        )
+        for place, case in enumerate(CASES)
+        for number, value in enumerate(values)
+    ]
+
+
 ON_EACH = pytest.mark.parametrize("subject", CASES, indirect=True, ids=" ".join)
 
 
@@ -60,8 +75,7 @@ def test_the_baseline_is_diffusers_own(subject: Subject) -> None:
     assert subject.bench.pipe.unet.config.in_channels in (4, 9)
 
 
-@pytest.mark.parametrize("name", CANDIDATES)
-@ON_EACH
+@pytest.mark.parametrize(("subject", "name"), spread([*CANDIDATES]), indirect=["subject"])
 def test_every_candidate_is_documented_usage(subject: Subject, name: str) -> None:
     """Put on, by the packages' own usage, and by its script; and nothing stays."""
     parameters, pipe = CANDIDATES[name], subject.bench.pipe
@@ -94,8 +108,9 @@ def test_tgate_says_why_not(subject: Subject) -> None:
         assert not supported and "text-to-image pipelines, which take no image" in reason
 
 
-@ON_EACH
-@pytest.mark.parametrize("name", ["transfers", "fewer_steps"])
+@pytest.mark.parametrize(
+    ("subject", "name"), spread(["transfers", "fewer_steps"]), indirect=["subject"]
+)
 def test_others_work(subject: Subject, name: str) -> None:
     parameters = {"transfers": {"images": True}} if name == "transfers" else {name: {"steps": 4}}
     images = subject.applied(parameters)
@@ -106,7 +121,7 @@ def test_others_work(subject: Subject, name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("strength", [STRENGTH, 0.5])
+@pytest.mark.parametrize("strength", [STRENGTH, pytest.param(0.5, marks=pytest.mark.long)])
 def test_steps_are_those_that_run(subjects: Subjects, name: str, strength: float) -> None:
     """With every sampler the U-Net is called as often as is said, and in full when that is said."""
     subject = subjects("", "image-to-image", "SD1.5")

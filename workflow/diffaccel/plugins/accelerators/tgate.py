@@ -244,10 +244,12 @@ SEVERAL_CALLS = (
 
 
 def _unloadable(pipeline_class: str) -> str:
-    why = f"the package has no loader for {pipeline_class}"
     if task_of(pipeline_class) is not None:
-        why += ": its loops stand for calls of text-to-image pipelines, which take no image"
-    return f"{why}; known: {', '.join(LOADERS)}"
+        return (
+            "the package replaces a pipeline's call by a loop of its own, and has such loops for "
+            "text-to-image pipelines, which take no image"
+        )
+    return f"the package has no loader for {pipeline_class}; known: {', '.join(LOADERS)}"
 
 
 def _loader(pipeline_class: str, others: Parts) -> str:
