@@ -119,6 +119,20 @@ def test_others_work(subject: Subject, name: str) -> None:
     assert np.array_equal(images, subject.plain) is (name == "transfers")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("subject", CASES[::2], indirect=True, ids=" ".join)
+def test_compiled(subject: Subject) -> None:
+    """The blocks of the U-Net; a ControlNet stays as it is."""
+    names = ("compile", "deepcache")
+    parameters: Parameters = {"compile": {"channels_last": True}, "deepcache": CACHED}
+    images, tolerance = subject.applied(parameters), combination(["compile"]).members[0].tolerance
+    cached = subject.applied({"deepcache": CACHED})
+    np.testing.assert_allclose(images, cached, rtol=0, atol=tolerance)
+    by_script = subject.by_script(subject.script(names, parameters))
+    np.testing.assert_allclose(by_script, images, rtol=0, atol=tolerance)
+    np.testing.assert_equal(subject.generate(subject.bench.pipe), subject.plain)
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("strength", [STRENGTH, pytest.param(0.5, marks=pytest.mark.long)])
