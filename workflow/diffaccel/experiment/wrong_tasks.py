@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,9 +89,10 @@ def unfit_spec(spec: ModelSpec, steps: Sequence[int]) -> list[str]:
         lines.append(f"guidance_rescale: diffusers' {kind} does not take it; leave it out")
     for count in steps:
         if not steps_run(count, spec.strength):
+            least = math.ceil(1000 / count) / 1000  # to three digits
             lines.append(
                 f"strength: of {count} steps, {spec.strength} leaves none; it must be at least "
-                f"{1 / count:g}"
+                f"{least:g}"
             )
     return [f"models: {spec.name}: {line}" for line in lines]
 
