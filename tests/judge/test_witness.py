@@ -264,7 +264,10 @@ def generate(generating: Sandbox, kind: str) -> None:
     generating.generate(words, [1, 2], (SPEC.height, SPEC.width))
 
 
-@pytest.mark.parametrize("kind", HONEST)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.long] * ("compiled" in kind)) for kind in HONEST],
+)
 def test_what_is_honest_passes(kind: str, generating: Sandbox) -> None:
     generate(generating, kind)
 

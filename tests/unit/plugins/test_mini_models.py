@@ -69,9 +69,8 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert shares[1000] == 0
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name != "sd15")) for name in FAMILIES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_toy_training_makes_a_pipeline(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_frontier_finds_the_bound_of_one_accelerator(family: str) -> None:
     assert got.excess <= 0.15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["deepcache+tgate", "deepcache+tome"])
 def test_frontier_comes_near_the_bound_of_a_combination(family: str) -> None:
     got = summary(family, 2)
