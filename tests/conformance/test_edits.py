@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.schedulers import SCHEDULERS, made, own_config, scheduler_named
 from diffaccel.recipes import Recipe, RecipeError, apply, recipe_of
 from tests import store
+from tests.turns import in_turns
 
 from .cells import tree
 from .edits import CLASSES, GUIDANCE, STEPS, STRENGTH, Subject, documented
@@ -49,21 +50,6 @@ def subject(subjects: Subjects, request: pytest.FixtureRequest) -> Subject:
     return subjects(*request.param)
 
 
-def spread(values: Sequence[str]) -> list[Any]:
-    """Each case with each of a few values; `make test` has each case with one of them, another one
-    for each, and `make test-long` has the rest."""
-    return [
-        pytest.param(
-            case,
-            value,
-            id=f"{' '.join(case)} {value}",
-            marks=[pytest.mark.long] * ((place + number) % len(values) > 0),
-        )
-        for place, case in enumerate(CASES)
-        for number, value in enumerate(values)
-    ]
-
-
 ON_EACH = pytest.mark.parametrize("subject", CASES, indirect=True, ids=" ".join)
 
 
@@ -75,7 +61,7 @@ def test_the_baseline_is_diffusers_own(subject: Subject) -> None:
     assert subject.bench.pipe.unet.config.in_channels in (4, 9)
 
 
-@pytest.mark.parametrize(("subject", "name"), spread([*CANDIDATES]), indirect=["subject"])
+@pytest.mark.parametrize(("subject", "name"), in_turns(CASES, CANDIDATES), indirect=["subject"])
 def test_every_candidate_is_documented_usage(subject: Subject, name: str) -> None:
     """Put on, by the packages' own usage, and by its script; and nothing stays."""
     parameters, pipe = CANDIDATES[name], subject.bench.pipe
@@ -109,7 +95,7 @@ def test_tgate_says_why_not(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "name"), spread(["transfers", "fewer_steps"]), indirect=["subject"]
+    ("subject", "name"), in_turns(CASES, ["transfers", "fewer_steps"]), indirect=["subject"]
 )
 def test_others_work(subject: Subject, name: str) -> None:
     parameters = {"transfers": {"images": True}} if name == "transfers" else {name: {"steps": 4}}

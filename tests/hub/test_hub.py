@@ -202,6 +202,7 @@ for value in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.long
 def test_models_of_tasks_are_pinned_and_then_need_no_network(
     client: Client, repositories: dict[str, Repository], tmp_path: Path
 ) -> None:
