@@ -148,8 +148,13 @@ class Subject:
         seeds = list(range(len(PROMPTS)))
         return decoded(self.own, lambda: script.generate(self.own, list(PROMPTS), seeds, **given))
 
+    @property
+    def folder(self) -> Path:
+        """Of the prompts' images."""
+        return Path(str(self.bench.spec.inputs))
+
     def opened(self, name: str) -> Image.Image:
-        return Image.open(Path(str(self.bench.spec.inputs)) / name)
+        return Image.open(self.folder / name)
 
 
 def documented(subject: Subject, parameters: Parameters, **more: Any) -> Images:

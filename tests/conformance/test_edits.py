@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import PipelineSpec, combination
@@ -189,3 +191,26 @@ def test_a_recipe_on_ones_own_pipeline(
             assert "measured at strength 0.7: at 0.5, speedup and loss are others" in caplog.text
     with pytest.raises(RecipeError, match=r"is for a StableDiffusion(XL)?Pipeline of the family"):
         apply(pipe, recipe(subject, parameters, task=None))
+
+
+@pytest.mark.parametrize("task", sorted({task for task, _ in CLASSES}))
+def test_the_command_line(
+    subjects: Subjects, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file for each prompt; as many as there are prompts."""
+    subject = subjects("", task, "SD1.5")
+    script, out = subject.script(()), tmp_path / "out.png"
+    flags = [f"--{kind.name}" for kind in subject.bench.spec.inputs_taken]
+    files = {"--image": "{}.png", "--mask": "{}_mask.png"}
+    given = ["--seed", "0", "--out", str(out), "--device", "cpu"]
+    for number, prompt in enumerate(PROMPTS):
+        given += ["--prompt", prompt]
+        for flag in flags:
+            given += [flag, str(subject.folder / files[flag].format(number))]
+    monkeypatch.setattr("sys.argv", ["script.py", *given])
+    script.main()
+    made = [np.asarray(Image.open(path)) for path in (out, tmp_path / "out-1.png")]
+    np.testing.assert_equal(np.stack(made), (subject.plain * 255).round().astype(np.uint8))
+    monkeypatch.setattr("sys.argv", ["script.py", *given, "--prompt", "another"])
+    with pytest.raises(SystemExit):
+        script.main()

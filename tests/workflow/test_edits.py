@@ -77,6 +77,7 @@ def test_image_to_image_from_configuration_to_a_verified_script(
         "models": [mine],
         "accelerators": ["DeepCache", "T-Gate"],
         "speedups": [1.05],
+        "search": {"space": "coarse"},
         "verify": {"heldout": 2, "max_pairs": 2},
     }
     project.configure(**changes)

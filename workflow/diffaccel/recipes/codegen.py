@@ -306,8 +306,8 @@ def _summary(script: Script) -> list[str]:
             f"Versions: {', '.join(versions)}",
             f"Date: {measured.date}",
         ]
-    flags = edits.flags(script)
-    paragraphs.append(f'Run: python THIS_FILE --prompt "..."{flags} --seed 0 --out image.png')
+    flags = f"{edits.flags(script)} --seed 0 --out {edits.out(script)}"
+    paragraphs.append(f'Run: python THIS_FILE --prompt "..."{flags}')
     return paragraphs
 
 
@@ -373,6 +373,7 @@ def render(script: Script) -> str:
             beside=_beside(script),
             negative=script.negative_prompt is not None,
             inputs=edits.taken(script),
+            out=edits.out(script),
             fitting=edits.lines(script),
             place=_place("MODEL", script),
             model_is="folder or hub id" if script.config is None else "single file",

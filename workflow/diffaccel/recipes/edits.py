@@ -73,16 +73,20 @@ def summary(script: Script) -> list[str]:
     """Paragraphs of a script's docstring."""
     if not taken(script):
         return []
-    named = {"strength": "strength", "controlnet_scale": "ControlNet's scale"}
-    settings = [f"{named[key]} {getattr(script, key):g}" for key in _settings(script)]
+    found = [] if script.strength is None else [f"Strength: {script.strength:g}"]
     if script.controlnet is not None:
-        settings.insert(0, f"ControlNet {split(script.controlnet)[0]}")
-    return [
-        f"{'; '.join(settings)}. Images are cropped at their centre to the proportions of "
-        f"{script.width}x{script.height}, then resized"
-    ]
+        scale = script.controlnet_scale
+        found.append(f"ControlNet: {split(script.controlnet)[0]}, scale {scale}")
+    size = f"{script.width}x{script.height}"
+    return [*found, f"Images: cropped at their centre to the proportions of {size}, then resized"]
 
 
 def flags(script: Script) -> str:
     """What its command line takes besides, as an example."""
-    return "".join(f" --{each.name} {each.name}.png" for each in taken(script))
+    files = {each.name: f"{each.name}.png" for each in taken(script)} | {"image": "photo.png"}
+    return "".join(f" --{each.name} {files[each.name]}" for each in taken(script))
+
+
+def out(script: Script) -> str:
+    """The file that its command line writes to by itself: hardly one that it was given."""
+    return "edited.png" if taken(script) else "image.png"
