@@ -26,3 +26,10 @@ def in_turns(*axes: Iterable[Any]) -> list[Any]:
 
 def _word(value: Any) -> str:
     return "+".join(value) if isinstance(value, tuple) else str(value)
+
+
+def first(values: Iterable[Any], count: int = 1) -> list[Any]:
+    """Values of one axis, for `pytest.mark.parametrize`: all but the first are `long`."""
+    every = [*values]
+    later = [pytest.param(value, marks=pytest.mark.long) for value in every[count:]]
+    return [*every[:count], *later]

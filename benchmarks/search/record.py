@@ -1,8 +1,8 @@
 """Measures tables: every candidate evaluated, by many processes at once; some timed, alone.
 
 What was measured is kept in journals as the workflow keeps them (``CONFIGURATION.json`` and its
-images, ``evaluations/``, ``timed/``), row by row: a run that was stopped goes on, and loses what was in
-flight.
+images, ``evaluations/``, ``timed/``), row by row: a run that was stopped goes on, and loses what
+was in flight.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def check(
     [
         ("SD1.5", "tgate", torch.float16),
         *(pytest.param(each, "tgate", torch.float16, marks=LONG) for each in ("SD2.1", "SDXL")),
-        ("SDXL", "all", torch.float16),
+        pytest.param("SDXL", "all", torch.float16, marks=LONG),
         *(pytest.param(each, "all", torch.bfloat16, marks=LONG) for each in tiny.FAMILIES),
     ],
 )

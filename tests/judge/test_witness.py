@@ -242,6 +242,7 @@ def generating(sandboxed: str) -> Iterator[Sandbox]:
         yield opened
 
 
+@pytest.mark.long
 def test_the_baseline_pipeline_has_its_lora_in_the_sandbox(sandboxed: str) -> None:
     """Its own script loads it there, and generates what is measured."""
     lora = Lora("resources/models/mini-SD1.5-lora", 0.8, "pytorch_lora_weights.safetensors")

@@ -201,6 +201,7 @@ def test_measuring_everything_with_a_perfect_clock_is_perfect(noiseless: Table) 
         assert each.curve[-1] == (each.seconds, 0)
 
 
+@pytest.mark.long
 def test_no_search_takes_less_than_its_answers(noiseless: Table) -> None:
     for found in replay(noiseless, "frontier", 0, 8):
         cell = next(each for each in noiseless.rows if each.slug == found.cell)
@@ -296,6 +297,7 @@ def test_a_share_is_the_same_in_every_cell(noiseless: Table) -> None:
     assert results.share_to(0.1, [dataclasses.replace(slow, curve=[(0.0, 0.4)]), fast]) is None
 
 
+@pytest.mark.long
 def test_figures_say_when_a_fewer_steps_is_as_good(noiseless: Table) -> None:
     outcomes = [
         outcome

@@ -206,6 +206,7 @@ def test_results_of_other_accelerators_are_searched(finished: Finished, tmp_path
     assert cell.cell.accelerators == ("tome",)
 
 
+@pytest.mark.long
 def test_a_model_of_another_folder_is_loaded(finished: Finished, tmp_path: Path) -> None:
     own = {"name": "mini-SD1.5", "source": str(tmp_path / "mine")}
     (tmp_path / "mine").symlink_to(ROOT / "resources/models/mini-SD1.5")
@@ -215,6 +216,7 @@ def test_a_model_of_another_folder_is_loaded(finished: Finished, tmp_path: Path)
     assert made["source"] == own["source"]
 
 
+@pytest.mark.long
 def test_what_may_have_passed_is_tried_again_by_the_next_run(
     finished: Finished, tmp_path: Path
 ) -> None:

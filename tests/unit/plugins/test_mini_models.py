@@ -235,6 +235,7 @@ def scorer() -> CLIPModel:
     return model
 
 
+@pytest.mark.long
 def test_the_scorer_tells_captions_apart(scorer: CLIPModel) -> None:
     captions = prompt_sets()["mini.txt"][:64]
     images = draw_scenes([parse_caption(c) for c in captions], 1)

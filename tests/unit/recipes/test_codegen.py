@@ -315,6 +315,7 @@ def test_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
     assert pixels([Image.open(path) for path in paths]) == expected
 
 
+@pytest.mark.long
 def test_a_negative_prompt_on_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
     """Without one it is the model's."""
     script = tiny_script("SD1.5", models["SD1.5"], {"deepcache": GOLDEN.DEEPCACHE})
