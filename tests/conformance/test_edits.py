@@ -17,7 +17,6 @@ from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.schedulers import SCHEDULERS, made, own_config, scheduler_named
 from diffaccel.recipes import Recipe, RecipeError, apply, recipe_of
 from tests import store
-from tests.turns import in_turns
 
 from .cells import tree
 from .edits import CLASSES, GUIDANCE, STEPS, STRENGTH, Subject, documented
@@ -30,7 +29,11 @@ CANDIDATES: dict[str, Parameters] = {
     "tome": {"tome": MERGED},
     "deepcache+tome": {"deepcache": CACHED, "tome": MERGED},
 }
-CASES = [*(("", *case) for case in CLASSES), ("wide", "inpainting", "SD1.5")]
+CASES = [
+    *(("", task, "SD1.5") for task, family in CLASSES if family == "SD1.5"),
+    *(("", task, "SDXL") for task, family in CLASSES if family == "SDXL"),
+    ("wide", "inpainting", "SD1.5"),
+]
 """The last: a U-Net of nine channels."""
 Subjects = Callable[[str, str, str], Subject]
 
@@ -52,10 +55,24 @@ def subject(subjects: Subjects, request: pytest.FixtureRequest) -> Subject:
     return subjects(*request.param)
 
 
-ON_EACH = pytest.mark.parametrize("subject", CASES, indirect=True, ids=" ".join)
+def on_each(*values: str) -> pytest.MarkDecorator:
+    """Each case, with each of the values if there are any. `make test` has four of the cases, with
+    one of the values in turns; `make test-long` has the rest."""
+    found = [
+        pytest.param(
+            *(case, *([value] if values else [])),
+            id=" ".join(filter(None, (*case, value))),
+            marks=[pytest.mark.long] * (place > 3 or (place + number) % len(values or " ") > 0),
+        )
+        for place, case in enumerate(CASES)
+        for number, value in enumerate(values or ("",))
+    ]
+    return pytest.mark.parametrize(
+        ("subject", "name") if values else "subject", found, indirect=["subject"]
+    )
 
 
-@ON_EACH
+@on_each()
 def test_the_baseline_is_diffusers_own(subject: Subject) -> None:
     assert type(subject.bench.pipe).__name__ == CLASSES[subject.task, subject.family]
     np.testing.assert_equal(subject.plain, documented(subject, {}))
@@ -63,7 +80,7 @@ def test_the_baseline_is_diffusers_own(subject: Subject) -> None:
     assert subject.bench.pipe.unet.config.in_channels in (4, 9)
 
 
-@pytest.mark.parametrize(("subject", "name"), in_turns(CASES, CANDIDATES), indirect=["subject"])
+@on_each(*CANDIDATES)
 def test_every_candidate_is_documented_usage(subject: Subject, name: str) -> None:
     """Put on, by the packages' own usage, and by its script; and nothing stays."""
     parameters, pipe = CANDIDATES[name], subject.bench.pipe
@@ -89,16 +106,14 @@ def test_a_call_begins_where_its_strength_says(subjects: Subjects, name: str) ->
             np.testing.assert_equal(subject.generate(call), subject.applied(parameters))
 
 
-@ON_EACH
+@on_each()
 def test_tgate_says_why_not(subject: Subject) -> None:
     for names in (["tgate"], ["deepcache", "tgate"]):
         supported, reason = combination(names).supports(subject.pipeline)
         assert not supported and "text-to-image pipelines, which take no image" in reason
 
 
-@pytest.mark.parametrize(
-    ("subject", "name"), in_turns(CASES, ["transfers", "fewer_steps"]), indirect=["subject"]
-)
+@on_each("transfers", "fewer_steps")
 def test_others_work(subject: Subject, name: str) -> None:
     parameters = {"transfers": {"images": True}} if name == "transfers" else {name: {"steps": 4}}
     images = subject.applied(parameters)
