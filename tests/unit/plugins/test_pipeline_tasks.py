@@ -73,7 +73,7 @@ def test_any_folder_of_the_same_parts_will_do(
     said = refused(spec(folder))
     assert "If it is for inpainting, set `task: inpainting` of the model" in said
     edit(folder / "model_index.json", _class_name="FluxPipeline")
-    assert "is of a FluxPipeline" in refused(spec(folder, task))
+    assert "is a FluxPipeline" in refused(spec(folder, task))
 
 
 def test_a_unet_for_inpainting(folders: dict[str, Path]) -> None:
