@@ -17,7 +17,7 @@ from diffaccel.evaluation.timing_error import freedom, standard_error
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.prompts import Prompt, as_json, subjects_of, texts_of
-from diffaccel.plugins.accelerators.base import PipelineSpec
+from diffaccel.plugins.accelerators._pipeline import PipelineSpec
 from diffaccel.plugins.models._spec import ModelSpec
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import digest, to_json

@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from diffaccel.experiment.grid import Configuration
-from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.accelerators import Combination, PipelineSpec, UnsupportedError, combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
-from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._additions import mend_clip_skip
 from diffaccel.plugins.models._layout import Layout, text_width
