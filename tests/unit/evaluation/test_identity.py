@@ -22,6 +22,8 @@ from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.prompts import Prompt, PromptLine
 from diffaccel.machine.devices import Device
+from diffaccel.plugins import accelerators
+from diffaccel.plugins.accelerators import sources
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.models._files import content_hash, model_files
 from diffaccel.plugins.models._spec import Lora, TextualInversion, place_of
@@ -310,10 +312,22 @@ def test_a_source_has_what_it_takes_from_beside_it() -> None:
         f"{PACKAGE}.graphs",
         f"{PACKAGE}._step_graphs",
     }
-    assert {
-        f"{PACKAGE}.base",
-        f"{PACKAGE}._unpatched",
-    } <= deepcache
+    assert {f"{PACKAGE}.base", f"{PACKAGE}._pipeline"} <= deepcache
+    together = set(source.modules(f"{PACKAGE}._combination"))
+    assert {f"{PACKAGE}._unpatched", f"{PACKAGE}.base"} <= together
+
+
+def test_what_puts_accelerators_on_counts_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters: ParametersDict = {"tome": {}, "deepcache": {}}
+    before = sources(parameters)
+    assert set(before) == {"deepcache", "tome"}
+    own = source.hash_of
+    changed = f"{PACKAGE}._combination"
+    monkeypatch.setattr(
+        accelerators, "hash_of", lambda name: "other" if name == changed else own(name)
+    )
+    after = sources(parameters)
+    assert all(after[name] != before[name] for name in before)
 
 
 def test_versions_name_all_that_a_measurement_depends_on() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from diffaccel.plugins.metric_choice import MetricChoice
 from diffaccel.plugins.metrics._weights import fetch_metrics
-from diffaccel.plugins.metrics.base import Compute, Images, Metric, MetricChoice
+from diffaccel.plugins.metrics.base import Compute, Images, Metric
 from diffaccel.registry import Registry
 from diffaccel.store.jsonio import digest
 from diffaccel.store.source import hash_of

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffaccel.plugins.metrics.base import MetricChoice
+from diffaccel.plugins.metric_choice import MetricChoice
 
 if TYPE_CHECKING:
     import torch

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffaccel.store.jsonio import UNSAID
-
 Images = NDArray[np.uint8]
 """Shape (n, height, width, 3), values 0 to 255."""
 Compute = Callable[[Images, Sequence[str], Images | None], list[float]]
-
-
-@dataclass(frozen=True)
-class MetricChoice:
-    """A metric that is computed beside the usual ones.
-
-    Args:
-        source: folder or hub id of its weights; None: it has none.
-    """
-
-    name: str
-    source: Annotated[str | None, UNSAID] = None
 
 
 class Metric(ABC):
