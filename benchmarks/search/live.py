@@ -132,8 +132,8 @@ def decide(plan: Plan, table: Table) -> Iterator[Session]:
 
 def answers(cells: Sequence[CellSearch], table: Table) -> list[Decided]:
     """Cells that were decided, beside their table."""
-    # The speeds as the table has them: how rough they are is of no concern here.
-    truth = Truth.of(table.but(rough=0.0), seed=0)
+    # The speeds as the table has them: their nugget is of no concern here.
+    truth = Truth.of(table.but(nugget=0.0), seed=0)
     return [_decided(cell, truth) for cell in cells]
 
 

@@ -210,7 +210,7 @@ def tables_part(known: Sequence[Table]) -> str:
                 f"{each.provenance.noise:.1%}",
                 f"{each.provenance.error:.1%}",
                 f"{each.provenance.timing_error:.1%}",
-                f"{each.provenance.rough:.1%}",
+                f"{each.provenance.nugget:.1%}",
                 each.baseline.date[:10],
             )
         )
@@ -224,7 +224,7 @@ def tables_part(known: Sequence[Table]) -> str:
         "noise of a pair",
         "held-out error",
         "the timing's part",
-        "roughness",
+        "nugget",
         "measured",
     )
     return table(header, rows)

@@ -297,7 +297,7 @@ PEERS: tuple[type[Peer], ...] = (
 
 
 def names() -> list[str]:
-    """Every strategy that can be replayed: the rivals, and those of the product
+    """Every strategy that can be replayed: the others, and those of the product
     between them."""
     own = [name for name in STRATEGIES if name != Everything.name]
     return [Everything.name, *own, *(peer.name for peer in PEERS[1:])]

@@ -1,8 +1,8 @@
 """Measures tables: every candidate evaluated, by many processes at once; some timed, alone.
 
 What was measured is kept in journals as the workflow keeps them (``CONFIGURATION.json`` and its
-images, ``drawn/``, ``timed/``), row by row: a run that was stopped goes on, and loses what was in
-flight.
+images, ``evaluations/``, ``timed/``), row by row: a run that was stopped goes on, and loses what
+was in flight.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Plan:
 
 
 def facts_of(spec: ModelSpec, steps: int) -> PipelineSpec:
-    """The facts of a pipeline in a local folder, from its configuration alone."""
+    """The pipeline spec of a pipeline in a local folder, from its configuration alone."""
     index, unet, vae = (
         json.loads((Path(spec.source) / name).read_text(encoding="utf-8"))
         for name in ("model_index.json", "unet/config.json", "vae/config.json")

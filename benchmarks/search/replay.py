@@ -82,9 +82,9 @@ class Truth:
     @classmethod
     def of(cls, table: Table, seed: int) -> Truth:
         rows = {row.key: row for each in table.rows.values() for row in each}
-        rough = table.provenance.rough
+        nugget = table.provenance.nugget
         speedups = {
-            key: row.speedup * math.exp(rough * _normal(key, seed)) for key, row in rows.items()
+            key: row.speedup * math.exp(nugget * _normal(key, seed)) for key, row in rows.items()
         }
         good = {
             cell: [
@@ -388,7 +388,7 @@ def whole_seconds(truth: Truth, cell: Cell, batch: int) -> float:
 def least_seconds(table: Table, cell: Cell, batch: int) -> float:
     """GPU-seconds of evaluating and timing, once, no more than the answers: what a search would
     take that knows them, with a perfect timing."""
-    truth = Truth.of(table.but(noise=0.0, rough=0.0), seed=0)
+    truth = Truth.of(table.but(noise=0.0, nugget=0.0), seed=0)
     good = truth.good[cell]
     found = [pareto.bound(good, LIMIT), *(meet(good) for meet in MEETING)]
     chosen = {digest(each.parameters): each.parameters for each in found if each is not None}

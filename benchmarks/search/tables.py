@@ -54,7 +54,7 @@ class Provenance:
         error: that of predicted over measured speedups of candidates that the prediction was not
             told of; most of it is the timing's.
         timing_error: the part of it that the noise of the pairs explains.
-        rough: how far the logarithm of a candidate's true speedup is from what the model can say,
+        nugget: how far the logarithm of a candidate's true speedup is from what the model can say,
             by the evidence of the timings.
     """
 
@@ -64,7 +64,7 @@ class Provenance:
     noise: float
     error: float
     timing_error: float
-    rough: float
+    nugget: float
 
 
 @dataclass(frozen=True)

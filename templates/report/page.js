@@ -163,7 +163,7 @@
 
   function card(view) {
     const made = $("card").content.cloneNode(true).firstElementChild;
-    const [title, figure, facts, pair, asked, unmet, does] = made.children;
+    const [title, figure, numbers, pair, asked, unmet, does] = made.children;
     const visits = does.firstElementChild;
     const series = advised(view);
     const point = series && use(series);
@@ -171,25 +171,25 @@
     title.append(make("strong", {}, view.configuration.model), ` ${view.configuration.scheduler}, ${view.configuration.steps} steps`);
     if (point) {
       figure.append(times(point.speedup), make("span", {}, ` ${plusMinus(point.error)} `, sign(series.name), ` ${series.name}`));
-      fact(facts, "Loss", `${percent(point.loss)} (${range(point)}), clearly below ${percent(view.limit)}`);
-      fact(facts, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
-      if (!missing(point.memory)) fact(facts, "Memory", gib(point.memory));
-      fact(facts, "Parameters", point.parameters);
+      entry(numbers, "Loss", `${percent(point.loss)} (${range(point)}), clearly below ${percent(view.limit)}`);
+      entry(numbers, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
+      if (!missing(point.memory)) entry(numbers, "Memory", gib(point.memory));
+      entry(numbers, "Parameters", point.parameters);
       if (data.scripts[series.script]) does.append(button("Script", () => showScript({ id: series.script })));
       does.append(button("Recipe", () => showRecipe(view, series)));
       const other = advised(view, (each) => visible(each) && each.is_fewer_steps !== series.is_fewer_steps);
       const name = series.is_fewer_steps ? "Fastest accelerator that is clear" : `${FEWER} alone`;
-      if (other) fact(facts, name, `${series.is_fewer_steps ? `${other.name}, ` : ""}${short(other, use(other))}`);
+      if (other) entry(numbers, name, `${series.is_fewer_steps ? `${other.name}, ` : ""}${short(other, use(other))}`);
     } else {
       figure.append(make("span", {}, open ? "Nothing faster is clear yet" : "Nothing faster is clearly below the limit"));
     }
     if (open) {
       const { telling, command } = open.doubt;
-      fact(facts, "Not clear yet", `${open.name}, ${short(open, may(open))}; ${telling}${command ? ": " : ""}`);
-      if (command) facts.lastElementChild.append(make("code", {}, command));
+      entry(numbers, "Not clear yet", `${open.name}, ${short(open, may(open))}; ${telling}${command ? ": " : ""}`);
+      if (command) numbers.lastElementChild.append(make("code", {}, command));
     }
     if (view.series.some((each) => wanted(each.name) && !each.is_fewer_steps && each.time_up)) {
-      fact(facts, "Search", "ended by its time limit (search.budget) before it was done");
+      entry(numbers, "Search", "ended by its time limit (search.budget) before it was done");
     }
     const baseline = point && picture(view, view.baseline[0], "baseline pipeline");
     const fast = point && picture(view, point.images[0], `with ${series.name}`);
@@ -224,7 +224,7 @@
     return found.sort((a, b) => (a.clear === false) - (b.clear === false) || a.loss - b.loss)[0];
   }
 
-  const fact = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));
+  const entry = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));
 
   // ---- the frontier ----------------------------------------------------------------------------
   let chart = null; // Vega's view

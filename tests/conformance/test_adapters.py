@@ -16,6 +16,7 @@ from peft import LoraConfig
 from diffaccel.plugins.accelerators import ACCELERATORS, UnsupportedError, combination
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.recipes import RecipeError, apply
+from tests.turns import first
 
 from .cells import Subject, tree
 from .generating import PROMPTS, Images, decoded, generate
@@ -79,6 +80,7 @@ def assert_kept(pipe: Any, without: Images, images: Callable[[], Images]) -> Non
     np.testing.assert_array_equal(generate(pipe), plain)
 
 
+@pytest.mark.long
 def test_a_lora_that_is_not_fused_is_compiled_with_the_rest() -> None:
     """On two levels alone, since each block is traced."""
     pipe = tiny.sd15()
@@ -98,7 +100,7 @@ def test_a_lora_that_is_not_fused_is_compiled_with_the_rest() -> None:
     assert_kept(pipe, without, lambda: images)
 
 
-@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+@pytest.mark.parametrize("family", first(["SD1.5", "SDXL"]))
 def test_a_lora_that_is_not_fused_is_kept(
     family: str, subjects: Subjects, uncompiled: None
 ) -> None:
@@ -132,7 +134,7 @@ def test_projections_are_fused_where_nothing_is_added(uncompiled: None) -> None:
 
 
 @pytest.mark.parametrize("names", [("tgate",), ("deepcache", "tgate")])
-@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+@pytest.mark.parametrize("family", first(["SD1.5", "SDXL"]))
 def test_tgate_is_refused_where_an_ip_adapter_is_loaded(family: str, names: Any) -> None:
     """When it is put on, and not in the first call: the package would leave the image out."""
     pipe = with_ip_adapter(tiny.FAMILIES[family](0))

@@ -13,6 +13,7 @@ import torch
 
 from diffaccel.plugins.accelerators import PipelineSpec, UnsupportedError, combination
 from diffaccel.plugins.models.mini import tiny
+from tests.turns import in_turns
 
 from .cells import SCHEDULERS, Subject, assert_same, tree
 from .generating import PROMPTS, STEPS, Images, Parameters, generate
@@ -28,6 +29,7 @@ CANDIDATES: Mapping[str, Parameters] = {
     "unguided": {"deepcache": CACHED, "tome": MERGED},
 }
 FAMILIES = pytest.mark.parametrize("family", tiny.FAMILIES)
+LONG = [pytest.mark.long]
 
 
 def sampler(family: str) -> str:
@@ -59,9 +61,10 @@ def check(
 @pytest.mark.parametrize(
     ("family", "parameters", "dtype"),
     [
-        *((family, "tgate", torch.float16) for family in tiny.FAMILIES),
-        ("SDXL", "all", torch.float16),
-        *((family, "all", torch.bfloat16) for family in tiny.FAMILIES),
+        ("SD1.5", "tgate", torch.float16),
+        *(pytest.param(each, "tgate", torch.float16, marks=LONG) for each in ("SD2.1", "SDXL")),
+        pytest.param("SDXL", "all", torch.float16, marks=LONG),
+        *(pytest.param(each, "all", torch.bfloat16, marks=LONG) for each in tiny.FAMILIES),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.upcast_vae. is deprecated")
@@ -83,8 +86,7 @@ CALLS: Mapping[str, tuple[str, dict[str, Any]]] = {
 """Candidate, and arguments of the call."""
 
 
-@FAMILIES
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("family", "call"), in_turns(tiny.FAMILIES, CALLS))
 def test_other_calls(family: str, call: str) -> None:
     parameters, arguments = CALLS[call]
 
@@ -144,8 +146,7 @@ def test_tgate_over_merged_tokens_is_right(
 # ---- what the layouts differ in -------------------------------------------------------------
 
 
-@FAMILIES
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("family", "scheduler"), in_turns(tiny.FAMILIES, SCHEDULERS))
 def test_the_packages_loops_are_diffusers_own(
     subjects: Callable[[str, str], Subject], family: str, scheduler: str
 ) -> None:

@@ -20,6 +20,7 @@ from diffaccel.plugins.models._spec import Lora
 from diffaccel.plugins.models.mini import tiny
 from diffaccel.recipes import scripts
 from diffaccel.recipes.codegen import render
+from tests.turns import first
 
 from .cells import SIX, assert_same, generated, tree
 from .generating import GUIDANCE, PROMPTS, Images, Parameters, decoded
@@ -127,7 +128,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Subjects:
     return subject
 
 
-ON_EACH = pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+ON_EACH = pytest.mark.parametrize("family", first(["SD1.5", "SDXL"]))
 
 
 @ON_EACH

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffaccel.plugins.accelerators import PipelineSpec, combination
+from tests.turns import in_turns
 
 from .cells import SIX
 from .generating import GUIDANCE, Images, generate
@@ -40,8 +41,7 @@ def loaded(model: str) -> tuple[Any, Images]:
     return pipe, generate(pipe, PROMPTS, num_inference_steps=STEPS)
 
 
-@pytest.mark.parametrize("names", [*SIX[:3], SIX[-1]], ids="+".join)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "names"), in_turns(MODELS, [*SIX[:3], SIX[-1]]))
 def test_mild_candidates_keep_the_images(model: str, names: tuple[str, ...]) -> None:
     pipe, plain = loaded(model)
     pipeline = PipelineSpec.of(pipe, steps=STEPS, guidance_scale=GUIDANCE)

@@ -23,6 +23,7 @@ from diffaccel.plugins.models import known_models
 from diffaccel.plugins.schedulers import scheduler_named
 from diffaccel.stages.script import load_script
 from tests import store
+from tests.turns import in_turns
 
 from .cells import GRID, SIX
 
@@ -35,8 +36,7 @@ PARTS: dict[str, dict[str, Any]] = {
 MINIS = [name for name in known_models() if name.startswith("mini-")]
 
 
-@pytest.mark.parametrize("scheduler", GRID)
-@pytest.mark.parametrize("model", MINIS)
+@pytest.mark.parametrize(("model", "scheduler"), in_turns(MINIS, GRID))
 def test_every_shape_runs(
     model: str, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,7 @@ print(FAMILIES["SD1.5"].fetch(given).spec == pinned)
 """
 
 
+@pytest.mark.long
 def test_a_lora_of_a_hub_is_pinned_and_then_needs_no_network(
     client: Client, repositories: dict[str, Repository], tmp_path: Path
 ) -> None:

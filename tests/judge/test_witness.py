@@ -242,6 +242,7 @@ def generating(sandboxed: str) -> Iterator[Sandbox]:
         yield opened
 
 
+@pytest.mark.long
 def test_the_baseline_pipeline_has_its_lora_in_the_sandbox(sandboxed: str) -> None:
     """Its own script loads it there, and generates what is measured."""
     lora = Lora("resources/models/mini-SD1.5-lora", 0.8, "pytorch_lora_weights.safetensors")
@@ -264,7 +265,10 @@ def generate(generating: Sandbox, kind: str) -> None:
     generating.generate(words, [1, 2], (SPEC.height, SPEC.width))
 
 
-@pytest.mark.parametrize("kind", HONEST)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.long] * ("compiled" in kind)) for kind in HONEST],
+)
 def test_what_is_honest_passes(kind: str, generating: Sandbox) -> None:
     generate(generating, kind)
 

@@ -56,7 +56,7 @@ def table() -> Table:
 
 @pytest.fixture(scope="module")
 def noiseless(table: Table) -> Table:
-    return table.but(noise=0.0, rough=0.0)
+    return table.but(noise=0.0, nugget=0.0)
 
 
 # Which candidates a table holds.
@@ -149,12 +149,12 @@ def test_the_clock_is_noisy_and_never_twice_the_same(table: Table) -> None:
     assert 0.3 * table.provenance.noise < logs.std() < 1.1 * table.provenance.noise
 
 
-def test_true_speeds_are_as_rough_as_the_timings_suggest(table: Table) -> None:
-    rough = table.but(rough=0.02)
+def test_true_speeds_are_as_far_off_as_the_timings_suggest(table: Table) -> None:
+    nugget = table.but(nugget=0.02)
     off = [
-        math.log(Truth.of(rough, seed).speedups[row.key] / row.speedup)
+        math.log(Truth.of(nugget, seed).speedups[row.key] / row.speedup)
         for seed in range(4)
-        for row in rough.rows[DEEPCACHE]
+        for row in nugget.rows[DEEPCACHE]
     ]
     assert np.std(off) == pytest.approx(0.02, rel=0.25)
 
@@ -201,6 +201,7 @@ def test_measuring_everything_with_a_perfect_clock_is_perfect(noiseless: Table) 
         assert each.curve[-1] == (each.seconds, 0)
 
 
+@pytest.mark.long
 def test_no_search_takes_less_than_its_answers(noiseless: Table) -> None:
     for found in replay(noiseless, "frontier", 0, 8):
         cell = next(each for each in noiseless.rows if each.slug == found.cell)
@@ -296,6 +297,7 @@ def test_a_share_is_the_same_in_every_cell(noiseless: Table) -> None:
     assert results.share_to(0.1, [dataclasses.replace(slow, curve=[(0.0, 0.4)]), fast]) is None
 
 
+@pytest.mark.long
 def test_figures_say_when_a_fewer_steps_is_as_good(noiseless: Table) -> None:
     outcomes = [
         outcome
@@ -334,6 +336,7 @@ def told(folder: Path, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.long
 def test_a_strategy_is_replayed_again_beside_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "tables" / "cpu"
     folder.mkdir(parents=True)
@@ -394,6 +397,7 @@ def test_cells_are_decided_where_their_tables_are_from(
 # Recording, on the smallest real pipeline.
 
 
+@pytest.mark.long
 def test_recording_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     cell = Cell(Configuration("mini-SD1.5", "DDIM", 2), ("deepcache",))
     spec = dataclasses.replace(known_models()["mini-SD1.5"], batch_size=2)

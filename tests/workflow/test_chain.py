@@ -275,6 +275,7 @@ def test_a_script_that_cannot_be_loaded_fails_alone(finished: Finished, tmp_path
     assert second.same_scores
 
 
+@pytest.mark.long
 def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -308,6 +309,7 @@ def test_an_undecided_script_is_measured_again_only_where_that_may_take_longer(
     assert len(rows.rows()) == 2
 
 
+@pytest.mark.long
 def test_how_scripts_serve_is_measured_at_the_batch_sizes_asked_for(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -430,6 +432,7 @@ def test_the_report_has_the_images_of_the_frontier(finished: Finished) -> None:
     assert len(set(plain)) == 4
 
 
+@pytest.mark.long
 def test_snakemakes_own_report_has_the_parts_by_category(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -440,6 +443,7 @@ def test_snakemakes_own_report_has_the_parts_by_category(
         assert any(name.endswith(f"/{part}") for name in names), part
 
 
+@pytest.mark.long
 def test_the_benchmark_of_a_grid_counts_what_there_is(finished: Finished, tmp_path: Path) -> None:
     project, kept = finished[0], tmp_path / "data"
     command = ["grid", "--cpu", "--experiment", "config.yaml", "--cores", "2"]

@@ -55,6 +55,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     return project, done.stdout
 
 
+@pytest.mark.long
 def test_what_is_missing_is_searched_and_what_fails_holds_up_nothing(
     generated: tuple[Project, str],
 ) -> None:
@@ -67,6 +68,7 @@ def test_what_is_missing_is_searched_and_what_fails_holds_up_nothing(
         assert key.startswith("('mini-SD1.5', 'DDIMScheduler', '3', ")
 
 
+@pytest.mark.long
 def test_the_end_lists_every_task_that_was_not_met_and_why(generated: tuple[Project, str]) -> None:
     project, output = generated
     said = dict(line.strip().split(": ", 1) for line in output.splitlines() if ": " in line)
@@ -87,6 +89,7 @@ def test_the_end_lists_every_task_that_was_not_met_and_why(generated: tuple[Proj
     assert "results/cpu/logs/models/broken.log" in said["failed"]
 
 
+@pytest.mark.long
 def test_one_cell_from_what_was_measured(generated: tuple[Project, str]) -> None:
     """In the store beside what is there; nothing is measured again, and nothing lost."""
     project, _ = generated

@@ -286,6 +286,7 @@ def test_what_is_wrong_is_one_message_of_ours(
     assert not project.results.exists()
 
 
+@pytest.mark.long
 def test_the_command_that_evaluates_more_is_understood(project: Project) -> None:
     """The one that the advice names, by snakemake itself."""
     measured = store.measurement(store.deepcache(2), 1.5, 0.01)

@@ -77,6 +77,7 @@ def test_the_real_grid_is_planned_without_network_or_gpu(
     assert not project.results.exists()
 
 
+@pytest.mark.long
 def test_cores_need_not_be_said(project: Project) -> None:
     """A target that does not exist is what is wrong, not that no cores were given."""
     command = [sys.executable, "-m", "diffaccel", "run", "no-such-target"]

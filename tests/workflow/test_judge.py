@@ -52,6 +52,7 @@ def test_judging(project: Project, sandboxed: None) -> None:
     assert other.stat().st_mtime_ns == times[1]
 
 
+@pytest.mark.long
 def test_one_prompt_that_is_not_understood_stops_no_other(
     project: Project, sandboxed: None
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_link_to_other_weights_is_another_model(project: Project) -> None:
     assert read_record(Baseline, project.folder / target).digest != before.digest
 
 
+@pytest.mark.long
 def test_scripts_of_tasks_that_are_not_met_any_more_are_removed(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def _wait_for_rows(project: Project, count: int, process: object) -> list[str]:
     raise AssertionError("nothing was measured in time")
 
 
+@pytest.mark.long
 def test_a_script_that_cannot_be_says_why(finished: Finished, tmp_path: Path) -> None:
     project, name = again(finished, tmp_path / "p"), f"{CELL}_50.0x"
     output = project.run(f"results/cpu/code/{name}.py", ok=False)
@@ -204,6 +206,7 @@ def test_results_of_other_accelerators_are_searched(finished: Finished, tmp_path
     assert cell.cell.accelerators == ("tome",)
 
 
+@pytest.mark.long
 def test_a_model_of_another_folder_is_loaded(finished: Finished, tmp_path: Path) -> None:
     own = {"name": "mini-SD1.5", "source": str(tmp_path / "mine")}
     (tmp_path / "mine").symlink_to(ROOT / "resources/models/mini-SD1.5")
@@ -213,6 +216,7 @@ def test_a_model_of_another_folder_is_loaded(finished: Finished, tmp_path: Path)
     assert made["source"] == own["source"]
 
 
+@pytest.mark.long
 def test_what_may_have_passed_is_tried_again_by_the_next_run(
     finished: Finished, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""A search or a verification that may take so long, by a clock that is made up."""
+"""A search or a verification that may take so long, by a timer that is made up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.search.test_fewer_steps import FEWER_STEPS, TARGETS, TASKS, Step
 from tests.unit.search.test_search import CELL, Forbidden, Noisy, cell_search
 
 
-class Clock:
+class Timer:
     def __init__(self) -> None:
         self.seconds = 100.0
 
@@ -33,68 +33,68 @@ class Clock:
 class Slow(Noisy):
     """Takes a second for a batch of two prompts, and one for each timed call."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, timer: Timer) -> None:
         super().__init__()
-        self.clock_ = clock
+        self.timer = timer
         self.prompts: list[tuple[str, int, int]] = []
 
     def evaluate(self, wanted: Sequence[EvaluationRequest]) -> list[Evaluation]:
-        for sheet in wanted:
-            before = sheet.before.prompts if sheet.before else 0
-            self.prompts.append((str(sheet.parameters), before, sheet.prompts))
-            self.clock_.seconds += (sheet.prompts - before) / 2
+        for request in wanted:
+            before = request.before.prompts if request.before else 0
+            self.prompts.append((str(request.parameters), before, request.prompts))
+            self.timer.seconds += (request.prompts - before) / 2
         return super().evaluate(wanted)
 
-    def clock(self, wanted: Wanted, brief: Container[str] = ()) -> list[SpeedRow]:
-        self.clock_.seconds += 3 * (1 + len(wanted))
-        return super().clock(wanted, brief)
+    def time_candidates(self, wanted: Wanted, short: Container[str] = ()) -> list[SpeedRow]:
+        self.timer.seconds += 3 * (1 + len(wanted))
+        return super().time_candidates(wanted, short)
 
 
 def test_parts_end_at_their_share_and_leave_the_rest_to_others() -> None:
-    clock = Clock()
-    budget = Budget(100, clock)
+    timer = Timer()
+    budget = Budget(100, timer)
     with budget.until(0.3):
         assert budget.left == 30 and not budget.over
-        clock.seconds += 20
+        timer.seconds += 20
         with budget.until(0.9):  # no part is longer than the one that it is in
             assert budget.left == 10
     with budget.until(0.6):
         assert budget.left == 40  # 10 more than its own share
-        clock.seconds += 50
+        timer.seconds += 50
         assert budget.over and budget.left == 0
     assert budget.left == 30
-    assert Budget(None, clock).left == math.inf
+    assert Budget(None, timer).left == math.inf
 
 
 @pytest.mark.parametrize("seconds", [5, 30, 60])
 def test_a_search_ends_in_time_with_an_answer(tmp_path: Path, seconds: float) -> None:
-    clock = Clock()
-    opened = replace(cell_search(tmp_path), budget=Budget(seconds, clock))
-    measurer, began = Slow(clock), clock.seconds
+    timer = Timer()
+    opened = replace(cell_search(tmp_path), budget=Budget(seconds, timer))
+    measurer, began = Slow(timer), timer.seconds
     (known,) = decide_cells([opened], measurer, [1.5, 2.0], 0.02)
     # What was begun is ended, and something is timed however little time there is.
     longest = 8 + 3 * (1 + 1)
-    assert clock.seconds - began <= seconds + longest
+    assert timer.seconds - began <= seconds + longest
     assert known.bound is not None and known.bound.loss < 0.02
     assert known.time_up
 
 
 def test_with_time_enough_it_is_decided_as_without_a_limit(tmp_path: Path) -> None:
-    clock = Clock()
-    limited = replace(cell_search(tmp_path / "limited"), budget=Budget(1e6, clock))
-    (known,) = decide_cells([limited], Slow(clock), [1.5], 0.02)
-    (free,) = decide_cells([cell_search(tmp_path / "free")], Slow(Clock()), [1.5], 0.02)
+    timer = Timer()
+    limited = replace(cell_search(tmp_path / "limited"), budget=Budget(1e6, timer))
+    (known,) = decide_cells([limited], Slow(timer), [1.5], 0.02)
+    (free,) = decide_cells([cell_search(tmp_path / "free")], Slow(Timer()), [1.5], 0.02)
     assert known.bound is not None and free.bound is not None
     assert known.bound.parameters == free.bound.parameters
     assert not known.time_up and not free.time_up
 
 
 def test_going_on_with_more_time_repeats_nothing(tmp_path: Path) -> None:
-    clock = Clock()
-    first = Slow(clock)
-    opened = replace(cell_search(tmp_path), budget=Budget(60, clock))
+    timer = Timer()
+    first = Slow(timer)
+    opened = replace(cell_search(tmp_path), budget=Budget(60, timer))
     decide_cells([opened], first, [1.5, 2.0], 0.02)
-    second = Slow(clock)
+    second = Slow(timer)
     again = cell_search(tmp_path)
     (known,) = decide_cells([again], second, [1.5, 2.0], 0.02)
     assert second.prompts and not known.time_up
@@ -104,9 +104,9 @@ def test_going_on_with_more_time_repeats_nothing(tmp_path: Path) -> None:
 
 
 def test_what_was_not_tried_for_want_of_time_is_said_to_be_open(tmp_path: Path) -> None:
-    clock = Clock()
-    opened = replace(cell_search(tmp_path), budget=Budget(60, clock))
-    measurer = Slow(clock)
+    timer = Timer()
+    opened = replace(cell_search(tmp_path), budget=Budget(60, timer))
+    measurer = Slow(timer)
     (known,) = decide_cells([opened], measurer, [], 0.02)
     task = Task("t", "user", CELL, 50.0, None, 0.02, "a sentence")
     (found,) = answer_tasks([task], [known], [opened], measurer)
@@ -119,14 +119,14 @@ def test_comparing_with_fewer_steps_ends_in_time_too(tmp_path: Path, seconds: fl
         def truth(self, parameters: ParametersDict, steps: int) -> tuple[float, float]:
             return Steps(1e-5).truth(parameters, steps)
 
-    clock = Clock()
+    timer = Timer()
     searches = opened(tmp_path, [CELL, FEWER_STEPS])
-    budget = Budget(seconds, clock)
+    budget = Budget(seconds, timer)
     for each in searches:
         each.budget, each.aside = budget, each.cell == FEWER_STEPS
-    measurer, began = Both(clock), clock.seconds
+    measurer, began = Both(timer), timer.seconds
     found = decide_with_fewer_steps(FEWER_STEPS, [CELL], searches, measurer, TASKS, TARGETS, 0.02)
-    assert clock.seconds - began <= seconds + 2 * (8 + 3 * (1 + 1))
+    assert timer.seconds - began <= seconds + 2 * (8 + 3 * (1 + 1))
     assert found.cells[0].bound is not None
     fewer_steps = [found.cells[0].fewer_steps, *(answer.fewer_steps for answer in found.answers)]
     assert all(each.timed for each in fewer_steps if each and each.beats)

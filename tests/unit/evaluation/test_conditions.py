@@ -30,6 +30,7 @@ from diffaccel.recipes.scripts import accelerated
 from diffaccel.stages.script import load_script
 from diffaccel.store.jsonio import read_record, write_record
 from tests import store
+from tests.turns import first
 
 TOKEN = "<mine>"
 SIDE = 2 * tiny.LATENT_SIZE
@@ -41,7 +42,7 @@ LINES = (
 )
 
 
-@pytest.fixture(scope="module", params=["SD1.5", "SDXL"])
+@pytest.fixture(scope="module", params=first(["SD1.5", "SDXL"]))
 def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     """A tiny model with everything on top."""
     family, folder = request.param, tmp_path_factory.mktemp(request.param)

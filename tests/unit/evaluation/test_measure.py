@@ -538,6 +538,7 @@ def test_a_candidate_out_of_memory_is_measured_in_smaller_batches() -> None:
     assert {len(call) for call in small.calls} == {1}
 
 
+@pytest.mark.long
 def test_an_image_takes_its_energy_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a batch was evaluated in halves, since there was not enough memory."""
     gpu = Gpu("0", "a card", "GPU-1")

@@ -291,6 +291,7 @@ def test_processes_of_this_program_are_no_others(
         beside.wait()
 
 
+@pytest.mark.long
 def test_one_gpu_by_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpus(tmp_path, monkeypatch, "NVIDIA A", "NVIDIA A")
     code = "from diffaccel.machine.devices import hold_device; hold_device().__enter__()"

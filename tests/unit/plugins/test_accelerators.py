@@ -53,7 +53,7 @@ def plain(pipe: Any) -> NDArray[np.float32]:
     return generate(pipe)
 
 
-# ---- facts ----------------------------------------------------------------------------------
+# ---- pipeline specs -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("family", "like"), [("SD1.5", SD), ("SD2.1", SD), ("SDXL", SDXL)])

@@ -315,6 +315,7 @@ def test_what_an_image_depends_on_is_another_model(folder: Folder, tmp_path: Pat
     assert fingerprint(dataclasses.replace(plain, lora=(moved,))) == prints[1]
 
 
+@pytest.mark.long
 def test_weights_count(folder: Folder) -> None:
     source = folder("SD1.5")
     plain = images(spec_of("SD1.5", source))

@@ -21,6 +21,7 @@ from diffaccel.plugins.models.mini.train_lora import (
     save_lora,
     train_lora,
 )
+from tests.turns import first
 
 MODELS = Path(__file__).parents[3] / "resources" / "models"
 ABLE = [name for name, family in FAMILIES.items() if family.prediction_type == "epsilon"]
@@ -48,7 +49,7 @@ def test_it_is_small_and_says_what_made_it(name: str) -> None:
     assert ranks == {4}
 
 
-@pytest.mark.parametrize("name", ABLE)
+@pytest.mark.parametrize("name", first(ABLE))
 def test_it_puts_scenes_on_a_black_ground(name: str) -> None:
     """As much as its weight says; the objects stay, and the score goes from the caption to one that
     says what is seen."""

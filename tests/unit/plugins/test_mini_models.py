@@ -69,9 +69,8 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert shares[1000] == 0
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name != "sd15")) for name in FAMILIES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_toy_training_makes_a_pipeline(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +235,7 @@ def scorer() -> CLIPModel:
     return model
 
 
+@pytest.mark.long
 def test_the_scorer_tells_captions_apart(scorer: CLIPModel) -> None:
     captions = prompt_sets()["mini.txt"][:64]
     images = draw_scenes([parse_caption(c) for c in captions], 1)

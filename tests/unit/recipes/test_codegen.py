@@ -50,6 +50,7 @@ from diffaccel.recipes.codegen import (
     render,
     templates,
 )
+from tests.turns import in_turns
 
 REGENERATE = Path(__file__).parents[2] / "golden/regenerate.py"
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -59,7 +60,7 @@ COMBINATIONS = [
     for size in range(1, len(ACCELERATORS) + 1)
     for names in itertools.combinations(ACCELERATORS, size)
 ]
-FACTS = {
+PIPELINES = {
     "sd": PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8)),
     "sdxl": PipelineSpec("StableDiffusionXLPipeline", 20, (3, 3, 2), (2, 4), latent_size=128),
 }
@@ -103,14 +104,14 @@ def scripts() -> dict[str, Script]:
             GOLDEN.script(family, {}, "DDIMScheduler"),
             title=combination(names).title,
             parameters=parameters,
-            parts=combination(names).emit(parameters, FACTS[family]),
+            parts=combination(names).emit(parameters, PIPELINES[family]),
             measured=GOLDEN.EXAMPLE,
         )
-        for family, names in itertools.product(FACTS, COMBINATIONS)
-        if combination(names).supports(FACTS[family])[0]
-        for number, parameters in enumerate(random_candidates(names, FACTS[family], 4))
+        for family, names in itertools.product(PIPELINES, COMBINATIONS)
+        if combination(names).supports(PIPELINES[family])[0]
+        for number, parameters in enumerate(random_candidates(names, PIPELINES[family], 4))
     }
-    assert {name.split("_")[0] for name in made} == set(FACTS)
+    assert {name.split("_")[0] for name in made} == set(PIPELINES)
     for dtype in ("float16", "float32", "bfloat16"):
         made[f"plain_{dtype}"] = dataclasses.replace(PLAIN, dtype=dtype)
     for number, model in enumerate(
@@ -128,7 +129,7 @@ def scripts() -> dict[str, Script]:
             PLAIN, model=model, description=model, variant=model[:9], vae=model
         )
         made[f"single_file_{number}"] = dataclasses.replace(PLAIN, model=model, config=model)
-    for family, names in itertools.product(FACTS, (("tgate",), ("deepcache",))):
+    for family, names in itertools.product(PIPELINES, (("tgate",), ("deepcache",))):
         for number, own in enumerate(GOLDEN.ADDITIONS.values()):
             plain = made[f"{family}_{names[0]}_0"]
             made[f"{family}_{names[0]}_more_{number}"] = dataclasses.replace(plain, **own)
@@ -151,7 +152,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ["ruff", "format", "--diff", "--config", str(PYPROJECT)],
         ["ruff", "check", "--config", str(PYPROJECT)],
-        ["mypy", "--strict", "--config-file", str(PYPROJECT)],
+        pytest.param(["mypy", "--strict", "--config-file", str(PYPROJECT)], marks=pytest.mark.long),
     ],
     ids=["format", "lint", "types"],
 )
@@ -230,13 +231,17 @@ def pixels(images: list[Any]) -> list[bytes]:
     return [image.tobytes() for image in images]
 
 
-@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
 @pytest.mark.parametrize(
-    "accelerators",
+    ("family", "accelerators"),
     [
-        pytest.param(name, marks=[pytest.mark.long] * ("compile" in name))
-        for name in GOLDEN.CANDIDATES
-        if name != "plain"
+        pytest.param(
+            *case.values,
+            marks=[pytest.mark.long] if "compile" in case.id else case.marks,
+            id=case.id,
+        )
+        for case in in_turns(
+            ["SD1.5", "SDXL"], [name for name in GOLDEN.CANDIDATES if name != "plain"]
+        )
     ],
 )
 def test_runs_again_and_again_and_leaves_no_trace(
@@ -310,6 +315,7 @@ def test_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
     assert pixels([Image.open(path) for path in paths]) == expected
 
 
+@pytest.mark.long
 def test_a_negative_prompt_on_the_command_line(models: dict[str, Path], tmp_path: Path) -> None:
     """Without one it is the model's."""
     script = tiny_script("SD1.5", models["SD1.5"], {"deepcache": GOLDEN.DEEPCACHE})
@@ -335,6 +341,7 @@ def run_script(path: Path, *words: str, **variables: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.long
 def test_a_script_that_was_taken_away_is_told_where_the_model_is(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -536,12 +543,12 @@ def called(source: str) -> list[str]:
 def test_a_hostile_parameters_never_becomes_code(name: str, text: str) -> None:
     joined, part = combination([name]), GOLDEN.CANDIDATES[name][name]
     harmless = called(
-        render(dataclasses.replace(PLAIN, parts=joined.emit({name: part}, FACTS["sd"])))
+        render(dataclasses.replace(PLAIN, parts=joined.emit({name: part}, PIPELINES["sd"])))
     )
     changed = [{**part, field: text} for field in part] + [{**part, text: 1}]
     for parameters in changed:
         try:
-            parts = joined.emit({name: parameters}, FACTS["sd"])
+            parts = joined.emit({name: parameters}, PIPELINES["sd"])
         except UnsupportedError:
             continue
         assert called(render(dataclasses.replace(PLAIN, parts=parts))) == harmless

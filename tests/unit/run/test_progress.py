@@ -78,7 +78,7 @@ def evaluation(number: int, loss: float, **changes: object) -> Evaluation:
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
-def clocking(number: int, speedup: float) -> TimingRow:
+def timing_row(number: int, speedup: float) -> TimingRow:
     timing = Timing([speedup], [1.0], speedup, speedup, 0.0)
     row = SpeedRow(deepcache(number), timing, None, 1.0, "2026-11-21")
     return TimingRow(ONE.slug, baseline(ONE).pipeline, row)
@@ -151,10 +151,10 @@ def test_candidates_and_the_best_of_them_come_from_the_journals(store: Path) -> 
             evaluated.append(evaluation(3, 0.5))
             first = reader.read().configurations[ONE.slug][0]
             assert (first.measured, first.most, first.best, first.done) == (2, 18, None, False)
-            timed.append(clocking(3, 5.0))  # loses too much
-            timed.append(clocking(2, 2.5))
+            timed.append(timing_row(3, 5.0))  # loses too much
+            timed.append(timing_row(2, 2.5))
             evaluated.append(evaluation(4, 0.0, failure="black images"))
-            timed.append(clocking(4, 9.0))
+            timed.append(timing_row(4, 9.0))
             with evaluated.path.open("ab") as file:
                 file.write(b'{"half a li')
             progress = reader.read()
@@ -178,8 +178,8 @@ def test_the_upper_end_counts_where_it_must_keep_the_limit(store: Path) -> None:
         Journal(path, ONE.slug, Evaluation).append(evaluation(2, 0.015))
         Journal(path, ONE.slug, Evaluation).append(evaluation(3, 0.005))
         timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", TimingRow)
-        timed.append(clocking(2, 3.0))
-        timed.append(clocking(3, 2.0))
+        timed.append(timing_row(2, 3.0))
+        timed.append(timing_row(3, 2.0))
         best = Reader(store).read().best
         assert best is not None and best.speedup == 2.0
 

@@ -180,6 +180,7 @@ def test_only_the_first_timing_is_brief_and_none_where_all_are_timed(
         assert one is first and not any(others)
 
 
+@pytest.mark.long
 def test_confirming_takes_away_the_luck_of_the_fastest(tmp_path: Path) -> None:
     """Over many searches the bound is, on average, not faster than its candidate really is."""
     excess = []

@@ -26,6 +26,7 @@ from diffaccel.search import step_kinds as signatures
 from diffaccel.search.gaussian import Floats
 from diffaccel.search.speeds import SpeedModel
 from diffaccel.search.step_kinds import signature
+from tests.turns import in_turns
 
 FACTS = PipelineSpec("StableDiffusionPipeline", 20, (3, 3, 3, 2), (1, 2, 4, 8))
 STEPS = 10
@@ -102,8 +103,10 @@ PARTS: dict[str, list[dict[str, dict[str, Value]]]] = {
 }
 
 
-@pytest.mark.parametrize(("family", "scheduler"), [("SD1.5", "DDIM"), ("SDXL", "DPM-Solver++")])
-@pytest.mark.parametrize("cell", PARTS)
+@pytest.mark.parametrize(
+    ("family", "scheduler", "cell"),
+    in_turns(["SD1.5", "SDXL"], ["DDIM", "DPM-Solver++"], PARTS),
+)
 def test_steps_of_one_kind_run_the_same_layers(family: str, scheduler: str, cell: str) -> None:
     pipe = tiny.FAMILIES[family](0)
     pipe.scheduler = getattr(diffusers, SCHEDULERS[scheduler].diffusers).from_config(

@@ -92,6 +92,7 @@ def test_frontier_finds_the_bound_of_one_accelerator(family: str) -> None:
     assert got.excess <= 0.15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["deepcache+tgate", "deepcache+tome"])
 def test_frontier_comes_near_the_bound_of_a_combination(family: str) -> None:
     got = summary(family, 2)
@@ -102,6 +103,7 @@ def test_frontier_comes_near_the_bound_of_a_combination(family: str) -> None:
     assert got.excess <= 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["deepcache", "tgate"])
 def test_frontier_searches_the_full_space_as_well(family: str) -> None:
     """The hundreds or thousands of points that no grid lists, with no more measurements."""

@@ -46,7 +46,12 @@ def bench(pipe: Any, steps: int = 4) -> Bench:
 
 
 @pytest.mark.parametrize(
-    ("family", "teraflops"), [("SD1.5", 1.607), ("SD2.1", 4.298), ("SDXL", 13.522)]
+    ("family", "teraflops"),
+    [
+        ("SD1.5", 1.607),
+        ("SD2.1", 4.298),
+        pytest.param("SDXL", 13.522, marks=pytest.mark.long),
+    ],
 )
 def test_a_step_of_a_full_size_model_is_counted(family: str, teraflops: float) -> None:
     """Of one image with guidance; figures read off the released models."""
@@ -69,6 +74,7 @@ def test_fused_attention_on_a_cpu_is_counted() -> None:
     assert counted == 2 * 2 * 3 * (8 * 5 * 4 + 8 * 5 * 4)
 
 
+@pytest.mark.long
 def test_the_work_of_many_steps_is_told_by_few() -> None:
     own = bench(tiny.sd15(), steps=5)
     whole = flops(lambda: own.call(own.baseline, slice(0, 2)))

@@ -1,6 +1,6 @@
 """Calling the pipeline under test on batches of prompts, as it is or with a candidate put on.
 
-`Bench` holds all that a call needs. Only this file reads the clock; what the seconds of calls say
+`Bench` holds all that a call needs. Only this file takes the time; what the seconds of calls say
 of the speed is the business of `diffaccel.evaluation.timing`.
 """
 

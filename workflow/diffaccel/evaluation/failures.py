@@ -45,7 +45,7 @@ def failure_of(error: Exception, device: Device, watch: Watch, candidate: str) -
     if isinstance(error, Blamed):
         return error.failure
     if is_out_of_memory(error):
-        others = _beside(error, device)
+        others = _taken_by_others(error, device)
         free_memory()
         said = f"out of memory: {first_line(error)}"
         return Failure(f"{said} ({others})", passing=True) if others else Failure(said)
@@ -75,7 +75,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _beside(error: Exception, device: Device) -> str | None:
+def _taken_by_others(error: Exception, device: Device) -> str | None:
     """Who else has of the memory that was lacking, in words; None where nobody has much."""
     import torch
 

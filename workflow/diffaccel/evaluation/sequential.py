@@ -2,8 +2,8 @@
 
 Each interim analysis is a t-test of whether the mean of what was measured is above 0. The errors of
 all of them add up to the one that is stated (Bonferroni). Where one does not tell, twice as much is
-measured before the next. `Looks` asks it of a loss, where the measurements are skewed, and
-`diffaccel.evaluation.pairs.Goal` of a speedup, where some are far off.
+measured before the next. `InterimAnalyses` asks it of a loss, where the measurements are skewed,
+and `diffaccel.evaluation.pairs.Goal` of a speedup, where some are far off.
 """
 
 from __future__ import annotations
