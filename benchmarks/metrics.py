@@ -63,8 +63,8 @@ def _kept(
 
 def area(values: Sequence[float], broken: Sequence[bool]) -> float:
     """How often a broken image has the higher value; a tie is a half."""
-    values, those = np.asarray(values), np.asarray(broken)
-    difference = values[those][:, None] - values[~those][None]
+    found, those = np.asarray(values), np.asarray(broken)
+    difference = found[those][:, None] - found[~those][None]
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
