@@ -21,7 +21,7 @@ from rich.table import Table
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.metrics import METRICS
-from diffaccel.store.jsonio import read_record
+from diffaccel.store.jsonio import digest, read_record
 
 TRUTH = "scene_right"
 Images = dict[str, list[float]]
@@ -35,7 +35,9 @@ def images(folder: Path) -> tuple[Images, list[bool]]:
     for path in sorted((folder / "baseline").glob("*.json")):
         baseline = read_record(Baseline, path)
         for journal in (folder / "journal" / "evaluations").glob(f"{path.stem}_*.jsonl"):
-            for row in keys.evaluated(folder / "journal", baseline, journal.stem).rows():
+            rows = keys.evaluated(folder / "journal", baseline, journal.stem).rows()
+            # The last row of a candidate has the prompts of those before it.
+            for row in {digest(row.parameters): row for row in rows}.values():
                 if TRUTH in row.scores:
                     for name, values in _worse(baseline, row.scores):
                         found[name] += values

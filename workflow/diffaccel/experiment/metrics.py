@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diffaccel.experiment.prompts import Prompt, texts_of
@@ -26,6 +27,11 @@ def metric_choices(entries: Entries) -> tuple[MetricChoice, ...]:
         MetricChoice(name, (source or METRICS[name].source) if METRICS[name].needs_source else None)
         for name, source in sorted(more.items())
     )
+
+
+def scored_by(entries: Entries, spec: ModelSpec) -> ModelSpec:
+    """A model whose images are scored by these besides; an untrained one generates noise."""
+    return spec if spec.untrained else replace(spec, metrics=metric_choices(entries))
 
 
 def _named(entries: Entries) -> list[MetricEntry]:

@@ -16,7 +16,7 @@ from typing import Any
 from diffaccel.experiment import tasks
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.metrics import metric_choices
+from diffaccel.experiment.metrics import scored_by
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.resolve import (
     judge_options,
@@ -63,11 +63,7 @@ class Experiment:
         known = known_models() | {
             spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
         }
-        metrics = metric_choices(self.config.metrics)
-        return {
-            name: spec if spec.untrained else replace(spec, metrics=metrics)
-            for name, spec in known.items()
-        }
+        return {name: scored_by(self.config.metrics, spec) for name, spec in known.items()}
 
     @cached_property
     def options(self) -> MeasureOptions:
