@@ -295,9 +295,11 @@ def test_another_kind_of_pipeline() -> None:
 
     pipe = fresh("SD1.5")
     other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
-    for wrong in (other, pipe.unet, None):
+    for wrong in (pipe.unet, None):
         with pytest.raises(RecipeError, match="of no known family"):
             apply(wrong, recipe("SD1.5"))
+    with pytest.raises(RecipeError, match="this is a StableDiffusionImg2ImgPipeline of the fam"):
+        apply(other, recipe("SD1.5"))
 
 
 # The file

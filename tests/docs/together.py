@@ -19,6 +19,7 @@ from typing import Any
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination, PipelineSpec
 from diffaccel.plugins.models import FAMILIES
 from diffaccel.plugins.models.mini import tiny
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, class_for
 from diffaccel.plugins.schedulers import (
     SCHEDULERS,
     made,
@@ -34,6 +35,11 @@ YES = "yes"
 MEMBERS = sorted(ACCELERATORS.values(), key=lambda each: each.order)
 Change = Callable[[PipelineSpec], PipelineSpec]
 
+
+def _used_for(task: str, one: PipelineSpec) -> PipelineSpec:
+    return replace(one, pipeline_class=class_for(task, one.pipeline_class))
+
+
 SITUATIONS: Mapping[str, Change] = {
     "`guidance_scale` of 1 or less, as of Turbo and Lightning": lambda one: replace(
         one, guided=False
@@ -42,6 +48,7 @@ SITUATIONS: Mapping[str, Change] = {
     "a U-Net without a middle block": lambda one: replace(one, middle_block=False),
     "a CPU in place of a GPU": lambda one: replace(one, device="cpu"),
     "latents of 1x16": lambda one: replace(one, generated=(1, 16)),
+    **{f"`task: {name}`": functools.partial(_used_for, name) for name in PIPELINE_TASKS},
 }
 """What a pipeline may have, and what it makes of that of a family."""
 

@@ -87,6 +87,29 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     },
 }
 """What the scripts ``*_additions`` have besides."""
+EDITS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "sd_image_to_image": (
+        *("sd", "deepcache"),
+        {"pipeline_class": "StableDiffusionImg2ImgPipeline", "strength": 0.6},
+    ),
+    "sd_inpainting": (
+        *("sd", "tome"),
+        {
+            "pipeline_class": "StableDiffusionInpaintPipeline",
+            "strength": 1.0,
+            "negative_prompt": "a cross",
+        },
+    ),
+    "sdxl_controlnet": (
+        *("sdxl", "deepcache+tome"),
+        {
+            "pipeline_class": "StableDiffusionXLControlNetPipeline",
+            "controlnet": f"owner/canny@{COMMIT}",
+            "controlnet_scale": 0.5,
+        },
+    ),
+}
+"""File name -> family, accelerators, and what the script of a task has besides."""
 
 EXAMPLE = Measured(
     speedup=2.31,
@@ -138,6 +161,9 @@ def golden() -> dict[Path, str]:
         parameters = CANDIDATES["tgate"]
         made = script(family, parameters, "DDIMScheduler")
         found[f"{family}_additions"] = dataclasses.replace(made, **own)
+    for name, (family, accelerators, own) in EDITS.items():
+        made = script(family, CANDIDATES[accelerators], "DDIMScheduler")
+        found[name] = dataclasses.replace(made, **own)
     return {HERE / f"{name}.py": render(made) for name, made in found.items()}
 
 

@@ -190,6 +190,58 @@ def test_a_model_is_fetched_once_and_then_needs_no_network(
     )
 
 
+TASKS = """
+import json, sys
+from diffaccel.evaluation import bench
+from diffaccel.experiment.grid import Configuration
+from diffaccel.plugins.models import FAMILIES, ModelSpec
+from diffaccel.recipes.scripts import baseline_script
+from diffaccel.store.jsonio import parse
+
+bench.be_quiet()
+for value in json.loads(sys.argv[1]):
+    spec = parse(ModelSpec, value, "spec")
+    own = FAMILIES[spec.family].load(spec, "float32", "cpu")
+    space = {"__file__": "script.py", "__name__": "script"}
+    exec(baseline_script(spec, Configuration("x", "DDIM", 2), "x"), space)
+    other = space["load_pipeline"](device="cpu")
+    assert type(own) is type(other), (own, other)
+    print(type(own).__name__, own.unet.config.in_channels, len(own.components))
+"""
+
+
+@pytest.mark.long
+def test_models_of_tasks_are_pinned_and_then_need_no_network(
+    client: Client, repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    """A ControlNet beside a model, and a model that was saved as one for inpainting."""
+    paint = tiny.save_inpainting("SD1.5", tmp_path / "paint")
+    index = json.loads((paint / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionInpaintPipeline"
+    (paint / "model_index.json").write_text(json.dumps(index))
+    net = tiny.save_controlnet("SD1.5", tmp_path / "net")
+    client.hub.repositories |= {"me/paint": Repository(paint), "me/net": Repository(net)}
+    plain = spec_of()
+    specs = [
+        dataclasses.replace(plain, task="controlnet", controlnet="me/net", controlnet_scale=1.0),
+        dataclasses.replace(plain, task="inpainting", source="me/paint", strength=1.0),
+    ]
+    pinned = [client.model(spec, tmp_path / "model.json") for spec in specs]
+    assert pinned[0].controlnet == f"me/net@{client.hub.repositories['me/net'].commit}"
+    assert pinned[1].source == f"me/paint@{client.hub.repositories['me/paint'].commit}"
+    client.hub.requests.clear()
+    told = json.dumps([to_json(spec) for spec in pinned])
+    done = client.run("-c", TASKS, told, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert client.hub.requests == []
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["StableDiffusionControlNetPipeline", "4"],
+        ["StableDiffusionInpaintPipeline", "9"],
+    ]
+    (said,) = client.messages(spec_of(source="me/paint"))
+    assert "set `task: inpainting`" in said
+
+
 FETCHED = """
 import json, sys
 from diffaccel.evaluation import bench

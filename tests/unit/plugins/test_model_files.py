@@ -153,7 +153,7 @@ OTHERS: dict[str, tuple[Callable[[State], State], str]] = {
     "no text": (lambda whole: without(whole, "cond_"), "has no text encoder. Give the whole"),
     "ControlNet": (
         lambda _: ControlNetModel.from_unet(tiny.sd15().unet).state_dict(),
-        "is a ControlNet, which needs an image beside the text",
+        "is a ControlNet, which guides a model and is none itself",
     ),
     "original ControlNet": (lambda _: named("control_model.time_embed.0.weight"), "a ControlNet"),
     "IP-Adapter": (lambda _: named("image_proj.proj.weight"), "is an IP-Adapter"),

@@ -124,6 +124,11 @@ def _made(
 ) -> tuple[Truth, str | None]:
     """What is known of a prompt, and its script if it has one."""
     truth = Truth(prompt.id, int(prompt.category), "made")
+    model = prompt.request.model
+    spec = known.baseline.spec if known else specs.get(model)
+    if spec is not None and spec.task is not None:
+        reason = f"{model} has the task {spec.task} here, and the prompt asks for text-to-image"
+        return dataclasses.replace(truth, status="unmeasured", reason=reason), None
     try:
         chosen = best(prompt.request, known)
     except Unmet as unmet:
@@ -135,8 +140,6 @@ def _made(
         return truth, code.accelerated(
             known.baseline, recipe_of(known.baseline, chosen), prompt.text
         )
-    model = prompt.request.model
-    spec = known.baseline.spec if known else specs.get(model)
     if spec is None:
         reason = f"unknown model {model!r}: {suggest(model, specs)}"
         return dataclasses.replace(truth, status="unmeasured", reason=reason), None

@@ -91,7 +91,8 @@ def measured(experiment: Experiment) -> list[Latency]:
     found = (
         _measured(Known.read(folder, configuration), experiment.platform)
         for slug, configuration in experiment.configurations.items()
-        if all((folder / part / f"{slug}.json").exists() for part in ("baseline", "search"))
+        if experiment.spec(configuration).task is None  # they ask for text-to-image
+        and all((folder / part / f"{slug}.json").exists() for part in ("baseline", "search"))
     )
     return [latency for latency in found if latency is not None]
 

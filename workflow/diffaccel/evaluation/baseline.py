@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation.calls import Bench, Called, MeasureError
 from diffaccel.evaluation.records import Baseline, Usage
 from diffaccel.evaluation.scores import blank, image_digests, not_numbers
-from diffaccel.experiment.prompts import Prompt, have_negatives, negatives_of
+from diffaccel.experiment.prompts import Prompt, as_line, have_negatives, negatives_of
 from diffaccel.plugins.metrics import SCORE, identities
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.store.jsonio import today
@@ -179,6 +180,28 @@ def without_effect(bench: Bench) -> list[str]:
     return said
 
 
+def _cropped(bench: Bench) -> list[str]:
+    """What to say where the images of prompts have other proportions than those that are made."""
+    from PIL import Image, ImageOps
+
+    spec = bench.spec
+    if not spec.inputs_taken:
+        return []
+    found = []
+    for line in map(as_line, bench.prompts):
+        with Image.open(Path(str(spec.inputs), str(line.image))) as image:
+            width, height = ImageOps.exif_transpose(image).size
+        found.append(width * spec.height != height * spec.width)
+    if not any(found):
+        return []
+    said = (
+        f"{sum(found)} of {len(found)} images that prompts come with are cropped at their centre "
+        f"to the proportions of {spec.width}x{spec.height} pixels"
+    )
+    log.warning("%s: %s", bench.configuration.slug, said)
+    return [said]
+
+
 def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, Images]:
     """Measures the baseline pipeline; its record and its images."""
     where = benches.environment(bench.pipe)
@@ -200,7 +223,7 @@ def run_baseline(bench: Bench, before: Before | None = None) -> tuple[Baseline, 
         seconds=run.seconds,
         image_digests=image_digests(run.images),
         date=today(),
-        warnings=[*without_effect(bench), *run.warnings],
+        warnings=[*without_effect(bench), *_cropped(bench), *run.warnings],
         usage=run.usage,
         metrics=identities(bench.spec.metrics) or None,
     )

@@ -16,14 +16,16 @@ from diffaccel.evaluation.calls import Bench
 from diffaccel.evaluation.records import Baseline, Environment
 from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.inputs import prompts_of
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import as_json, read_prompts, repeated
+from diffaccel.experiment.prompts import as_json, repeated
 from diffaccel.machine import devices, threads
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.accelerators import ACCELERATORS
 from diffaccel.plugins.metrics import METRICS, SCORE, identities, prepared
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.plugins.models import FAMILIES, ModelSpec, content_hash, fingerprint, resolve_dtype
+from diffaccel.plugins.pipeline_tasks import SETTINGS
 from diffaccel.plugins.schedulers import made, own_config
 from diffaccel.store.jsonio import digest, to_json
 from diffaccel.version import __version__
@@ -64,9 +66,9 @@ def open_bench(
 
     Raises:
         ModelError: the model cannot be loaded.
-        PromptError: the prompts cannot be read.
+        PromptError, InputsError: the prompts or their images cannot be read.
     """
-    found = read_prompts(Path(spec.prompts), options.prompts, options.max_prompts or 0)
+    found = prompts_of(spec, options.prompts, options.max_prompts or 0)
     prompts = repeated(found, options.seeds)
     be_quiet()
     use_threads(spec, device)
@@ -171,6 +173,7 @@ def of_call(spec: ModelSpec) -> str:
         "negative_prompt": spec.negative_prompt,
         "clip_skip": spec.clip_skip,
         "guidance_rescale": spec.guidance_rescale,
+        **{key: getattr(spec, key) for key in SETTINGS},
     }
     said = {name: value for name, value in asked.items() if value is not None}
     own = [spec.height, spec.width, spec.guidance_scale, spec.batch_size]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -23,13 +24,21 @@ from diffaccel.evaluation.records import Usage
 from diffaccel.evaluation.usage import Meter
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import Prompt, negatives_of, seeds_of, texts_of
+from diffaccel.experiment.prompts import (
+    Prompt,
+    as_line,
+    negatives_of,
+    seeds_of,
+    subjects_of,
+    texts_of,
+)
 from diffaccel.machine.devices import Device
 from diffaccel.machine.watch import PLAIN, Failure, Watch
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import METRICS
 from diffaccel.plugins.metrics.base import Compute, Images
 from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.pipeline_tasks import SETTINGS, Input, fitted
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import digest
 
@@ -40,10 +49,17 @@ log = logging.getLogger(__name__)
 
 
 class Generate(Protocol):
-    """From prompts and seeds to PIL images; negative prompts are told only where there are any."""
+    """From prompts and seeds to PIL images; negative prompts are told only where there are any, and
+    so are the images that prompts come with: ``images``, ``masks``."""
 
     def __call__(
-        self, prompts: list[str], seeds: list[int], negative_prompts: list[str] | None = None, /
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        /,
+        *,
+        negative_prompts: list[str] | None = None,
+        **inputs: list[Any],
     ) -> Sequence[Any]: ...
 
 
@@ -121,11 +137,24 @@ class Bench:
         """Of the prompts."""
         return texts_of(self.prompts)
 
+    @property
+    def subjects(self) -> list[str]:
+        """What tells the prompts apart."""
+        return subjects_of(self.prompts)
+
     def arguments(
-        self, prompts: list[str], seeds: list[int], negatives: list[str] | None = None
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        negatives: list[str] | None = None,
+        inputs: Mapping[str, list[Any]] | None = None,
     ) -> dict[str, Any]:
         """Keyword arguments of a pipeline call. The noise comes from one CPU generator a prompt, so
-        that it depends on neither the device nor the batch."""
+        that it depends on neither the device nor the batch.
+
+        Args:
+            inputs: images of the prompts, as `inputs` has them.
+        """
         import torch
 
         spec = self.spec
@@ -133,13 +162,15 @@ class Bench:
             "negative_prompt": negatives,
             "clip_skip": spec.clip_skip,
             "guidance_rescale": spec.guidance_rescale,
+            **{argument: getattr(spec, key) for key, argument in SETTINGS.items()},
+            **{each.argument: (inputs or {})[each.plural] for each in spec.inputs_taken},
         }
+        size = {"height": spec.height, "width": spec.width}
         return {
             "prompt": prompts,
             "num_inference_steps": self.configuration.steps,
             "guidance_scale": spec.guidance_scale,
-            "height": spec.height,
-            "width": spec.width,
+            **(size if spec.sized else {}),
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             **{name: value for name, value in asked.items() if value is not None},
         }
@@ -152,15 +183,37 @@ class Bench:
             steps=self.configuration.steps,
             guidance_scale=self.spec.guidance_scale,
             size=(self.spec.height, self.spec.width),
+            strength=self.spec.strength,
         )
+
+    def inputs(self, batch: slice) -> dict[str, list[Any]]:
+        """The images that prompts come with, as large as those that are generated, by argument of
+        `Generate`; empty for text-to-image."""
+        spec, lines = self.spec, list(map(as_line, self.prompts[batch]))
+        return {
+            kind.plural: [self._fitted(getattr(line, kind.name), kind) for line in lines]
+            for kind in spec.inputs_taken
+        }
+
+    def _fitted(self, name: str, kind: Input) -> Any:
+        from diffusers.utils import load_image
+
+        image = load_image(str(Path(str(self.spec.inputs), name)))
+        return fitted(image, kind, self.spec.width, self.spec.height)
 
     def calling(self, call: Callable[..., Any]) -> Generate:
         """What generates images through ``call``, the pipeline or what stands in its place."""
 
         def generate(
-            prompts: list[str], seeds: list[int], negatives: list[str] | None = None, /
+            prompts: list[str],
+            seeds: list[int],
+            /,
+            *,
+            negative_prompts: list[str] | None = None,
+            **inputs: list[Any],
         ) -> Sequence[Any]:
-            images: Sequence[Any] = call(**self.arguments(prompts, seeds, negatives)).images
+            arguments = self.arguments(prompts, seeds, negative_prompts, inputs)
+            images: Sequence[Any] = call(**arguments).images
             return images
 
         return generate
@@ -224,17 +277,15 @@ class Bench:
         prompts = self.texts[batch]
         seeds = seeds_of(self.prompts, self.options.seed)[batch]
         negatives = negatives_of(self.prompts, self.spec.negative_prompt)
-
-        def generated(generate: Generate) -> Sequence[Any]:
-            if negatives is None:  # what scripts then are not told
-                return generate(prompts, seeds)
-            return generate(prompts, seeds, negatives[batch])
+        # What there is none of, scripts are not told.
+        told: dict[str, Any] = self.inputs(batch)
+        told |= {} if negatives is None else {"negative_prompts": negatives[batch]}
 
         meter = Meter(self.device, self.pipe)
         with self.device.shared(), self.watch.calling(name), meter.running(len(prompts)):
             start = time.perf_counter()
             with applied() as generate:
-                images, seconds = timed(lambda: generated(generate), self.device.name)
+                images, seconds = timed(lambda: generate(prompts, seeds, **told), self.device.name)
             whole = time.perf_counter() - start
         arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
         return Called(arrays, seconds, whole, len(arrays), meter.usage)

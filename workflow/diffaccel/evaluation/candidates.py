@@ -97,7 +97,7 @@ class _Scored:
     ) -> Evaluation:
         """Compared with the baseline."""
         own, confidence = self.scores[SCORE], bench.options.confidence
-        reference, prompts = baseline.scores[SCORE][: len(own)], bench.texts[: len(own)]
+        reference, prompts = baseline.scores[SCORE][: len(own)], bench.subjects[: len(own)]
         return Evaluation(
             parameters=parameters,
             loss=loss_of(reference, own),

@@ -16,8 +16,8 @@ from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.evaluation.timing_error import freedom, standard_error
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
-from diffaccel.experiment.prompts import Prompt, as_json, texts_of
-from diffaccel.plugins.accelerators.base import PipelineSpec
+from diffaccel.experiment.prompts import Prompt, as_json, subjects_of, texts_of
+from diffaccel.plugins.accelerators._pipeline import PipelineSpec
 from diffaccel.plugins.models._spec import ModelSpec
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.store.jsonio import UNSAID, digest, to_json
@@ -129,6 +129,11 @@ class Baseline:
         """Of the prompts."""
         return texts_of(self.prompts)
 
+    @property
+    def subjects(self) -> list[str]:
+        """What tells the prompts apart."""
+        return subjects_of(self.prompts)
+
     def is_named(self, name: str) -> bool:
         """Whether what is decided beside something was decided beside this; records of schema 1
         have its digest alone."""
@@ -162,7 +167,7 @@ class Baseline:
     def analyses(self) -> InterimAnalyses:
         """When it is tested whether a loss is below a limit."""
         options = self.options
-        count, prompts = len(self.prompts), tuple(self.texts)
+        count, prompts = len(self.prompts), tuple(self.subjects)
         return InterimAnalyses(
             self.spec.batch_size, options.images, count, options.confidence, prompts
         )

@@ -82,6 +82,28 @@ class Given:
     absent: list[str]
     unparsed: list[tuple[Asked, str]] = field(default_factory=list)
 
+    def without(self, tasks: Mapping[str, str]) -> Given:
+        """The same, where none of the models that have a task of their own can be judged: the
+        sentences ask for text-to-image.
+
+        Args:
+            tasks: by the name of a model.
+        """
+        left = {each: own for each, own in self.configurations.items() if each.model not in tasks}
+        refused = [
+            (asked, REFUSED.format(configuration.model, tasks[configuration.model]))
+            for configuration, own in self.configurations.items()
+            if configuration not in left
+            for asked in own
+        ]
+        return Given(left, self.absent, self.unparsed + refused)
+
+
+REFUSED = (
+    "the model {!r} has the task {!r} in this configuration, and what is judged is text-to-image: "
+    "judge it in one where the model has no `task`"
+)
+
 
 def given(
     prompts: Path, scripts: Path, models: Sequence[str], schedulers: Mapping[str, SchedulerSpec]

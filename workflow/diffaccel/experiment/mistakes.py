@@ -21,6 +21,7 @@ from diffaccel.experiment.schema import (
     ModelEntry,
     SchedulerEntry,
 )
+from diffaccel.experiment.wrong_tasks import KEYS, unfit_spec, unread_inputs, wrong_task
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, family_of, known_models
 from diffaccel.plugins.sources import is_local, is_single_file
@@ -44,6 +45,7 @@ RULES = {
         "must be a folder, a .safetensors file or a hub id, an entry such as {source: /path, "
         "weight: 0.8}, or a list of these"
     ),
+    "models.strength": "must be above 0 and at most 1, the share of the steps that is run",
     "models.textual_inversion": (
         "must be an entry such as {source: /path, token: <mine>}, or a list of these"
     ),
@@ -144,7 +146,7 @@ def _wrong_model(entry: str | ModelEntry) -> list[str]:
         return [f"models: {entry.name}: {unknown}"]
     if entry.untrained:
         return _untrained_problems(entry)
-    return _source_problems(entry) + _addition_problems(entry)
+    return _source_problems(entry) + _addition_problems(entry) + wrong_task(entry)
 
 
 def _wrong_accelerators(title: str) -> str | None:
@@ -163,7 +165,7 @@ def _wrong_parameters(parameters: Mapping[str, Mapping[str, Value]]) -> str | No
 
 def _untrained_problems(entry: ModelEntry) -> list[str]:
     where = f"models: {entry.name}: an untrained model has random weights"
-    keys = ("variant", "config", "vae", "lora", "fused", "textual_inversion")
+    keys = ("variant", "config", "vae", "lora", "fused", "textual_inversion", "task", *KEYS)
     weights = [key for key in keys if vars(entry)[key]]
     problems = [f"{where}, so leave out {', '.join(weights)}"] if weights else []
     if entry.source is not None and not Path(entry.source).is_dir():
@@ -233,7 +235,7 @@ def unread_prompts(config: Config) -> list[str]:
     asked = [(spec.prompts, usual, most) for spec in specs]
     heldout = [spec for spec in specs if spec.heldout is not None and config.verify.heldout != 0]
     asked += [(str(spec.heldout), 1, usual) for spec in heldout]
-    problems = []
+    problems = [line for spec in specs for line in unfit_spec(spec, config.steps)]
     read: dict[str, list[Prompt]] = {}
     for path, count, most in dict.fromkeys(asked):
         try:
@@ -241,7 +243,12 @@ def unread_prompts(config: Config) -> list[str]:
         except PromptError as error:
             problems.append(str(error))
     problems += [] if problems else refused(config.metrics, specs, read)
-    return problems or [
+    if problems:
+        return problems
+    verified = config.verify.heldout != 0
+    return [
+        line for spec in specs for line in unread_inputs(spec, usual, most, heldout=verified)
+    ] or [
         f"models: {spec.name}: {spec.heldout} (held out) has negative prompts and {spec.prompts} "
         "has none. Add some there, or set the model's `negative_prompt`"
         for spec in heldout

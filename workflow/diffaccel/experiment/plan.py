@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diffaccel.experiment import tasks
+from diffaccel.experiment import inputs, tasks
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.metrics import scored_by
@@ -249,7 +249,8 @@ class Experiment:
         if judge.prompts is None:
             return Given({}, [])
         models, schedulers = list(self.specs), self.own_schedulers
-        return given(Path(judge.prompts), Path(judge.scripts), models, schedulers)
+        found = given(Path(judge.prompts), Path(judge.scripts), models, schedulers)
+        return found.without({name: spec.task for name, spec in self.specs.items() if spec.task})
 
     @cached_property
     def judged(self) -> dict[str, Configuration]:
@@ -302,9 +303,10 @@ class Experiment:
         return self.specs[configuration.model]
 
     def files(self, configuration: Configuration) -> list[str]:
-        """Local files whose change makes a baseline stale: prompts, model and scorer."""
+        """Local files whose change makes a baseline stale: prompts with their images, model and
+        scorer."""
         spec = self.spec(configuration)
-        return [spec.prompts, *map(str, local_files(spec))]
+        return [spec.prompts, *inputs.files_of(spec.inputs), *map(str, local_files(spec))]
 
     def links(self, configuration: Configuration) -> list[str]:
         """Where those files lie that are behind links: one may lead to other files that are not
@@ -326,7 +328,8 @@ class Experiment:
         """How many prompts scripts are verified on besides, and the files that these are from."""
         asked, spec = self.config.verify.heldout, self.spec(configuration)
         count = self.options.prompts if asked is None else asked
-        return count, [spec.heldout or spec.prompts] if count else []
+        own = inputs.files_of(spec.heldout_inputs or spec.inputs)
+        return count, [spec.heldout or spec.prompts, *own] if count else []
 
     def model_job(self, name: str) -> dict[str, Any]:
         """What `diffaccel model` is told."""

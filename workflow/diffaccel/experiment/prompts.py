@@ -23,6 +23,8 @@ of these in this order, in upper or lower case."""
 
 NEGATIVE, SEED = "negative_prompt", "seed"
 """What else a column or a key may hold."""
+FILES = ("image", "mask")
+"""What names files, where a model's task has prompts come with some."""
 SIZES = ("width", "height")
 """What none may: images of different sizes do not go into one call, nor into one array."""
 LARGEST_SEED = 2**63 - 1
@@ -45,11 +47,16 @@ class PromptLine:
         negative_prompt: its own; empty: the model's, or the empty one. In a list of prompts all
             have one, or none has.
         seed: its own; None: what its place in the list makes it.
+        image, mask: files that it comes with, by their names in the model's folder of inputs.
+        inputs: hash of what these hold, once they were read.
     """
 
     prompt: str
     negative_prompt: Annotated[str | None, UNSAID] = None
     seed: Annotated[int | None, UNSAID] = None
+    image: Annotated[str | None, UNSAID] = None
+    mask: Annotated[str | None, UNSAID] = None
+    inputs: Annotated[str | None, UNSAID] = None
 
 
 Prompt = str | PromptLine
@@ -64,6 +71,18 @@ def text_of(prompt: Prompt) -> str:
 def texts_of(prompts: Iterable[Prompt]) -> list[str]:
     """The texts of prompts, in order."""
     return [text_of(prompt) for prompt in prompts]
+
+
+def as_line(prompt: Prompt) -> PromptLine:
+    """A prompt that more can be said of."""
+    return PromptLine(prompt) if isinstance(prompt, str) else prompt
+
+
+def subjects_of(prompts: Iterable[Prompt]) -> list[str]:
+    """What tells prompts apart, be they drawn with several seeds: their texts, and what their
+    images hold."""
+    lines = map(as_line, prompts)
+    return [f"{each.prompt}\n{each.inputs}" if each.inputs else each.prompt for each in lines]
 
 
 def as_json(prompts: Iterable[Prompt]) -> list[Any]:
@@ -106,7 +125,9 @@ class PromptError(InputError):
     """A prompt file is missing, not of its format, or too short."""
 
 
-def read_prompts(path: Path, count: int, most: int = 0) -> list[Prompt]:
+def read_prompts(
+    path: Path, count: int, most: int = 0, files: Collection[str] = ()
+) -> list[Prompt]:
     """The first ``count`` prompts of a file, or ``most`` where it has more, each with its white
     space made single.
 
@@ -114,6 +135,9 @@ def read_prompts(path: Path, count: int, most: int = 0) -> list[Prompt]:
     the only column, or the first in which every cell has at least two words. Cells may be quoted
     as in CSV. A JSON line is an object that holds one of `KEYS`, or a string. Where the first line
     has a negative prompt, all have.
+
+    Args:
+        files: what columns or keys may name files that prompts come with: ``image``, ``mask``.
 
     Raises:
         PromptError: the file is missing, is not UTF-8, has fewer prompts, has a line that is not
@@ -131,7 +155,7 @@ def read_prompts(path: Path, count: int, most: int = 0) -> list[Prompt]:
     try:
         most = max(count, most)
         found = read(lines[: most + 1])[:most]
-        prompts = _prompts(found)
+        prompts = _prompts(found, files)
     except _LineError as error:
         raise PromptError(f"prompts {path}: {error}") from None
     if len(prompts) < count:
@@ -149,14 +173,18 @@ def read_unseen(path: Path, count: int, seen: Collection[Prompt]) -> list[Prompt
     Raises:
         PromptError: the file cannot be read.
     """
-    known, found = set(texts_of(seen)), list[Prompt]()
-    for prompt in read_prompts(path, 0, count + len(seen)):
-        if text_of(prompt) not in known and len(found) < count:
-            known.add(text_of(prompt))
+    return unseen(read_prompts(path, 0, count + len(seen)), count, seen)
+
+
+def unseen(prompts: Sequence[Prompt], count: int, seen: Collection[Prompt]) -> list[Prompt]:
+    """The same of prompts that were read."""
+    known, found = set(subjects_of(seen)), list[Prompt]()
+    for prompt, subject in zip(prompts, subjects_of(prompts), strict=True):
+        if subject not in known and len(found) < count:
+            known.add(subject)
             found.append(prompt)
     if have_negatives(list(seen)) and not have_negatives(found):
-        lines = [PromptLine(each) if isinstance(each, str) else each for each in found]
-        return [replace(each, negative_prompt="") for each in lines]
+        return [replace(as_line(each), negative_prompt="") for each in found]
     return found
 
 
@@ -184,7 +212,7 @@ class _LineError(Exception):
     """What is wrong with the lines, not yet saying of which file."""
 
 
-def _prompts(found: Read) -> list[Prompt]:
+def _prompts(found: Read, files: Collection[str]) -> list[Prompt]:
     """The prompts of lines: as much of each as it says."""
     negative = bool(found) and NEGATIVE in found[0][1]
     for number, fields in found:
@@ -193,7 +221,25 @@ def _prompts(found: Read) -> list[Prompt]:
                 f"line {number}: has a {NEGATIVE}, and line {found[0][0]} has none: give all of "
                 'them one, which may be ""'
             )
-    return [_prompt(number, fields, negative) for number, fields in found]
+    prompts = [_prompt(number, fields, negative) for number, fields in found]
+    named = [name for name in files if any(name in fields for _, fields in found)]
+    return [
+        _with_files(prompt, number, fields, named) if named else prompt
+        for prompt, (number, fields) in zip(prompts, found, strict=True)
+    ]
+
+
+def _with_files(prompt: Prompt, number: int, fields: Fields, named: Sequence[str]) -> PromptLine:
+    """A prompt with the files that its line names; where one line names some, all must."""
+    for name in named:
+        value = fields.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise _LineError(
+                f"line {number}: {name} must be the name of a file in `inputs`, not {value!r}; "
+                "give all prompts one, or none"
+            )
+    files: dict[str, Any] = {name: fields[name].strip() for name in named}
+    return replace(as_line(prompt), **files)
 
 
 def _prompt(number: int, fields: Fields, negative: bool) -> Prompt:
@@ -262,7 +308,7 @@ def _table(lines: list[Line]) -> Read:
         columns = {KEYS[0]: _unnamed_column(rows)}
     else:
         rows, columns = rows[1:], {KEYS[0]: header.index(named)}
-        more = (name for name in (NEGATIVE, SEED, *SIZES) if name in header)
+        more = (name for name in (NEGATIVE, SEED, *FILES, *SIZES) if name in header)
         columns |= {name: header.index(name) for name in more}
     for number, cells in rows:
         if len(cells) <= (column := columns[KEYS[0]]):

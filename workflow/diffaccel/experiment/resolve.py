@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.schema import Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec, family_of, known_models, layout_of
 from diffaccel.plugins.models._spec import Lora, TextualInversion
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, class_for
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import suggest
 
@@ -55,7 +57,17 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
     if entry.prompts is not None:
         # Others of the same kind, not ours.
         base = dataclasses.replace(base, heldout=None)
+    if entry.task is not None:
+        base = dataclasses.replace(base, **_usual(entry.task, base.family))
+        base = base if entry.heldout_inputs else dataclasses.replace(base, heldout=None)
     return ModelSpec(**{**vars(base), "family": base.family, **given})
+
+
+def _usual(task: str, family: str) -> dict[str, Any]:
+    """What diffusers takes for the settings of a task where nothing is said."""
+    plugin, kind = PIPELINE_TASKS[task], class_for(task, FAMILIES[family].pipeline_class)
+    strength = {"strength": plugin.strengths[kind]} if plugin.strengths else {}
+    return strength | ({"controlnet_scale": 1.0} if plugin.controlled else {})
 
 
 def scheduler_spec(entry: str | SchedulerEntry) -> SchedulerSpec:

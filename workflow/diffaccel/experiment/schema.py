@@ -140,6 +140,12 @@ class ModelEntry(_Strict):
     negative_prompt: str | None = None
     clip_skip: Annotated[int, Field(ge=1)] | None = None
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] | None = None
+    task: str | None = None
+    inputs: Place | None = None
+    heldout_inputs: Place | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    controlnet: Place | None = None
+    controlnet_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class SchedulerEntry(_Strict):

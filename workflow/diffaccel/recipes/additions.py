@@ -17,8 +17,9 @@ from diffaccel.recipes.literals import literal
 if TYPE_CHECKING:
     from diffaccel.recipes.codegen import Script
 
-TWO_ENCODERS = "StableDiffusionXLPipeline"
-"""The pipeline that takes the embeddings of a word one encoder at a time."""
+TWO_ENCODERS = "StableDiffusionXL"
+"""What the names of pipelines begin with that take the embeddings of a word one encoder at a
+time."""
 MENDED = (
     "# https://github.com/huggingface/diffusers/issues/14124",
     'if not hasattr(pipe.text_encoder, "text_model"):',
@@ -41,7 +42,7 @@ def _named(script: Script) -> Iterator[tuple[str, Addition]]:
 
 def imports(script: Script) -> tuple[str, ...]:
     """What the lines need."""
-    if script.pipeline_class != TWO_ENCODERS or not script.textual_inversion:
+    if not script.pipeline_class.startswith(TWO_ENCODERS) or not script.textual_inversion:
         return ()
     on_hub = any(not is_local(each.source) for each in script.textual_inversion)
     hub = ("from huggingface_hub import hf_hub_download",) if on_hub else ()
@@ -60,12 +61,13 @@ def lines(script: Script, places: Mapping[str, str]) -> list[str]:
             file = _file(each)
             given = {**file, "adapter_name": literal(name.lower()), "use_safetensors": "True"}
             found.append(_call("pipe.load_lora_weights", places[name], given))
-        elif script.pipeline_class == TWO_ENCODERS:
+        elif script.pipeline_class.startswith(TWO_ENCODERS):
             found += _two_embeddings(each, places[name])
         else:
             given = {**_file(each), "token": literal(each.token), "use_safetensors": "True"}
             found.append(_call("pipe.load_textual_inversion", places[name], given))
-    mended = MENDED if script.clip_skip and script.pipeline_class != TWO_ENCODERS else ()
+    two = script.pipeline_class.startswith(TWO_ENCODERS)
+    mended = MENDED if script.clip_skip and not two else ()
     return [*found, *_activated(script), *mended]
 
 

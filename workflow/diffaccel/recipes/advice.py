@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Evaluation, Measurement
-from diffaccel.experiment.prompts import PromptError, read_prompts
+from diffaccel.experiment.inputs import count_of
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
 from diffaccel.recipes.known import Known, Names, Option
@@ -101,8 +101,8 @@ def command(baseline: Baseline, evaluation: Evaluation, more: int | None) -> str
         return f"diffaccel run --config {ON}"
     wanted = math.ceil((evaluation.prompts + more) / (baseline.options.seeds or 1))
     try:
-        read_prompts(Path(baseline.spec.prompts), wanted)
-    except PromptError:
+        count_of(baseline.spec, wanted)
+    except InputError:
         return ""
     return f"diffaccel run --config {ON} 'measure={{\"max_prompts\": {wanted}}}'"
 

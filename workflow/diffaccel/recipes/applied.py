@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from diffaccel.experiment.grid import Configuration
-from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.accelerators import Combination, PipelineSpec, UnsupportedError, combination
 from diffaccel.plugins.accelerators._unpatched import PLAIN
-from diffaccel.plugins.accelerators.base import Combination, PipelineSpec, UnsupportedError
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._additions import mend_clip_skip
 from diffaccel.plugins.models._layout import Layout, text_width
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, SETTINGS, class_for
 from diffaccel.plugins.schedulers import (
     SchedulerError,
     SchedulerSpec,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 log = logging.getLogger(__name__)
+SIZE = ("height", "width")
 
 
 def apply(
@@ -86,7 +87,8 @@ class Accelerated:
         combined = _checked(pipe, recipe)
         _say_what_is_missing(pipe, recipe)
         self.recipe = recipe
-        self._pipe, self._said = pipe, {recipe.steps}
+        self._pipe = pipe
+        self._said: set[object] = {recipe.steps, f"strength {recipe.strength}"}
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(_sampled(pipe, recipe, keep_sampler))
@@ -108,8 +110,8 @@ class Accelerated:
         Args:
             prompt: one, or a list; or None where ``arguments`` have its embeddings.
             arguments: as the pipeline takes them, all by name. Steps, guidance scale and its
-                rescaling, image size and skipped layers are the recipe's where they are not given.
-                A negative prompt is not.
+                rescaling, image size, skipped layers, strength and the ControlNet's scale are the
+                recipe's where they are not given. A negative prompt and images are not.
 
         Raises:
             RecipeError: the parameters mean nothing in so many steps or cannot work at that size,
@@ -124,14 +126,18 @@ class Accelerated:
                 f"{_named(self.recipe)} counts steps, and is not for {' and '.join(others)} of "
                 "one's own: give num_inference_steps"
             )
-        for name in ("guidance_scale", "height", "width", "clip_skip", "guidance_rescale"):
+        task = PIPELINE_TASKS[self.recipe.task] if self.recipe.task else None
+        usual = {name: name for name in ("guidance_scale", "clip_skip", "guidance_rescale")}
+        if task is None or task.sized:
+            usual |= {name: name for name in SIZE}
+        for name, argument in {**usual, **SETTINGS}.items():
             if (measured := getattr(self.recipe, name)) is not None:
-                arguments.setdefault(name, measured)
+                arguments.setdefault(argument, measured)
         # None is a size as well: as the pipeline is made for.
-        height, width = (
-            arguments[name] or getattr(self.recipe, name) for name in ("height", "width")
-        )
-        self._check(replace(self.recipe, steps=steps, height=height, width=width))
+        height, width = (arguments.get(name) or getattr(self.recipe, name) for name in SIZE)
+        strength = arguments.get("strength", self.recipe.strength)
+        called = replace(self.recipe, steps=steps, height=height, width=width, strength=strength)
+        self._check(called)
         return self._call(prompt, **arguments)
 
     def _check(self, called: Recipe) -> None:
@@ -143,6 +149,13 @@ class Accelerated:
         if called == self.recipe:
             return
         _check_count(self.recipe, called.steps)
+        if (said := f"strength {called.strength}") not in self._said:
+            self._said.add(said)
+            log.warning(
+                "the recipe was measured at strength %s: at %s, speedup and loss are others",
+                self.recipe.strength,
+                called.strength,
+            )
         if (reason := _misfit(self._pipe, called)) is not None:
             raise RecipeError(
                 f"{_named(self.recipe)} cannot be used in {called.steps} steps at "
@@ -192,9 +205,10 @@ def _checked(pipe: DiffusionPipeline, recipe: Recipe) -> Combination:
     """
     family = FAMILIES[recipe.family]
     kind, found = type(pipe).__name__, _family(pipe)
-    if found != recipe.family:
+    wanted = class_for(recipe.task, family.pipeline_class)
+    if found != recipe.family or kind != wanted:
         raise RecipeError(
-            f"{_named(recipe)} is for a {family.pipeline_class} of the family {recipe.family}; "
+            f"{_named(recipe)} is for a {wanted} of the family {recipe.family}; "
             f"this is a {kind} of {f'the family {found}' if found else 'no known family'}"
         )
     if PLAIN in vars(pipe):
@@ -241,6 +255,7 @@ def _misfit(pipe: DiffusionPipeline, recipe: Recipe) -> str | None:
         steps=recipe.steps,
         guidance_scale=recipe.guidance_scale,
         size=(recipe.height, recipe.width),
+        strength=recipe.strength,
     )
     supported, reason = combined.supports(pipeline)
     if not supported:

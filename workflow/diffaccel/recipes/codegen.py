@@ -23,7 +23,7 @@ from diffaccel.plugins.accelerators.base import Emitted
 from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.sources import is_local, split
 from diffaccel.plugins.space import Parameters, flatten
-from diffaccel.recipes import additions
+from diffaccel.recipes import additions, edits
 from diffaccel.recipes.literals import LINE, Plain, assign, docstring, literal
 
 TEMPLATES = Path(__file__).parents[3] / "templates"
@@ -113,6 +113,8 @@ class Script:
         lora, fused, textual_inversion: what is loaded on top, each named by its file.
         negative_prompt: unless the command line says another; None: it cannot be given any.
         clip_skip, guidance_rescale: arguments of the call; None: it is not given them.
+        controlnet: folder or hub id, where the pipeline takes one.
+        strength, controlnet_scale: of the call, where it takes images.
 
     Raises:
         ValueError: a class or an argument is no identifier, the dtype is unknown, or the parts
@@ -143,6 +145,9 @@ class Script:
     negative_prompt: str | None = None
     clip_skip: int | None = None
     guidance_rescale: float | None = None
+    controlnet: str | None = None
+    strength: float | None = None
+    controlnet_scale: float | None = None
 
     def __post_init__(self) -> None:
         arguments = (*self.load_arguments, *self.scheduler_options)
@@ -202,16 +207,24 @@ def formatted(source: str) -> str:
 def _load(script: Script) -> list[str]:
     """The lines that load the pipeline, as `diffaccel.plugins.models.base.Family` does."""
     more = {name: literal(value) for name, value in script.load_arguments.items()}
-    vae = [] if script.vae is None else [_load_vae(script, script.vae)]
-    more |= {"vae": "vae"} if vae else {}
+    parts = [
+        _load_part(script, name, kind, source)
+        for name, (kind, source) in {
+            "vae": ("AutoencoderKL", script.vae),
+            "controlnet": ("ControlNetModel", script.controlnet),
+        }.items()
+        if source is not None
+    ]
+    more |= {name: name for name in ("vae", "controlnet") if getattr(script, name) is not None}
     places = {name: _place(name, script) for name in _sources(script)}
     added = additions.lines(script, places)
-    return [*vae, _load_pipeline(script, more), *added]
+    return [*parts, _load_pipeline(script, more), *added]
 
 
 def _sources(script: Script) -> dict[str, str]:
     """What is loaded, by the names of its constants."""
     sources = {"MODEL": script.model, "CONFIG": script.config, "VAE": script.vae}
+    sources["CONTROLNET"] = script.controlnet
     sources |= additions.constants(script)
     return {name: source for name, source in sources.items() if source is not None}
 
@@ -248,12 +261,12 @@ def _load_pipeline(script: Script, more: Mapping[str, str]) -> str:
     return _call(f"pipe = {script.pipeline_class}.{how}", "model", arguments | dict(more))
 
 
-def _load_vae(script: Script, vae: str) -> str:
-    revision = split(vae)[1]
+def _load_part(script: Script, name: str, kind: str, source: str) -> str:
+    revision = split(source)[1]
     arguments = {"dtype": "dtype", "use_safetensors": "True"}
     if revision is not None:
         arguments["revision"] = literal(revision)
-    return _call("vae = AutoencoderKL.from_pretrained", _place("VAE", script), arguments)
+    return _call(f"{name} = {kind}.from_pretrained", _place(name.upper(), script), arguments)
 
 
 def _scheduler(script: Script) -> str:
@@ -271,12 +284,13 @@ def _summary(script: Script) -> list[str]:
     """The paragraphs of the script's docstring."""
     accelerated = f", accelerated by {script.title}" if script.title else ""
     paragraphs = [
-        f"Text-to-image with {split(script.model)[0]}: {script.scheduler_class}, "
+        f"{edits.title(script)} with {split(script.model)[0]}: {script.scheduler_class}, "
         f"{script.steps} steps{accelerated}.",
         f"Task: {script.description}",
         f"Pipeline: {script.pipeline_class}, {script.width}x{script.height} pixels, "
         f"guidance scale {script.guidance_scale}",
         *additions.summary(script),
+        *edits.summary(script),
     ]
     if script.parameters:
         values = (f"{name}={value!r}" for name, value in flatten(script.parameters).items())
@@ -292,7 +306,8 @@ def _summary(script: Script) -> list[str]:
             f"Versions: {', '.join(versions)}",
             f"Date: {measured.date}",
         ]
-    paragraphs.append('Run: python THIS_FILE --prompt "..." --seed 0 --out image.png')
+    flags = f"{edits.flags(script)} --seed 0 --out {edits.out(script)}"
+    paragraphs.append(f'Run: python THIS_FILE --prompt "..."{flags}')
     return paragraphs
 
 
@@ -318,6 +333,7 @@ def render(script: Script) -> str:
         f"from diffusers import {script.pipeline_class}, {script.scheduler_class}",
         *(("from diffusers import AutoencoderKL",) if script.vae is not None else ()),
         *additions.imports(script),
+        *edits.imports(script),
         *(ACCELERATED_IMPORTS if entered else ()),
         *(statement for part in script.parts for statement in part.imports),
     ]
@@ -329,11 +345,16 @@ def render(script: Script) -> str:
         "HEIGHT": script.height,
         "WIDTH": script.width,
         **{name.upper(): getattr(script, name) for name in asked},
+        **edits.constants(script),
     }
+    call = {name: value for name, value in CALL.items() if name not in edits.left_out(script)}
     arguments = (
-        CALL | asked | {name: value for part in script.parts for name, value in part.arguments}
+        edits.arguments(script)
+        | call
+        | asked
+        | {name: value for part in script.parts for name, value in part.arguments}
     )
-    unused = set(CALL.values()) - set(arguments.values())
+    unused = set(call.values()) - set(arguments.values())
     source = (
         templates()
         .get_template("script.py.jinja")
@@ -351,6 +372,9 @@ def render(script: Script) -> str:
             arguments=arguments,
             beside=_beside(script),
             negative=script.negative_prompt is not None,
+            inputs=edits.taken(script),
+            out=edits.out(script),
+            fitting=edits.lines(script),
             place=_place("MODEL", script),
             model_is="folder or hub id" if script.config is None else "single file",
         )

@@ -62,7 +62,16 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         negative_prompt=spec.negative_prompt,
         clip_skip=spec.clip_skip,
         guidance_rescale=spec.guidance_rescale,
+        task=spec.task,
+        strength=spec.strength,
+        controlnet=_elsewhere(spec.controlnet),
+        controlnet_scale=spec.controlnet_scale,
     )
+
+
+def _elsewhere(source: str | None) -> str | None:
+    """What names a network where its path says nothing: of a folder, its name."""
+    return Path(source).name if source and sources.is_local(source) else source
 
 
 def _shared(addition: A) -> A:
@@ -115,6 +124,9 @@ class Recipe:
         lora, fused, textual_inversion: what the model had on top, as of a `ModelSpec`; of what was
             a local file, its name. Whoever applies the recipe loads it.
         negative_prompt, clip_skip, guidance_rescale: of the calls that were measured.
+        task: what the pipeline is for, as of a `ModelSpec`; None: text-to-image.
+        strength, controlnet_scale: of the calls that were measured.
+        controlnet: that the pipeline had; of a folder, its name.
     """
 
     model: str
@@ -143,6 +155,10 @@ class Recipe:
     negative_prompt: Annotated[str | None, UNSAID] = None
     clip_skip: Annotated[int | None, UNSAID] = None
     guidance_rescale: Annotated[float | None, UNSAID] = None
+    task: Annotated[str | None, UNSAID] = None
+    strength: Annotated[float | None, UNSAID] = None
+    controlnet: Annotated[str | None, UNSAID] = None
+    controlnet_scale: Annotated[float | None, UNSAID] = None
 
     @property
     def sampler(self) -> SchedulerSpec:

@@ -9,7 +9,7 @@ from pathlib import Path
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.prompts import have_negatives, texts_of
+from diffaccel.experiment.prompts import have_negatives, subjects_of
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.models import FAMILIES, ModelSpec
 from diffaccel.recipes import codegen
@@ -55,7 +55,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
                 loss=recipe.loss,
                 loss_interval=recipe.loss_interval,
                 confidence=recipe.confidence,
-                prompts=len(set(texts_of(recipe.prompts))),
+                prompts=len(set(subjects_of(recipe.prompts))),
                 hardware=recipe.environment.device,
                 versions=recipe.environment.versions,
                 date=recipe.date,
@@ -74,7 +74,7 @@ def _baseline(spec: ModelSpec, configuration: Configuration, description: str) -
     return codegen.Script(
         description=description,
         model=spec.source,
-        pipeline_class=family.pipeline_class,
+        pipeline_class=family.class_of(spec),
         scheduler_class=configuration.sampler.diffusers,
         scheduler_options=spec.scheduler_options(configuration.sampler),
         steps=configuration.steps,
@@ -92,6 +92,9 @@ def _baseline(spec: ModelSpec, configuration: Configuration, description: str) -
         negative_prompt=spec.negative_prompt,
         clip_skip=spec.clip_skip,
         guidance_rescale=spec.guidance_rescale,
+        controlnet=spec.controlnet,
+        strength=spec.strength,
+        controlnet_scale=spec.controlnet_scale,
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from diffaccel.evaluation.gallery import KEPT
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.inputs import count_of
 from diffaccel.experiment.plan import Experiment
-from diffaccel.experiment.prompts import read_prompts
 from diffaccel.machine import devices, threads
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.models import (
@@ -25,7 +25,9 @@ from diffaccel.plugins.models import (
     decoding_bytes,
     resolve_dtype,
 )
+from diffaccel.plugins.models._controlnet import network_parameters
 from diffaccel.plugins.models._weights import read_json
+from diffaccel.plugins.pipeline_tasks import steps_run
 from diffaccel.plugins.schedulers import plugin_of
 from diffaccel.plugins.sources import is_local, is_single_file
 from diffaccel.search.strategies import STRATEGIES
@@ -113,14 +115,15 @@ class Outlook:
             return None
         known, wanted = like[0], plugin_of(configuration.sampler)
         per_call = known.seconds_per_image * known.images_per_call / known.pipeline.calls
-        return per_call * wanted.calls(configuration.steps)
+        strength = self.experiment.spec(configuration).strength
+        return per_call * wanted.calls(steps_run(configuration.steps, strength))
 
     def prompts(self, configuration: Configuration) -> int:
         """How many a baseline is measured with: what is asked for, or what the file has; each as
         often as it has seeds."""
-        measure, path = self.experiment.config.measure, self.experiment.spec(configuration).prompts
-        found = read_prompts(Path(path), measure.prompts, measure.max_prompts or 0)
-        return len(found) * (self.experiment.options_for(configuration).seeds or 1)
+        measure, spec = self.experiment.config.measure, self.experiment.spec(configuration)
+        found = count_of(spec, measure.prompts, measure.max_prompts or 0)
+        return found * (self.experiment.options_for(configuration).seeds or 1)
 
     def candidates(self, configuration: Configuration) -> int | None:
         """How many are evaluated for the bounds of a configuration at most; None: the model must be
@@ -150,12 +153,13 @@ class Outlook:
             return None
         plugin = plugin_of(configuration.sampler)
         pipeline = PipelineSpec.of_config(
-            FAMILIES[spec.family].pipeline_class,
+            FAMILIES[spec.family].class_of(spec),
             unet,
             steps=configuration.steps,
             guidance_scale=spec.guidance_scale,
             size=(spec.height, spec.width),
             vae=_config(spec, "vae"),
+            strength=spec.strength,
         )
         return replace(pipeline, order=plugin.order, extra=plugin.extra)
 
@@ -253,7 +257,9 @@ def _parameters(spec: ModelSpec) -> int | None:
     if spec.untrained or not is_local(spec.source):
         return family.sizes.parameters
     try:
-        return family.parameters(spec, Path(spec.source))
+        own = family.parameters(spec, Path(spec.source))
+        net = spec.controlnet if spec.controlnet and is_local(spec.controlnet) else None
+        return own + (network_parameters(Path(net)) if net else 0)
     except (ModelError, OSError):
         return None
 

@@ -51,7 +51,7 @@ class CellHistory:
         if evaluation.confidence in (None, confidence):
             return evaluation
         scores, count = evaluation.scores[SCORE], len(evaluation.scores[SCORE])
-        own, prompts = self.baseline.scores[SCORE][:count], self.baseline.texts[:count]
+        own, prompts = self.baseline.scores[SCORE][:count], self.baseline.subjects[:count]
         interval = loss_interval(own, scores, confidence, prompts)
         return replace(evaluation, loss_interval=interval, confidence=confidence)
 

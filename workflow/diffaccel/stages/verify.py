@@ -26,7 +26,8 @@ from diffaccel.evaluation.candidates import crashed, evaluate, timed_together
 from diffaccel.evaluation.failures import failure_of
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.evaluation.scores import check_baseline
-from diffaccel.experiment.prompts import Prompt, read_unseen, repeated
+from diffaccel.experiment.inputs import heldout_of
+from diffaccel.experiment.prompts import Prompt, repeated
 from diffaccel.machine import devices
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.metrics.base import Images
@@ -75,7 +76,7 @@ def run(
             the prompts cannot be read.
     """
     spec = baseline.spec
-    unseen = read_unseen(Path(spec.heldout or spec.prompts), heldout, baseline.prompts)
+    unseen = heldout_of(spec, heldout, baseline.prompts)
     if len(unseen) < heldout:
         log.warning("%d held-out prompts, not %d: there are no more", len(unseen), heldout)
     unseen = repeated(unseen, baseline.options.seeds)
@@ -154,7 +155,8 @@ class Verifier:
             return None
         known, seed = self.baseline, self._bench.options.seed + len(self.baseline.prompts)
         options = replace(self._bench.options, seed=seed)
-        bench = replace(self._bench, prompts=self._unseen_prompts, options=options)
+        spec = replace(known.spec, inputs=known.spec.heldout_inputs or known.spec.inputs)
+        bench = replace(self._bench, prompts=self._unseen_prompts, options=options, spec=spec)
         record, images = run_baseline(bench)
         if (reason := check_baseline(record)) is not None:
             log.warning("%s: no held-out check: %s", known.configuration.slug, reason)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffaccel.plugins.accelerators.base import (
-    Accelerator,
-    Combination,
-    Emitted,
-    PipelineSpec,
-    UnsupportedError,
-)
+from diffaccel.plugins.accelerators._combination import Combination
+from diffaccel.plugins.accelerators._pipeline import PipelineSpec
+from diffaccel.plugins.accelerators.base import Accelerator, Emitted, UnsupportedError
 from diffaccel.plugins.space import ParametersDict
 from diffaccel.registry import Registry
+from diffaccel.store.jsonio import digest
 from diffaccel.store.source import hash_of
 
 ACCELERATORS: Registry[Accelerator] = Registry("diffaccel.plugins.accelerators", "accelerator")
@@ -29,9 +26,12 @@ def combination(names: Sequence[str]) -> Combination:
 
 
 def sources(parameters: ParametersDict) -> dict[str, str]:
-    """Hash of the source of each accelerator of a candidate."""
+    """Hash of the source of each accelerator of a candidate, and of what puts it on."""
     known = [name for name in sorted(parameters) if name in ACCELERATORS]
-    return {name: hash_of(type(ACCELERATORS[name]).__module__) for name in known}
+    together = hash_of(Combination.__module__)
+    return {
+        name: digest([hash_of(type(ACCELERATORS[name]).__module__), together]) for name in known
+    }
 
 
 __all__ = [

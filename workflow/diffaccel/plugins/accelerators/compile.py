@@ -97,7 +97,8 @@ class Compile(Accelerator):
     ) -> tuple[StepKind | None, ...]:
         """The same at every step; it depends on the others what is compiled."""
         levels = (float(own["channels_last"]), float(regions(others) == regions({})))
-        return (StepKind("compiled", levels, relative_cost=0.75, spread=0.3),) * pipeline.calls
+        cost = pipeline.relative_cost(0.75)
+        return (StepKind("compiled", levels, relative_cost=cost, spread=0.3),) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:
         import torch

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins.accelerators.base import (
     Accelerator,
@@ -93,7 +93,7 @@ class DeepCache(Accelerator):
     )
 
     def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
-        intervals = tuple(range(2, min(LONGEST_INTERVAL, pipeline.steps) + 1))
+        intervals = tuple(range(2, min(LONGEST_INTERVAL, pipeline.steps_run) + 1))
         ids = branch_ids(pipeline.block_layers)[::-1]
         outermost = tuple(i for i in ids if i < LAYERS_A_BLOCK or i % LAYERS_A_BLOCK == 0)
         return (
@@ -109,16 +109,16 @@ class DeepCache(Accelerator):
             )
         if not pipeline.middle_block:
             return False, "needs a U-Net with a middle block, which it wraps; this one has none"
-        if pipeline.steps < 2:
-            return False, f"needs 2 steps or more, one to fill its cache; got {pipeline.steps}"
+        if pipeline.steps_run < 2:
+            return False, f"needs 2 steps or more, one to fill its cache; got {pipeline.steps_run}"
         return True, ""
 
     def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
         params = Params(**own)  # type: ignore[arg-type]
-        if params.cache_interval > pipeline.steps:
+        if params.cache_interval > pipeline.steps_run:
             return (
-                f"cache_interval {params.cache_interval} is no other than {pipeline.steps}, the "
-                "steps"
+                f"cache_interval {params.cache_interval} is no other than {pipeline.steps_run}, "
+                "the steps"
             )
         return _missing_branch(params.cache_branch_id, pipeline.block_layers)
 
@@ -144,7 +144,9 @@ class DeepCache(Accelerator):
         # ones where the outer have no transformer blocks.
         dear = 1 in pipeline.transformer_downsamples
         cost = 0.13 + 0.82 * depth**0.6 if dear else 0.06 + 0.9 * depth**2
-        cached = StepKind("cached", (5 * depth,), relative_cost=cost, spread=0.45)
+        cached = StepKind(
+            "cached", (5 * depth,), relative_cost=pipeline.relative_cost(cost), spread=0.45
+        )
         calls, place = pipeline.calls, pipeline.first_at_time
         # T-Gate counts from the call after those that its scheduler makes on top.
         gate = (
@@ -166,7 +168,22 @@ class DeepCache(Accelerator):
         helper = DeepCacheSDHelper(pipe=pipe)
         helper.set_params(**own)
         helper.enable()
+        pipe.deepcache = helper
         return pipe
+
+    def finish(
+        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts, call: Call
+    ) -> Call:
+        """The helper keeps the step at which its first call began, and counts from it in all
+        others. With another strength a call begins at another step: what is cached then is of the
+        call before, whose image was another."""
+        helper = pipe.deepcache
+
+        def from_the_first(*args: Any, **kwargs: Any) -> Any:
+            helper.start_timestep = None
+            return call(*args, **kwargs)
+
+        return from_the_first
 
     def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         arguments = ", ".join(f"{name}={value!r}" for name, value in own.items())

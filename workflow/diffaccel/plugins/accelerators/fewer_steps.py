@@ -57,14 +57,14 @@ class FewerSteps(Accelerator):
     ways: ClassVar[tuple[Way, ...]] = ()
 
     def axes(self, pipeline: PipelineSpec) -> tuple[Axis, ...]:
-        counts = tuple(
-            range(pipeline.steps - 1, max(1, math.ceil(FEWEST * pipeline.steps)) - 1, -1)
-        )
+        fewest = max(1, math.ceil(FEWEST * pipeline.steps))
+        every = range(pipeline.steps - 1, fewest - 1, -1)
+        counts = tuple(count for count in every if pipeline.run_of(count))
         return (Axis("steps", counts, counts),)
 
     def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
-        if pipeline.steps < 2:
-            return False, f"needs 2 steps or more, one to leave out; got {pipeline.steps}"
+        if pipeline.steps_run < 2:
+            return False, f"needs 2 steps or more, one to leave out; got {pipeline.steps_run}"
         return True, ""
 
     def conflicts(self, others: Sequence[str]) -> str | None:
@@ -79,6 +79,8 @@ class FewerSteps(Accelerator):
     def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:
         if own["steps"] >= pipeline.steps:
             return f"steps {own['steps']} are not fewer than {pipeline.steps}"
+        if not pipeline.run_of(int(own["steps"])):
+            return f"of {own['steps']} steps none is left at strength {pipeline.strength}"
         return None
 
     def step_kinds(

@@ -92,8 +92,9 @@ class Graphs(Accelerator):
         self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec
     ) -> tuple[StepKind | None, ...]:
         """The same at every step; nearly the same whether or not the decoder is recorded, too."""
+        cost = pipeline.relative_cost(0.8)
         return (
-            StepKind("recorded", (own["decoder"] / 4,), relative_cost=0.8, spread=0.4),
+            StepKind("recorded", (own["decoder"] / 4,), relative_cost=cost, spread=0.4),
         ) * pipeline.calls
 
     def apply(self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts) -> Call:

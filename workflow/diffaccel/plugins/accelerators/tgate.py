@@ -20,6 +20,7 @@ from diffaccel.plugins.accelerators.base import (
     UnsupportedError,
     Way,
 )
+from diffaccel.plugins.pipeline_tasks import task_of
 from diffaccel.plugins.space import Axis, Value
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class TGate(Accelerator):
 
     def supports(self, pipeline: PipelineSpec) -> tuple[bool, str]:
         if pipeline.pipeline_class not in LOADERS:
-            return False, f"the package has no loader for {pipeline.pipeline_class}; {_known()}"
+            return False, _unloadable(pipeline.pipeline_class)
         if not pipeline.guided:
             return False, UNGUIDED
         if pipeline.steps < 2:
@@ -242,13 +243,18 @@ SEVERAL_CALLS = (
 )
 
 
-def _known() -> str:
-    return f"known: {', '.join(LOADERS)}"
+def _unloadable(pipeline_class: str) -> str:
+    if task_of(pipeline_class) is not None:
+        return (
+            "the package replaces a pipeline's call by a loop of its own, and has such loops for "
+            "text-to-image pipelines, which take no image"
+        )
+    return f"the package has no loader for {pipeline_class}; known: {', '.join(LOADERS)}"
 
 
 def _loader(pipeline_class: str, others: Parts) -> str:
     if pipeline_class not in LOADERS:
-        raise UnsupportedError(f"T-Gate has no loader for {pipeline_class}; {_known()}")
+        raise UnsupportedError(f"T-Gate: {_unloadable(pipeline_class)}")
     return f"{LOADERS[pipeline_class]}{'DeepCache' if 'deepcache' in others else ''}Loader"
 
 

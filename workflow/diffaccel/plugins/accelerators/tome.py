@@ -180,6 +180,18 @@ class ToMe(Accelerator):
         _seed_each_call(pipe)
         return pipe
 
+    def finish(
+        self, pipe: DiffusionPipeline, own: Mapping[str, Value], others: Parts, call: Call
+    ) -> Call:
+        """A call that changes an image begins at a later step than the sampler's first."""
+        options = pipe.unet._tome_info["args"]
+
+        def from_the_first(*args: Any, **kwargs: Any) -> Any:
+            options["generator"] = None
+            return call(*args, **kwargs)
+
+        return from_the_first
+
     def emit(self, own: Mapping[str, Value], others: Parts, pipeline: PipelineSpec) -> Emitted:
         told = {name: value for name, value in own.items() if DEFAULTS.get(name) is not value}
         arguments = ", ".join(f"{name}={value!r}" for name, value in told.items())

@@ -53,7 +53,7 @@ def local_files(spec: ModelSpec) -> list[Path]:
     """Every local file that a model's images and scores depend on."""
     added = map(place_of, spec.additions)
     scoring = (spec.scorer, *(each.source for each in spec.metrics))
-    named = (spec.source, spec.config, spec.vae, *scoring, *added)
+    named = (spec.source, spec.config, spec.vae, spec.controlnet, *scoring, *added)
     return [path for source in named if source for path in model_files(source)]
 
 
@@ -62,7 +62,8 @@ def fingerprint(spec: ModelSpec) -> str:
     named = (spec.source, spec.config, spec.vae)
     own = [*(source and content_hash(source) for source in named), spec.variant]
     added = [[_content(each) for each in spec.additions], spec.fused] if spec.additions else []
-    return digest([*own, *added])
+    task = [{"task": spec.task, "controlnet": spec.controlnet and content_hash(spec.controlnet)}]
+    return digest([*own, *added, *(task if spec.task else [])])
 
 
 def _content(addition: Addition) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffaccel.plugins.models._kinds import ONLY, inputs_problem
 from diffaccel.plugins.models._weights import ModelError, read_json
+from diffaccel.plugins.pipeline_tasks import task_of, text_to_image
 from diffaccel.plugins.schedulers import other_noise
 
 INDEX = "model_index.json"
@@ -26,8 +27,12 @@ PLAIN = {
 """What a U-Net's configuration may say of inputs beside text and latents."""
 
 
-def check_index(folder: Path, family: str, pipeline_class: str) -> None:
-    """Whether it is a pipeline of this class.
+def check_index(folder: Path, family: str, pipeline_class: str, task: str | None = None) -> None:
+    """Whether it is a pipeline of this class; for a task, or one of the same parts.
+
+    Args:
+        pipeline_class: of text-to-image.
+        task: what it is used for; None: text-to-image.
 
     Raises:
         ModelError: it is not.
@@ -45,10 +50,12 @@ def check_index(folder: Path, family: str, pipeline_class: str) -> None:
         )
     content = read_json(index)
     kind = content.get("_class_name")
-    if kind != pipeline_class:
+    if kind != pipeline_class and (task is None or text_to_image(str(kind)) != pipeline_class):
+        own = task_of(str(kind))
+        hint = f". If it is for {own.name}, set `task: {own.name}` of the model" if own else ""
         raise ModelError(
             f"{index} is a {kind}, but the family {family!r} needs a {pipeline_class}: correct "
-            "`family` or `source`"
+            f"`family` or `source`{hint}"
         )
     _, scheduler = content.get("scheduler") or (None, None)
     if scheduler is not None and (reason := other_noise({"_class_name": scheduler})):
@@ -56,7 +63,11 @@ def check_index(folder: Path, family: str, pipeline_class: str) -> None:
 
 
 def check_parts(
-    folder: Path, parts: Collection[str], like: Mapping[str, Any], vae: Path | None
+    folder: Path,
+    parts: Collection[str],
+    like: Mapping[str, Any],
+    vae: Path | None,
+    channels: Collection[int] = (),
 ) -> None:
     """Whether all parts of a pipeline are there, each with its configuration, and go together.
 
@@ -65,6 +76,7 @@ def check_parts(
         parts: names of all parts that are loaded from it.
         like: configuration of the family's U-Net, where it is not diffusers' default.
         vae: folder of the VAE, where it is on this machine.
+        channels: that the U-Net may take besides as many as it gives.
 
     Raises:
         ModelError: a part is missing, or the U-Net is another network or needs further inputs.
@@ -80,9 +92,9 @@ def check_parts(
     if (kind := index["unet"][1]) != UNET:
         raise ModelError(f"{folder / INDEX}: unet is a {kind}; only a {UNET} can be measured")
     unet = read_json(folder / "unet/config.json")
-    _check_inputs(folder, unet, like)
+    _check_inputs(folder, unet, like, channels)
     latent = 4 if vae is None else read_json(vae / "config.json").get("latent_channels", 4)
-    if vae is not None and latent != (taken := unet.get("in_channels", 4)):
+    if vae is not None and latent != (taken := unet.get("out_channels", 4)):
         raise ModelError(
             f"{folder}: its U-Net takes latents of {taken} channels, and the VAE in {vae} has "
             f"{latent}: take the VAE of the model that the U-Net belongs to"
@@ -96,9 +108,11 @@ def _missing(what: str, parts: Collection[str]) -> ModelError:
     )
 
 
-def _check_inputs(folder: Path, unet: Mapping[str, Any], like: Mapping[str, Any]) -> None:
+def _check_inputs(
+    folder: Path, unet: Mapping[str, Any], like: Mapping[str, Any], channels: Collection[int]
+) -> None:
     taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
-    if (reason := inputs_problem(taken, given)) is not None:
+    if taken not in channels and (reason := inputs_problem(taken, given)) is not None:
         raise ModelError(f"{folder} {reason}")
     allowed = PLAIN | {"addition_embed_type": (like.get("addition_embed_type"),)}
     for key, values in allowed.items():

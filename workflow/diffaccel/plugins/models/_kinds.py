@@ -25,6 +25,8 @@ INPUTS = {
     9: "an image and a mask (inpainting)",
 }
 """What U-Nets of so many input channels take beside latents of four."""
+TASKS = {9: "To inpaint with it, give it as a folder, with `task: inpainting` and `inputs`"}
+"""What to do about these."""
 PARTS = {
     "U-Net": ("model.diffusion_model.",),
     "VAE": ("first_stage_model.",),
@@ -63,8 +65,9 @@ class Kind:
 
 KINDS = (
     Kind(
-        "a ControlNet, which needs an image beside the text",
-        ONLY,
+        "a ControlNet, which guides a model and is none itself",
+        "Give the model as `source`, with `task: controlnet`, and the ControlNet's folder or hub "
+        "id as `controlnet`",
         re.compile(r"^control_model\.|^controlnet_|^lora_controlnet$|^control_all_x_embedder"),
     ),
     Kind("a LoHa, LoKr or OFT file, not a model", MERGED, re.compile(r"(hada_w|lokr_w|oft_)")),
@@ -136,7 +139,7 @@ def inputs_problem(taken: int, given: int) -> str | None:
     what = INPUTS.get(taken, "something else") if given == 4 else "something else"
     return (
         f"has a U-Net that takes {taken} channels and gives {given}: it needs {what} beside text "
-        f"and latents. {ONLY}"
+        f"and latents. {TASKS.get(taken, ONLY)}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from diffaccel.plugins import sources
 from diffaccel.plugins.metrics.base import MetricChoice
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, Input
 from diffaccel.plugins.schedulers import Option, SchedulerSpec, options_for
 from diffaccel.store.jsonio import UNSAID, UNSET
 
@@ -94,6 +95,13 @@ class ModelSpec:
         guidance_rescale: share by which guided noise gets the spread of the unguided (Lin et al.,
             2024, arXiv:2305.08891, section 3.4); None: not at all.
         metrics: what its images are scored by beside the usual metrics.
+        task: what it is used for, a file in `diffaccel.plugins.pipeline_tasks`; None:
+            text-to-image.
+        inputs: folder of the images that prompts come with.
+        heldout_inputs: the same of ``heldout``.
+        strength: share of the steps that an image is changed in, above 0 and at most 1.
+        controlnet: folder or hub id.
+        controlnet_scale: what the ControlNet's output is multiplied by.
     """
 
     name: str
@@ -123,6 +131,12 @@ class ModelSpec:
     clip_skip: Annotated[int | None, UNSAID] = None
     guidance_rescale: Annotated[float | None, UNSAID] = None
     metrics: Annotated[tuple[MetricChoice, ...], UNSAID] = ()
+    task: Annotated[str | None, UNSAID] = None
+    inputs: Annotated[str | None, UNSAID] = None
+    heldout_inputs: Annotated[str | None, UNSAID] = None
+    strength: Annotated[float | None, UNSAID] = None
+    controlnet: Annotated[str | None, UNSAID] = None
+    controlnet_scale: Annotated[float | None, UNSAID] = None
 
     def scheduler_options(self, wanted: SchedulerSpec) -> dict[str, Option]:
         """The arguments of ``from_config`` that make a scheduler of this model's own."""
@@ -137,6 +151,16 @@ class ModelSpec:
             if value is not None and (own is None or own.get(name, DEFAULTS[name]) != value)
         }
         return {**options_for(wanted, own), **said}
+
+    @property
+    def inputs_taken(self) -> tuple[Input, ...]:
+        """What each prompt comes with besides its text."""
+        return PIPELINE_TASKS[self.task].inputs if self.task else ()
+
+    @property
+    def sized(self) -> bool:
+        """Whether its pipeline is told the size of the images."""
+        return self.task is None or PIPELINE_TASKS[self.task].sized
 
     @property
     def additions(self) -> tuple[Addition, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffaccel.plugins import sources
-from diffaccel.plugins.models import ModelSpec, _additions, _hub
+from diffaccel.plugins.models import ModelSpec, _additions, _controlnet, _hub
 from diffaccel.plugins.models._folder import INDEX, check_index, check_parts
 from diffaccel.plugins.models._layout import Layout, sampling_told
 from diffaccel.plugins.models._memory import check_memory
@@ -30,12 +30,16 @@ from diffaccel.plugins.models._weights import (
     read_json,
     weight_files,
 )
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, class_for, text_to_image
 from diffaccel.plugins.schedulers import SchedulerSpec, made
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 SCHEDULER = "scheduler/scheduler_config.json"
+Beside = Mapping[str, Path]
+"""Folders of networks that are no part of the pipeline's own folder, by field of a spec."""
+NOTHING: Beside = {}
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Fetched:
         source: folder or single file of the pipeline.
         config: folder of a single file's configuration.
         vae: folder of the VAE that replaces the pipeline's own.
+        controlnet: folder of the ControlNet beside it.
         lora, textual_inversion: files of each.
     """
 
@@ -54,6 +59,7 @@ class Fetched:
     source: Path
     config: Path | None
     vae: Path | None
+    controlnet: Path | None = None
     lora: Sequence[Path] = ()
     textual_inversion: Sequence[Path] = ()
 
@@ -91,7 +97,11 @@ class Family(ABC):
 
     def fits(self, layout: Layout) -> bool:
         """Whether a model of this layout belongs here where no family is named."""
-        return layout.pipeline_class == self.pipeline_class
+        return text_to_image(layout.pipeline_class) == self.pipeline_class
+
+    def class_of(self, spec: ModelSpec) -> str:
+        """diffusers' pipeline class that a model is run in."""
+        return class_for(spec.task, self.pipeline_class)
 
     def load_arguments(self) -> dict[str, Any]:
         """What diffusers takes on top when it loads a pipeline."""
@@ -113,19 +123,19 @@ class Family(ABC):
             if spec.untrained:
                 self._check_pipeline(Path(spec.source), spec)
                 return
+            for field in ("vae", "scorer", "controlnet"):
+                source = vars(spec)[field]
+                if source is not None and sources.is_local(source):
+                    check_network(field, Path(source))
             if sources.is_single_file(spec.source):
                 self._check_single_file(spec)
             elif sources.is_local(spec.source):
                 self._check_folder(spec)
-            for field in ("vae", "scorer"):
-                source = vars(spec)[field]
-                if source is not None and sources.is_local(source):
-                    check_network(field, Path(source))
 
-    def _check_found(self, spec: ModelSpec, folder: Path, label: str, vae: Path | None) -> None:
+    def _check_found(self, spec: ModelSpec, folder: Path, label: str, beside: Beside) -> None:
         """Looks at the pipeline, or at the configuration of a single file, once it is here."""
         with naming(label):
-            self._check_pipeline(folder, spec, vae)
+            self._check_pipeline(folder, spec, beside)
 
     def _check_single_file(self, spec: ModelSpec) -> None:
         layout = check_single_file(Path(spec.source), vae_given=spec.vae is not None)
@@ -144,16 +154,27 @@ class Family(ABC):
         for name in check_weights(str(folder), names, self.parts(spec), spec.variant):
             read_header(folder / name)
 
-    def _check_pipeline(self, folder: Path, spec: ModelSpec, vae: Path | None = None) -> None:
+    def _check_pipeline(self, folder: Path, spec: ModelSpec, beside: Beside = NOTHING) -> None:
         """Whether a folder has what is needed beside weights.
 
         Args:
-            vae: folder of another VAE, where it is fetched.
+            beside: folders of another VAE and of a ControlNet, where they are fetched.
         """
-        check_index(folder, self.name, self.pipeline_class)
+        self._check_index(folder, spec)
         tokenizers = [name.replace("text_encoder", "tokenizer") for name in self.text_encoders]
         parts = (*self.parts(spec), *tokenizers, "scheduler")
-        check_parts(folder, parts, self.sizes.unet, vae if spec.vae else folder / "vae")
+        vae = beside.get("vae") if spec.vae else folder / "vae"
+        channels = PIPELINE_TASKS[spec.task].channels if spec.task else ()
+        check_parts(folder, parts, self.sizes.unet, vae, channels)
+        controlnet = beside.get("controlnet")
+        if spec.controlnet and sources.is_local(spec.controlnet):
+            controlnet = Path(spec.controlnet)
+        if controlnet is not None:
+            unet = folder / "unet/config.json"
+            _controlnet.check_controlnet(controlnet, read_json(unet), unet)
+
+    def _check_index(self, folder: Path, spec: ModelSpec) -> None:
+        check_index(folder, self.name, self.pipeline_class, spec.task)
 
     def fetch(self, spec: ModelSpec) -> Fetched:
         """Brings everything to this machine that is not there, and names the commit of what comes
@@ -174,16 +195,19 @@ class Family(ABC):
             want = wanted[field]
             with naming(labels[field]):
                 if want.probe == INDEX:
-                    check_index(there.folder, self.name, self.pipeline_class)
+                    self._check_index(there.folder, spec)
                 if there.files:
                     names = check_weights(there.source, there.files, want.parts, want.variant)
                     _hub.check_space(there, names)
         field = "config" if "config" in found else "source"
-        pipeline, vae = found[field], found["vae"].folder if "vae" in found else None
+        pipeline = found[field]
+        beside: Beside = {
+            name: found[name].folder for name in ("vae", "controlnet") if name in found
+        }
         if pipeline.files:  # its small files, before any large one
             _hub.get(pipeline, labels[field], download_config)
         if pipeline.files or pipeline.local:
-            self._check_found(spec, pipeline.folder, labels[field], vae)
+            self._check_found(spec, pipeline.folder, labels[field], beside)
         lora = [_additions.fetch(each, spec.name) for each in spec.lora]
         words = [_additions.fetch(each, spec.name) for each in spec.textual_inversion]
         if lora or words or spec.clip_skip:
@@ -194,7 +218,7 @@ class Family(ABC):
             for field, there in found.items()
         }
         # What was in the cache may have been wanting, and is whole by now.
-        self._check_found(spec, folders[field], labels[field], vae)
+        self._check_found(spec, folders[field], labels[field], beside)
         pins: dict[str, Any] = {field: there.source for field, there in found.items()}
         pins["scheduler_config"] = dict(read_json(folders[field] / SCHEDULER))
         told = sampling_told(spec.source)  # by the tensors of a single file
@@ -206,6 +230,7 @@ class Family(ABC):
             source=folders["source"],
             config=folders.get("config"),
             vae=folders.get("vae"),
+            controlnet=folders.get("controlnet"),
             lora=[path for _, path in lora],
             textual_inversion=[path for _, path in words],
         )
@@ -245,8 +270,9 @@ class Family(ABC):
             ),
             "scorer": _Want(spec.scorer, "config.json", download_network, [""]),
         }
-        if spec.vae is not None:
-            wanted["vae"] = _Want(spec.vae, "config.json", download_network, [""])
+        for field in ("vae", "controlnet"):
+            if (part := vars(spec)[field]) is not None:
+                wanted[field] = _Want(part, "config.json", download_network, [""])
         if sources.is_single_file(spec.source):
             config = spec.config or self.known[0].source
             wanted["config"] = _Want(config, INDEX, download_config, [])
@@ -290,7 +316,9 @@ class Family(ABC):
         import torch
 
         spec = fetched.spec
-        check_memory(spec.name, self.parameters(spec, fetched.source), dtype, device)
+        count = self.parameters(spec, fetched.source)
+        count += _controlnet.network_parameters(fetched.controlnet) if fetched.controlnet else 0
+        check_memory(spec.name, count, dtype, device)
         try:
             return self._load(fetched, getattr(torch, dtype)).to(device)
         except (OSError, ValueError, RuntimeError) as error:
@@ -310,8 +338,10 @@ class Family(ABC):
     def _load_pipeline(self, fetched: Fetched, dtype: Any) -> DiffusionPipeline:
         import diffusers
 
-        kind = getattr(diffusers, self.pipeline_class)
+        kind = getattr(diffusers, self.class_of(fetched.spec))
         arguments = {"dtype": dtype, **self.load_arguments()}
+        if fetched.controlnet is not None:
+            arguments["controlnet"] = _controlnet.load(fetched.controlnet, dtype)
         if fetched.vae is not None:
             arguments["vae"] = diffusers.AutoencoderKL.from_pretrained(
                 fetched.vae, dtype=dtype, use_safetensors=True
@@ -347,26 +377,6 @@ class Family(ABC):
         if device != "meta":
             check_memory(spec.name, self.sizes.parameters, dtype, device)
         return build(self.sizes, dtype, device)
-
-
-def embedded(family: str) -> ModelSpec:
-    """The small model of a family that the repository carries."""
-    return ModelSpec(
-        name=f"mini-{family}",
-        family=family,
-        source=f"resources/models/mini-{family}",
-        height=128,
-        width=128,
-        guidance_scale=3.0,
-        batch_size=4,
-        scorer="resources/models/mini-clip",
-        prompts="resources/prompts/mini.txt",
-        heldout="resources/prompts/mini-heldout.txt",
-        # So small a network is hardly faster on two threads, and times far less steadily. A GPU
-        # mostly waits for the processor to launch the next of its kernels.
-        threads=1,
-        jobs_per_gpu=8,
-    )
 
 
 class StableDiffusion(Family):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models._embedded import embedded
 from diffaccel.plugins.models._layout import Layout
 from diffaccel.plugins.models._untrained import CLIP_L, Sizes
-from diffaccel.plugins.models.base import StableDiffusion, embedded
+from diffaccel.plugins.models.base import StableDiffusion
 
 
 class SD15(StableDiffusion):

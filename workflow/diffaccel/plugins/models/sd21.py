@@ -4,9 +4,10 @@ arXiv:2112.10752; v-prediction: Salimans and Ho, 2022, arXiv:2202.00512)."""
 from __future__ import annotations
 
 from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models._embedded import embedded
 from diffaccel.plugins.models._layout import Layout
 from diffaccel.plugins.models._untrained import Sizes
-from diffaccel.plugins.models.base import StableDiffusion, embedded
+from diffaccel.plugins.models.base import StableDiffusion
 
 
 class SD21(StableDiffusion):

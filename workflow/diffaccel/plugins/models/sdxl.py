@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models._embedded import embedded
 from diffaccel.plugins.models._untrained import CLIP_L, Sizes
-from diffaccel.plugins.models.base import Family, embedded
+from diffaccel.plugins.models.base import Family
 
 
 class SDXL(Family):

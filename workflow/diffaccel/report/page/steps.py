@@ -99,5 +99,5 @@ def _loss(reference: Baseline, scores: Sequence[float]) -> tuple[float, float, f
     confidence = reference.options.confidence
     return (
         loss_of(plain, own),
-        *loss_interval(plain, own, confidence, reference.texts[:count]),
+        *loss_interval(plain, own, confidence, reference.subjects[:count]),
     )

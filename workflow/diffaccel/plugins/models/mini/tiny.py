@@ -103,7 +103,10 @@ def save(family: str, folder: Path, seed: int = 0) -> Path:
     Raises:
         KeyError: the family is not in `FAMILIES`.
     """
-    pipe = FAMILIES[family](seed)
+    return _saved(FAMILIES[family](seed), folder)
+
+
+def _saved(pipe: Any, folder: Path) -> Path:
     pipe.save_pretrained(folder)
     path = folder / "scheduler/scheduler_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -154,6 +157,47 @@ def save_inversion(family: str, folder: Path, token: str, seed: int = 0) -> Path
     path = folder / "learned_embeds.safetensors"
     save_file({name: torch.randn(1, WIDTH, generator=generator) for name in names}, path)
     return path
+
+
+def save_controlnet(family: str, folder: Path, seed: int = 0) -> Path:
+    """Writes a ControlNet for such a pipeline, with random weights in the place of the zeros that
+    training begins with; gives the folder.
+
+    Raises:
+        KeyError: the family is not in `FAMILIES`.
+    """
+    import torch
+    from diffusers import ControlNetModel
+
+    halved = (8, WIDTH)  # once, as images are by the autoencoder
+    pipe, torch_state = FAMILIES[family](0), torch.get_rng_state()
+    torch.manual_seed(seed)
+    made = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=halved)
+    last = made.controlnet_cond_embedding.conv_out
+    for layer in (*made.controlnet_down_blocks, made.controlnet_mid_block, last):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    torch.set_rng_state(torch_state)
+    made.save_pretrained(folder)
+    return folder
+
+
+def save_inpainting(family: str, folder: Path, seed: int = 0) -> Path:
+    """Writes such a pipeline with a U-Net that takes a mask and a masked image besides, as models
+    for inpainting have it; gives the folder.
+
+    Raises:
+        KeyError: the family is not in `FAMILIES`.
+    """
+    import torch
+
+    pipe = FAMILIES[family](seed)
+    first = pipe.unet.conv_in
+    taken = 2 * pipe.unet.config.in_channels + 1
+    generator = torch.Generator().manual_seed(seed)
+    wide = torch.randn(first.out_channels, taken, 3, 3, generator=generator) / (9 * taken) ** 0.5
+    first.weight, first.in_channels = torch.nn.Parameter(wide), taken
+    pipe.unet.register_to_config(in_channels=taken)
+    return _saved(pipe, folder)
 
 
 def _stable_diffusion(
