@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diffaccel.experiment.limits import read_limits
@@ -29,7 +30,7 @@ def metric_choices(entries: Entries) -> tuple[MetricChoice, ...]:
     )
 
 
-def scored_by(config: Config) -> list[str | MetricEntry]:
+def named_metrics(config: Config) -> list[str | MetricEntry]:
     """The metrics that are named, and those of limits.
 
     Raises:
@@ -38,6 +39,11 @@ def scored_by(config: Config) -> list[str | MetricEntry]:
     named = {each.name for each in _named(config.metrics)}
     limits = (each.metric for each in read_limits(config.limits))
     return [*config.metrics, *(metric for metric in limits if metric not in named)]
+
+
+def scored_by(entries: Entries, spec: ModelSpec) -> ModelSpec:
+    """A model whose images are scored by these besides; an untrained one generates noise."""
+    return spec if spec.untrained else replace(spec, metrics=metric_choices(entries))
 
 
 def _named(entries: Entries) -> list[MetricEntry]:

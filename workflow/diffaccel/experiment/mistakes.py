@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from diffaccel.experiment.limits import wrong_limits
-from diffaccel.experiment.metrics import refused, scored_by, wrong_metrics
+from diffaccel.experiment.metrics import named_metrics, refused, wrong_metrics
 from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
 from diffaccel.experiment.scheduling import wrong_schedulers
@@ -110,7 +110,7 @@ def unknown_names(config: Config) -> list[str]:
     """Names that stand for nothing, and values that do not go together: a line each."""
     problems = _wrong_models(config)
     problems += wrong_schedulers(config.schedulers)
-    problems += wrong_limits(config.limits) or wrong_metrics(scored_by(config))
+    problems += wrong_limits(config.limits) or wrong_metrics(named_metrics(config))
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")
@@ -244,7 +244,7 @@ def unread_prompts(config: Config) -> list[str]:
         except PromptError as error:
             problems.append(str(error))
     if not problems:
-        problems = refused(scored_by(config), specs, read)
+        problems = refused(named_metrics(config), specs, read)
     if problems:
         return problems
     verified = config.verify.heldout != 0

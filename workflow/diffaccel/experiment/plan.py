@@ -17,7 +17,7 @@ from diffaccel.experiment import inputs, tasks
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.limits import read_limits
-from diffaccel.experiment.metrics import metric_choices, scored_by
+from diffaccel.experiment.metrics import named_metrics, scored_by
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.resolve import (
     judge_options,
@@ -64,11 +64,8 @@ class Experiment:
         known = known_models() | {
             spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
         }
-        metrics = metric_choices(scored_by(self.config))
-        return {
-            name: spec if spec.untrained else replace(spec, metrics=metrics)
-            for name, spec in known.items()
-        }
+        metrics = named_metrics(self.config)
+        return {name: scored_by(metrics, spec) for name, spec in known.items()}
 
     @cached_property
     def options(self) -> MeasureOptions:

@@ -1,5 +1,7 @@
-"""A metric that a configuration names, as records hold it. It lies apart from the metrics, which load
-numpy: records are read without."""
+"""A metric that a configuration names, as records hold it.
+
+It lies apart from the metrics, which load numpy: records are read without.
+"""
 
 from __future__ import annotations
 
