@@ -1,9 +1,9 @@
 """The pipeline under test: generating, scoring and timing.
 
-Measuring: `bench` opens a pipeline with its prompts and metrics, and `calls` calls it.
-`candidates` evaluates candidates, `timing` is the only place that times them, and `baseline`
-measures the baseline pipeline. `scores` says what images and their scores mean. `selftest` times
-the baseline pipeline beside itself.
+Measuring: `bench` opens a pipeline with its prompts and metrics, and `calls` calls it. `candidates`
+evaluates candidates, `timing` is the only place that times them, and `baseline` measures the
+baseline pipeline. `scores` says what images and their scores mean, and `limits` whether a candidate
+keeps several limits. `selftest` times the baseline pipeline beside itself.
 
 How much is enough: `pairs` and `timing_error` for timed calls, `sequential` for prompts, and
 `budget` for the time that is left.

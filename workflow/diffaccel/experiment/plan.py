@@ -16,7 +16,6 @@ from typing import Any
 from diffaccel.experiment import inputs, tasks
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.limits import read_limits
 from diffaccel.experiment.metrics import named_metrics, scored_by
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.resolve import (
@@ -25,6 +24,7 @@ from diffaccel.experiment.resolve import (
     model_spec,
     parse_accelerators,
     scheduler_spec,
+    search_options,
 )
 from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Task
@@ -358,14 +358,8 @@ class Experiment:
             "tasks": [to_json(task) for task in tasks],
             "targets": list(self.config.speedups),
             "loss_limit": self.config.loss_limit,
-            "search": self.config.search.model_dump() | self._limits,
+            "search": search_options(self.config),
         }
-
-    @property
-    def _limits(self) -> dict[str, Any]:
-        """Nothing where there are none, so that what was decided without stays."""
-        limits = read_limits(self.config.limits)
-        return {"limits": to_json(limits)} if limits else {}
 
     def verify_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel verify` is told."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from diffaccel.experiment.limits import read_limits
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.schema import Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination
@@ -13,6 +14,7 @@ from diffaccel.plugins.models._spec import Lora, TextualInversion
 from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, class_for
 from diffaccel.plugins.schedulers import SchedulerSpec, scheduler_named
 from diffaccel.registry import suggest
+from diffaccel.store.jsonio import to_json
 
 
 def parse_accelerators(title: str) -> Combination:
@@ -80,6 +82,13 @@ def scheduler_spec(entry: str | SchedulerEntry) -> SchedulerSpec:
         return scheduler_named(entry)
     known = scheduler_named(entry.scheduler)
     return SchedulerSpec(entry.name, known.diffusers, {**known.options, **entry.options})
+
+
+def search_options(config: Config) -> dict[str, Any]:
+    """How it is searched, as JSON. It says nothing of limits where there are none, so that what was
+    decided without stays."""
+    limits = to_json(read_limits(config.limits))
+    return {**config.search.model_dump(), **({"limits": limits} if limits else {})}
 
 
 def judge_options(config: Config) -> JudgeOptions:

@@ -2,8 +2,8 @@
 
 `known` reads what was measured of a configuration, `advice` says what to use, and `recommend`
 answers a request. A `recipe` is that as a small file, `applied` puts it on a pipeline, `scripts`
-and `codegen` write it as a script: `additions` loads what a model has on top, and `literals` writes
-values as Python.
+and `codegen` write it as a script: `additions` loads what a model has on top, `edits` the images
+that a task takes, and `literals` writes values as Python.
 """
 
 from __future__ import annotations
