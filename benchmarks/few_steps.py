@@ -116,7 +116,7 @@ def page() -> str:
                 ),
                 "[^how]: `python -m benchmarks.few_steps`, from calls of 20 and 50 steps with DDIM "
                 f"on one {where.device} ([recorded](h100.md)). Branch 0. Without guidance a step "
-                "is taken to cost half.",
+                f"is taken to cost half. {records[0].date[:10]}.",
             ]
         )
         + "\n"

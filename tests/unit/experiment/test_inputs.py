@@ -92,8 +92,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"strength": 0}, "must be above 0 and at most 1, the share of the steps that is run; got 0"),
     ({"strength": 1.5}, "must be above 0 and at most 1, the share of the steps that is run; got"),
-    ({"strength": 0.04}, "strength: of 20 steps, 0.04 leaves none; it must be at least 0.05"),
-    ({"heldout_inputs": "."}, "heldout_inputs is for a file of held-out prompts of their own: na"),
+    ({"strength": 0.04}, "strength: 0.04 runs none of 20 steps; set at least 0.05"),
+    ({"heldout_inputs": "."}, "heldout_inputs needs `heldout`, a file of held-out prompts"),
     ({"guidance_rescale": 0.5}, "guidance_rescale: diffusers' StableDiffusionImg2ImgPipeline doe"),
     (
         {"untrained": True, "family": "SD1.5"},
@@ -162,7 +162,7 @@ def test_fewer_images_than_the_most_prompts(folder: Path) -> None:
 
 def test_what_is_no_image(folder: Path) -> None:
     (folder / "in/1.png").write_text("no image")
-    assert "in/1.png is no image that can be read" in refused(folder)
+    assert "in/1.png cannot be read as an image" in refused(folder)
 
 
 def test_a_broken_image_is_found_when_it_is_read(folder: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_broken_image_is_found_when_it_is_read(folder: Path) -> None:
     Image.effect_noise((99, 99), 50).save(path)
     path.write_bytes(path.read_bytes()[:3000])
     spec = spec_of(folder)  # its header is whole
-    with pytest.raises(inputs.InputsError, match=r"1\.png is no image that can be read"):
+    with pytest.raises(inputs.InputsError, match=r"1\.png cannot be read as an image"):
         inputs.prompts_of(spec, 4)
 
 
@@ -243,7 +243,7 @@ def test_a_file_of_heldout_prompts_has_a_folder(folder: Path) -> None:
     heldout = folder / "heldout.txt"
     heldout.write_text("one\ntwo")
     said = refused(folder, heldout=str(heldout))
-    assert "name no images: name the folder of theirs as `heldout_inputs`" in said
+    assert "name no images: set `heldout_inputs` to the folder" in said
     picture(folder / "more/x.png")
     own = {"heldout": str(heldout), "heldout_inputs": str(folder / "more")}
     spec = spec_of(folder, **own)

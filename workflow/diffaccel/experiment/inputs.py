@@ -42,12 +42,14 @@ class _Source:
         path: of the prompts.
         folder: of the images.
         in_order: whether files belong to the prompts in their order, where no column names them.
+        key: the model's key that names the folder.
     """
 
     path: Path
     folder: Path
     task: PipelineTask
     in_order: bool = True
+    key: str = "inputs"
 
     @classmethod
     def measured(cls, spec: ModelSpec) -> _Source:
@@ -60,8 +62,9 @@ class _Source:
         measured = cls.measured(spec)
         if spec.heldout is None:
             return measured
-        in_order = spec.heldout_inputs is not None
-        return cls(Path(spec.heldout), heldout_folder(spec), measured.task, in_order)
+        own = spec.heldout_inputs is not None
+        key = "heldout_inputs" if own else "inputs"
+        return cls(Path(spec.heldout), heldout_folder(spec), measured.task, own, key)
 
 
 def prompts_of(spec: ModelSpec, count: int, most: int = 0) -> list[Prompt]:
@@ -148,7 +151,7 @@ def _placed(source: _Source, count: int, most: int) -> list[PromptLine]:
     names = [each.name for each in source.task.inputs]
     lines = [as_line(each) for each in read_prompts(source.path, count, most, names)]
     if not source.folder.is_dir():
-        raise InputsError(f"inputs: there is no folder {str(source.folder)!r}")
+        raise InputsError(f"{source.key}: there is no folder {str(source.folder)!r}")
     if not any(line.image for line in lines):
         lines = _in_order(lines, source, count)
     lines = [replace(line, **_beside(line, source)) for line in lines]
@@ -156,7 +159,7 @@ def _placed(source: _Source, count: int, most: int) -> list[PromptLine]:
         for name in names:
             if not (source.folder / getattr(line, name)).is_file():
                 raise InputsError(
-                    f"inputs: {source.folder} has no {getattr(line, name)}, the {name} of "
+                    f"{source.key}: {source.folder} has no {getattr(line, name)}, the {name} of "
                     f"{line.prompt!r} in {source.path}"
                 )
     return lines
@@ -166,8 +169,8 @@ def _in_order(lines: Sequence[PromptLine], source: _Source, count: int) -> list[
     """Each prompt with the next file of the folder, as far as there are some."""
     if not source.in_order:
         raise InputsError(
-            f"the held-out prompts of {source.path} name no images: name the folder of theirs as "
-            "`heldout_inputs`, or the files in a column `image`"
+            f"the held-out prompts of {source.path} name no images: set `heldout_inputs` to the "
+            "folder of their images, or add a column `image` to the file"
         )
     every = (each for task in PIPELINE_TASKS.values() for each in task.inputs)
     beside = tuple(each.ending for each in every if each.ending)  # masks, whatever the task
@@ -178,8 +181,8 @@ def _in_order(lines: Sequence[PromptLine], source: _Source, count: int) -> list[
     )
     if len(images) < count:
         raise InputsError(
-            f"inputs: {source.folder} has {len(images)} images, and {count} prompts are asked for, "
-            "each with one of its own; add some, lower measure.prompts, or name them in a column "
+            f"{source.key}: {source.folder} has {len(images)} images, and {count} prompts are asked "
+            "for, each with one of its own; add some, lower measure.prompts, or name them in a column "
             f"`image` of the prompts. Images end in {', '.join(SUFFIXES)}"
         )
     return [replace(line, image=name) for line, name in zip(lines, images, strict=False)]
@@ -195,8 +198,8 @@ def _beside(line: PromptLine, source: _Source) -> dict[str, Any]:
         there = [name for name in names if (source.folder / name).is_file()]
         if not there:
             raise InputsError(
-                f"inputs: {source.folder} has no {each.name} of {image}: call it {names[0].name}, "
-                f"or name it in a column `{each.name}` of the prompts"
+                f"{source.key}: {source.folder} has no {each.name} of {image}: call it "
+                f"{names[0].name}, or name it in a column `{each.name}` of the prompts"
             )
         found[each.name] = there[0].as_posix()
     return found
@@ -228,4 +231,4 @@ def check_image(path: Path, *, whole: bool = True) -> None:
             if whole:
                 image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputsError(f"inputs: {path} is no image that can be read: {error}") from None
+        raise InputsError(f"{path} cannot be read as an image: {error}") from None

@@ -59,8 +59,9 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
     "same": {"psnr": "at least 30", "ssim": "at least 0.9"},
 }
 """Ready limits. ``good``: images as good as before: the loss limit of the CLIP score alone.
-``same``: the same images, too. A PSNR of 30 dB and an SSIM of 0.9 are where lossy compression of
-images is commonly said to be of good quality (Wang et al., 2004; Hore and Ziou, 2010)."""
+``same``: images near the baseline's, too, on average. 30 dB and 0.9 are our choice, by what is
+usual for lossy compression of photographs (see Hore and Ziou, "Image Quality Metrics: PSNR vs.
+SSIM", 2010)."""
 
 
 def read_limits(given: str | Mapping[str, str]) -> tuple[Limit, ...]:
@@ -108,7 +109,7 @@ def read_limit(metric: str, text: str) -> Limit:
     if metric not in METRICS:
         raise UnknownNameError(f"unknown metric {metric!r}; {suggest(metric, METRICS)}")
     if metric == SCORE:
-        raise ValueError(f"{metric}: its limit is `loss_limit`; set that")
+        raise ValueError(f"{metric}: set `loss_limit` in place of a limit")
     for kind, pattern in _PATTERNS.items():
         if (found := pattern.fullmatch(str(text).strip())) is not None:
             value = float(found[1]) / (100 if kind == "loss" else 1)
@@ -126,15 +127,16 @@ def _problem(limit: Limit) -> str | None:
     metric = METRICS[limit.metric]
     better, reference = metric.better, metric.needs_reference
     if not math.isfinite(limit.value) or (limit.kind in ("loss", "drop") and limit.value <= 0):
-        return "the value must be above 0"
+        return "the value must be finite, and above 0 for `loss` and `less`"
     if limit.kind == "loss" and limit.value >= 1:
         return "a loss must be below 100%"
     if limit.kind in ("loss", "drop") and reference:
-        return "it compares with the baseline's image, so say `at most` or `at least`"
+        said = "at least" if better == "higher" else "at most"
+        return f"it compares with the baseline's image, so say `{said}`"
     if limit.kind == "most" and better == "higher":
         return "higher is better: say `at least`"
     if limit.kind == "least" and better == "lower":
         return "lower is better: say `at most`"
     if reference and metric.distance(limit.value) <= 0:
-        return "it would allow nothing but the same image"
+        return "only an identical image would pass"
     return None

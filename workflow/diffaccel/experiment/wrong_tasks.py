@@ -44,8 +44,8 @@ def _unfit_keys(entry: ModelEntry, task: PipelineTask) -> list[str]:
         lines.append(f"the task {task.name} needs a `controlnet`: a folder or a hub id")
     if entry.heldout_inputs is not None and entry.heldout is None:
         lines.append(
-            "heldout_inputs is for a file of held-out prompts of their own: name it as `heldout`. "
-            "Else the held-out prompts, and their images, follow those that are measured with"
+            "heldout_inputs needs `heldout`, a file of held-out prompts. Without that file, leave "
+            "it out: the held-out prompts and images are then the next ones in prompts and inputs"
         )
     return lines
 
@@ -91,8 +91,7 @@ def unfit_spec(spec: ModelSpec, steps: Sequence[int]) -> list[str]:
         if not steps_run(count, spec.strength):
             least = math.ceil(1000 / count) / 1000  # to three digits
             lines.append(
-                f"strength: of {count} steps, {spec.strength} leaves none; it must be at least "
-                f"{least:g}"
+                f"strength: {spec.strength} runs none of {count} steps; set at least {least:g}"
             )
     return [f"models: {spec.name}: {line}" for line in lines]
 

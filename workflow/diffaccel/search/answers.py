@@ -95,7 +95,7 @@ def _fastest(task: Task, search: CellSearch, known: CellResult) -> Answer:
     """The answer to a task that asks for the fastest; what that is must then be kept."""
     fastest = search.predictions.fastest(task.max_loss)
     if fastest is None:
-        reason = f"no candidate has a loss below {task.max_loss}"
+        reason = f"no candidate {_kept(task, known)}"
         return _infeasible(task, reason, search, known.time_up)
     chosen = search.predictions.measurement(fastest)
     required = math.floor(100 * chosen.speedup) / 100
@@ -112,7 +112,7 @@ def _hopeless(task: Task, known: CellResult) -> str | None:
         return None
     required = _required(task, known)
     if required is None:
-        return f"no candidate has a loss below {task.max_loss}, so there is no bound to take from"
+        return f"no candidate {_kept(task, known)}, so there is no bound to take a share of"
     if required <= 1 and task.latency_s is None:
         said = f"{required}x is no speedup"
         return f"{said}: {_measured_bound(known)} leaves none" if task.fraction else said
@@ -120,6 +120,14 @@ def _hopeless(task: Task, known: CellResult) -> str | None:
     if limit is not None and required > limit:
         return f"{required}x is above {_measured_bound(known)}"
     return None
+
+
+def _kept(task: Task, known: CellResult) -> str:
+    """What a candidate would have to keep, in words."""
+    others = [each.words for each in known.search.limits]
+    if not others:
+        return f"has a loss below {task.max_loss}"
+    return f"keeps all limits (a loss below {task.max_loss}, {', '.join(others)})"
 
 
 def _measured_bound(known: CellResult) -> str:

@@ -71,9 +71,9 @@ class FewerSteps(Accelerator):
         if not others:
             return None
         return (
-            "goes with no other accelerator: the parameters of some are numbers of steps (a gate, "
-            "an interval) and would mean something else in a shorter call. Ask for fewer steps as "
-            "a configuration of its own"
+            "goes with no other accelerator. A gate or an interval is counted in steps, and would "
+            "mean something else in a shorter call. Measure fewer steps as a configuration of its "
+            "own"
         )
 
     def excludes(self, own: Mapping[str, Value], pipeline: PipelineSpec) -> str | None:

@@ -237,9 +237,9 @@ UNGUIDED = (
 
 
 SEVERAL_CALLS = (
-    "goes with samplers that call the U-Net once a step, and this one calls it {} times: the "
-    "package ends guidance at the first call of the step at the gate, and reuses attention from "
-    "the last one on, so that between them attention of different images is averaged"
+    "goes with samplers that call the U-Net once a step; this one calls it {} times. The package "
+    "stops guidance at the first call of the gate step, but reuses attention only from the last. "
+    "Between them it would average the attention of different images"
 )
 
 
