@@ -181,9 +181,9 @@ def _in_order(lines: Sequence[PromptLine], source: _Source, count: int) -> list[
     )
     if len(images) < count:
         raise InputsError(
-            f"{source.key}: {source.folder} has {len(images)} images, and {count} prompts are asked "
-            "for, each with one of its own; add some, lower measure.prompts, or name them in a column "
-            f"`image` of the prompts. Images end in {', '.join(SUFFIXES)}"
+            f"{source.key}: {source.folder} has {len(images)} images, and {count} prompts are "
+            "asked for, each with one of its own; add some, lower measure.prompts, or name them in "
+            f"a column `image` of the prompts. Images end in {', '.join(SUFFIXES)}"
         )
     return [replace(line, image=name) for line, name in zip(lines, images, strict=False)]
 

@@ -73,7 +73,8 @@ def _wrong_metric(entry: MetricEntry) -> str | None:
     if source is None:
         return (
             f"{name} needs a source: we found no safetensors of its weights on a hub. Write "
-            f"{{name: {name}, source: /path/to/folder}}; docs/reference/metrics.md says how to make the folder"
+            f"{{name: {name}, source: /path/to/folder}}; docs/reference/metrics.md says how to "
+            "make the folder"
         )
     if is_single_file(source):
         return f"{name}: the source must be a folder or a hub id; {source!r} is a file"
