@@ -25,7 +25,7 @@ install: .venv/installed ## Install the package and its pinned dependencies into
 
 test: install ## Run the tests: no GPU, no Slurm, about a quarter of an hour
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not timing and not gpu and not slurm and not long"
-	pytest -m "timing and not gpu and not slurm"
+	pytest -m "timing and not gpu and not slurm" $$(grep --recursive --files-with-matches --include='*.py' "mark.timing" tests)
 
 test-long: install ## Run the tests that take long: half a minute or more each, and all layouts with all samplers
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 -m long

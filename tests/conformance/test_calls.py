@@ -28,7 +28,6 @@ CANDIDATES: Mapping[str, Parameters] = {
     "all": {"deepcache": CACHED, "tgate": GATED, "tome": MERGED},
     "unguided": {"deepcache": CACHED, "tome": MERGED},
 }
-FAMILIES = pytest.mark.parametrize("family", tiny.FAMILIES)
 LONG = [pytest.mark.long]
 
 
@@ -96,8 +95,7 @@ def test_other_calls(family: str, call: str) -> None:
     check(family, CANDIDATES[parameters], made, torch.float32)
 
 
-@FAMILIES
-@pytest.mark.parametrize("scale", [1.0, 0.0])
+@pytest.mark.parametrize(("family", "scale"), in_turns(tiny.FAMILIES, [1.0, 0.0]))
 def test_without_guidance(family: str, scale: float) -> None:
     """DeepCache and ToMe work; T-Gate says why it cannot."""
 
@@ -118,21 +116,19 @@ def test_without_guidance(family: str, scale: float) -> None:
         made(call)
 
 
-@FAMILIES
-@pytest.mark.parametrize(
-    "merged",
-    [
-        {},
-        {"ratio": 0.5, "max_downsample": 8},
-        {"ratio": 0.7, "max_downsample": 2, "merge_mlp": True},
-        {"ratio": 0.3, "max_downsample": 2, "merge_attn": False, "merge_mlp": True},
-    ],
-)
+MERGES: Mapping[str, dict[str, Any]] = {
+    "usual": {},
+    "all levels": {"ratio": 0.5, "max_downsample": 8},
+    "much": {"ratio": 0.7, "max_downsample": 2, "merge_mlp": True},
+    "no attention": {"ratio": 0.3, "max_downsample": 2, "merge_attn": False, "merge_mlp": True},
+}
+
+
+@pytest.mark.parametrize(("family", "name"), in_turns(tiny.FAMILIES, MERGES))
 @pytest.mark.parametrize(("gate", "count"), [(4, 2), (1, 3)])
-def test_tgate_over_merged_tokens_is_right(
-    family: str, merged: dict[str, Any], gate: int, count: int
-) -> None:
+def test_tgate_over_merged_tokens_is_right(family: str, name: str, gate: int, count: int) -> None:
     """Against a loop that keeps T-Gate and ToMe apart; after the gate, of an odd batch, too."""
+    merged = MERGES[name]
     parameters = {"tgate": {**GATED, "gate_step": gate}, **({"tome": merged} if merged else {})}
     prompts = tuple("abc"[:count])
     pipe, alone = (tiny.FAMILIES[family](0) for _ in range(2))
@@ -163,7 +159,7 @@ def test_the_packages_loops_are_diffusers_own(
     np.testing.assert_equal(generate(patched), subjects(family, scheduler).plain)
 
 
-@FAMILIES
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("steps", [20, 25, 50])
 def test_every_step_has_a_time_of_its_own(

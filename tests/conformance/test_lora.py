@@ -142,7 +142,7 @@ def test_the_script_loads_what_is_measured(subjects: Subjects, family: str) -> N
 
 
 @ON_EACH
-@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("names", first(NAMES, 4))
 def test_every_accelerator(subjects: Subjects, family: str, names: tuple[str, ...]) -> None:
     """It does the same whether the LoRAs are fused, has their effect, leaves nothing, and its
     script generates the same."""

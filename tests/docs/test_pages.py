@@ -139,6 +139,7 @@ def test_the_table_of_samplers_is_of_the_plugins() -> None:
     assert page == samplers.written(page), "run `make pages`"
 
 
+@pytest.mark.long
 def test_the_tables_of_what_goes_together_are_of_the_plugins() -> None:
     page = together.PAGE.read_text(encoding="utf-8")
     assert page == together.written(page), "run `make pages`"

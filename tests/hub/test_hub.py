@@ -348,6 +348,7 @@ def test_what_is_refused(
     assert "there is no 'me/nothing'" in missing and "asked with a token" in missing
 
 
+@pytest.mark.long
 def test_the_weights_of_a_metric_are_pinned_and_then_need_no_network(
     client: Client, repositories: dict[str, Repository], tmp_path: Path
 ) -> None:
@@ -407,6 +408,7 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(client: Client, large: 
     assert got.read_bytes() == large.files["model.safetensors"].read_bytes()
 
 
+@pytest.mark.long
 def test_a_transfer_that_breaks_off_for_good_is_said_and_can_be_started_again(
     client: Client, large: Repository
 ) -> None:

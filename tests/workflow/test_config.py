@@ -272,7 +272,14 @@ SAID: list[tuple[str | None, tuple[str, ...], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "arguments", "says"), SAID, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("text", "arguments", "says"),
+    [
+        pytest.param(*said, marks=[pytest.mark.long] * (place % 2))
+        for place, said in enumerate(SAID)
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_what_is_wrong_is_one_message_of_ours(
     project: Project, text: str | None, arguments: tuple[str, ...], says: str
 ) -> None:

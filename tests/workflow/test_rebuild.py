@@ -25,6 +25,7 @@ CELL = "mini-SD1.5_DDIM_8_deepcache"
 SEARCH = "search/mini-SD1.5_DDIM_8.json"
 
 
+@pytest.mark.long
 def test_only_what_a_script_needs_is_planned(project: Project) -> None:
     output = project.run("--dry-run", "--quiet", "reason", "--", f"results/cpu/code/{CELL}_1.1x.py")
     counted = [line.split() for line in output.splitlines() if line.endswith(" 1")]

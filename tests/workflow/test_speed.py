@@ -88,6 +88,7 @@ def test_every_parameters_has_its_row(timed: Timed) -> None:
     assert late.timing is None and "cache_interval 9" in str(late.failure)
 
 
+@pytest.mark.long
 def test_the_record_says_what_was_computed_and_how_fast(timed: Timed) -> None:
     record = timed.record
     assert record.untrained is True and record.spec.untrained
@@ -96,6 +97,7 @@ def test_the_record_says_what_was_computed_and_how_fast(timed: Timed) -> None:
     assert 0 < record.share < 1.5  # a small product on one thread is no strict ceiling
 
 
+@pytest.mark.long
 def test_there_is_no_score_no_task_and_no_script(timed: Timed) -> None:
     results = timed.project.results
     text = (results / "speed" / f"{CONFIGURATION}.json").read_text()
@@ -104,6 +106,7 @@ def test_there_is_no_score_no_task_and_no_script(timed: Timed) -> None:
     assert {path.name for path in results.glob("[!.]*")} == {"speed", "journal", "logs"}
 
 
+@pytest.mark.long
 def test_the_run_shows_it(timed: Timed) -> None:
     assert f"{CONFIGURATION}, untrained:" in timed.output and "speed only" in timed.output
 
@@ -118,6 +121,7 @@ def test_a_lost_record_is_made_from_the_journal(timed: Timed) -> None:
     assert "Nothing to be done" in project.run()
 
 
+@pytest.mark.long
 def test_the_data_holds_what_the_page_is_made_from(timed: Timed, tmp_path: Path) -> None:
     (kept,) = read_speeds(timed.data / "cpu")
     assert kept.rows[1] == timed.record.rows[1]
@@ -133,6 +137,7 @@ def test_the_data_holds_what_the_page_is_made_from(timed: Timed, tmp_path: Path)
         assert (tmp_path / "cpu.md").read_text() == text
 
 
+@pytest.mark.long
 def test_a_configuration_measured_again_takes_the_older_ones_place(
     timed: Timed, tmp_path: Path
 ) -> None:

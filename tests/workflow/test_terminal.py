@@ -177,5 +177,6 @@ def test_where_nothing_ran_it_says_so(project: Project) -> None:
     assert done.returncode == 2 and "nothing has run there yet" in done.stderr
 
 
+@pytest.mark.long
 def test_what_is_no_work_is_passed_through(project: Project) -> None:
     assert "digraph" in project.run("--dag")

@@ -297,6 +297,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(hostile, hostile, hostile, st.sampled_from(KINDS))
 def test_hostile_records_never_become_code(

@@ -12,6 +12,7 @@ from diffaccel.evaluation.pairs import Goal, drift, outliers, timing_of, want_mo
 from diffaccel.evaluation.sequential import doubling
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.run.merging import contradict
+from tests.turns import in_turns
 
 
 def pairs(ratios: list[float]) -> list[tuple[float, float]]:
@@ -82,8 +83,7 @@ def test_drift_is_what_goes_one_way() -> None:
     assert timing_of(pairs(rising)).drift == pytest.approx(0.25, abs=0.03)
 
 
-@pytest.mark.parametrize("noise", [0.002, 0.03])
-@pytest.mark.parametrize("count", [2, 3, 4, 6, 12, 24])
+@pytest.mark.parametrize(("noise", "count"), in_turns([0.002, 0.03], [2, 3, 4, 6, 12, 24]))
 def test_the_error_is_that_of_the_median(count: int, noise: float) -> None:
     """Over many made-up timings, as large on average as they are really off; and equal ones hardly
     ever contradict each other."""

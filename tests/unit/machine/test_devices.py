@@ -268,6 +268,7 @@ def test_where_others_use_every_gpu_it_is_waited_for_and_then_said(
     chosen()
 
 
+@pytest.mark.long
 def test_processes_of_this_program_are_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

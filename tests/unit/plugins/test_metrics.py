@@ -62,6 +62,7 @@ def test_every_metric_gives_a_finite_number_an_image_and_says_how_to_read_it() -
         assert metric.source is None or metric.needs_source
 
 
+@pytest.mark.long
 def test_ms_ssim_is_that_of_torchmetrics_where_the_image_is_large_enough(scored: Scored) -> None:
     images, captions, references = (
         np.repeat(np.repeat(each, 2, 1), 2, 2) if isinstance(each, np.ndarray) else each

@@ -31,6 +31,7 @@ from diffaccel.plugins.models.mini.scenes import (
 from diffaccel.plugins.models.mini.train import train_family
 from diffaccel.plugins.models.mini.train_unet import conditions
 from diffaccel.plugins.models.mini.training import TOY, to_unit, trapezoid
+from tests.turns import first
 
 RESOURCES = Path(__file__).parents[3] / "resources"
 MODELS = RESOURCES / "models"
@@ -249,7 +250,7 @@ def test_the_scorer_tells_captions_apart(scorer: CLIPModel) -> None:
     assert measure("noisy", noisy, captions, scorer, processor.tokenizer).score < clean.score - 5
 
 
-@pytest.mark.parametrize("sampler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", first(SCHEDULERS))
 def test_the_shipped_pipelines_draw_what_they_are_told(
     shipped: tuple[str, Pipeline], sampler: str, scorer: CLIPModel
 ) -> None:

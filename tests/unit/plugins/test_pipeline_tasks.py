@@ -127,7 +127,9 @@ def test_an_interval_is_no_longer_than_what_is_run() -> None:
     assert counts == list(range(19, 3, -1)), "of three steps none is left"
 
 
-@pytest.mark.parametrize(("family", "side"), [("SD1.5", 64), ("SDXL", 128)])
+@pytest.mark.parametrize(
+    ("family", "side"), [("SD1.5", 64), pytest.param("SDXL", 128, marks=pytest.mark.long)]
+)
 def test_what_a_controlnet_takes_beside_the_unet(family: str, side: int) -> None:
     """Counted on the released sizes, without weights."""
     import torch

@@ -160,6 +160,7 @@ def failing(error: Exception) -> Callable[..., Any]:
     return pipe
 
 
+@pytest.mark.long
 def test_any_failure_is_a_row() -> None:
     """The others of the same rounds are timed all the same, whatever the error says of itself."""
     own = bench(tiny.sd15())
