@@ -83,7 +83,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"metrics": [{"name": "clip_score", "source": "a/b"}]},
         "metrics: the weights of clip_score are the `scorer` of a model: name them there",
     ),
-    ({"metrics": ["hpsv2"]}, "metrics: hpsv2 needs a source: no hub has its weights as"),
+    ({"metrics": ["hpsv2"]}, "metrics: hpsv2 needs a source: we found no safetensors"),
     (
         {"metrics": ["scene_right"], "models": ["SD1.5"]},
         "metrics: scene_right, model SD1.5, resources/prompts/",
