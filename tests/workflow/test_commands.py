@@ -137,6 +137,7 @@ def test_wrong_flags(
     assert done.value.code == 2 and says in caplog.text
 
 
+@pytest.mark.long
 def test_a_dry_run_writes_nothing(project: Project) -> None:
     flags = ["--pipe", "mini-SD1.5", "--sched", "DDIM", "--steps", "8", "--search_targets", "tome"]
     done = start(project, "traversal_search", *flags, "--dry-run")
