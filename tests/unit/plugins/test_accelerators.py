@@ -415,7 +415,7 @@ def test_fewer_steps_leave_a_tenth_at_least(steps: int, counts: Sequence[int]) -
 def test_fewer_steps_go_with_no_other() -> None:
     both = combination(["tgate", "fewer_steps"])
     ok, reason = both.supports(SD)
-    assert (
+    assert not ok and reason == both.conflict and "is counted in steps, and would" in reason
         not ok and reason == both.conflict and "A gate or an interval is counted in steps" in reason
     )
     assert both.forbids({"tgate": gated(5), "fewer_steps": {"steps": 9}}) == reason
