@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 
 def in_turns(*axes: Iterable[Any]) -> list[Any]:
@@ -29,7 +30,12 @@ def _word(value: Any) -> str:
 
 
 def first(values: Iterable[Any], count: int = 1) -> list[Any]:
-    """Values of one axis, for `pytest.mark.parametrize`: all but the first are `long`."""
+    """Values of one axis, or cases, for `pytest.mark.parametrize`: all but the first are `long`."""
     every = [*values]
-    later = [pytest.param(value, marks=pytest.mark.long) for value in every[count:]]
-    return [*every[:count], *later]
+    return [*every[:count], *map(_later, every[count:])]
+
+
+def _later(value: Any) -> Any:
+    if isinstance(value, ParameterSet):
+        return pytest.param(*value.values, marks=[*value.marks, pytest.mark.long], id=value.id)
+    return pytest.param(value, marks=pytest.mark.long)
