@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from diffaccel.evaluation import limits
 from diffaccel.evaluation.sequential import InterimAnalyses
+from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.limits import Limit, read_limit
 from diffaccel.experiment.options import SearchOptions
+from diffaccel.experiment.prompts import PromptLine
 from diffaccel.plugins.metrics import METRICS
+from tests import store
 
 COUNT = 32
 BASELINE = {"clip_score": [80.0] * COUNT, "pick_score": [20.0] * COUNT}
@@ -69,6 +74,23 @@ def test_all_must_hold() -> None:
     assert told(clip_score=70.0, psnr=35, ssim=0.95) is False
     assert limits.below(ANALYSES, [], BASELINE, own(), 0.02) is True
     assert limits.needed(ANALYSES, asked, BASELINE, own(psnr=30.1, ssim=0.95), 0.02)
+
+
+def test_the_same_text_with_another_image_is_another_prompt() -> None:
+    """Two images of one prompt are one observation, and so their interval is wider."""
+    asked, scores = [read_limit("psnr", "at least 30")], own(psnr=35)
+
+    def upper(*, images: bool) -> float:
+        lines = [PromptLine("a", inputs=str(n) if images else None) for n in range(COUNT // 2)]
+        texts = lines if images else [f"text {n}" for n in range(COUNT // 2)]
+        plain = store.baseline(Configuration("mini-SD1.5", "DDIM", 20))
+        baseline = replace(plain, prompts=[*texts, *texts], scores=BASELINE)
+        row = store.measurement(store.deepcache(2), 2.0, 0.0)
+        return limits.with_used(replace(row, scores=scores), baseline, asked).used[asked[0].words][
+            1
+        ]
+
+    assert upper(images=True) == upper(images=False) > 0
 
 
 def test_together_they_are_wrong_as_seldom_as_one_is_said_to_be() -> None:

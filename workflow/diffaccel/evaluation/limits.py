@@ -76,23 +76,14 @@ def _share(limit: Limit, baseline: Scores, count: int, margin: float) -> float:
     return 1 - margin / (allowed or 1.0)
 
 
-def all_used(
-    limits: Sequence[Limit],
-    baseline: Scores,
-    own: Scores,
-    confidence: float,
-    prompts: Sequence[str] = (),
-) -> dict[str, tuple[float, float]]:
-    """Of each limit, by its words; nothing of what has no scores."""
-    if not own:
-        return {}
-    return {each.words: used(each, baseline, own, confidence, prompts) for each in limits}
-
-
 def with_used(evaluation: E, baseline: Baseline, limits: Sequence[Limit]) -> E:
-    """An evaluation beside its baseline, with what it uses of these limits."""
+    """An evaluation beside its baseline, with what it uses of these limits; of none where it has
+    no scores."""
     own, confidence = evaluation.scores, baseline.options.confidence
-    found = all_used(limits, baseline.scores, own, confidence, baseline.texts)
+    found = {
+        each.words: used(each, baseline.scores, own, confidence, baseline.subjects)
+        for each in (limits if own else ())
+    }
     return replace(evaluation, used=found)
 
 

@@ -33,15 +33,13 @@ class CellPredictions:
 
     def estimates(self, loss_limit: float) -> list[Estimate]:
         """What was evaluated and may be chosen, with what is known of its speed."""
-        return [self._under(loss_limit, each) for each in self._by_digest().values()]
-
-    def _under(self, loss_limit: float, known: Estimate) -> Estimate:
-        """With the loss that is compared with a limit: without other limits it is the same for
-        all."""
-        if not self.options.limits:
-            return known
-        evaluation = self.history.evaluations[digest(known.parameters)]
-        return replace(known, loss=self.options.decisive(evaluation, loss_limit))
+        known = self._by_digest()
+        if not self.options.limits:  # the loss that is compared is the same for all
+            return list(known.values())
+        return [
+            replace(each, loss=self.options.decisive(self.history.evaluations[key], loss_limit))
+            for key, each in known.items()
+        ]
 
     def _by_digest(self) -> dict[str, Estimate]:
         changes, model = self.history.changes, self.history.speeds.model

@@ -47,9 +47,8 @@ def _lossy(measured: Evaluation, max_loss: float, options: SearchOptions) -> str
     if (loss := options.decisive(measured, max_loss)) < max_loss:
         return None
     upper = options.loss_confidence == "upper"
-    for words, each in measured.used.items():
-        if max_loss * each[upper] >= loss:
-            return f"{each[upper]:.2f} of the limit {words}"
+    if (words := options.deciding(measured, max_loss)) in measured.used:
+        return f"{measured.used[words][upper]:.2f} of the limit {words}"
     return f"{'upper end of the ' * upper}loss {loss:.4f}, limit {max_loss}"
 
 
