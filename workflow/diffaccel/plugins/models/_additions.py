@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffaccel.plugins import sources
 from diffaccel.plugins.models import _hub
+from diffaccel.plugins.models._kinds import OTHER_ADDITIONS
 from diffaccel.plugins.models._parts import header_of
 from diffaccel.plugins.models._spec import Addition, Lora, TextualInversion
 from diffaccel.plugins.models._weights import (
@@ -38,8 +39,6 @@ _PARTS = {
     "text_encoder": re.compile(r"(?:text_encoder\.|lora_te1?_)"),
 }
 """How names of tensors begin that change a part: diffusers' names, and those of kohya-ss."""
-_OTHER = re.compile(r"hada_w|lokr_w|oft_")
-"""What other additions than LoRAs are told by."""
 _READS_TEXT = {
     "unet": re.compile(r"attn2[._](?:processor\.)?to_[kv]"),
     "text_encoder": re.compile(r"self_attn[._](?:[qkv]_proj|to_[qkv])"),
@@ -151,7 +150,7 @@ class Fitting:
 
 def _no_lora(header: Header) -> str:
     """What a file is that holds no LoRA."""
-    other = next((name for name in sorted(header.shapes) if _OTHER.search(name)), None)
+    other = next((name for name in sorted(header.shapes) if OTHER_ADDITIONS.search(name)), None)
     if other is not None:
         return f"is a LoHa, LoKr or OFT file ({other}). Only LoRAs can be loaded"
     return (

@@ -27,6 +27,8 @@ INPUTS = {
 """What U-Nets of so many input channels take beside latents of four."""
 TASKS = {9: "To inpaint with it, give it as a folder, with `task: inpainting` and `inputs`"}
 """What to do about these."""
+OTHER_ADDITIONS = re.compile(r"(^|[._])(hada_w|lokr_w|oft_)")
+"""What the names of tensors have that are added to a model and are no LoRA."""
 PARTS = {
     "U-Net": ("model.diffusion_model.",),
     "VAE": ("first_stage_model.",),
@@ -70,7 +72,7 @@ KINDS = (
         "id as `controlnet`",
         re.compile(r"^control_model\.|^controlnet_|^lora_controlnet$|^control_all_x_embedder"),
     ),
-    Kind("a LoHa, LoKr or OFT file, not a model", MERGED, re.compile(r"(hada_w|lokr_w|oft_)")),
+    Kind("a LoHa, LoKr or OFT file, not a model", MERGED, OTHER_ADDITIONS),
     Kind("a DoRA, not a model", MERGED, re.compile(r"\.dora_scale$")),
     Kind(
         "a LoRA, not a model",
