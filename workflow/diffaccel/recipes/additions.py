@@ -40,9 +40,13 @@ def _named(script: Script) -> Iterator[tuple[str, Addition]]:
         yield adapter(number).upper(), lora
 
 
+def _two_encoders(script: Script) -> bool:
+    return script.pipeline_class.startswith(TWO_ENCODERS)
+
+
 def imports(script: Script) -> tuple[str, ...]:
     """What the lines need."""
-    if not script.pipeline_class.startswith(TWO_ENCODERS) or not script.textual_inversion:
+    if not _two_encoders(script) or not script.textual_inversion:
         return ()
     on_hub = any(not is_local(each.source) for each in script.textual_inversion)
     hub = ("from huggingface_hub import hf_hub_download",) if on_hub else ()
@@ -61,13 +65,12 @@ def lines(script: Script, places: Mapping[str, str]) -> list[str]:
             file = _file(each)
             given = {**file, "adapter_name": literal(name.lower()), "use_safetensors": "True"}
             found.append(_call("pipe.load_lora_weights", places[name], given))
-        elif script.pipeline_class.startswith(TWO_ENCODERS):
+        elif _two_encoders(script):
             found += _two_embeddings(each, places[name])
         else:
             given = {**_file(each), "token": literal(each.token), "use_safetensors": "True"}
             found.append(_call("pipe.load_textual_inversion", places[name], given))
-    two = script.pipeline_class.startswith(TWO_ENCODERS)
-    mended = MENDED if script.clip_skip and not two else ()
+    mended = MENDED if script.clip_skip and not _two_encoders(script) else ()
     return [*found, *_activated(script), *mended]
 
 

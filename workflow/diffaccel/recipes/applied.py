@@ -20,7 +20,7 @@ from diffaccel.plugins.accelerators._unpatched import PLAIN
 from diffaccel.plugins.models import FAMILIES, family_fitting
 from diffaccel.plugins.models._additions import mend_clip_skip
 from diffaccel.plugins.models._layout import Layout, text_width
-from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, SETTINGS, class_for
+from diffaccel.plugins.pipeline_tasks import PIPELINE_TASKS, SETTINGS, SIZE, class_for
 from diffaccel.plugins.schedulers import (
     SchedulerError,
     SchedulerSpec,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 log = logging.getLogger(__name__)
-SIZE = ("height", "width")
 
 
 def apply(

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffaccel.plugins.pipeline_tasks import SETTINGS, Input, task_of
+from diffaccel.plugins.pipeline_tasks import SETTINGS, SIZE, Input, task_of
 from diffaccel.plugins.sources import split
 from diffaccel.recipes.literals import Plain
 
 if TYPE_CHECKING:
     from diffaccel.recipes.codegen import Script
-
-SIZE = ("height", "width")
 
 
 def taken(script: Script) -> tuple[Input, ...]:

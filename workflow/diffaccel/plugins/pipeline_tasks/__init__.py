@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from diffaccel.plugins.pipeline_tasks.base import (
     SETTINGS,
+    SIZE,
     Input,
     PipelineTask,
     fitted,
@@ -42,6 +43,7 @@ def text_to_image(pipeline_class: str) -> str:
 __all__ = [
     "PIPELINE_TASKS",
     "SETTINGS",
+    "SIZE",
     "Input",
     "PipelineTask",
     "class_for",

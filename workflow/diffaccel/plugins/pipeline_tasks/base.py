@@ -15,6 +15,9 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of a pipeline's call that only tasks have, by the model's key."""
 
+SIZE = ("height", "width")
+"""Those that a task's call may not take: see `PipelineTask.sized`."""
+
 
 @dataclass(frozen=True)
 class Input:
