@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +376,13 @@ def test_the_whole_grid_has_its_cells_and_targets() -> None:
 )
 def test_accelerators_in_any_order(title: str) -> None:
     assert parse_accelerators(title).title == "DeepCache, T-Gate, and ToMe"
+
+
+def test_a_configuration_that_names_no_metric_is_read_without_numpy() -> None:
+    """Each process of a run reads it."""
+    code = (
+        "import sys; from diffaccel.experiment.config import load; load({}); "
+        "print(*{'numpy', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

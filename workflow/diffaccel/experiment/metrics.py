@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffaccel.experiment.limits import read_limits
 from diffaccel.experiment.prompts import Prompt, texts_of
 from diffaccel.experiment.schema import Config, MetricEntry
-from diffaccel.plugins.metrics import METRICS, SCORE, MetricChoice
+from diffaccel.plugins.metric_choice import MetricChoice
 from diffaccel.plugins.models import ModelSpec
 from diffaccel.plugins.sources import is_local, is_single_file
-from diffaccel.registry import suggest
+from diffaccel.registry import Registry, suggest
+
+if TYPE_CHECKING:
+    from diffaccel.plugins.metrics import Metric
 
 Entries = Sequence[str | MetricEntry]
+
+
+def _metrics() -> Registry[Metric]:
+    """All metrics. Numpy comes with them, and a configuration that names none is read without, in
+    each process of a run."""
+    from diffaccel.plugins.metrics import METRICS
+
+    return METRICS
 
 
 def metric_choices(entries: Entries) -> tuple[MetricChoice, ...]:
@@ -23,11 +35,13 @@ def metric_choices(entries: Entries) -> tuple[MetricChoice, ...]:
     Raises:
         UnknownNameError: a metric is not known.
     """
-    more = {each.name: each.source for each in _named(entries) if not METRICS[each.name].usual}
-    return tuple(
-        MetricChoice(name, (source or METRICS[name].source) if METRICS[name].needs_source else None)
-        for name, source in sorted(more.items())
-    )
+    more = {each.name: each.source for each in _named(entries) if not _metrics()[each.name].usual}
+    return tuple(_choice(name, source) for name, source in sorted(more.items()))
+
+
+def _choice(name: str, source: str | None) -> MetricChoice:
+    metric = _metrics()[name]
+    return MetricChoice(name, (source or metric.source) if metric.needs_source else None)
 
 
 def named_metrics(config: Config) -> list[str | MetricEntry]:
@@ -60,10 +74,12 @@ def wrong_metrics(entries: Entries) -> list[str]:
 
 
 def _wrong_metric(entry: MetricEntry) -> str | None:
+    from diffaccel.plugins.metrics import SCORE
+
     name, source = entry.name, entry.source
-    if name not in METRICS:
-        return f"unknown metric {name!r}; {suggest(name, METRICS)}"
-    metric = METRICS[name]
+    if name not in (known := _metrics()):
+        return f"unknown metric {name!r}; {suggest(name, known)}"
+    metric = known[name]
     if name == SCORE and source is not None:
         return f"the weights of {name} are the `scorer` of a model: name them there"
     if not metric.needs_source and source is not None:
@@ -97,6 +113,6 @@ def refused(
         for each in () if spec.untrained else metric_choices(entries):
             for path in files:
                 texts = texts_of(read[path])
-                if reason := METRICS[each.name].refuses(texts, spec.height, spec.width):
+                if reason := _metrics()[each.name].refuses(texts, spec.height, spec.width):
                     problems.append(f"metrics: {each.name}, model {spec.name}, {path}: {reason}")
     return problems
