@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def unit_tensor(images: Images, device: str) -> torch.Tensor:
-    """Shape (n, 3, height, width), values 0 to 1."""
+def byte_tensor(images: Images, device: str) -> torch.Tensor:
+    """Shape (n, 3, height, width), values 0 to 255."""
     import torch
 
-    return torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float() / 255
+    return torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
+
+
+def unit_tensor(images: Images, device: str) -> torch.Tensor:
+    """The same with values 0 to 1, in single precision."""
+    return byte_tensor(images, device).float() / 255

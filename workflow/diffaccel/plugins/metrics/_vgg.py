@@ -4,10 +4,14 @@ pickle."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel.plugins.metrics._weights import tensors_of
+from diffaccel.plugins.metrics._tensors import unit_tensor
+from diffaccel.plugins.metrics._weights import folder_of, tensors_of
+from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
 
 if TYPE_CHECKING:
     import torch
@@ -64,3 +68,43 @@ def ends_of_stages() -> list[bool]:
     return [
         number == 2 * len(widths) - 1 for widths in STAGES for number in range(2 * len(widths) + 1)
     ]
+
+
+class _VggDistance(Metric):
+    """A distance of two images by what VGG16 makes of them; a subclass says which."""
+
+    better = "lower"
+    needs_reference = True
+    needs_source = True
+    source = SOURCE
+
+    @abstractmethod
+    def between(
+        self, network: torch.nn.Sequential, device: str
+    ) -> Callable[[torch.Tensor, torch.Tensor], float]:
+        """The function of two images, shape (3, height, width) each, values 0 to 1.
+
+        Args:
+            network: VGG16, on the device.
+        """
+
+    def prepare(self, source: str, device: str) -> Compute:
+        import torch
+
+        network = vgg16(self.name, folder_of(self.name, source)).to(device)
+        distance = self.between(network, device)
+
+        @torch.inference_mode()
+        def compute(
+            images: Images, prompts: Sequence[str], references: Images | None
+        ) -> list[float]:
+            both = images, with_references(self.name, references)
+            pairs = zip(*(unit_tensor(each, device) for each in both), strict=True)
+            return [distance(first, second) for first, second in pairs]
+
+        return compute
+
+    def refuses(self, prompts: Sequence[str], height: int, width: int) -> str:
+        if min(height, width) >= 2 ** (len(STAGES) - 1):
+            return ""
+        return f"it needs images of at least 16 pixels a side; these have {height}x{width}"

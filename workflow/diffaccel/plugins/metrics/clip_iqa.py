@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from diffaccel.plugins.metrics._tensors import byte_tensor
 from diffaccel.plugins.metrics.base import Compute, Images, Metric
 from diffaccel.plugins.metrics.clip_score import load_clip
 
@@ -44,7 +45,7 @@ class ClipIqa(Metric):
         def compute(
             images: Images, prompts: Sequence[str], references: Images | None
         ) -> list[float]:
-            tensors = torch.from_numpy(images).permute(0, 3, 1, 2).float().to(device)
+            tensors = byte_tensor(images, device).float()
             return [score(image) for image in tensors]
 
         return compute

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffaccel.plugins.metrics._tensors import byte_tensor
 from diffaccel.plugins.metrics.base import Compute, Images, Metric
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class ClipScore(Metric):
         def compute(
             images: Images, prompts: Sequence[str], references: Images | None
         ) -> list[float]:
-            tensors = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
+            tensors = byte_tensor(images, device)
             return [score(image, prompt) for image, prompt in zip(tensors, prompts, strict=True)]
 
         return compute

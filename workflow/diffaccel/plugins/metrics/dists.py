@@ -3,14 +3,11 @@ arXiv:2004.07728)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel.plugins.metrics._tensors import unit_tensor
-from diffaccel.plugins.metrics._vgg import SOURCE, STAGES, ends_of_stages, vgg16
-from diffaccel.plugins.metrics._weights import folder_of
-from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
+from diffaccel.plugins.metrics._vgg import STAGES, _VggDistance, ends_of_stages
 
 if TYPE_CHECKING:
     import torch
@@ -22,22 +19,19 @@ CHANNELS = (3, *(widths[-1] for widths in STAGES))
 EPSILON = 1e-6
 
 
-class Dists(Metric):
+class Dists(_VggDistance):
     """On VGG16 with the weights of the authors for each channel, which torchmetrics carries;
     torchmetrics itself would take VGG16 from torchvision."""
 
     name = "dists"
-    better = "lower"
     scale = "0 to 1; 0 is the same image"
-    needs_reference = True
     paper = "Ding et al., 2020, arXiv:2004.07728"
-    needs_source = True
-    source = SOURCE
 
-    def prepare(self, source: str, device: str) -> Compute:
+    def between(
+        self, network: torch.nn.Sequential, device: str
+    ) -> Callable[[torch.Tensor, torch.Tensor], float]:
         import torch
 
-        network = vgg16("dists", folder_of("dists", source)).to(device)
         textures, structures = (
             [part.to(device) for part in each.flatten().split(CHANNELS)] for each in channels()
         )
@@ -63,20 +57,7 @@ class Dists(Metric):
                 alike = alike + (structure * (2 * both + EPSILON) / (own + EPSILON)).sum()
             return float(1 - alike)
 
-        @torch.inference_mode()
-        def compute(
-            images: Images, prompts: Sequence[str], references: Images | None
-        ) -> list[float]:
-            both = images, with_references("dists", references)
-            pairs = zip(*(unit_tensor(each, device) for each in both), strict=True)
-            return [distance(first, second) for first, second in pairs]
-
-        return compute
-
-    def refuses(self, prompts: Sequence[str], height: int, width: int) -> str:
-        if min(height, width) >= 2 ** (len(STAGES) - 1):
-            return ""
-        return f"it needs images of at least 16 pixels a side; these have {height}x{width}"
+        return distance
 
 
 def pooled(features: torch.Tensor) -> torch.Tensor:

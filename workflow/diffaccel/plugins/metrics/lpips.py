@@ -3,14 +3,11 @@ arXiv:1801.03924)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel.plugins.metrics._tensors import unit_tensor
-from diffaccel.plugins.metrics._vgg import SOURCE, STAGES, ends_of_stages, vgg16
-from diffaccel.plugins.metrics._weights import folder_of
-from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
+from diffaccel.plugins.metrics._vgg import STAGES, _VggDistance, ends_of_stages
 
 if TYPE_CHECKING:
     import torch
@@ -20,23 +17,20 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 EPSILON = 1e-8
 
 
-class Lpips(Metric):
+class Lpips(_VggDistance):
     """The version on VGG16. The linear heads are those of the authors (0.1), which torchmetrics
     carries; torchmetrics itself would take VGG16 from torchvision. The version on AlexNet gives
     other values."""
 
     name = "lpips"
-    better = "lower"
     scale = "0 is the same image; most pairs are below 1"
-    needs_reference = True
     paper = "Zhang et al., 2018, arXiv:1801.03924"
-    needs_source = True
-    source = SOURCE
 
-    def prepare(self, source: str, device: str) -> Compute:
+    def between(
+        self, network: torch.nn.Sequential, device: str
+    ) -> Callable[[torch.Tensor, torch.Tensor], float]:
         import torch
 
-        network = vgg16("lpips", folder_of("lpips", source)).to(device)
         weights = [each.to(device) for each in heads()]
         shift, scale = (torch.tensor(each, device=device).view(3, 1, 1) for each in (SHIFT, SCALE))
 
@@ -54,20 +48,7 @@ class Lpips(Metric):
             stages = [((a - b).square() * weight).sum(1).mean() for a, b, weight in both]
             return float(torch.stack(stages).sum())
 
-        @torch.inference_mode()
-        def compute(
-            images: Images, prompts: Sequence[str], references: Images | None
-        ) -> list[float]:
-            both = images, with_references("lpips", references)
-            pairs = zip(*(unit_tensor(each, device) for each in both), strict=True)
-            return [distance(first, second) for first, second in pairs]
-
-        return compute
-
-    def refuses(self, prompts: Sequence[str], height: int, width: int) -> str:
-        if min(height, width) >= 2 ** (len(STAGES) - 1):
-            return ""
-        return f"it needs images of at least 16 pixels a side; these have {height}x{width}"
+        return distance
 
 
 def heads() -> list[torch.Tensor]:

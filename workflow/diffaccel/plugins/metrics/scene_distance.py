@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diffaccel.plugins.metrics._tensors import byte_tensor
 from diffaccel.plugins.metrics._weights import folder_of
 from diffaccel.plugins.metrics.base import Compute, Images, Metric, with_references
 
@@ -39,7 +40,7 @@ class SceneDistanceMetric(Metric):
             images: Images, prompts: Sequence[str], references: Images | None
         ) -> list[float]:
             both = images, with_references("scene_distance", references)
-            tensors = [torch.from_numpy(each).permute(0, 3, 1, 2).to(device) for each in both]
+            tensors = [byte_tensor(each, device) for each in both]
             # One pair a call: what comes out then depends on no other.
             return [float(model(a[None], b[None])) for a, b in zip(*tensors, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diffaccel.plugins.metrics._tensors import byte_tensor
 from diffaccel.plugins.metrics.base import Compute, Images, Metric
 
 EXAMPLE = "a large red square above a small blue ring on a gray ground"
@@ -20,15 +21,13 @@ class SceneRight(Metric):
     needs_reference = False
 
     def prepare(self, source: str, device: str) -> Compute:
-        import torch
-
         from diffaccel.plugins.models.mini.reading import judge, read_scenes
         from diffaccel.plugins.models.mini.scenes import parse_caption
 
         def compute(
             images: Images, prompts: Sequence[str], references: Images | None
         ) -> list[float]:
-            readings = read_scenes(torch.from_numpy(images).permute(0, 3, 1, 2))
+            readings = read_scenes(byte_tensor(images, "cpu"))
             scenes = map(parse_caption, prompts)
             pairs = zip(scenes, readings, strict=True)
             return [float(judge(scene, reading).right) for scene, reading in pairs]
