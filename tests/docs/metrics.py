@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
+from benchmarks.markdown import table
 from diffaccel.plugins.metrics import METRICS, SCORE, Metric
+from tests.docs.made import Parts, write
 from tests.docs.pages import DOCS
 
 PAGE = DOCS / "reference" / "metrics.md"
-PLACE = re.compile(r"(<!-- metrics -->\n).*?(<!-- /metrics -->)", re.DOTALL)
 HEAD = ("name", "compares with", "better", "range", "weights", "usual", "paper")
 
 
@@ -42,22 +40,12 @@ NOTHING = {"clip_iqa": "nothing"}
 """What looks at the image alone."""
 
 
-def table() -> str:
+def table_of_all() -> str:
     """In Markdown."""
-    rows = [HEAD, ("---",) * len(HEAD), *map(row, METRICS.values())]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    return table(HEAD, map(row, METRICS.values()), left=len(HEAD)) + "\n"
 
 
-def written(page: str) -> str:
-    """The page with the table as it is now."""
-    return PLACE.sub(lambda place: f"{place[1]}{table()}{place[2]}", page)
-
-
-def main() -> None:
-    path = Path(PAGE)
-    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
-    print(path)
-
+PARTS: Parts = {"metrics": table_of_all}
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, PARTS)

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import grimp
 
+from tests.docs.made import Parts, write
 from tests.docs.pages import DOCS
 
 PAGE = DOCS / "explanation" / "architecture.md"
-PLACE = re.compile(r"(<!-- rooms -->\n).*?(<!-- /rooms -->)", re.DOTALL)
 PACKAGE = "diffaccel"
 
 
@@ -52,16 +49,7 @@ def picture(found: dict[str, set[str]]) -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def written(page: str) -> str:
-    """The page with the picture as it is now."""
-    return PLACE.sub(lambda place: f"{place[1]}{picture(imports())}{place[2]}", page)
-
-
-def main() -> None:
-    path = Path(PAGE)
-    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
-    print(path)
-
+PARTS: Parts = {"rooms": lambda: picture(imports())}
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, PARTS)

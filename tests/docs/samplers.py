@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
+from benchmarks.markdown import table
 from diffaccel.plugins.schedulers import SCHEDULERS, Scheduler
+from tests.docs.made import Parts, write
 from tests.docs.pages import DOCS
 
 PAGE = DOCS / "reference" / "samplers.md"
-PLACE = re.compile(r"(<!-- samplers -->\n).*?(<!-- /samplers -->)", re.DOTALL)
 HEAD = ("name", "also", "class in diffusers", "calls", "own noise", "noise schedules", "spacings")
 
 
@@ -36,22 +34,12 @@ def row(plugin: Scheduler) -> tuple[str, ...]:
     )
 
 
-def table() -> str:
+def table_of_all() -> str:
     """In Markdown."""
-    rows = [HEAD, ("---",) * len(HEAD), *map(row, SCHEDULERS.values())]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    return table(HEAD, map(row, SCHEDULERS.values()), left=len(HEAD)) + "\n"
 
 
-def written(page: str) -> str:
-    """The page with the table as it is now."""
-    return PLACE.sub(lambda place: f"{place[1]}{table()}{place[2]}", page)
-
-
-def main() -> None:
-    path = Path(PAGE)
-    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
-    print(path)
-
+PARTS: Parts = {"samplers": table_of_all}
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, PARTS)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination, PipelineSpec
 from diffaccel.plugins.models import FAMILIES
 from diffaccel.plugins.models.mini import tiny
@@ -27,6 +26,7 @@ from diffaccel.plugins.schedulers import (
     own_config,
     scheduler_named,
 )
+from tests.docs.made import Parts, write
 from tests.docs.pages import DOCS
 
 PAGE = DOCS / "reference" / "what-goes-together.md"
@@ -100,10 +100,8 @@ def cell(chosen: Combination, found: Mapping[str, PipelineSpec], notes: Notes) -
     )
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = [*head]
-    lines = [head, ["---"] * len(head), *map(list, rows)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+def _shown(head: Sequence[str], rows: Iterable[Sequence[str]], notes: Notes) -> str:
+    return f"{table(head, rows, left=len(head))}\n\n{notes.lines()}"
 
 
 def _alone(found: Mapping[str, PipelineSpec], notes: Notes) -> list[str]:
@@ -115,7 +113,7 @@ def samplers() -> str:
     notes = Notes()
     rows = [[f"`{name}`", *_alone(pipelines(name), notes)] for name in SCHEDULERS]
     head = ["sampler", *(member.title for member in MEMBERS)]
-    return f"{_table(head, rows)}\n{notes.lines()}"
+    return _shown(head, rows, notes)
 
 
 def situations() -> str:
@@ -126,7 +124,7 @@ def situations() -> str:
         found = {family: change(pipeline) for family, pipeline in usual.items()}
         rows.append([said, *_alone(found, notes)])
     head = ["pipeline", *(member.title for member in MEMBERS)]
-    return f"{_table(head, rows)}\n{notes.lines()}"
+    return _shown(head, rows, notes)
 
 
 def pairs() -> str:
@@ -138,33 +136,10 @@ def pairs() -> str:
         rows[row][column + 1] = rows[column][row + 1] = said
     for place in range(len(MEMBERS)):
         rows[place][place + 1] = ""
-    return f"{_table(['', *(member.title for member in MEMBERS)], rows)}\n{notes.lines()}"
+    return _shown(["", *(member.title for member in MEMBERS)], rows, notes)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {
-    "samplers": samplers,
-    "pipelines": situations,
-    "pairs": pairs,
-}
-
-
-def _put(place: re.Match[str], *, text: str) -> str:
-    return f"{place[1]}{text}{place[2]}"
-
-
-def written(page: str) -> str:
-    """The page with its tables as they are now."""
-    for name, table in TABLES.items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        page = place.sub(functools.partial(_put, text=table()), page)
-    return page
-
-
-def main() -> None:
-    path = Path(PAGE)
-    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
-    print(path)
-
+PARTS: Parts = {"samplers": samplers, "pipelines": situations, "pairs": pairs}
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, PARTS)
