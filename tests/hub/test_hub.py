@@ -83,7 +83,7 @@ class Client:
 
     def model(self, spec: ModelSpec, out: Path, **environment: str) -> ModelSpec:
         """What the model job makes of it."""
-        job = json.dumps({"spec": to_json(spec), "configurations": []})
+        job = json.dumps({"spec": to_json(spec)})
         done = self.run("-m", "diffaccel", "model", "--job", job, "--out", str(out), **environment)
         assert done.returncode == 0, done.stderr
         return read_record(ModelSpec, out)
@@ -366,7 +366,7 @@ def test_weights_of_a_metric_that_are_out_of_reach_are_one_message(client: Clien
     spec = dataclasses.replace(
         known_models()["mini-SD1.5"], metrics=(MetricChoice("pick_score", "some/preference"),)
     )
-    job = json.dumps({"spec": to_json(spec), "configurations": []})
+    job = json.dumps({"spec": to_json(spec)})
     done = client.run("-m", "diffaccel", "model", "--job", job, "--out", "x", HF_HUB_OFFLINE="1")
     assert done.returncode == 2
     (said,) = [line for line in done.stderr.splitlines() if "metric" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -205,6 +206,17 @@ def test_results_of_other_accelerators_are_searched(finished: Finished, tmp_path
     project.run("results/cpu/tasks/tasks.json")
     (cell,) = read_record(Search, project.results / SEARCH).cells
     assert cell.cell.accelerators == ("tome",)
+
+
+@pytest.mark.long
+def test_a_step_count_more_measures_nothing_again(finished: Finished, tmp_path: Path) -> None:
+    project = again(finished, tmp_path / "p")
+    shipped = yaml.safe_load((project.folder / "config.yaml").read_text())
+    project.configure(**shipped | {"steps": [*shipped["steps"], 9]})
+    output = project.run("--dry-run", "--quiet", "reason")
+    counted = dict(line.split() for line in output.splitlines() if re.fullmatch(r"\w+ +\d+", line))
+    asked = {name: counted.get(name) for name in ("model", "baseline", "search")}
+    assert asked == {"model": None, "baseline": "1", "search": "1"}
 
 
 @pytest.mark.long

@@ -40,9 +40,6 @@ def _model(args: argparse.Namespace) -> None:
     family = FAMILIES[spec.family]
     metrics = fetch_metrics(spec.metrics)  # before anything larger
     fetched = replace(family.fetch(spec).spec, metrics=metrics)
-    for each in args.job["configurations"]:
-        configuration = parse(Configuration, each, "configurations")
-        family.check_scheduler(fetched, configuration.sampler, configuration.steps)
     write_record(args.out, fetched, args.job)
 
 

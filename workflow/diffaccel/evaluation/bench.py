@@ -93,7 +93,9 @@ def be_quiet() -> None:
 
 
 def _load(configuration: Configuration, spec: ModelSpec, device: str) -> DiffusionPipeline:
-    pipe = FAMILIES[spec.family].load(spec, resolve_dtype(spec.dtype, device), device)
+    family = FAMILIES[spec.family]
+    family.check_scheduler(spec, configuration.sampler, configuration.steps)  # before what is large
+    pipe = family.load(spec, resolve_dtype(spec.dtype, device), device)
     wanted, own = configuration.sampler, own_config(pipe.scheduler)
     options = spec.scheduler_options(wanted)
     pipe.scheduler = made(wanted, own, options, configuration.steps)

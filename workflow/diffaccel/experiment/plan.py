@@ -334,10 +334,9 @@ class Experiment:
         return count, [spec.heldout or spec.prompts, *own] if count else []
 
     def model_job(self, name: str) -> dict[str, Any]:
-        """What `diffaccel model` is told."""
-        every = (self.configurations | self.judged).values()
-        own = [to_json(each) for each in every if each.model == name]
-        return {"spec": to_json(self.specs[name]), "configurations": own}
+        """What `diffaccel model` is told: nothing of the configurations. All that is measured with a
+        model is made from its record, so that a configuration more must leave that as it is."""
+        return {"spec": to_json(self.specs[name])}
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel baseline` is told."""

@@ -6,8 +6,9 @@ import ast
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import Goal
@@ -95,11 +96,21 @@ def goal_of(task: Task, baseline: Baseline, max_pairs: int) -> Goal:
     )
 
 
+class _Uncached(SourceFileLoader):
+    """Reads the source itself, and writes no compiled file beside it: a disk that was full has left
+    such a file cut off, which then failed in the script's name."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_script(script: Path) -> ModuleType:
     """A generated script as a module; its command line does not run."""
-    spec = importlib.util.spec_from_file_location("generated_script", script)
-    if spec is None or spec.loader is None:
+    if script.suffix != ".py":
         raise MeasureError(f"{script} is not a Python file")
+    loader = _Uncached("generated_script", str(script))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None, "it has a loader"
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
