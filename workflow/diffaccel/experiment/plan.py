@@ -334,8 +334,8 @@ class Experiment:
         return count, [spec.heldout or spec.prompts, *own] if count else []
 
     def model_job(self, name: str) -> dict[str, Any]:
-        """What `diffaccel model` is told: nothing of the configurations. All that is measured with a
-        model is made from its record, so that a configuration more must leave that as it is."""
+        """What `diffaccel model` is told: nothing of the configurations. All that is measured with
+        a model is made from its record, which one configuration more must leave as it is."""
         return {"spec": to_json(self.specs[name])}
 
     def baseline_job(self, slug: str) -> dict[str, Any]:
