@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.plan import Experiment
 from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Category, Request, TaskError, parse, read_tasks, sentence
@@ -48,11 +49,27 @@ in_time = {
     "platform": platforms,
     "latency_s": st.floats(1e-6, 1e6) | st.sampled_from([0.35, 1.0, 12.5]),
 }
+shares = st.floats(1e-6, 0.99) | st.just(0.05)
+limits = st.lists(
+    st.one_of(
+        st.builds(Limit, st.sampled_from(["lpips", "dists"]), st.just("most"), shares),
+        st.builds(Limit, st.sampled_from(["ms_ssim", "ssim"]), st.just("least"), shares),
+        st.builds(Limit, st.just("psnr"), st.just("least"), st.floats(0.1, 99)),
+        st.builds(
+            Limit,
+            st.sampled_from(["clip_iqa", "pick_score", "hpsv2", "scene_right"]),
+            st.sampled_from(["loss", "drop"]),
+            shares,
+        ),
+    ),
+    max_size=3,
+    unique_by=lambda limit: limit.metric,
+).map(lambda found: tuple(sorted(found, key=lambda limit: limit.metric)))
 requests = st.one_of(
     st.builds(Request, **plain),
-    st.builds(Request, **accelerated),
-    st.builds(Request, **accelerated, speedup=speedups),
-    st.builds(Request, **in_time),
+    st.builds(Request, **accelerated, limits=limits),
+    st.builds(Request, **accelerated, speedup=speedups, limits=limits),
+    st.builds(Request, **in_time, limits=limits),
 )
 
 
@@ -512,3 +529,82 @@ def test_the_loss_clause_is_left_out_without_a_limit() -> None:
     unlimited = Request("SD1.5", "DDIM", 50, ("tome",), 2.0)
     assert words not in sentence(unlimited)
     assert sentence(unlimited).endswith("with 2.0x speedup")
+
+
+SENTENCE = (
+    "Generate a SD1.5 pipeline using the DDIM sampler with 50 steps, accelerated by DeepCache"
+)
+
+
+def test_limits_of_other_metrics_have_their_exact_words() -> None:
+    text = (
+        f"{SENTENCE} with 2.0x speedup, LPIPS not exceeding 0.05, PickScore loss not exceeding "
+        "0.01, PSNR not below 35.0 and precision loss not exceeding 0.02"
+    )
+    request = parse(text, MODELS)
+    assert [each.words for each in request.limits] == [
+        "lpips at most 0.05", "pick_score 1% loss", "psnr at least 35"
+    ]  # fmt: skip
+    assert (request.speedup, request.max_loss) == (2.0, 0.02)
+    assert sentence(request) == text
+    assert sentence(parse(f"{SENTENCE} with SSIM not below 0.9", MODELS)).endswith(
+        "DeepCache with SSIM not below 0.9"
+    )
+
+
+@pytest.mark.parametrize(
+    ("clause", "words"),
+    [
+        ("lpips <= .05", "lpips at most 0.05"),
+        ("an LPIPS of at most 0.05", "lpips at most 0.05"),
+        ("MS SSIM at least 0.95", "ms_ssim at least 0.95"),
+        ("pick-score loss below 1%", "pick_score 1% loss"),
+        ("scene_right drop of at most 0.05", "scene_right 0.05 less"),
+        ("PSNR no less than 30", "psnr at least 30"),
+        ("psnr: >= 30", "psnr at least 30"),
+    ],
+)
+def test_what_people_write_of_limits(clause: str, words: str) -> None:
+    for text in (f"{SENTENCE} with {clause}", f"{SENTENCE} with 2x speedup and {clause}, loss 2%"):
+        assert [each.words for each in parse(text, MODELS).limits] == [words]
+
+
+@pytest.mark.parametrize(
+    ("clause", "says"),
+    [
+        ("PSNR at most 30", "higher is better: say `at least`"),
+        ("PSNR loss not exceeding 0.1", "compares with the baseline's image"),
+        ("SSIM at least 90%", "only a loss is given in percent"),
+        ("PickScore loss at least 1%", "say at most how large the loss is"),
+        ("PSNR at least 30 and PSNR at least 35", "one limit a metric, not several of psnr"),
+        ("PSNR 30", "not understood: 'with PSNR 30'"),
+        ("CLIP score at least 70", "not understood"),
+        ("FID at most 10", "not understood"),
+    ],
+)
+def test_limits_that_cannot_be(clause: str, says: str) -> None:
+    with pytest.raises(TaskError) as error:
+        parse(f"{SENTENCE} with {clause}", MODELS)
+    assert says in str(error.value).splitlines()[0]
+
+
+def test_the_clip_score_is_the_precision() -> None:
+    for words in ("CLIP score loss", "clip_score loss", "CLIP-score loss", "precision loss"):
+        assert parse(f"{SENTENCE} with {words} not exceeding 0.03", MODELS).max_loss == 0.03
+
+
+def test_a_users_task_has_its_own_limits_beside_those_that_are_configured(tmp_path: Path) -> None:
+    mini = SENTENCE.replace("SD1.5", "mini-SD1.5")
+    (tmp_path / "tasks.txt").write_text(
+        f"{mini} with PSNR not below 35\n{mini} with 2x speedup\n"
+        f"{mini} with HPSv2 loss not exceeding 0.01\n{mini} with ms_ssim at least 0.9\n"
+    )
+    config = Config(tasks_file=str(tmp_path / "tasks.txt"), limits="same", models=["mini-SD1.5"])
+    experiment = Experiment(config)
+    own, usual, lacking, new = experiment.user_tasks
+    assert [each.words for each in own.limits or ()] == ["psnr at least 35", "ssim at least 0.9"]
+    assert usual.limits is None
+    assert lacking.cell is None and "hpsv2 needs a source" in (lacking.problem or "")
+    assert [each.metric for each in new.limits or ()] == ["ms_ssim", "psnr", "ssim"]
+    assert [each.name for each in experiment.specs["mini-SD1.5"].metrics] == ["ms_ssim"]
+    assert experiment.specs["mini-SDXL"].metrics == ()

@@ -446,7 +446,7 @@ def test_what_clearly_loses_is_evaluated_less_and_what_is_not_clear_more(tmp_pat
     )
     known = frontier(opened, Scattered(), [1.5])
     evaluated = {digest(each.parameters): each for each in opened.history.evaluations.values()}
-    clear = {key: opened.history.below(each, 0.02) for key, each in evaluated.items()}
+    clear = {key: opened.predictions.below(each, 0.02) for key, each in evaluated.items()}
     assert {8, 16} <= {each.prompts for each in evaluated.values()}
     for key, each in evaluated.items():
         assert each.prompts >= 16 or clear[key] is False
@@ -677,3 +677,44 @@ def test_a_search_with_limits_goes_on_from_evaluations_without(tmp_path: Path) -
     options = SearchOptions("exhaustive", limits=(Limit("psnr", "least", 41.0),))
     known = frontier(cell_search(tmp_path, options), Evaluated())
     assert known.bound is not None and known.bound.used["psnr at least 41"][0] < 1
+
+
+def test_tasks_have_limits_of_their_own(tmp_path: Path) -> None:
+    """Each is answered by its own; what is measured for one is known to all."""
+    own, usual = (Limit("psnr", "least", 41.0),), (Limit("psnr", "least", 30.0),)
+    asked = [
+        Task("own", "user", CELL, None, None, 0.02, None, limits=own),
+        Task("usual", "user", CELL, None, None, 0.02, None),
+        Task("free", "user", CELL, None, None, 0.02, None, limits=()),
+        Task("never", "user", CELL, 1.2, None, 0.02, None, limits=(Limit("psnr", "least", 60.0),)),
+    ]
+    opened = cell_search(tmp_path, SearchOptions("exhaustive", limits=usual))
+    opened.history.limits = tuple({*usual, *own, *(asked[-1].limits or ())})
+    known = frontier(opened, Sharp())
+    found = dict(
+        zip(
+            ("own", "usual", "free", "never"),
+            answer_tasks(asked, [known], [opened], Sharp()),
+            strict=True,
+        )
+    )
+    chosen = {name: each.chosen for name, each in found.items()}
+    strict, wide, free = chosen["own"], chosen["usual"], chosen["free"]
+    assert strict is not None and wide is not None and free is not None
+    assert list(strict.used) == ["psnr at least 41"] and strict.used["psnr at least 41"][0] < 1
+    assert list(wide.used) == ["psnr at least 30"] and not free.used
+    assert strict.speedup < wide.speedup <= free.speedup
+    assert found["never"].status == "infeasible" and "the limits" in found["never"].reason
+    assert resolved(asked[0], known).limits == own
+    assert opened.under(None) is opened is opened.under(usual)
+    assert opened.under(own) is opened.under(own)
+
+
+def test_a_made_sentence_names_the_limits(tmp_path: Path) -> None:
+    options = SearchOptions("exhaustive", limits=(Limit("psnr", "least", 30.0),))
+    known = frontier(cell_search(tmp_path, options), Sharp())
+    made = resolved(Task("t", "bound", CELL, None, 0.8, 0.02, None), known)
+    assert made.sentence is not None
+    assert made.sentence.endswith(
+        "speedup, PSNR not below 30.0 and precision loss not exceeding 0.02"
+    )

@@ -80,8 +80,10 @@ def _exactly(entries: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False)
 
 
-FIELDS = [name for name in Request.__dataclass_fields__ if name != "own_scheduler"]
-"""Of a request, in a line; what a name stands for in somebody's configuration is not among them."""
+OWN = ("own_scheduler", "limits")
+FIELDS = [name for name in Request.__dataclass_fields__ if name not in OWN]
+"""Of a request, in a line. What a name stands for in somebody's configuration is not among them,
+nor limits, which no prompt of ours names."""
 
 
 def _line(prompt: Prompt) -> str:

@@ -124,7 +124,13 @@ def given(
             absent.append(asked.id)
             continue
         try:
-            found[tasks.parse(asked.sentence, models, schedulers).configuration].append(asked)
+            request = tasks.parse(asked.sentence, models, schedulers)
+            if request.limits:
+                named = ", ".join(each.words for each in request.limits)
+                raise tasks.TaskError(
+                    f"limits of other metrics are not judged, only the loss is: {named}"
+                )
+            found[request.configuration].append(asked)
         except tasks.TaskError as error:
             unparsed.append((asked, str(error)))
     if not found and not unparsed:

@@ -1,7 +1,7 @@
 """What a candidate must keep beside the loss limit of the CLIP score: limits of other metrics.
 
-``limits: {lpips: at most 0.05, psnr: at least 35, pick_score: 2% loss}`` in a configuration. All of
-them must hold.
+``limits: {lpips: at most 0.05, psnr: at least 35, pick_score: 2% loss}`` in a configuration, or of
+one of its models. All of them must hold. ``clip_score: 2% loss`` is the loss limit itself.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from diffaccel.plugins.metric_choice import SCORE
 from diffaccel.registry import UnknownNameError, suggest
 
+if TYPE_CHECKING:
+    from diffaccel.experiment.schema import Config
 Kind = Literal["loss", "drop", "most", "least"]
 _FORMS: Mapping[Kind, str] = {
     "loss": "{}% loss",
@@ -77,18 +80,69 @@ def read_limits(given: str | Mapping[str, str]) -> tuple[Limit, ...]:
                 "{lpips: at most 0.05}"
             )
         given = PRESETS[given]
-    return tuple(read_limit(metric, text) for metric, text in sorted(given.items()))
+    read = (read_limit(metric, text) for metric, text in sorted(given.items()))
+    return tuple(each for each in read if each.metric != SCORE)
 
 
-def wrong_limits(given: str | Mapping[str, str]) -> list[str]:
-    """What is wrong with limits: a line each."""
+def loss_limit_of(given: str | Mapping[str, str]) -> float | None:
+    """The loss limit of the CLIP score that limits say, if they do: as a share.
+
+    Raises:
+        ValueError: it is not understood.
+    """
+    words = None if isinstance(given, str) else given.get(SCORE)
+    return None if words is None else read_limit(SCORE, words).value
+
+
+def limits_of(config: Config, model: str) -> tuple[Limit, ...]:
+    """What is asked for of a model beside the loss limit: of its own limits where it has some, else
+    of those of all."""
+    return read_limits(_given(config, model))
+
+
+def loss_limit_for(config: Config, model: str) -> float:
+    """The loss limit of the CLIP score of a model, as a share."""
+    own = loss_limit_of(_given(config, model))
+    return config.loss_limit if own is None else own
+
+
+def _given(config: Config, model: str) -> str | dict[str, str]:
+    own = (
+        each.limits for each in config.models if not isinstance(each, str) and each.name == model
+    )
+    return next((each for each in own if each is not None), config.limits)
+
+
+def merged(general: Iterable[Limit], named: Iterable[Limit]) -> tuple[Limit, ...]:
+    """Limits by which those that are named take the place of others of the same metric."""
+    every = {each.metric: each for each in (*general, *named)}
+    return tuple(every[metric] for metric in sorted(every))
+
+
+def wrong_limits(config: Config) -> list[str]:
+    """What is wrong with limits, of all models and of single ones: a line each."""
+    entries = [each for each in config.models if not isinstance(each, str) and each.limits]
+    own = [(f"models: {each.name}: limits", each.limits or {}) for each in entries]
+    problems = [
+        line for where, given in [("limits", config.limits), *own] for line in _wrong(where, given)
+    ]
+    said = loss_limit_of(config.limits) if not problems else None
+    if said is not None and "loss_limit" in config.model_fields_set and said != config.loss_limit:
+        problems.append(
+            f"limits: {SCORE} has a loss limit of {said:g}, and `loss_limit` is "
+            f"{config.loss_limit:g}: leave one of them out"
+        )
+    return problems
+
+
+def _wrong(where: str, given: str | Mapping[str, str]) -> list[str]:
     parts = [given] if isinstance(given, str) else [{name: given[name]} for name in given]
     problems = []
     for part in parts:
         try:
             read_limits(part)
         except ValueError as error:
-            problems.append(f"limits: {error}")
+            problems.append(f"{where}: {error}")
     return problems
 
 
@@ -104,26 +158,37 @@ def read_limit(metric: str, text: str) -> Limit:
     Raises:
         ValueError: it is not understood, or does not go with the metric.
     """
-    from diffaccel.plugins.metrics import METRICS, SCORE  # numpy comes with it
+    from diffaccel.plugins.metrics import METRICS  # numpy comes with it
 
     if metric not in METRICS:
         raise UnknownNameError(f"unknown metric {metric!r}; {suggest(metric, METRICS)}")
-    if metric == SCORE:
-        raise ValueError(f"{metric}: set `loss_limit` in place of a limit")
     for kind, pattern in _PATTERNS.items():
         if (found := pattern.fullmatch(str(text).strip())) is not None:
             value = float(found[1]) / (100 if kind == "loss" else 1)
-            limit = Limit(metric, kind, value)
-            if problem := _problem(limit):
-                raise ValueError(f"{metric}: {text!r}: {problem}")
-            return limit
+            return checked(Limit(metric, kind, value), text)
     raise ValueError(f"{metric}: not understood: {text!r}; write one of {ALLOWED}")
+
+
+def checked(limit: Limit, text: str) -> Limit:
+    """A limit that goes with its metric.
+
+    Args:
+        text: how it was given.
+
+    Raises:
+        ValueError: it does not; says why.
+    """
+    if problem := _problem(limit):
+        raise ValueError(f"{limit.metric}: {text!r}: {problem}")
+    return limit
 
 
 def _problem(limit: Limit) -> str | None:
     """Why a limit does not go with its metric, or None."""
     from diffaccel.plugins.metrics import METRICS
 
+    if limit.metric == SCORE and limit.kind != "loss":
+        return "its limit is a relative loss: say `2% loss`, or set `loss_limit`"
     metric = METRICS[limit.metric]
     better, reference = metric.better, metric.needs_reference
     if not math.isfinite(limit.value) or (limit.kind in ("loss", "drop") and limit.value <= 0):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffaccel.experiment.limits import read_limits
+from diffaccel.experiment.limits import Limit, limits_of
 from diffaccel.experiment.prompts import Prompt, texts_of
 from diffaccel.experiment.schema import Config, MetricEntry
 from diffaccel.plugins.metric_choice import MetricChoice
@@ -44,14 +44,17 @@ def _choice(name: str, source: str | None) -> MetricChoice:
     return MetricChoice(name, (source or metric.source) if metric.needs_source else None)
 
 
-def named_metrics(config: Config) -> list[str | MetricEntry]:
-    """The metrics that are named, and those of limits.
+def metrics_for(config: Config, model: str, asked: Iterable[Limit] = ()) -> list[str | MetricEntry]:
+    """The metrics that are named, and those of a model's limits.
+
+    Args:
+        asked: limits of its tasks.
 
     Raises:
         ValueError: a limit is wrong.
     """
     named = {each.name for each in _named(config.metrics)}
-    limits = (each.metric for each in read_limits(config.limits))
+    limits = dict.fromkeys(each.metric for each in (*limits_of(config, model), *asked))
     return [*config.metrics, *(metric for metric in limits if metric not in named)]
 
 
@@ -99,20 +102,17 @@ def _wrong_metric(entry: MetricEntry) -> str | None:
     return None
 
 
-def refused(
-    entries: Entries, specs: Sequence[ModelSpec], read: Mapping[str, Sequence[Prompt]]
-) -> list[str]:
-    """Why metrics cannot score the images of models: a line each.
+def refused(entries: Entries, spec: ModelSpec, read: Mapping[str, Sequence[Prompt]]) -> list[str]:
+    """Why metrics cannot score the images of a model: a line each.
 
     Args:
         read: the prompts of each file.
     """
+    files = [path for path in (spec.prompts, spec.heldout) if path is not None and path in read]
     problems = []
-    for spec in specs:
-        files = [path for path in (spec.prompts, spec.heldout) if path is not None and path in read]
-        for each in () if spec.untrained else metric_choices(entries):
-            for path in files:
-                texts = texts_of(read[path])
-                if reason := _metrics()[each.name].refuses(texts, spec.height, spec.width):
-                    problems.append(f"metrics: {each.name}, model {spec.name}, {path}: {reason}")
+    for each in () if spec.untrained else metric_choices(entries):
+        for path in files:
+            texts = texts_of(read[path])
+            if reason := _metrics()[each.name].refuses(texts, spec.height, spec.width):
+                problems.append(f"metrics: {each.name}, model {spec.name}, {path}: {reason}")
     return problems

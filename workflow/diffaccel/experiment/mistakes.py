@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from diffaccel.experiment.limits import wrong_limits
-from diffaccel.experiment.metrics import named_metrics, refused, wrong_metrics
+from diffaccel.experiment.metrics import metrics_for, refused, wrong_metrics
 from diffaccel.experiment.prompts import Prompt, PromptError, have_negatives, read_prompts
 from diffaccel.experiment.resolve import model_spec, parse_accelerators
 from diffaccel.experiment.scheduling import wrong_schedulers
@@ -110,7 +110,7 @@ def unknown_names(config: Config) -> list[str]:
     """Names that stand for nothing, and values that do not go together: a line each."""
     problems = _wrong_models(config)
     problems += wrong_schedulers(config.schedulers)
-    problems += wrong_limits(config.limits) or wrong_metrics(named_metrics(config))
+    problems += wrong_limits(config) or _wrong_metrics(config)
     for title in config.accelerators:
         if problem := _wrong_accelerators(title):
             problems.append(f"accelerators: {problem}")
@@ -127,6 +127,12 @@ def unknown_names(config: Config) -> list[str]:
     if config.tasks_file is not None and not Path(config.tasks_file).is_file():
         problems.append(f"tasks_file: there is no file {config.tasks_file!r}")
     return problems
+
+
+def _wrong_metrics(config: Config) -> list[str]:
+    names = [entry if isinstance(entry, str) else entry.name for entry in config.models]
+    every = (line for name in names for line in wrong_metrics(metrics_for(config, name)))
+    return list(dict.fromkeys(every))
 
 
 def _wrong_models(config: Config) -> list[str]:
@@ -244,7 +250,8 @@ def unread_prompts(config: Config) -> list[str]:
         except PromptError as error:
             problems.append(str(error))
     if not problems:
-        problems = refused(named_metrics(config), specs, read)
+        every = [(metrics_for(config, spec.name), spec) for spec in specs]
+        problems = [line for metrics, spec in every for line in refused(metrics, spec, read)]
     if problems:
         return problems
     verified = config.verify.heldout != 0

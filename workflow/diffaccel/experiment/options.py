@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol
 
 from diffaccel.experiment.limits import Limit
@@ -85,17 +85,29 @@ class SearchOptions:
     def decisive(self, measured: HasLoss, loss_limit: float) -> float:
         """What is compared with the loss limit: the loss, or what is used most of another limit, in
         units of the loss limit, where that is more."""
-        upper = self.loss_confidence == "upper"
-        loss = measured.loss_interval[1] if upper else measured.loss
-        return max([loss, *(loss_limit * each[upper] for each in measured.used.values())])
+        loss = measured.loss_interval[1] if self.upper else measured.loss
+        return max([loss, *(loss_limit * share for share in self.shares(measured).values())])
 
     def deciding(self, measured: HasLoss, loss_limit: float) -> str:
         """Which limit that is of: its words, or those of the loss limit."""
-        upper, decisive = self.loss_confidence == "upper", self.decisive(measured, loss_limit)
-        words = (
-            name for name, each in measured.used.items() if loss_limit * each[upper] >= decisive
-        )
+        decisive, shares = self.decisive(measured, loss_limit), self.shares(measured)
+        words = (name for name, share in shares.items() if loss_limit * share >= decisive)
         return next(words, f"loss below {100 * loss_limit:g}%")
+
+    def shares(self, measured: HasLoss) -> dict[str, float]:
+        """How much is used of each of the limits, by its words; a measurement may tell of limits
+        that others ask for, too."""
+        words = [each.words for each in self.limits if each.words in measured.used]
+        return {name: measured.used[name][self.upper] for name in words}
+
+    @property
+    def upper(self) -> bool:
+        """Whether the upper ends of intervals decide."""
+        return self.loss_confidence == "upper"
+
+    def under(self, limits: tuple[Limit, ...] | None) -> SearchOptions:
+        """The same with other limits beside that of the loss; None: with its own."""
+        return self if limits is None else replace(self, limits=limits)
 
 
 RULES = 2

@@ -7,17 +7,20 @@ Everything here is cheap and pure, so that Snakemake can ask for it while it bui
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diffaccel.experiment import inputs, tasks
+from diffaccel.experiment import inputs
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.metrics import named_metrics, scored_by
+from diffaccel.experiment.limits import Limit, loss_limit_for
+from diffaccel.experiment.metrics import metrics_for, scored_by
 from diffaccel.experiment.options import RULES, MeasureOptions
+from diffaccel.experiment.own_tasks import read_own_tasks
 from diffaccel.experiment.resolve import (
     judge_options,
     measure_options,
@@ -61,11 +64,21 @@ class Experiment:
     @cached_property
     def specs(self) -> dict[str, ModelSpec]:
         """Every model that can be named: the configured ones and those known by name."""
-        known = known_models() | {
+        asked: dict[str, list[Limit]] = defaultdict(list)
+        for task in self.user_tasks:
+            if task.cell is not None:
+                asked[task.cell.configuration.model] += task.limits or ()
+        return {
+            name: scored_by(metrics_for(self.config, name, asked[name]), spec)
+            for name, spec in self._unscored.items()
+        }
+
+    @cached_property
+    def _unscored(self) -> dict[str, ModelSpec]:
+        """The same without their metrics, which hang on the tasks."""
+        return known_models() | {
             spec.name: spec for spec in (model_spec(entry) for entry in self.config.models)
         }
-        metrics = named_metrics(self.config)
-        return {name: scored_by(metrics, spec) for name, spec in known.items()}
 
     @cached_property
     def options(self) -> MeasureOptions:
@@ -141,54 +154,15 @@ class Experiment:
         """The lines of the user's task list."""
         if self.config.tasks_file is None:
             return []
-        lines = tasks.read_tasks(Path(self.config.tasks_file))
-        return [
-            self._user_task(f"user-{number:03}", sentence)
-            for number, (_, sentence) in enumerate(lines, start=1)
-        ]
-
-    def _user_task(self, name: str, sentence: str) -> Task:
-        limit = self.config.loss_limit
-        try:
-            request = tasks.parse(sentence, list(self.specs), self.own_schedulers)
-            self._refuse_untrained(request.model)
-            self._refuse_other_work(request)
-        except tasks.TaskError as error:
-            return Task(name, "user", None, None, None, limit, sentence, str(error))
-        cell = Cell(request.configuration, request.accelerators)
-        max_loss = limit if request.max_loss is None else request.max_loss
-        latency = request.latency_s
-        speedup = request.speedup
-        return Task(name, "user", cell, speedup, None, max_loss, sentence, latency_s=latency)
-
-    def _refuse_other_work(self, request: tasks.Request) -> None:
-        """Of what is understood, what is not searched for here."""
-        if not request.accelerators:
-            raise tasks.TaskError(
-                f"no accelerators given (category {request.category}): what is searched for here "
-                "are their candidates. Name one or several, e.g. accelerated by DeepCache"
-            )
-        here = devices.slug(self.platform)
-        if request.platform not in (None, here):
-            raise tasks.TaskError(
-                f"the task is for {request.platform}, and what is measured here is for {here}: "
-                "run it there"
-            )
-
-    def _refuse_untrained(self, model: str) -> None:
-        if self.specs[model].untrained:
-            raise tasks.TaskError(
-                f"{model} is untrained here: random weights generate noise, of which no loss can "
-                "be "
-                f"promised. For tasks, leave out `untrained: true` of the model {model}"
-            )
+        return read_own_tasks(
+            self.config, self._unscored, self.own_schedulers, devices.slug(self.platform)
+        )
 
     @cached_property
     def targets(self) -> list[Task]:
         """One a cell and configured speedup."""
-        limit = self.config.loss_limit
         return [
-            Task(f"{slug}_{speedup}x", "target", cell, speedup, None, limit, None)
+            Task(f"{slug}_{speedup}x", "target", cell, speedup, None, self._loss_limit(cell), None)
             for slug, cell in self.cells.items()
             for speedup in self.config.speedups
         ]
@@ -196,7 +170,6 @@ class Experiment:
     @cached_property
     def bound_tasks(self) -> list[Task]:
         """Those made from each cell's bound; how fast they must be is known once the bound is."""
-        limit = self.config.loss_limit
         return [
             Task(
                 f"{slug}_bound{fraction:.0%}".rstrip("%"),
@@ -204,12 +177,15 @@ class Experiment:
                 cell,
                 None,
                 fraction,
-                limit,
+                self._loss_limit(cell),
                 None,
             )
             for slug, cell in self.cells.items()
             for fraction in FRACTIONS
         ]
+
+    def _loss_limit(self, cell: Cell) -> float:
+        return loss_limit_for(self.config, cell.configuration.model)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -273,7 +249,7 @@ class Experiment:
             "configuration": to_json(configuration),
             "measure": to_json(self.options),
             "options": to_json(judge_options(self.config)),
-            "loss_limit": self.config.loss_limit,
+            "loss_limit": loss_limit_for(self.config, configuration.model),
             "platform": self.platform,
             "asked": [to_json(asked) for asked in self.given.configurations[configuration]],
             "scripts": self.config.judge.scripts,
@@ -350,14 +326,15 @@ class Experiment:
     def search_job(self, slug: str) -> dict[str, Any]:
         """What `diffaccel search` is told."""
         cells, tasks = self._by_configuration[slug]
-        fewer_steps = self.fewer_steps(self.configurations[slug])
+        configuration = self.configurations[slug]
+        fewer_steps = self.fewer_steps(configuration)
         return {
             "cells": [to_json(cell) for cell in cells],
             "fewer_steps": to_json(fewer_steps) if fewer_steps else None,
             "tasks": [to_json(task) for task in tasks],
             "targets": list(self.config.speedups),
-            "loss_limit": self.config.loss_limit,
-            "search": search_options(self.config),
+            "loss_limit": loss_limit_for(self.config, configuration.model),
+            "search": search_options(self.config, configuration.model),
         }
 
     def verify_job(self, slug: str) -> dict[str, Any]:

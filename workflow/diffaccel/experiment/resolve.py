@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from diffaccel.experiment.limits import read_limits
+from diffaccel.experiment.limits import limits_of
 from diffaccel.experiment.options import JudgeOptions, MeasureOptions
 from diffaccel.experiment.schema import Config, ModelEntry, SchedulerEntry
 from diffaccel.plugins.accelerators import ACCELERATORS, Combination
@@ -43,7 +43,8 @@ def model_spec(entry: str | ModelEntry) -> ModelSpec:
     known = known_models()
     if isinstance(entry, str):
         return known[entry]
-    given = {key: value for key, value in entry.model_dump().items() if value is not None}
+    said = entry.model_dump(exclude={"limits"})
+    given = {key: value for key, value in said.items() if value is not None}
     given["lora"] = tuple(Lora(**each) for each in given["lora"])
     given["textual_inversion"] = tuple(TextualInversion(**e) for e in given["textual_inversion"])
     if entry.name in known and entry.family is None:
@@ -84,10 +85,10 @@ def scheduler_spec(entry: str | SchedulerEntry) -> SchedulerSpec:
     return SchedulerSpec(entry.name, known.diffusers, {**known.options, **entry.options})
 
 
-def search_options(config: Config) -> dict[str, Any]:
-    """How it is searched, as JSON. It says nothing of limits where there are none, so that what was
-    decided without stays."""
-    limits = to_json(read_limits(config.limits))
+def search_options(config: Config, model: str) -> dict[str, Any]:
+    """How a model is searched, as JSON. It says nothing of limits where there are none, so that
+    what was decided without stays."""
+    limits = to_json(limits_of(config, model))
     return {**config.search.model_dump(), **({"limits": limits} if limits else {})}
 
 

@@ -146,6 +146,7 @@ class ModelEntry(_Strict):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     controlnet: Place | None = None
     controlnet_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    limits: str | dict[str, str] | None = None
 
 
 class SchedulerEntry(_Strict):

@@ -1,6 +1,6 @@
-"""A metric that a configuration names, as records hold it.
+"""The names of metrics, as configurations and records hold them.
 
-It lies apart from the metrics, which load numpy: records are read without.
+They lie apart from the metrics, which load numpy: both are read without.
 """
 
 from __future__ import annotations
@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from diffaccel.registry import plugin_files
 from diffaccel.store.jsonio import UNSAID
+
+SCORE = "clip_score"
+"""The metric that the loss is defined on."""
+
+
+def metric_names() -> list[str]:
+    """Of all metrics."""
+    return plugin_files("diffaccel.plugins.metrics")
 
 
 @dataclass(frozen=True)

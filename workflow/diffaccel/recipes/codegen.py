@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import keyword
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -75,6 +75,7 @@ class Measured:
         hardware: name of the device.
         versions: package -> version.
         date: ISO date of the measurement.
+        limits: what else was asked for, in words.
     """
 
     speedup: float
@@ -85,6 +86,7 @@ class Measured:
     versions: Mapping[str, str]
     date: str
     confidence: float = 0.95
+    limits: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,7 @@ def _summary(script: Script) -> list[str]:
             f"Measured: {measured.speedup}x the speed without accelerators; CLIP score loss "
             f"{measured.loss:.4f} ({measured.confidence:.0%} interval {low:.4f} to {high:.4f}) "
             f"over {measured.prompts} prompts",
+            *(["Limits: " + "; ".join(measured.limits)] if measured.limits else []),
             f"Hardware: {measured.hardware}",
             f"Versions: {', '.join(versions)}",
             f"Date: {measured.date}",

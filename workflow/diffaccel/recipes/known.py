@@ -102,7 +102,8 @@ class Known:
         cell = self.cells[names]
         before = self.before.get(names)
         every = before.answers if before else self.search.answers
-        answers = [a.chosen for a in every if a.task.cell == cell.cell]
+        # What was chosen by limits of its own says nothing of those of the cell.
+        answers = [a.chosen for a in every if a.task.cell == cell.cell and a.task.limits is None]
         rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
         # What was timed again since it was an answer is in the front as it is known now.
         last = {digest(row.parameters): row for row in rows}

@@ -66,6 +66,7 @@ def recipe_of(baseline: Baseline, measured: Measurement) -> Recipe:
         strength=spec.strength,
         controlnet=_elsewhere(spec.controlnet),
         controlnet_scale=spec.controlnet_scale,
+        limits=tuple(measured.used),
     )
 
 
@@ -127,6 +128,7 @@ class Recipe:
         task: what the pipeline is for, as of a `ModelSpec`; None: text-to-image.
         strength, controlnet_scale: of the calls that were measured.
         controlnet: that the pipeline had; of a folder, its name.
+        limits: what it was asked to keep beside the loss limit, in words.
     """
 
     model: str
@@ -159,6 +161,16 @@ class Recipe:
     strength: Annotated[float | None, UNSAID] = None
     controlnet: Annotated[str | None, UNSAID] = None
     controlnet_scale: Annotated[float | None, UNSAID] = None
+    limits: Annotated[tuple[str, ...], UNSAID] = ()
+
+    @property
+    def limits_in_words(self) -> list[str]:
+        """Each limit, and the mean that was measured."""
+        means = [self.means.get(words.split(" ", 1)[0]) for words in self.limits]
+        return [
+            words if mean is None else f"{words}: measured {mean:.4g}"
+            for words, mean in zip(self.limits, means, strict=True)
+        ]
 
     @property
     def sampler(self) -> SchedulerSpec:

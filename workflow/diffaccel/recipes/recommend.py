@@ -320,6 +320,7 @@ def lines(found: Recommendation) -> Iterable[str]:
             f"{low:+.1%} to {high:+.1%}, {len(recipe.prompts)} prompts{doubt}), {call}: "
             f"{_title(tuple(recipe.parameters))}: {in_words(recipe.parameters)}"
         )
+        yield from (f"    {words}" for words in recipe.limits_in_words)
     if found.reason:
         yield f"  not possible: {found.reason}"
 

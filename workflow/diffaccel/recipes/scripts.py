@@ -59,6 +59,7 @@ def accelerated(baseline: Baseline, recipe: Recipe, description: str) -> str:
                 hardware=recipe.environment.device,
                 versions=recipe.environment.versions,
                 date=recipe.date,
+                limits=recipe.limits_in_words,
             ),
         )
     )

@@ -33,15 +33,16 @@ def answer_tasks(
     searches: Sequence[CellSearch],
     measurer: Measurer,
 ) -> list[Answer]:
-    """Answers tasks from what is known of their cells, measuring more where that is open."""
+    """Answers tasks from what is known of their cells, measuring more where that is open: those of
+    the same limits side by side."""
     found: dict[str, Answer] = {}
-    run_search(
-        [
-            (search, _answering([t for t in made if t.cell == search.cell], cell, search, found))
-            for cell, search in zip(known, searches, strict=True)
-        ],
-        measurer,
-    )
+    for limits in dict.fromkeys(task.limits for task in made):
+        same = [task for task in made if task.limits == limits]
+        wanting = []
+        for cell, search in zip(known, searches, strict=True):
+            view, own = search.under(limits), [task for task in same if task.cell == search.cell]
+            wanting.append((view, _answering(own, cell, view, found)))
+        run_search(wanting, measurer)
     return [found[task.id] for task in made]
 
 
@@ -116,15 +117,21 @@ def _hopeless(task: Task, known: CellResult) -> str | None:
     if required <= 1 and task.latency_s is None:
         said = f"{required}x is no speedup"
         return f"{said}: {_measured_bound(known)} leaves none" if task.fraction else said
-    limit = stored_bound(known) if task.max_loss <= known.loss_limit else None
+    limit = stored_bound(known) if _as_strict(task, known) else None
     if limit is not None and required > limit:
         return f"{required}x is above {_measured_bound(known)}"
     return None
 
 
+def _as_strict(task: Task, known: CellResult) -> bool:
+    """Whether all that keeps a task's limits keeps those of its cell."""
+    others = known.search.under(task.limits).limits
+    return task.max_loss <= known.loss_limit and set(known.search.limits) <= set(others)
+
+
 def _kept(task: Task, known: CellResult) -> str:
     """What a candidate would have to keep, in words."""
-    others = [each.words for each in known.search.limits]
+    others = [each.words for each in known.search.under(task.limits).limits]
     if not others:
         return f"has a loss below {task.max_loss}"
     return f"keeps all limits (a loss below {task.max_loss}, {', '.join(others)})"
@@ -156,6 +163,7 @@ def resolved(task: Task, known: CellResult) -> Task:
         task.cell.accelerators,
         required,
         task.max_loss,
+        limits=known.search.under(task.limits).limits,
     )
     return dataclasses.replace(task, required=required, sentence=tasks.sentence(request))
 

@@ -18,6 +18,7 @@ from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.records import Baseline
 from diffaccel.evaluation.scores import check_baseline
 from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.plugins.accelerators import Combination, combination
 from diffaccel.plugins.space import ParametersDict, Point, Space, nest
@@ -45,6 +46,7 @@ class CellSearch:
             it is measured than that takes.
         predictions: what the history says of candidates.
         problem: what is being decided.
+        views: this cell by other limits; see `under`.
     """
 
     history: CellHistory
@@ -54,6 +56,7 @@ class CellSearch:
     aside: bool = False
     predictions: CellPredictions = field(init=False)
     problem: Problem | None = field(default=None, init=False)
+    views: dict[tuple[Limit, ...], CellSearch] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.predictions = CellPredictions(self.history, self.options)
@@ -98,6 +101,19 @@ class CellSearch:
     def most(self) -> int:
         """How many candidates are evaluated for the bound at most."""
         return 0 if self.refused else self.strategy.at_most(self.space)
+
+    def under(self, limits: tuple[Limit, ...] | None) -> CellSearch:
+        """The search of the same cell by other limits: what is measured is one; None: by its own,
+        which is this one."""
+        options = self.options.under(limits)
+        if options == self.options:
+            return self
+        if options.limits not in self.views:
+            siblings: dict[tuple[str, ...], CellSearch] = {}
+            for each in (self, *self.siblings.values()):
+                seen = CellSearch(each.history, options, siblings, each.budget, each.aside)
+                each.views[options.limits] = siblings[each.cell.accelerators] = seen
+        return self.views[options.limits]
 
     # ---- what it learns from the cells beside it ------------------------------------------------
 
@@ -175,7 +191,7 @@ class CellSearch:
     def _evaluations(self, problem: Problem) -> list[Request]:
         """What is to be evaluated further, or else is wanted by the strategy; or is timed before,
         where it may not be worth an evaluation."""
-        if unfinished := self.history.unfinished(problem.loss_limit):
+        if unfinished := self.predictions.unfinished(problem.loss_limit):
             return [Request("evaluate", parameters) for parameters in unfinished]
         observations = self.predictions.observations(problem.space, problem.loss_limit)
         points = self._ask(problem, observations)
@@ -212,7 +228,7 @@ class CellSearch:
         return [
             parameters
             for parameters in candidates.values()
-            if self.history.may_become_clear(parameters, limit)
+            if self.predictions.may_become_clear(parameters, limit)
         ]
 
     def _untimed(self, problem: Problem) -> list[ParametersDict]:

@@ -75,9 +75,12 @@ def _beside(
     its own, or where it cannot be measured."""
     if fewer_steps.refused is not None:
         return found
-    bounds = [each.bound for each in found.cells]
-    chosen = [each for each in (*bounds, *(a.chosen for a in found.answers)) if each is not None]
-    run_search([(fewer_steps, _wants(fewer_steps, chosen, loss_limit))], measurer)
+    chosen = [(each.bound, fewer_steps) for each in found.cells]
+    chosen += [(each.chosen, fewer_steps.under(each.task.limits)) for each in found.answers]
+    others = [
+        (one, search) for one, search in chosen if one and not search.history.owns(one.parameters)
+    ]
+    run_search([(fewer_steps, _wants(fewer_steps, others, loss_limit))], measurer)
     return replace(
         found,
         cells=[
@@ -85,25 +88,32 @@ def _beside(
             for each in found.cells
         ],
         answers=[
-            replace(each, fewer_steps=_compared(fewer_steps, each.chosen, loss_limit))
+            replace(
+                each,
+                fewer_steps=_compared(fewer_steps.under(each.task.limits), each.chosen, loss_limit),
+            )
             for each in found.answers
         ],
     )
 
 
-def _wants(fewer_steps: CellSearch, chosen: Sequence[Measurement], loss_limit: float) -> Requests:
-    """What must be done until each can be compared, or time is up."""
-    others = [one for one in chosen if not fewer_steps.history.owns(one.parameters)]
+def _wants(
+    fewer_steps: CellSearch, chosen: Sequence[tuple[Measurement, CellSearch]], loss_limit: float
+) -> Requests:
+    """What must be done until each can be compared, or time is up.
+
+    Args:
+        chosen: each with the search of fewer steps by the limits that it was chosen by.
+    """
     while not fewer_steps.budget.over:
-        fitting = [_fitting(fewer_steps, one.speedup) for one in others]
+        fitting = [_fitting(fewer_steps, one.speedup) for one, _ in chosen]
         missing = {
             digest(s): s for s in fitting if s and digest(s) not in fewer_steps.history.evaluations
         }
-        best = [(one, _best(fewer_steps, one, loss_limit)) for one in others]
         beating = [
-            each.parameters
-            for one, each in best
-            if each and _beats(fewer_steps, each, one, loss_limit)
+            best.parameters
+            for one, search in chosen
+            if (best := _best(search, one, loss_limit)) and _beats(search, best, one, loss_limit)
         ]
         untimed = {digest(s): s for s in beating if digest(s) not in fewer_steps.history.timings}
         if missing:

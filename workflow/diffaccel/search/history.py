@@ -30,7 +30,7 @@ class CellHistory:
     Args:
         journal: of the evaluations.
         speeds: what was timed of the whole configuration; shared by its cells.
-        limits: what a candidate must keep beside the loss limit.
+        limits: all that anybody asks of a candidate beside the loss limit.
         evaluations: the last one of each candidate, by its digest.
         changes: how often something was evaluated since this was made.
     """
@@ -42,8 +42,6 @@ class CellHistory:
     limits: Sequence[Limit] = ()
     evaluations: dict[str, Evaluation] = field(default_factory=dict, init=False)
     changes: int = field(default=0, init=False)
-    _below: dict[tuple[str, int, float], bool | None] = field(default_factory=dict, init=False)
-    """By digest, prompts and limit."""
 
     def __post_init__(self) -> None:
         for evaluation in self.journal.rows():
@@ -84,40 +82,6 @@ class CellHistory:
         evaluated = {key for key, each in self.evaluations.items() if each.passing}
         timed = {key for key, rows in self.timings.items() if rows[-1].passing}
         return len(evaluated | timed)
-
-    def below(self, evaluation: Evaluation, loss_limit: float) -> bool | None:
-        """Whether the loss of a candidate is below a limit; None where that is not clear."""
-        if not evaluation.scores:
-            return False
-        key = digest(evaluation.parameters), evaluation.prompts, loss_limit
-        if key not in self._below:
-            baseline = self.baseline
-            self._below[key] = limits.below(
-                baseline.analyses, self.limits, baseline.scores, evaluation.scores, loss_limit
-            )
-        return self._below[key]
-
-    def unfinished(self, loss_limit: float) -> list[ParametersDict]:
-        """What was not evaluated with the usual number of prompts though it may keep the limit."""
-        usual = self.baseline.analyses.usual
-        return [
-            each.parameters
-            for each in self.evaluations.values()
-            if 0 < each.prompts < usual
-            and each.failure is None
-            and each.passing is None
-            and self.below(each, loss_limit) is not False
-        ]
-
-    def unclear(self, parameters: ParametersDict, loss_limit: float) -> bool:
-        """Whether the prompts of an evaluated candidate do not tell if it keeps the limit."""
-        return self.below(self.evaluations[digest(parameters)], loss_limit) is None
-
-    def may_become_clear(self, parameters: ParametersDict, loss_limit: float) -> bool:
-        """The same, as long as there are prompts left."""
-        evaluation = self.evaluations[digest(parameters)]
-        left = evaluation.prompts < self.baseline.analyses.most
-        return left and evaluation.passing is None and self.unclear(parameters, loss_limit)
 
     def request(self, parameters: ParametersDict) -> EvaluationRequest:
         """What evaluating a candidate up to the next interim analysis takes."""

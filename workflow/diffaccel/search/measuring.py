@@ -15,6 +15,7 @@ from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.gallery import Gallery
 from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow
 from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.machine.watch import Watch
 from diffaccel.plugins.space import ParametersDict
@@ -112,6 +113,7 @@ def opened(
     options: SearchOptions,
     watch: Watch | None = None,
     aside: Cell | None = None,
+    asked: Sequence[Limit] = (),
 ) -> Iterator[tuple[list[CellSearch], Measurer]]:
     """The cells of a configuration with what is known of them, and what measures more.
 
@@ -119,6 +121,7 @@ def opened(
         journals: folder of the cells' journals.
         watch: who is told of calls, if anybody.
         aside: the one of them that the others are only compared with.
+        asked: limits that tasks ask for besides those of the options.
     """
     watch = (watch or Watch()).within(call_seconds(baseline, options))
     speeds = MeasuredSpeeds(baseline, keys.timed(journals, baseline))
@@ -126,7 +129,8 @@ def opened(
     budget = Budget(options.budget)
     for cell in cells:
         evaluated = keys.evaluated(journals, baseline, cell.slug)
-        history = CellHistory(cell, baseline, evaluated, speeds, options.limits)
+        limits = tuple(dict.fromkeys((*options.limits, *asked)))
+        history = CellHistory(cell, baseline, evaluated, speeds, limits)
         siblings[cell.accelerators] = CellSearch(history, options, siblings, budget, cell == aside)
     with contextlib.ExitStack() as stack:
         gallery = Gallery.beside(journals, baseline)

@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from diffaccel.evaluation.records import Measurement
+from diffaccel.evaluation import limits
+from diffaccel.evaluation.records import Evaluation, Measurement
 from diffaccel.experiment.options import SearchOptions
-from diffaccel.plugins.space import Space, flatten
+from diffaccel.plugins.space import ParametersDict, Space, flatten
 from diffaccel.search import pareto
 from diffaccel.search.acquisition import EXACT
 from diffaccel.search.estimates import Choose, Estimate
@@ -28,8 +29,48 @@ class CellPredictions:
     options: SearchOptions
     _losses: dict[float, tuple[int, LossModel]] = field(default_factory=dict, init=False)
     """By limit; and how often something had been evaluated."""
+    _below: dict[tuple[str, int, float], bool | None] = field(default_factory=dict, init=False)
+    """By digest, prompts and limit."""
     _estimates: tuple[int, SpeedModel, dict[str, Estimate]] | None = field(default=None, init=False)
     """The same, the model of speeds that they are by, and the estimates by digest."""
+
+    # ---- whether a candidate keeps the limits ---------------------------------------------------
+
+    def below(self, evaluation: Evaluation, loss_limit: float) -> bool | None:
+        """Whether a candidate keeps all limits; None where that is not clear."""
+        if not evaluation.scores:
+            return False
+        key = digest(evaluation.parameters), evaluation.prompts, loss_limit
+        if key not in self._below:
+            baseline = self.history.baseline
+            scores = baseline.scores, evaluation.scores
+            asked = self.options.limits
+            self._below[key] = limits.below(baseline.analyses, asked, *scores, loss_limit)
+        return self._below[key]
+
+    def unfinished(self, loss_limit: float) -> list[ParametersDict]:
+        """What was not evaluated with the usual number of prompts though it may keep the limits."""
+        usual = self.history.baseline.analyses.usual
+        return [
+            each.parameters
+            for each in self.history.evaluations.values()
+            if 0 < each.prompts < usual
+            and each.failure is None
+            and each.passing is None
+            and self.below(each, loss_limit) is not False
+        ]
+
+    def unclear(self, parameters: ParametersDict, loss_limit: float) -> bool:
+        """Whether the prompts of an evaluated candidate do not tell if it keeps the limits."""
+        return self.below(self.history.evaluations[digest(parameters)], loss_limit) is None
+
+    def may_become_clear(self, parameters: ParametersDict, loss_limit: float) -> bool:
+        """The same, as long as there are prompts left."""
+        evaluation = self.history.evaluations[digest(parameters)]
+        left = evaluation.prompts < self.history.baseline.analyses.most
+        return left and evaluation.passing is None and self.unclear(parameters, loss_limit)
+
+    # ---- what is known of it, and expected ------------------------------------------------------
 
     def estimates(self, loss_limit: float) -> list[Estimate]:
         """What was evaluated and may be chosen, with what is known of its speed."""
@@ -116,10 +157,13 @@ class CellPredictions:
         return [self.measurement(each) for each in pareto.front(map(Estimate.reported, timed))]
 
     def measurement(self, known: Estimate) -> Measurement:
-        """All that was measured of a candidate that was timed, with its reported speedup."""
+        """All that was measured of a candidate that was timed, with its reported speedup, and with
+        what it uses of the limits that are asked for here."""
         key = digest(known.parameters)
         row = Measurement.of(self.history.evaluations[key], self.history.speeds.measured(key))
-        return replace(row, speedup=known.reported().speedup)
+        own = [each.words for each in self.options.limits]
+        used = {words: row.used[words] for words in own if words in row.used}
+        return replace(row, speedup=known.reported().speedup, used=used)
 
     def best(self, choose: Choose, loss_limit: float) -> Measurement | None:
         """What is chosen of all that was timed, by the reported speedups."""
@@ -140,7 +184,7 @@ class CellPredictions:
         unclear = [
             each
             for each in self.estimates(loss_limit)
-            if each.speedup >= target and self.history.unclear(each.parameters, loss_limit)
+            if each.speedup >= target and self.unclear(each.parameters, loss_limit)
         ]
         return min(unclear, key=lambda each: each.loss, default=None)
 
@@ -150,4 +194,4 @@ class CellPredictions:
         if chosen is None:
             return self.closest(target, loss_limit) is None
         evaluation = self.history.evaluations[digest(chosen.parameters)]
-        return self.history.below(evaluation, loss_limit) is True
+        return self.below(evaluation, loss_limit) is True

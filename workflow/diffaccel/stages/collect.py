@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
@@ -140,6 +141,7 @@ def _row(
         "required": task.required,
         "max_seconds_per_image": task.latency_s,
         "max_loss": task.max_loss,
+        "limits": "; ".join(each.words for each in _limits(task, known)),
         "status": found.status,
         "reason": found.reason,
         "sentence": task.sentence,
@@ -151,7 +153,8 @@ def _row(
     row["bound_clear"] = record.clear if record and best else None
     row["time_up"] = record.time_up if record else None
     own = found.chosen
-    row["decided_by"] = record.search.deciding(own, task.max_loss) if record and own else None
+    options = record.search.under(task.limits) if record else None
+    row["decided_by"] = options.deciding(own, task.max_loss) if options and own else None
     chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
     for prefix, measured in chosen:
         row[f"{prefix}speedup"] = measured.speedup if measured else None
@@ -181,6 +184,12 @@ def _row(
     row["heldout_loss_low"] = other.loss_interval[0] if other else None
     row["heldout_loss_high"] = other.loss_interval[1] if other else None
     return row | serving.columns(served)
+
+
+def _limits(task: Task, known: dict[Cell, CellResult]) -> tuple[Limit, ...]:
+    """What is asked of a task's cell beside the loss limit."""
+    record = known.get(task.cell) if task.cell else None
+    return record.search.under(task.limits).limits if record else ()
 
 
 def write_summary(

@@ -61,7 +61,7 @@ def params(folder: Path, out: Path) -> None:
 
 def _write(folder: Path, out: Path, entries: Any) -> None:
     keep_all(folder)
-    # A key names the loss limit alone: what was found with other limits has none.
+    # A key names the loss limit alone: what was found with other limits has none, `_params` too.
     kept = [each for each in read(folder / "journal") if not each.found.cell.search.limits]
     write_output(out, dumps(_table(entry for each in kept for entry in entries(each))))
 
@@ -98,7 +98,8 @@ def _params(kept: Kept) -> Iterator[_Entry]:
     """Of two candidates of the same rounded speedup the one with less loss comes last."""
     known = kept.found.cell
     rows = [(known.loss_limit, known.bound)] if known.bound is not None else []
-    rows += [(each.task.max_loss, each.chosen) for each in kept.found.answers if each.chosen]
+    answers = (each for each in kept.found.answers if each.task.limits is None)
+    rows += [(each.task.max_loss, each.chosen) for each in answers if each.chosen]
     for limit, row in sorted(rows, key=lambda pair: -pair[1].loss):
         key = kept.cell.key(str(round(row.speedup, 2)), limit)
         value = {"speedup": row.speedup, **_described(kept, row)}

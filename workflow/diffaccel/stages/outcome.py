@@ -14,15 +14,26 @@ from diffaccel.evaluation import limits
 from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import Goal, timing_of
 from diffaccel.evaluation.records import Baseline, Evaluation, Measurement, Timing
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.stages.records import HeldOut, Outcome, ScriptResult, VerifiedScript
 from diffaccel.stages.script import Script
 
 
-def is_open(same: Sequence[Script], known: VerifiedScript | None) -> bool:
-    """Whether measuring may tell more than is known of scripts of the same code."""
+def is_open(
+    same: Sequence[Script], known: VerifiedScript | None, asked: Sequence[Limit] = ()
+) -> bool:
+    """Whether measuring may tell more than is known of scripts of the same code.
+
+    Args:
+        asked: the limits of their tasks beside those of the loss. Of the held-out prompts only what
+            is used of limits is known: of one that is new nothing.
+    """
     if known is None or known.row.timing is None:
         return known is None
+    other = known.heldout
+    if other is not None and other.scores and any(each.words not in other.used for each in asked):
+        return True
     pairs = known.row.timing.pairs
     return any(
         goal.reached(pairs) is None and len(pairs) < goal.analyses[-1]
@@ -46,10 +57,10 @@ def _lossy(measured: Evaluation, max_loss: float, options: SearchOptions) -> str
     """What is wrong with a loss, or None."""
     if (loss := options.decisive(measured, max_loss)) < max_loss:
         return None
-    upper = options.loss_confidence == "upper"
-    if (words := options.deciding(measured, max_loss)) in measured.used:
-        return f"{measured.used[words][upper]:.2f} of the limit {words}"
-    return f"{'upper end of the ' * upper}loss {loss:.4f}, limit {max_loss}"
+    shares = options.shares(measured)
+    if (words := options.deciding(measured, max_loss)) in shares:
+        return f"{shares[words]:.2f} of the limit {words}"
+    return f"{'upper end of the ' * options.upper}loss {loss:.4f}, limit {max_loss}"
 
 
 def _held_out(evaluation: Evaluation, max_loss: float, options: SearchOptions) -> HeldOut:
@@ -114,8 +125,9 @@ def result_of(
     Raises:
         MeasureError: its task was not met.
     """
-    again, other = limits.with_used(known.row, baseline, options.limits), known.heldout
-    task, chosen = script.answer.task, script.chosen
+    task, chosen, other = script.answer.task, script.chosen, known.heldout
+    options = options.under(task.limits)
+    again = limits.with_used(known.row, baseline, options.limits)
     if task.required is None:
         raise MeasureError(f"task {task.id} was not met, so there is nothing to verify")
     outcome, reason = _outcome(script, script.asked, again, baseline, options)
@@ -130,6 +142,7 @@ def result_of(
         required=task.required,
         max_seconds_per_image=task.latency_s,
         max_loss=task.max_loss,
+        limits=tuple(each.words for each in options.limits),
         reported_speedup=chosen.speedup,
         reported_loss=chosen.loss,
         speedup=again.speedup,

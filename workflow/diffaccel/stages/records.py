@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from diffaccel.evaluation.records import (
     Ceiling,
@@ -17,6 +17,7 @@ from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.experiment.prompts import Prompt
 from diffaccel.plugins.models._spec import ModelSpec
+from diffaccel.store.jsonio import UNSAID
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class ScriptResult:
         heldout: its loss on other prompts; None where there are none. It has no part in the
             outcome: nothing was reported of them.
         passing: whether it failed for what may pass; the next run tries it again.
+        limits: what it must keep beside ``max_loss``, in words.
     """
 
     id: str
@@ -85,6 +87,7 @@ class ScriptResult:
     heldout: HeldOut | None = None
     passing: bool = False
     kept: Outcome = "undecided"
+    limits: Annotated[tuple[str, ...], UNSAID] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from diffaccel.evaluation.calls import MeasureError
 from diffaccel.evaluation.pairs import Goal
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.evaluation.sequential import doubling
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.prompts import Prompt, as_json
 from diffaccel.experiment.tasks import Task
 from diffaccel.search.records import Answer, Search
@@ -68,6 +69,11 @@ class Script:
         pairs = baseline.options.pairs
         found_by = digest([does, as_json(prompts), as_json(heldout), pairs])
         return cls(path, answer, answer.chosen, asked, reported, found_by)
+
+    @property
+    def limits(self) -> tuple[Limit, ...] | None:
+        """Of its task; None: those that the search was asked for."""
+        return self.answer.task.limits
 
     @property
     def goals(self) -> tuple[Goal, Goal]:

@@ -97,13 +97,19 @@ def run(
     groups: dict[str, list[Script]] = {}
     for script in read:
         groups.setdefault(script.digest, []).append(script)
-    left = [same for name, same in groups.items() if is_open(same, known.get(name))]
-    together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     options = found.cells[0].search
+    every = {script.path: options.under(script.limits).limits for script in read}
+    left = [
+        same
+        for name, same in groups.items()
+        if is_open(same, known.get(name), [each for s in same for each in every[s.path]])
+    ]
+    together = min(TOGETHER, baseline.spec.jobs_per_gpu)
     with contextlib.ExitStack() as stack:
         limit = call_seconds(baseline, options)
         watched = (watch or Watch()).within(limit)
-        verifier = Verifier(stack, baseline, images, unseen, watched, options.limits)
+        kept = list(dict.fromkeys(each for asked in every.values() for each in asked))
+        verifier = Verifier(stack, baseline, images, unseen, watched, kept)
         for start in range(0, len(left), together):
             some = left[start : start + together]
             with budget.until((start + len(some)) / len(left)):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel.errors import InputError
+from diffaccel.experiment.tasks.limit_clauses import take_limits
 from diffaccel.experiment.tasks.request import Request, conflict, lacking, problem
 from diffaccel.machine import devices
 from diffaccel.plugins import schedulers
@@ -44,7 +45,7 @@ class TaskError(InputError):
 
 NUMBER = r"(?<![\w.+-])(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,3}(?!\d))?)"
 PERCENT = r"\s*(?P<percent>%|percent\b)?"
-LOSS = r"(?:\b(?:a|precision|score|quality|accuracy)\s+)*\bloss\b(?:\s+limit\b)?"
+LOSS = r"(?:\b(?:a|precision|clip|(?:clip[-_])?score|quality|accuracy)\s+)*\bloss\b(?:\s+limit\b)?"
 AT_MOST = (
     r"(?:<=?|\u2264|:|=|\b(?:of|is|at most|up to|(?:not|never) (?:exceeding|above|over)|"
     r"(?:not|no) (?:more|longer) than|less than|below|under|within)\b)"
@@ -265,11 +266,12 @@ def parse(
     """
     if len(sentence) > LONGEST:
         raise TaskError(f"a task has {LONGEST} characters at most, not {len(sentence)}: {FORM}")
-    rest = " ".join(_plain(sentence).split())
-    given: list[str] = []
+    rest, limits, problems = take_limits(" ".join(_plain(sentence).split()))
+    given = ["limits"] * bool(limits)
     known = Known(models, own or {})
-    understood: dict[str, Any] = {}
-    problems: list[str] = []
+    understood: dict[str, Any] = {"limits": limits} if limits else {}
+    if wrong := problem("limits", limits):
+        problems.append(wrong)
     for name, pattern in CLAUSES:
         match = None if name in given else re.search(pattern, rest, re.IGNORECASE)
         if match is None:
@@ -318,7 +320,7 @@ def _explanation(
     }
     lacks = (f"no {name} given ({hints[name]})" for name in missing)
     read = (
-        f"{name} {' and '.join(value) if isinstance(value, tuple) else value}"
+        f"{name} {' and '.join(map(str, value)) if isinstance(value, tuple) else value}"
         for name, value in understood.items()
     )
     return (
@@ -332,7 +334,8 @@ def _explanation(
 FORM = (
     "Generate a {model} pipeline using the {scheduler} sampler with {steps} steps[, accelerated by "
     "{accelerators}[ with {speedup}x speedup]][, running on {platform} in at most {latency_s} "
-    "seconds per image][ and precision loss not exceeding {max_loss}]"
+    "seconds per image][, {metric} not exceeding {limit}][ and precision loss not exceeding "
+    "{max_loss}]"
 )
 """How a task reads; what stands in brackets may be missing."""
 

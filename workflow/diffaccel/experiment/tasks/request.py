@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.limits import Limit
 from diffaccel.machine import devices
 from diffaccel.plugins.schedulers import SchedulerSpec
 
@@ -45,6 +46,7 @@ class Request:
             a latency are asked for without one, the configured one holds.
         platform: what ``latency_s`` is for, as ``devices.slug`` writes it.
         latency_s: limit of the seconds per image: of a whole call over the images of the call.
+        limits: of other metrics than the loss's, at most one each.
         own_scheduler: what the scheduler's name stands for, where a user's configuration says it.
 
     Raises:
@@ -60,6 +62,7 @@ class Request:
     platform: str | None = None
     latency_s: float | None = None
     own_scheduler: SchedulerSpec | None = None
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value not in (None, ())}
@@ -88,7 +91,7 @@ def lacking(given: Collection[str]) -> list[str]:
     needed = {"model", "scheduler", "steps"}
     if {"platform", "latency_s"} & set(given):
         needed |= {"platform", "latency_s"}
-    elif {"speedup", "max_loss"} & set(given):
+    elif {"speedup", "max_loss", "limits"} & set(given):
         needed.add("accelerators")
     return [name for name in Request.__dataclass_fields__ if name in needed - set(given)]
 
@@ -129,6 +132,12 @@ def _check_loss(loss: float) -> str | None:
     return f"the loss must lie between 0 and 1, e.g. 0.02 or 2%, not {loss}"
 
 
+def _check_limits(limits: tuple[Limit, ...]) -> str | None:
+    names = [each.metric for each in limits]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return f"one limit a metric, not several of {', '.join(twice)}" if twice else None
+
+
 def _check_platform(platform: str) -> str | None:
     if platform and devices.slug(platform) == platform:
         return None
@@ -146,6 +155,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "accelerators": _check_accelerators,
     "speedup": _check_speedup,
     "max_loss": _check_loss,
+    "limits": _check_limits,
     "platform": _check_platform,
     "latency_s": _check_latency,
 }

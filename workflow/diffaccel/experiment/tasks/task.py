@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.limits import Limit
+from diffaccel.store.jsonio import UNSAID
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Task:
         problem: why a sentence could not be understood.
         latency_s: the seconds per image asked for; with neither these nor a speedup nor a fraction,
             the fastest is.
+        limits: all that must be kept beside ``max_loss``, where the sentence says something of it;
+            None: what the search of its cell was asked for.
     """
 
     id: str
@@ -33,6 +37,7 @@ class Task:
     sentence: str | None
     problem: str | None = None
     latency_s: float | None = None
+    limits: Annotated[tuple[Limit, ...] | None, UNSAID] = None
 
     @property
     def fastest(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffaccel.experiment.tasks.limit_clauses import clauses
 from diffaccel.experiment.tasks.request import Request
 from diffaccel.plugins.accelerators import combination
 
@@ -19,9 +20,11 @@ def sentence(request: Request) -> str:
             f", running on {request.platform} in at most {float(request.latency_s)} "
             "seconds per image"
         )
-    if request.speedup is not None:
-        text += f" with {float(request.speedup)}x speedup"
+    kept = [] if request.speedup is None else [f"{float(request.speedup)}x speedup"]
+    kept += clauses(request.limits)
     if request.max_loss is not None:
-        joint = "with" if request.speedup is None else "and"
-        text += f" {joint} precision loss not exceeding {float(request.max_loss)}"
-    return text
+        kept.append(f"precision loss not exceeding {float(request.max_loss)}")
+    if not kept:
+        return text
+    *first, last = kept
+    return f"{text} with {', '.join(first)} and {last}" if first else f"{text} with {last}"

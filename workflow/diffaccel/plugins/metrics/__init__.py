@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diffaccel.plugins.metric_choice import MetricChoice
+from diffaccel.plugins.metric_choice import SCORE, MetricChoice
 from diffaccel.plugins.metrics._weights import fetch_metrics
 from diffaccel.plugins.metrics.base import Compute, Images, Metric
 from diffaccel.registry import Registry
@@ -12,8 +12,6 @@ from diffaccel.store.jsonio import digest
 from diffaccel.store.source import hash_of
 
 METRICS: Registry[Metric] = Registry("diffaccel.plugins.metrics", "metric")
-SCORE = "clip_score"
-"""The metric that the loss is defined on."""
 
 
 def prepared(chosen: Iterable[MetricChoice], scorer: str, device: str) -> dict[str, Compute]:

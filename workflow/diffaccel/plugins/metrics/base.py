@@ -24,6 +24,8 @@ class Metric(ABC):
     """Range and unit of the values, in words."""
     needs_reference: ClassVar[bool]
     """Whether it compares with the baseline's image of the same prompt and seed."""
+    title: ClassVar[str] = ""
+    """How a task names it; the same letters as in its name."""
     paper: ClassVar[str] = ""
     """Where it is defined: authors, year, number at arXiv."""
     usual: ClassVar[bool] = False
@@ -40,6 +42,7 @@ class Metric(ABC):
         declared = ("name", "better", "scale", "needs_reference")
         if missing := [name for name in declared if not hasattr(cls, name)]:
             raise TypeError(f"{cls.__name__} does not say {', '.join(missing)}")
+        cls.title = cls.title or cls.name.replace("_", "-").upper()
 
     @abstractmethod
     def prepare(self, source: str, device: str) -> Compute:

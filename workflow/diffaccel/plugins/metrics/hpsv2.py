@@ -12,6 +12,7 @@ class Hpsv2(_Preference):
     authors' package gives it. No hub has its weights as safetensors."""
 
     name = "hpsv2"
+    title = "HPSv2"
     better = "higher"
     scale = "most images: 0.2 to 0.35"
     paper = "Wu et al., 2023, arXiv:2306.09341"

@@ -13,6 +13,7 @@ class PickScore(_Preference):
     the model's own scale, 100 in the published weights."""
 
     name = "pick_score"
+    title = "PickScore"
     better = "higher"
     scale = "most images: 18 to 24"
     paper = "Kirstain et al., 2023, arXiv:2305.01569"

@@ -15,6 +15,7 @@ class SceneDistanceMetric(Metric):
     (`diffaccel.plugins.models.mini.distance`)."""
 
     name = "scene_distance"
+    title = "scene-distance"
     better = "lower"
     scale = "0 is the same image; 1 is about one attribute changed"
     needs_reference = True

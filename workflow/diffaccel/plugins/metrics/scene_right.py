@@ -16,6 +16,7 @@ class SceneRight(Metric):
     (`diffaccel.plugins.models.mini.reading`). Its mean is the share of captions drawn right."""
 
     name = "scene_right"
+    title = "scene-right"
     better = "higher"
     scale = "1 where the scene is right, else 0"
     needs_reference = False

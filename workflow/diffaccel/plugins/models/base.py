@@ -236,12 +236,14 @@ class Family(ABC):
         )
 
     def check_scheduler(self, spec: ModelSpec, wanted: SchedulerSpec, steps: int) -> None:
-        """Says whether a model that was fetched can be sampled by a scheduler.
+        """Says whether a model can be sampled by a scheduler, as far as its own is known: once it
+        was fetched.
 
         Raises:
             SchedulerError: it cannot; says why.
         """
-        made(wanted, spec.scheduler_config or {}, spec.scheduler_options(wanted), steps)
+        if spec.scheduler_config is not None:
+            made(wanted, spec.scheduler_config, spec.scheduler_options(wanted), steps)
 
     def _check_fitting(
         self, spec: ModelSpec, configs: Path, added: Sequence[tuple[Addition, Path]]

@@ -168,7 +168,7 @@ def _point(
         low=row.loss_interval[0],
         high=row.loss_interval[1],
         within=one.loss < frontier.loss_limit,
-        used={words: share for words, (share, _) in row.used.items()},
+        used=frontier.search.shares(row),
         prompts=row.prompts,
         seconds=known.baseline.seconds_per_image / row.speedup,
         memory=row.memory,
