@@ -97,6 +97,7 @@ def test_a_fine_tune_from_its_folder_to_a_verified_script(project: Project, tmp_
         "height": HEIGHT,
         "guidance_scale": 3.0,
         "batch_size": 2,
+        "threads": 1,  # other tests run beside it
         "scorer": "resources/models/mini-clip",
         "prompts": str(prompts),
     }
