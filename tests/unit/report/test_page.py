@@ -194,9 +194,9 @@ def test_half_an_image_is_none(tmp_path: Path) -> None:
 
 def test_the_gallery_keeps_the_first_images_and_makes_them_small(tmp_path: Path) -> None:
     gallery = Gallery.beside(tmp_path, store.baseline(CONFIGURATION))
-    assert gallery.paths(store.deepcache(2)) == []
+    assert gallery.paths(store.deepcache(2)) == {}
     gallery.keep(store.deepcache(2), noise(KEPT + 3, SIDE + 88))
     paths = gallery.paths(store.deepcache(2))
-    assert [path.name for path in paths] == [f"{n:03}.webp" for n in range(KEPT)]
+    assert [path.name for path in paths.values()] == [f"{n:03}.webp" for n in range(KEPT)]
     assert Image.open(paths[0]).size == (SIDE, SIDE)
-    assert gallery.paths(store.deepcache(3)) == []
+    assert gallery.paths(store.deepcache(3)) == {}

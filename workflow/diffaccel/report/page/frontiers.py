@@ -157,7 +157,7 @@ def _point(
     gallery: Gallery,
     album: Album,
 ) -> Point:
-    row = one.measured
+    row, kept = one.measured, gallery.paths(one.measured.parameters)
     error = row.timing.error if row.timing else math.inf
     return Point(
         parameters=short(row.parameters),
@@ -175,7 +175,7 @@ def _point(
         means=row.means,
         marks=marks.get(digest(row.parameters), []),
         warnings=row.warnings,
-        images=[album.add(path, n) for n, path in enumerate(gallery.paths(row.parameters))],
+        images=[album.add(path, n) for n, path in kept.items() if n < KEPT],
     )
 
 
