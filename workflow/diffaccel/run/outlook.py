@@ -178,7 +178,11 @@ class Outlook:
         each = call * (calls + 2 * measure.pairs)
         count = self.candidates(configuration)
         search = math.inf if count is None else count * each
-        verify = self._scripts(configuration) * call * (2 * calls + 2 * self.experiment.config.verify.max_pairs)
+        verify = (
+            self._scripts(configuration)
+            * call
+            * (2 * calls + 2 * self.experiment.config.verify.max_pairs)
+        )
         pairs = zip((search, verify), budgets, strict=True)
         limited = (min(taken, budget or math.inf) for taken, budget in pairs)
         whole = baseline + sum(limited)
