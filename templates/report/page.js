@@ -227,8 +227,9 @@
   }
 
   /** What people said who compared its images with the baseline's. */
+  const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const byEye = ({ eyes, meaning }) => `${meaning}: preferred in ${percent(eyes.share, 0)} of ` +
-    `${eyes.better + eyes.same + eyes.worse} pairs (95% interval ${percent(eyes.low, 0)} to ${percent(eyes.high, 0)}); ` +
+    `${counted(eyes.better + eyes.same + eyes.worse, "pair")} (95% interval ${percent(eyes.low, 0)} to ${percent(eyes.high, 0)}); ` +
     `${eyes.better} better, ${eyes.same} the same, ${eyes.worse} worse`;
 
   const entry = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));

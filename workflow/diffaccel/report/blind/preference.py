@@ -80,8 +80,9 @@ class Preference:
         return "too few pairs to tell"
 
     def __str__(self) -> str:
+        pairs = f"{self.pairs} pair{'s' * (self.pairs != 1)}"
         return (
-            f"{self.meaning}: preferred in {self.share:.0%} of {self.pairs} pairs (95% interval "
+            f"{self.meaning}: preferred in {self.share:.0%} of {pairs} (95% interval "
             f"{self.low:.0%} to {self.high:.0%}); {self.better} better, {self.same} the same, "
             f"{self.worse} worse"
         )
