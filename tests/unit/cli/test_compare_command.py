@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +95,33 @@ def test_where_no_images_are_kept_it_says_what_to_do(
     assert done.value.code == 2
     assert "keeps no images of these 2 answers" in caplog.text
     assert "diffaccel store merge" in caplog.text and "diffaccel run --config" in caplog.text
+
+
+def found(pattern: str, text: str) -> str:
+    """What the first group of a pattern is in a text."""
+    match = re.search(pattern, text)
+    assert match is not None, text
+    return match[1]
+
+
+def test_it_serves_until_it_is_finished(folder: Path) -> None:
+    """The command itself: the first line has the address, the last ones what was said."""
+    words = ["-m", "diffaccel", "compare", folder, "--no-browser"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *map(str, words)], **pipes) as process:
+        address = found(r"(http://127\.0\.0\.1:\d+/)", process.stderr.readline())
+        page = urllib.request.urlopen(address).read().decode()
+        token = found(r'TOKEN = "(\w+)"', page)
+
+        def ask(path: str, body: dict[str, str]) -> dict[str, Any]:
+            text, headers = json.dumps(body).encode(), {"X-Token": token}
+            with urllib.request.urlopen(
+                urllib.request.Request(address + path, text, headers)
+            ) as answer:
+                return json.load(answer)
+
+        ask("say", {"pair": ask("pair", {})["pair"], "said": "same"})
+        assert ask("finish", {})["judged"] == 1
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "preferred in 50% of 1 pair " in out and "diffaccel report" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import io
 import json
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from diffaccel.errors import InputError
-from diffaccel.evaluation.gallery import Gallery
+from diffaccel.evaluation.gallery import ANSWERS, Gallery
 from diffaccel.experiment.grid import Configuration
 from diffaccel.report import blind
 from diffaccel.report.blind.preference import preferences
@@ -63,7 +64,7 @@ def rows(folder: Path) -> list[Comparison]:
 
 def judge_all(made: Session, said: str = "same", most: int = 99) -> list[tuple[str, int, str]]:
     """Says the same of pairs; what was shown: answer, prompt, and which was A."""
-    found = []
+    found: list[tuple[str, int, str]] = []
     while (shown := made.shown()) is not None and len(found) < most:
         found.append((shown.pair.answer.digest, shown.pair.prompt, shown.first))
         made.say(shown.name, said)
@@ -76,6 +77,14 @@ def test_answers_with_their_images(folder: Path) -> None:
     assert "DeepCache, 2.00x: " in fast.title and "mini-SD1.5, DDIM, 20 steps" in fast.title
     (folder / "baseline" / CONFIGURATION.slug / "000.png").unlink()
     assert 0 not in blind.answers_in(folder)[0].kept, "it has nothing to be compared with"
+
+
+def test_nobody_is_asked_about_an_image_that_is_kept_as_one_of_the_worst(folder: Path) -> None:
+    """With such, the share would not be that of all prompts."""
+    fast, _ = blind.answers_in(folder)
+    late = dataclasses.replace(fast, kept={**fast.kept, ANSWERS: fast.kept[0]})
+    prompts = {pair.prompt for pair in in_order([late], 1)}
+    assert prompts == {*range(COUNT)} and ANSWERS in late.kept
 
 
 def test_a_choice_of_answers(folder: Path) -> None:

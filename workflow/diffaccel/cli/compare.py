@@ -24,7 +24,7 @@ def _compare(args: argparse.Namespace) -> None:
     answers = blind.answers_in(folder, _choice(args, folder))
     journals = folder / "journal"
     if not args.results:
-        if not any(each.kept for each in answers):
+        if not any(each.asked for each in answers):
             raise InputError(
                 f"{journals / 'images'} keeps no images of these {len(answers)} answers, or the "
                 "baseline's are not there. A run keeps them: bring the whole folder from where it "

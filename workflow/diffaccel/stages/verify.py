@@ -67,6 +67,7 @@ def run(
 
     Args:
         scripts: generated files, each named by its task.
+        journal: ``journal/verify/<configuration>.jsonl``; images are kept in ``journal/images``.
         max_pairs: timed pairs at most, while they do not tell whether one is fast enough.
         heldout: how many prompts they are verified on besides, fewer where there are no more.
         watch: who is told of calls, if anybody.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffaccel.errors import InputError
-from diffaccel.evaluation.gallery import Gallery
+from diffaccel.evaluation.gallery import ANSWERS, Gallery
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
@@ -41,6 +41,12 @@ class Compared:
     def digest(self) -> str:
         """Of its parameters."""
         return digest(self.row.parameters)
+
+    @property
+    def asked(self) -> list[int]:
+        """The prompts that are asked about: the first ones. Images that were kept because a metric
+        calls them the worst are not, since with them no share would be that of all prompts."""
+        return [number for number in sorted(self.kept) if number < ANSWERS]
 
     @property
     def title(self) -> str:

@@ -223,7 +223,7 @@ class Session:
 def in_order(answers: Iterable[Compared], seed: int) -> list[Pair]:
     """All pairs, at random. The baseline's image of a prompt is part of a pair of each answer, and
     whoever sees it again knows it: so each comes once before any comes again."""
-    every = [Pair(answer, prompt) for answer in answers for prompt in sorted(answer.kept)]
+    every = [Pair(answer, prompt) for answer in answers for prompt in answer.asked]
     every.sort(key=lambda pair: pair.key)
     random.Random(seed).shuffle(every)
     return [pair for _, pair in sorted(_rounds(every), key=lambda each: each[0])]

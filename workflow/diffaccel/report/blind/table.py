@@ -25,7 +25,7 @@ def lines(answers: Sequence[Compared], journals: Path) -> Iterator[str]:
     found = {name: preferences(journals, each) for name, each in baselines.items()}
     for each in answers:
         said = found[each.baseline.digest].get(each.digest)
-        count = len(each.kept)
+        count = len(each.asked)
         images = f"{count} pair{'s' * (count != 1)} of images kept"
         yield each.title
         yield f"  {said}" if said else f"  not compared yet; {images}"
