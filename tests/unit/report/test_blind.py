@@ -18,12 +18,14 @@ from PIL import Image, PngImagePlugin
 
 from diffaccel.errors import InputError
 from diffaccel.evaluation.gallery import ANSWERS, Gallery
-from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.report import blind
 from diffaccel.report.blind.preference import preferences
 from diffaccel.report.blind.records import Comparison, journal_of
 from diffaccel.report.blind.server import HOST, Server, serve
 from diffaccel.report.blind.session import Session, in_order
+from diffaccel.search.records import Search
+from diffaccel.store.jsonio import read_record, write_record
 from tests import store
 
 CONFIGURATION = Configuration("mini-SD1.5", "DDIM", 20)
@@ -85,6 +87,20 @@ def test_nobody_is_asked_about_an_image_that_is_kept_as_one_of_the_worst(folder:
     late = dataclasses.replace(fast, kept={**fast.kept, ANSWERS: fast.kept[0]})
     prompts = {pair.prompt for pair in in_order([late], 1)}
     assert prompts == {*range(COUNT)} and ANSWERS in late.kept
+
+
+def test_what_was_measured_beside_another_baseline_is_no_answer(folder: Path) -> None:
+    path = folder / "search" / f"{CONFIGURATION.slug}.json"
+    found = read_record(Search, path)
+    cell = Cell(CONFIGURATION, ("fewer_steps",))
+    row = store.measurement({"fewer_steps": {"steps": 9}}, 2.1, 0.003)
+    fewer = store.frontier(cell, [row])
+    names = {}
+    for baseline in (fewer.baseline, "another"):
+        own = dataclasses.replace(fewer, baseline=baseline)
+        write_record(path, dataclasses.replace(found, fewer_steps=own))
+        names[baseline] = [each.names for each in blind.answers_in(folder)]
+    assert names[fewer.baseline] == [*names["another"], ("fewer_steps",)]
 
 
 def test_a_choice_of_answers(folder: Path) -> None:

@@ -99,10 +99,13 @@ def answers_of(known: Known, folder: Path) -> list[Compared]:
 
 def _rows(known: Known) -> Iterator[tuple[Names, Measurement]]:
     for names, cell in known.every.items():
+        options = known.timed(names)
+        if not options:
+            continue  # refused, or beside another baseline
         before = known.before.get(names)
         given = before.answers if before else known.search.answers
         chosen = [each.chosen for each in given if each.task.cell == cell.cell]
-        clear = advice.fastest_clear(known.baseline, known.timed(names), cell.loss_limit)
+        clear = advice.fastest_clear(known.baseline, options, cell.loss_limit)
         rows = [row for row in (*chosen, cell.bound, clear) if row is not None]
         for row in {digest(row.parameters): row for row in rows}.values():
             yield names, row
