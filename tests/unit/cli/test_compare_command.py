@@ -94,7 +94,7 @@ def test_where_no_images_are_kept_it_says_what_to_do(
         main(["compare", str(folder)])
     assert done.value.code == 2
     assert "keeps no images of these 2 answers" in caplog.text
-    assert "diffaccel store merge" in caplog.text and "diffaccel run --config" in caplog.text
+    assert "`--generate` makes them" in caplog.text and "diffaccel store merge" in caplog.text
 
 
 def found(pattern: str, text: str) -> str:

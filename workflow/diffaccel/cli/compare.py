@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from diffaccel.cli.results import results_folder
 from diffaccel.errors import InputError
 
 if TYPE_CHECKING:
-    from diffaccel.report.blind import Choice, Session
+    from diffaccel.report.blind import Choice, Compared, Session
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +25,31 @@ def _compare(args: argparse.Namespace) -> None:
     answers = blind.answers_in(folder, _choice(args, folder))
     journals = folder / "journal"
     if not args.results:
+        if args.generate:
+            answers = _generated(answers, folder, _choice(args, folder))
         if not any(each.asked for each in answers):
             raise InputError(
                 f"{journals / 'images'} keeps no images of these {len(answers)} answers, or the "
-                "baseline's are not there. A run keeps them: bring the whole folder from where it "
-                "was measured, with `diffaccel store merge`, or measure anew into another folder, "
-                "with `diffaccel run --config results=again`"
+                "baseline's are not there. Where this was measured, `--generate` makes them; "
+                "elsewhere, bring the whole folder from there with `diffaccel store merge`"
             )
         _ask(blind.Session(answers, journals, args.judge, args.seed), args.port, args.browser)
     print("\n".join(blind.lines(answers, journals)))
     if not args.results:
         print(f"To have this in the report: diffaccel report {folder}")
+
+
+def _generated(answers: list[Compared], folder: Path, choice: Choice) -> list[Compared]:
+    """The answers, after the images that are not kept of them were generated."""
+    from diffaccel.report import blind
+    from diffaccel.report.blind.generating import generate, lacking
+
+    # All is fetched by then, as for the stages that measure.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if not (wanted := lacking(answers)):
+        return answers
+    generate(wanted, folder)
+    return blind.answers_in(folder, choice)
 
 
 def _choice(args: argparse.Namespace, folder: Path) -> Choice:
@@ -97,6 +112,11 @@ def add_compare(commands: Any) -> None:
     command.add_argument("--steps", type=int, help="of this number of steps alone")
     command.add_argument(
         "--accelerators", nargs="+", default=[], help='these alone, e.g. ToMe "DeepCache, ToMe"'
+    )
+    command.add_argument(
+        "--generate",
+        action="store_true",
+        help="first generate the images that are not kept, as of fewer steps; needs the hardware",
     )
     command.add_argument("--judge", metavar="NAME", help="who judges; each judges every pair once")
     command.add_argument("--seed", type=int, help="of order and sides; default: a secret one")

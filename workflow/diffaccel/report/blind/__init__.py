@@ -1,8 +1,8 @@
 """Comparing images by eye, blind: a person sees two images and does not know which is accelerated.
 
-`answers` finds what can be compared, `session` shows pairs in random order, and `server` is the
-page. `records` is the journal of what people said, `preference` counts it and has its interval, and
-`table` prints that.
+`answers` finds what can be compared, and `generating` makes the images that are not kept. `session`
+shows pairs in random order, and `server` is the page. `records` is the journal of what people said,
+`preference` counts it and has its interval, and `table` prints that.
 """
 
 from __future__ import annotations
