@@ -156,8 +156,8 @@
   }
 
   /** One of a configuration's images, which takes its room before it is there. */
-  const picture = (view, number, alt) => {
-    const source = missing(number) ? "" : data.pictures[number];
+  const picture = (view, number, alt, from = data.pictures) => {
+    const source = missing(number) ? "" : from[number];
     return source ? make("img", { src: source, alt, width: view.width, height: view.height }) : null;
   };
 
@@ -175,6 +175,7 @@
       for (const [words, used] of Object.entries(point.used)) entry(numbers, words, `${percent(used)} of it used`);
       entry(numbers, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       if (!missing(point.memory)) entry(numbers, "Memory", gib(point.memory));
+      if (point.eyes) entry(numbers, "By eye", byEye(point));
       entry(numbers, "Parameters", point.parameters);
       if (data.scripts[series.script]) does.append(button("Script", () => showScript({ id: series.script })));
       does.append(button("Recipe", () => showRecipe(view, series)));
@@ -225,6 +226,12 @@
     return found.sort((a, b) => (a.clear === false) - (b.clear === false) || a.loss - b.loss)[0];
   }
 
+  /** What people said who compared its images with the baseline's. */
+  const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+  const byEye = ({ eyes, meaning }) => `${meaning}: preferred in ${percent(eyes.share, 0)} of ` +
+    `${counted(eyes.better + eyes.same + eyes.worse, "pair")} (95% interval ${percent(eyes.low, 0)} to ${percent(eyes.high, 0)}); ` +
+    `${eyes.better} better, ${eyes.same} the same, ${eyes.worse} worse`;
+
   const entry = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));
 
   // ---- the frontier ----------------------------------------------------------------------------
@@ -274,6 +281,7 @@
       make("strong", {}, sign(series.name), ` ${series.name}: ${speed(point)}`),
       make("span", {}, `loss ${percent(point.loss)} (${range(point)}), ${point.prompts} prompts`),
       make("span", {}, [`${seconds(point.seconds)} an image`, gib(point.memory), ...metrics].filter(Boolean).join(", ")),
+      point.eyes ? make("span", {}, `by eye: ${byEye(point)}`) : null,
       make("code", {}, point.parameters),
       point.marks.length ? make("span", {}, `chosen for ${point.marks.join(", ")}`) : null,
       ...point.warnings.map((warning) => make("span", { class: "warn" }, warning)),
@@ -413,6 +421,63 @@
       },
       { "aria-pressed": String(n === at.prompt), title: view.prompts[n] },
     )));
+  }
+
+  // ---- worst images ----------------------------------------------------------------------------
+  /** The answers of a configuration whose images are in the page, or that people compared. */
+  const answered = (view) => view.series.filter(visible).flatMap((series) => series.points
+    .filter((point) => point.eyes || point.worst.some((one) => one.pairs.some((pair) => data.worst[pair.own])))
+    .map((point) => ({ series, point })));
+  const UNITS = { psnr: " dB" };
+  const NAMES = { psnr: "PSNR", ssim: "SSIM", ms_ssim: "MS-SSIM", lpips: "LPIPS", dists: "DISTS", clip_score: "CLIP score" };
+  const metric = (name) => NAMES[name] || name;
+  const valued = (name, value) => `${value.toPrecision(3).replace("-", "−")}${UNITS[name] || ""}`;
+
+  function worst(views) {
+    const able = views.filter((view) => answered(view).length);
+    $("worst").hidden = !able.length;
+    const before = $("worst-of").value;
+    $("worst-of").replaceChildren(...able.map((view) => make("option", { value: view.slug }, titled(view))));
+    if (able.some((view) => view.slug === before)) $("worst-of").value = before;
+    showWorst();
+  }
+
+  function showWorst() {
+    const view = data.configurations.find((each) => each.slug === $("worst-of").value);
+    if (!view) return;
+    const answers = answered(view);
+    const names = [...new Set(answers.flatMap(({ point }) => point.worst.map((one) => one.metric)))];
+    const before = $("worst-by").value;
+    $("worst-by").replaceChildren(...names.map((name) => make("option", { value: name }, metric(name))));
+    if (names.includes(before)) $("worst-by").value = before;
+    $("worst-answers").replaceChildren(...answers.map((each) => worstOf(view, each, $("worst-by").value)));
+  }
+
+  /** An answer with its worst images by a metric, each beside the baseline's. */
+  function worstOf(view, { series, point }, name) {
+    const found = point.worst.find((one) => one.metric === name);
+    const pairs = found ? found.pairs.filter((pair) => data.worst[pair.own] && data.worst[pair.baseline]) : [];
+    const notes = [];
+    if (found && found.among) notes.push(`The worst of the ${found.among} images that are kept; ${point.prompts} were evaluated.`);
+    if (found && pairs.length < found.pairs.length) notes.push("Others are left out, to keep this page small.");
+    const mean = missing(point.means[name]) ? "" : `, mean ${metric(name)} ${valued(name, point.means[name])}`;
+    return make("article", { class: "answer" },
+      make("h3", {}, sign(series.name), ` ${series.name} ${times(point.speedup)} `,
+        make("span", { class: "quiet" }, `loss ${percent(point.loss)} (${range(point)})${mean}`,
+          point.marks.length ? `; chosen for ${point.marks.join(", ")}` : null)),
+      make("p", {}, make("code", {}, point.parameters)),
+      make("p", { class: "quiet" }, point.eyes ? `By eye: ${byEye(point)}.` : "Not compared by eye yet."),
+      notes.length ? make("p", { class: "help" }, notes.join(" ")) : null,
+      make("ol", { class: "worst" }, ...pairs.map((pair) => worstPair(view, series, name, pair))));
+  }
+
+  function worstPair(view, series, name, pair) {
+    const text = view.texts[pair.prompt];
+    const change = missing(pair.reference) ? "" : `, baseline ${valued(name, pair.reference)}`;
+    return make("li", {}, make("figure", { class: "pair" },
+      make("div", {}, picture(view, pair.baseline, `baseline pipeline: ${text}`, data.worst),
+        picture(view, pair.own, `with ${series.name}: ${text}`, data.worst)),
+      make("figcaption", {}, make("strong", {}, `${metric(name)} ${valued(name, pair.value)}${change}`), ` “${text}”`)));
   }
 
   // ---- step counts -----------------------------------------------------------------------------
@@ -683,6 +748,7 @@
       at = { ...at, view: null };
       select(view, series, place);
     }
+    worst(views);
     steps();
     matrix(views);
     whole = false;
@@ -701,6 +767,7 @@
   $("place").addEventListener("input", () => select(at.view, at.series, Number($("place").value)));
   $("more").addEventListener("click", () => { whole = true; table(); });
   $("steps-of").addEventListener("change", showSteps);
+  for (const name of ["worst-of", "worst-by"]) $(name).addEventListener("change", showWorst);
   for (const name of ["fold", "unmet"]) $(name).addEventListener("change", () => { whole = false; table(); });
   $("download").addEventListener("click", download);
   $("copy").addEventListener("click", copy);

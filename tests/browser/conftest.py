@@ -15,7 +15,7 @@ from diffaccel.evaluation.records import Measurement, Timing
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import combination
-from diffaccel.report import page
+from diffaccel.report import blind, page
 from diffaccel.search import pareto
 from diffaccel.search.answers import unparsed
 from diffaccel.search.records import Answer, Search
@@ -159,11 +159,28 @@ def write_unclear(folder: Path) -> None:
     store.write(folder.parent, other, {cache: [clear]}, platform="unclear", answers=[])
 
 
+def write_worst(folder: Path) -> None:
+    """An answer whose images were scored and compared by eye; and another, that is clear, without
+    scores."""
+    configuration, cache = Configuration("mini-SD1.5", "DDIM", 20), store.deepcache(3)
+    scores = {"clip_score": [80.0, 80.0, 60.0, 80.0], "psnr": [30.0, 9.0, 40.0, 20.0]}
+    row = store.measurement(cache, 1.8, 0.004)
+    clear = dataclasses.replace(row, scores=scores, means={"psnr": 24.75})
+    gated = store.measurement(store.tgate(9), 1.5, 0.003)
+    cells = {("deepcache",): [clear], ("tgate",): [gated]}
+    store.write(folder.parent, configuration, cells, platform=folder.name)
+    images(folder, configuration, [clear, gated], KEPT)
+    session = blind.Session(blind.answers_in(folder), folder / "journal")
+    while shown := session.shown():
+        session.say(shown.name, "same")
+
+
 SETS = {
     "empty": lambda folder: folder.mkdir(),
     "part": write_part,
     "full": write_full,
     "unclear": write_unclear,
+    "worst": write_worst,
 }
 
 

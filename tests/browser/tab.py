@@ -1,4 +1,4 @@
-"""The report's page in a headless Chromium that has no network."""
+"""Pages in a headless Chromium that reaches no other machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ WIDTHS = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
 
 
 class Tab:
-    """A page in the browser."""
+    """A page in the browser: a file, or an address of this machine."""
 
-    def __init__(self, driver: Any, path: Path, size: tuple[int, int], dark: bool = False) -> None:
+    def __init__(
+        self, driver: Any, page: Path | str, size: tuple[int, int], dark: bool = False
+    ) -> None:
         self.driver = driver
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -26,7 +28,7 @@ class Tab:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         driver.get_log("browser")
-        driver.get(path.as_uri())
+        driver.get(page.as_uri() if isinstance(page, Path) else page)
         self.wait(lambda: self.js("return document.documentElement.dataset.ready"))
 
     def wait(self, true: Callable[[], Any]) -> Any:
@@ -86,13 +88,13 @@ def there() -> bool:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[webdriver.Chrome]:
-    """Headless, and told that there is no network."""
+    """Headless, and told that there is no other machine than this."""
     browser, driver = map(shutil.which, PROGRAMS)
     options = webdriver.ChromeOptions()
     options.binary_location = str(browser)
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:

@@ -36,6 +36,11 @@ def unclear(chromium: Any, pages: dict[str, Path]) -> Tab:
     return Tab(chromium, pages["unclear"], WIDTHS["desktop"])
 
 
+@pytest.fixture
+def worst(chromium: Any, pages: dict[str, Path]) -> Tab:
+    return Tab(chromium, pages["worst"], WIDTHS["desktop"])
+
+
 def test_what_to_use_is_what_is_clear(unclear: Tab) -> None:
     """The headline and the cards say the same; what is faster and not clear is said to be that."""
     title, about = unclear.one("h1").text, unclear.one("#headline-about").text
@@ -325,3 +330,24 @@ def test_everything_that_can_be_used_has_a_name(part: Tab) -> None:
 def test_held_out_and_verified_are_counted(full: Tab) -> None:
     figures = full.texts("#trust article .figure")
     assert figures[:3] == ["27 of 27", "27 of 27", "162 of 162"]
+
+
+def test_the_worst_images_stand_beside_the_baselines(worst: Tab) -> None:
+    """Sorted by the metric that was chosen, with what people said of the answer."""
+    worst.choose("#worst-by", "PSNR")
+    answer, other = worst.all("#worst-answers .answer")
+    assert "T-Gate 1.50x" in other.text and not worst.all("#worst-answers .answer:last-child img")
+    values = worst.texts("#worst-answers figcaption strong")
+    assert values == ["PSNR 9.00 dB", "PSNR 20.0 dB", "PSNR 30.0 dB"]
+    assert "By eye: too few pairs to tell: preferred in 50% of 4 pairs" in answer.text
+    alts = [each.get_attribute("alt") for each in worst.all("#worst-answers img")]
+    assert len(alts) == 6 and alts[0].startswith("baseline pipeline: ") and "prompt 1" in alts[1]
+    shown = [each.get_attribute("src") for each in worst.all("#worst-answers img")]
+    assert all(each.startswith("data:image/webp") for each in shown) and shown[0] != shown[1]
+    worst.choose("#worst-by", "CLIP score")
+    assert worst.texts("#worst-answers figcaption strong")[0] == "CLIP score 60.0, baseline 80.0"
+    assert "By eye" in worst.texts(".card dt"), "in the card of what is to be used, too"
+    worst.choose("#filter-accelerators", "T-Gate")
+    assert len(worst.all("#worst-answers .answer")) == 1
+    worst.choose("#filter-accelerators", "DeepCache")
+    assert len(worst.all("#worst-answers img")) == 6

@@ -23,6 +23,8 @@ from benchmarks.gpu.page import page
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.metrics import METRICS
+from diffaccel.report.blind import answers_in
+from diffaccel.report.blind.generating import generate, lacking
 from diffaccel.search.estimates import MOST_TIMINGS
 from diffaccel.search.records import Answer, CellResult, Search
 from diffaccel.stages import verify
@@ -32,7 +34,7 @@ from diffaccel.stages.script import Script, load_script
 from diffaccel.stages.serving import Serving
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import digest, read_record
-from tests.workflow.conftest import ROOT, Finished, Project
+from tests.workflow.conftest import ROOT, Finished, Project, again
 from tests.workflow.test_speed import bench
 
 CELL = "mini-SD1.5_DDIM_8_deepcache"
@@ -430,6 +432,47 @@ def test_the_report_has_the_images_of_the_frontier(finished: Finished) -> None:
         assert len(pictures) == 4 and all(pictures), "a few images of each candidate are kept"
     plain = [data["pictures"][number] for number in view["baseline"]]
     assert len(set(plain)) == 4
+
+
+def test_images_that_are_not_kept_are_generated_as_they_were(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = again(finished, tmp_path / "p")
+    monkeypatch.chdir(project.folder)
+    answers = answers_in(project.results)
+    assert lacking(answers) == []
+    fewer = next(each for each in answers if each.names == ("fewer_steps",))
+    cached = next(each for each in answers if each.names == ("deepcache",))
+    before = {path: path.read_bytes() for each in (fewer, cached) for path in each.kept.values()}
+    for path in before:
+        path.unlink()
+    wanted = lacking(answers_in(project.results))
+    assert [each.digest for each in wanted] == [cached.digest, fewer.digest]
+    generate(wanted, project.results)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_images_of_answers_are_kept_and_the_worst_are_in_the_report(
+    finished: Finished,
+) -> None:
+    """A verification keeps those of all prompts, where there are few."""
+    results = finished[0].results
+    answers = [each for each in answers_in(results) if each.names == ("deepcache",)]
+    verified = read_record(Verification, results / f"verify/{CONFIGURATION}.json")
+    chosen = {digest(a.chosen.parameters) for a in searched(results).answers if a.chosen}
+    assert verified.results and chosen <= {each.digest for each in answers}
+    for each in answers:
+        assert [*each.kept] == [*range(each.row.prompts)]
+    page = (results / "report.html").read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (view,) = data["configurations"]
+    worst = [point["worst"] for series in view["series"] for point in series["points"]]
+    for metrics in filter(None, worst):
+        assert metrics[0]["metric"] == "psnr"
+        values = [pair["value"] for pair in metrics[0]["pairs"]]
+        assert values == sorted(values) and metrics[0]["among"] is None
+        assert all(data["worst"][pair["own"]] for each in metrics for pair in each["pairs"])
+    assert any(worst)
 
 
 @pytest.mark.long

@@ -60,6 +60,8 @@ def test_what_is_not_understood_is_one_line(
         ("show", "nowhere"),
         ("report",),
         ("report", "nowhere"),
+        ("compare",),
+        ("compare", "nowhere"),
         ("picture", "x", "--out", "x.png"),
     ],
 )

@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 from diffaccel.evaluation import keys
+from diffaccel.evaluation.bench import save_images
 from diffaccel.evaluation.gallery import KEPT, SIDE, Gallery
-from diffaccel.evaluation.records import Baseline, Evaluation
+from diffaccel.evaluation.records import Baseline, Evaluation, Measurement
 from diffaccel.experiment.grid import Cell, Configuration
+from diffaccel.experiment.limits import read_limits
+from diffaccel.experiment.options import SearchOptions
 from diffaccel.experiment.tasks import Task
 from diffaccel.recipes.recipe import read_recipe
+from diffaccel.report import blind
 from diffaccel.report.page import charts, render
 from diffaccel.report.page.album import Album
 from diffaccel.report.page.gather import gather
@@ -185,6 +189,93 @@ def test_images_fit_whatever_they_are(tmp_path: Path, limit: int) -> None:
     assert all(made[::4]), "the first prompt is always there"
 
 
+def scored(parameters: dict, speedup: float, loss: float, psnr: list[float]) -> Measurement:
+    row = store.measurement(parameters, speedup, loss)
+    return dataclasses.replace(row, scores={"clip_score": [80.0, 79.0, 60.0, 81.0], "psnr": psnr})
+
+
+def kept(folder: Path, rows: list[Measurement], count: int) -> None:
+    """The baseline's images, and so many of each candidate."""
+    baseline, images = store.baseline(CONFIGURATION), noise(4, 32)
+    save_images(folder / "baseline" / CONFIGURATION.slug, images)
+    for number, row in enumerate(rows):
+        made = images[:count] // (number + 2)
+        Gallery.beside(folder / "journal", baseline).keep_answer(baseline, row, made)
+
+
+def test_the_worst_images_of_answers_come_with_the_baselines(tmp_path: Path) -> None:
+    rows = [
+        scored(store.deepcache(2), 1.5, 0.001, [30.0, 9.0, 40.0, 20.0]),
+        scored(store.deepcache(5), 3.0, 0.15, [1.0, 1.0, 1.0, 1.0]),
+    ]
+    store.write(tmp_path, CONFIGURATION, {("deepcache",): rows, ("tgate",): OTHERS})
+    kept(tmp_path / "cpu", rows, 4)
+    page = gather(tmp_path / "cpu")
+    (view,) = page.configurations
+    answer, beyond = view.series[0].points
+    assert beyond.worst == [] and not view.series[1].points[0].worst, "no answer; no images"
+    by = {each.metric: each for each in answer.worst}
+    assert [*by] == ["psnr", "clip_score"]
+    assert [pair.prompt for pair in by["psnr"].pairs] == [1, 3, 0]
+    assert [pair.prompt for pair in by["clip_score"].pairs] == [2, 1, 0]
+    assert by["clip_score"].pairs[0].reference == 80.0 and by["psnr"].pairs[0].reference is None
+    assert by["psnr"].among is None and answer.eyes is None
+    assert view.texts[1] == "prompt 1"
+    encoded = page.worst.encoded()
+    assert all(encoded) and len(encoded) == 2 * 4, "each once, whatever calls it bad"
+    first = by["psnr"].pairs[0]
+    assert encoded[first.own] != encoded[first.baseline]
+    html = render.render(page)
+    assert encoded[first.own] in html and encoded[first.baseline] in html
+
+
+def test_where_few_images_are_kept_the_page_says_so(tmp_path: Path) -> None:
+    rows = [scored(store.deepcache(2), 1.5, 0.001, [30.0, 9.0, 5.0, 2.0])]
+    store.write(tmp_path, CONFIGURATION, {("deepcache",): rows})
+    kept(tmp_path / "cpu", rows, 2)
+    (view,) = gather(tmp_path / "cpu").configurations
+    psnr = view.series[0].points[0].worst[0]
+    assert psnr.among == 2 and [pair.prompt for pair in psnr.pairs] == [1, 0]
+
+
+def test_limits_say_by_what_the_worst_are_sorted(tmp_path: Path) -> None:
+    rows = [scored(store.deepcache(2), 1.5, 0.001, [30.0, 9.0, 5.0, 2.0])]
+    scores = {**rows[0].scores, "lpips": [0.1, 0.2, 0.3, 0.0]}
+    rows = [dataclasses.replace(rows[0], scores=scores)]
+    options = SearchOptions("frontier", limits=read_limits({"lpips": "at most 0.5"}))
+    store.write(tmp_path, CONFIGURATION, {("deepcache",): rows}, options=options)
+    kept(tmp_path / "cpu", rows, 4)
+    (view,) = gather(tmp_path / "cpu").configurations
+    worst = view.series[0].points[0].worst
+    assert [each.metric for each in worst] == ["lpips", "psnr", "clip_score"]
+    assert [pair.prompt for pair in worst[0].pairs] == [2, 1, 0]
+
+
+def test_what_people_said_stands_beside_the_metrics(tmp_path: Path) -> None:
+    rows = [scored(store.deepcache(2), 1.5, 0.001, [30.0, 9.0, 5.0, 2.0])]
+    store.write(tmp_path, CONFIGURATION, {("deepcache",): rows})
+    kept(tmp_path / "cpu", rows, 4)
+    session = blind.Session(blind.answers_in(tmp_path / "cpu"), tmp_path / "cpu/journal")
+    while shown := session.shown():
+        session.say(shown.name, "same")
+    (view,) = gather(tmp_path / "cpu").configurations
+    (point,) = view.series[0].points
+    assert (point.eyes.same, point.eyes.share) == (4, 0.5)
+    assert point.meaning == "too few pairs to tell"
+
+
+def test_of_the_worst_images_those_of_what_is_to_be_used_stay(tmp_path: Path) -> None:
+    """Where there is no room for all."""
+    album = Album()
+    for number in range(20):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(noise(1, 200)[0]).save(path)
+        album.add(path, 3)
+    album.add(tmp_path / "7.png", 0)
+    made = album.encoded(60_000)
+    assert [n for n, each in enumerate(made) if each] == [7]
+
+
 def test_half_an_image_is_none(tmp_path: Path) -> None:
     (tmp_path / "0.webp").write_bytes(b"RIFF")
     album = Album()
@@ -194,9 +285,9 @@ def test_half_an_image_is_none(tmp_path: Path) -> None:
 
 def test_the_gallery_keeps_the_first_images_and_makes_them_small(tmp_path: Path) -> None:
     gallery = Gallery.beside(tmp_path, store.baseline(CONFIGURATION))
-    assert gallery.paths(store.deepcache(2)) == []
+    assert gallery.paths(store.deepcache(2)) == {}
     gallery.keep(store.deepcache(2), noise(KEPT + 3, SIDE + 88))
     paths = gallery.paths(store.deepcache(2))
-    assert [path.name for path in paths] == [f"{n:03}.webp" for n in range(KEPT)]
+    assert [path.name for path in paths.values()] == [f"{n:03}.webp" for n in range(KEPT)]
     assert Image.open(paths[0]).size == (SIDE, SIDE)
-    assert gallery.paths(store.deepcache(3)) == []
+    assert gallery.paths(store.deepcache(3)) == {}

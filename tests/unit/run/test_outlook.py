@@ -175,3 +175,15 @@ def test_hours_of_what_was_never_timed_are_refused(tmp_path: Path) -> None:
     experiment = Experiment(read(Path("resources/experiments/real.yaml")))
     with pytest.raises(InputError, match="nothing is kept of other"):
         hours.read(experiment, tmp_path / "other")
+
+
+def test_images_of_answers_take_room(tmp_path: Path) -> None:
+    """Of each script that there may be: of more speedups, and of larger images, more."""
+
+    def disk(side: int, *speedups: float) -> int:
+        models = [{"name": "mini-SD1.5", "height": side, "width": side}]
+        asked = {"models": models, "speedups": [*speedups], "accelerators": ["DeepCache"]}
+        return outlook(tmp_path, **asked).disk()
+
+    one, other = (disk(side, 1.2, 2.0) - disk(side, 1.2) for side in (128, 256))
+    assert one > 0 and other == pytest.approx(4 * one)

@@ -18,11 +18,14 @@ from diffaccel.cli import main
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.bench import save_images
+from diffaccel.evaluation.gallery import Gallery
 from diffaccel.evaluation.pairs import timing_of
 from diffaccel.evaluation.records import Baseline, Evaluation, SpeedRow, TimingRow
 from diffaccel.evaluation.scores import image_digests
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.space import ParametersDict
+from diffaccel.report.blind.preference import preferences
+from diffaccel.report.blind.records import Comparison, journal_of
 from diffaccel.run import stores
 from diffaccel.store.journal import Journal
 from diffaccel.store.jsonio import SCHEMA, digest, write_output, write_record
@@ -325,6 +328,49 @@ def test_export(tmp_path: Path) -> None:
     with (tmp_path / "rows.csv").open(newline="") as file:
         (only,) = csv.DictReader(file)
     assert json.loads(only["parameters"]) == deepcache(3) and float(only["speedup"]) == 2.0
+
+
+def compare(folder: Path, made: Baseline, verdict: str, judge: str, prompt: int = 0) -> None:
+    row = Comparison(
+        *(deepcache(3), prompt, "x", "y", "z", "baseline", verdict),
+        *(1, "2026-11-30T10:00:00Z", judge),
+    )
+    journal_of(folder / "journal", made).append(row)
+
+
+def test_merging_takes_over_what_people_said_and_its_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who says something else does not contradict: the lines of both are kept."""
+    own, theirs = store(tmp_path / "own"), store(tmp_path / "theirs")
+    made, images = record()
+    compare(own, made, "better", "a")
+    compare(theirs, made, "worse", "b")
+    compare(theirs, made, "worse", "b", 1)
+    write_record(own / "search" / NAME, search_of(tmp_path / "own"))
+    Gallery.beside(theirs / "journal", made).keep(deepcache(3), images)
+    for _ in range(2):
+        assert call("merge", tmp_path / "theirs", "--into", tmp_path / "own") == 0
+    found = journal_of(own / "journal", made).rows()
+    assert [(row.judge, row.verdict, row.prompt) for row in found] == [
+        ("a", "better", 0),
+        ("b", "worse", 0),
+        ("b", "worse", 1),
+    ]
+    said = preferences(own / "journal", made)[digest(deepcache(3))]
+    assert (said.better, said.same, said.worse, said.judges) == (0, 1, 1, 2)
+    assert len(Gallery.beside(own / "journal", made).paths(deepcache(3))) == len(images[:4])
+    capsys.readouterr()
+    assert call("list", own, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["comparisons"] == 3
+    out = tmp_path / "rows.jsonl"
+    assert call("export", own, "--kind", "comparisons", "--out", out) == 0
+    first, *_ = (json.loads(line) for line in out.read_text().splitlines())
+    assert (first["judge"], first["verdict"], first["prompt"]) == ("a", "better", 0)
+    assert call("check", own) == 0
+    path = own / "journal" / "comparisons" / f"{CONFIGURATION.slug}.jsonl"
+    path.write_text(path.read_text().replace('"better"', '"worse"'))
+    assert call("check", own) == 1, "a verdict that was edited is noticed"
 
 
 def test_a_store_that_is_in_use_is_not_merged_into(tmp_path: Path) -> None:

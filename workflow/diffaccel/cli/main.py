@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
-from diffaccel.cli import benchmark, first_version, results, runs, stages, store
+from diffaccel.cli import benchmark, compare, first_version, results, runs, stages, store
 from diffaccel.errors import InputError
 from diffaccel.machine import jobs
 from diffaccel.machine.watch import Watch, watched
@@ -25,7 +25,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 
 GROUPS = {
     "daily": ("run", "status", "show", "report", "recommend"),
-    "results": ("store", "picture", "selftest"),
+    "results": ("compare", "store", "picture", "selftest"),
     "benchmark and judge": ("prompts", "judge"),
     "older commands, kept for compatibility": (
         *("traversal_search", "explore_upper_bounds", "generate_tasks", "auto_code_gen"),
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         results.add_report,
         store.add_store,
         results.add_recommend,
+        compare.add_compare,
         first_version.add_parsers,
         runs.add_run,
         runs.add_status,

@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 def _picture(args: argparse.Namespace) -> None:
     from diffaccel.report import picture
 
-    picture.draw(_results(args), args.ids, args.columns, args.out)
+    picture.draw(results_folder(args.results), args.ids, args.columns, args.out)
 
 
 def _show(args: argparse.Namespace) -> None:
     from diffaccel.report.table import show_summary
 
-    show_summary(_results(args))
+    show_summary(results_folder(args.results))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -37,8 +37,8 @@ def _report(args: argparse.Namespace) -> None:
         first, second = args.compared
         log.info("wrote %s", page.write_compared(first, second, args.out))
         return
-    args.results = next(iter(args.compared), None)
-    log.info("wrote %s", page.write(_results(args), args.out, args.parts))
+    folder = results_folder(next(iter(args.compared), None))
+    log.info("wrote %s", page.write(folder, args.out, args.parts))
 
 
 def _recommend(args: argparse.Namespace) -> None:
@@ -69,13 +69,13 @@ def _recommend(args: argparse.Namespace) -> None:
     sys.exit(recommend.EXITS[found.status])
 
 
-def _results(args: argparse.Namespace) -> Path:
-    """A platform's folder of results.
+def results_folder(given: Path | None) -> Path:
+    """A platform's folder of results; this one's where none is given.
 
     Raises:
         InputError: there is no such folder.
     """
-    folder = args.results or Path("results") / devices.platform()
+    folder = given or Path("results") / devices.platform()
     if not folder.is_dir():
         raise InputError(
             f"there is no folder {folder} in {Path.cwd()}: change to the folder that has your "

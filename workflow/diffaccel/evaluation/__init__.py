@@ -9,6 +9,6 @@ How much is enough: `pairs` and `timing_error` for timed calls, `sequential` for
 `budget` for the time that is left.
 
 What comes out: `records`, and `keys` for what each depends on. `kept_baselines` and `gallery` keep
-images. `failures` says what a crash means, `usage` measures memory and energy, and `flops` counts
-operations.
+images, and `worst` says which of them the metrics call bad. `failures` says what a crash means,
+`usage` measures memory and energy, and `flops` counts operations.
 """

@@ -27,7 +27,7 @@ from diffaccel.store.jsonio import (
 
 log = logging.getLogger(__name__)
 
-ROW_KINDS = ("evaluations", "timed", "verify", "served", "speed", "judge")
+ROW_KINDS = ("evaluations", "timed", "verify", "served", "speed", "judge", "comparisons")
 """Folders of the journals whose rows are listed."""
 
 
@@ -54,7 +54,7 @@ class Row:
     """What was measured: a line of a journal, with what it is of.
 
     Args:
-        kind: the journal's folder: ``evaluations``, ``timed``, ``verify``, ``speed`` or ``judge``.
+        kind: the journal's folder, one of `ROW_KINDS`.
         provenance: what its digest is of; empty where nobody knows any more.
         current: whether it is of the baseline that is there now, and of all else as it is now.
     """
@@ -217,6 +217,7 @@ def flat(row: Row) -> dict[str, Any]:
         "loss_high": high,
         **{f"mean_{name}": value for name, value in (measured.get("means") or {}).items()},
         **{name: measured.get(name) for name in ("first_call", "spent", "date", "failure")},
+        **{name: measured.get(name) for name in ("prompt", "verdict", "judge")},
         "warnings": "; ".join(measured.get("warnings") or ()),
         **{name: spec.get(name) for name in ("family", "source", "height", "width", "batch_size")},
         "seed": options.get("seed"),

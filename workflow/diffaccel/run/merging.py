@@ -15,6 +15,7 @@ from typing import Any
 from diffaccel.errors import InputError
 from diffaccel.evaluation.records import Baseline, Timing
 from diffaccel.experiment.grid import Configuration
+from diffaccel.report.blind import records as blind
 from diffaccel.run.listing import Store, platforms, scores_of
 from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, hold
 from diffaccel.search import found
@@ -79,6 +80,7 @@ class _Merge:
         for path in sorted((self.theirs / "baseline").glob("*.json")):
             self._configuration(path)
         self._copy_all("journal/baseline")
+        self._copy_all("journal/images")
         changed = [path for path in Store(self.theirs).journals if self._journal(path)]
         if any(path.parent.name == found.FOLDER for path in changed):
             # What the records here say is then noted once more, and stays the newest.
@@ -116,7 +118,6 @@ class _Merge:
         self._copy("baseline", path.name)
         for kind in kinds:
             self._copy(kind, names[kind])
-        self._copy_all(f"journal/images/{path.stem}")
 
     def _copy_all(self, folder: str) -> None:
         """The files of a folder that are not here."""
@@ -174,7 +175,7 @@ class _Merge:
                 continue
             elif line.schema not in READS:
                 self.done.unread.append(f"{path}:{line.number}: schema {line.schema}")
-            elif path.parent.name == found.FOLDER:
+            elif path.parent.name in (found.FOLDER, blind.FOLDER):
                 added.append(line)
             else:
                 same = by_key.get(_key(line), []) if line.measurement else []

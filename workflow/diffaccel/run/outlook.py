@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from diffaccel.evaluation.gallery import KEPT
+from diffaccel.evaluation.gallery import ANSWER_SIDE, ANSWERS, KEPT, SIDE
 from diffaccel.evaluation.records import Baseline
 from diffaccel.experiment.grid import Configuration
 from diffaccel.experiment.inputs import count_of
@@ -178,24 +178,34 @@ class Outlook:
         each = call * (calls + 2 * measure.pairs)
         count = self.candidates(configuration)
         search = math.inf if count is None else count * each
-        scripts = sum(
-            task.cell is not None and task.cell.configuration == configuration
-            for task in self.experiment.tasks.values()
+        verify = (
+            self._scripts(configuration)
+            * call
+            * (2 * calls + 2 * self.experiment.config.verify.max_pairs)
         )
-        verify = scripts * call * (2 * calls + 2 * self.experiment.config.verify.max_pairs)
         pairs = zip((search, verify), budgets, strict=True)
         limited = (min(taken, budget or math.inf) for taken, budget in pairs)
         whole = baseline + sum(limited)
         return whole if math.isfinite(whole) else None
 
+    def _scripts(self, configuration: Configuration) -> int:
+        """How many tasks of a configuration may have one."""
+        return sum(
+            task.cell is not None and task.cell.configuration == configuration
+            for task in self.experiment.tasks.values()
+        )
+
     def disk(self) -> int:
         """Bytes that results take, about, besides fetched models."""
-        total = 0
+        total = 0.0
         for configuration in self.experiment.configurations.values():
-            spec = self.experiment.spec(configuration)
-            total += self.prompts(configuration) * spec.height * spec.width * PIXEL
+            spec, prompts = self.experiment.spec(configuration), self.prompts(configuration)
+            total += prompts * spec.height * spec.width * PIXEL
             total += (self.candidates(configuration) or 0) * KEPT * KEPT_IMAGE
-        return total
+            larger = min(spec.height * spec.width, ANSWER_SIDE**2) / SIDE**2
+            answers = self._scripts(configuration) * min(prompts, ANSWERS)
+            total += answers * KEPT_IMAGE * larger
+        return round(total)
 
     def memory(self) -> Memory | None:
         """Of the model that needs the most; None: of one nothing is known before it is fetched."""

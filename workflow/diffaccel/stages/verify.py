@@ -24,6 +24,7 @@ from diffaccel.evaluation.budget import Budget
 from diffaccel.evaluation.calls import Bench, Candidate, Generate
 from diffaccel.evaluation.candidates import crashed, evaluate, timed_together
 from diffaccel.evaluation.failures import failure_of
+from diffaccel.evaluation.gallery import Gallery
 from diffaccel.evaluation.records import Baseline, Evaluation
 from diffaccel.evaluation.scores import check_baseline
 from diffaccel.experiment.inputs import heldout_of
@@ -66,6 +67,7 @@ def run(
 
     Args:
         scripts: generated files, each named by its task.
+        journal: ``journal/verify/<configuration>.jsonl``; images are kept in ``journal/images``.
         max_pairs: timed pairs at most, while they do not tell whether one is fast enough.
         heldout: how many prompts they are verified on besides, fewer where there are no more.
         watch: who is told of calls, if anybody.
@@ -109,7 +111,8 @@ def run(
         limit = call_seconds(baseline, options)
         watched = (watch or Watch()).within(limit)
         kept = list(dict.fromkeys(each for asked in every.values() for each in asked))
-        verifier = Verifier(stack, baseline, images, unseen, watched, kept)
+        gallery = Gallery.beside(journal.parents[1], baseline)
+        verifier = Verifier(stack, baseline, images, unseen, watched, kept, gallery)
         for start in range(0, len(left), together):
             some = left[start : start + together]
             with budget.until((start + len(some)) / len(left)):
@@ -133,6 +136,7 @@ class Verifier:
     Args:
         unseen: prompts that nothing was chosen by; none: nothing is evaluated from such.
         asked: what must be kept beside the loss limit.
+        gallery: gets some of the images of each script, if it is there.
     """
 
     def __init__(
@@ -143,8 +147,9 @@ class Verifier:
         unseen: Sequence[Prompt] = (),
         watch: Watch | None = None,
         asked: Sequence[Limit] = (),
+        gallery: Gallery | None = None,
     ) -> None:
-        self._limits = asked
+        self._limits, self._gallery = asked, gallery
         self._stack, self.baseline, self._folder = stack, baseline, images
         self._unseen_prompts, self._watch = list(unseen), watch or Watch()
         self._bench: Bench | None = None
@@ -228,7 +233,7 @@ class Verifier:
             return []
         own, candidates = loaded[0][1], [candidate for _, _, candidate in loaded]
         references = self._references
-        evaluated = [evaluate(own, self.baseline, references, each) for each in candidates]
+        evaluated = [self._evaluated(own, each) for each in candidates]
         others = [
             None if made.failure else self._evaluated_unseen(each)
             for each, made in zip(candidates, evaluated, strict=True)
@@ -238,6 +243,15 @@ class Verifier:
             VerifiedScript(script.digest, row, None if row.failure else other)
             for (script, _, _), row, other in zip(loaded, rows, others, strict=True)
         ]
+
+    def _evaluated(self, bench: Bench, candidate: Candidate) -> Evaluation:
+        """A script on the prompts that it was found with. Some of its images are kept."""
+        made: list[Images] = []
+        found = evaluate(bench, self.baseline, self._references, candidate, keep=made.append)
+        if self._gallery is not None and found.scores:
+            (images,) = made
+            self._gallery.keep_answer(self.baseline, found, images)
+        return found
 
     def _evaluated_unseen(self, candidate: Candidate) -> Evaluation | None:
         if self._unseen is None:

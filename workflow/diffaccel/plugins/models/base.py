@@ -52,7 +52,8 @@ class Fetched:
         config: folder of a single file's configuration.
         vae: folder of the VAE that replaces the pipeline's own.
         controlnet: folder of the ControlNet beside it.
-        lora, textual_inversion: files of each.
+        lora: file of each LoRA.
+        textual_inversion: file of each added token.
     """
 
     spec: ModelSpec

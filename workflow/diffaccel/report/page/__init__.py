@@ -2,8 +2,9 @@
 
 `gather` reads the records and makes the `views` that the page shows: `frontiers` of each
 configuration with their `history`, `steps` compared, and `trust`, how sure the numbers are.
-`album` fits the images, `charts` draws, and `render` writes the page from templates/report;
-`parts` writes the same as files of their own. `compare` sets two runs side by side.
+`album` fits the images, `eyes` finds the worst of each answer and what people said of them,
+`charts` draws, and `render` writes the page from templates/report; `parts` writes the same as files
+of their own. `compare` sets two runs side by side.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from PIL import Image
 
 BYTES = 6 * 2**20
 """Of all images together, at most, as text."""
+WORST_BYTES = 2 * 2**20
+"""The same of those that metrics call the worst, with the baseline's."""
 SIDE, LEAST_SIDE = 256, 128
 """Pixels of an image's longer side: at most, and where fewer prompts are shown rather than less."""
 SAMPLE = 16
@@ -22,7 +24,8 @@ QUALITY = 85
 
 @dataclass
 class Album:
-    """Images in the order in which they were added; the same one is added once."""
+    """Images in the order in which they were added; the same one is added once. Where there is no
+    room for all, those are left out whose number of the prompt, or of another rank, is large."""
 
     _numbers: dict[Path, int] = field(default_factory=dict)
     _prompts: list[int] = field(default_factory=list)
@@ -32,7 +35,9 @@ class Album:
         if path not in self._numbers:
             self._numbers[path] = len(self._prompts)
             self._prompts.append(prompt)
-        return self._numbers[path]
+        number = self._numbers[path]
+        self._prompts[number] = min(prompt, self._prompts[number])
+        return number
 
     def images(self, numbers: Sequence[int]) -> list[Image.Image]:
         """Some of the images themselves, those that can be read, all of one size."""

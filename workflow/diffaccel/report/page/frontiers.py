@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffaccel.errors import InputError
@@ -14,6 +15,7 @@ from diffaccel.recipes import advice
 from diffaccel.recipes.known import Known, Option
 from diffaccel.recipes.recipe import recipe_of
 from diffaccel.report.page.album import Album
+from diffaccel.report.page.eyes import Eyes
 from diffaccel.report.page.history import gains, influences, short
 from diffaccel.report.page.views import FASTEST, ConfigurationView, Doubt, Point, Series, Unmet
 from diffaccel.search import pareto
@@ -24,8 +26,9 @@ from diffaccel.search.records import Answer, CellResult
 from diffaccel.store.jsonio import SCHEMA, digest, dumps, to_json, with_checksum
 
 
-def configuration_view(known: Known, folder: Path, album: Album) -> ConfigurationView:
-    """All that is shown of a configuration; its images go into the album.
+def configuration_view(known: Known, folder: Path, album: Album, worst: Album) -> ConfigurationView:
+    """All that is shown of a configuration; its images go into the album, and those that metrics
+    call the worst into another one.
 
     Raises:
         InputError: the search's record names another baseline than the one that is there.
@@ -36,13 +39,15 @@ def configuration_view(known: Known, folder: Path, album: Album) -> Configuratio
     configuration = baseline.configuration
     cells = [*known.every.values()]
     images = folder / "baseline" / configuration.slug
-    gallery = Gallery.beside(folder / "journal", baseline)
+    pictures = Pictures(
+        Gallery.beside(folder / "journal", baseline), album, Eyes.read(known, folder, worst)
+    )
     with opened([c.cell for c in cells], baseline, images, folder / "journal", cells[0].search) as (
         searches,
         _,
     ):
         series = [
-            _series(known, frontier, beside, gallery, album)
+            _series(known, frontier, beside, pictures)
             for frontier, beside in zip(cells, searches, strict=True)
         ]
     asked = [answer for answer in search.answers if answer.task.origin != "bound"]
@@ -57,15 +62,23 @@ def configuration_view(known: Known, folder: Path, album: Album) -> Configuratio
         limit=known.loss_limit,
         targets=sorted(each for each in wanted if each is not None),
         prompts=baseline.texts[:KEPT],
+        texts=pictures.eyes.texts,
         baseline=[album.add(path, number) for number, path in enumerate(shown)],
         series=series,
         unmet=[_unmet(answer) for answer in asked if answer.status != "met"],
     )
 
 
-def _series(
-    known: Known, frontier: CellResult, search: CellSearch, gallery: Gallery, album: Album
-) -> Series:
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a configuration: where they are, and the albums that they go into."""
+
+    gallery: Gallery
+    album: Album
+    eyes: Eyes
+
+
+def _series(known: Known, frontier: CellResult, search: CellSearch, pictures: Pictures) -> Series:
     names = frontier.cell.accelerators
     marks = _marks(frontier, known.search.answers)
     is_fewer_steps = (
@@ -74,10 +87,12 @@ def _series(
     timed = known.timed(names)
     beyond = [_predicted(each, search) for each in _beyond(frontier, search)]
     options = sorted([*timed, *beyond], key=lambda one: (one.speedup, one.loss))
-    points = [_point(one, known, frontier, marks, gallery, album) for one in options]
     bound, limit = frontier.bound, frontier.loss_limit
-    slots = [n for n, one in enumerate(points) if FASTEST in one.marks]
     use = advice.fastest_clear(known.baseline, timed, limit)
+    points = [
+        _point(one, known, frontier, marks, pictures, used=one.measured is use) for one in options
+    ]
+    slots = [n for n, one in enumerate(points) if FASTEST in one.marks]
     reason = frontier.reason or ("" if bound else "no candidate keeps the loss limit")
     return Series(
         name=combination(names).title,
@@ -154,10 +169,12 @@ def _point(
     known: Known,
     frontier: CellResult,
     marks: dict[str, list[str]],
-    gallery: Gallery,
-    album: Album,
+    pictures: Pictures,
+    *,
+    used: bool,
 ) -> Point:
-    row = one.measured
+    row, album, eyes = one.measured, pictures.album, pictures.eyes
+    kept, said = pictures.gallery.paths(row.parameters), eyes.preference(row.parameters)
     error = row.timing.error if row.timing else math.inf
     return Point(
         parameters=short(row.parameters),
@@ -175,7 +192,10 @@ def _point(
         means=row.means,
         marks=marks.get(digest(row.parameters), []),
         warnings=row.warnings,
-        images=[album.add(path, n) for n, path in enumerate(gallery.paths(row.parameters))],
+        images=[album.add(path, n) for n, path in kept.items() if n < KEPT],
+        worst=eyes.worst(row.parameters, frontier, used=used),
+        eyes=said,
+        meaning=said.meaning if said else "",
     )
 
 

@@ -27,7 +27,7 @@ from diffaccel.store.jsonio import read_record
 
 def gather(folder: Path) -> Page:
     """Everything in a platform's folder of results, e.g. ``results/cpu``."""
-    album = Album()
+    album, worst = Album(), Album()
     failed: list[tuple[str, str, str]] = []
     searches: list[Search] = []
     known: list[Known] = []
@@ -39,7 +39,7 @@ def gather(folder: Path) -> Page:
             searches.append(search)
             if search.configuration is not None:
                 one = Known(read_record(Baseline, folder / "baseline" / path.name), search)
-                views.append(configuration_view(one, folder, album))
+                views.append(configuration_view(one, folder, album, worst))
                 known.append(one)
     for path in sorted(folder.glob("verify/*.json")):
         with _told(failed, path):
@@ -65,6 +65,7 @@ def gather(folder: Path) -> Page:
         ],
         trust=trust(known, [*verifications.values()]),
         album=album,
+        worst=worst,
     )
 
 

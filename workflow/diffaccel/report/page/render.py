@@ -19,6 +19,7 @@ from pygments.lexers import PythonLexer
 
 from diffaccel.recipes.codegen import TEMPLATES
 from diffaccel.report.page import charts, compare
+from diffaccel.report.page.album import WORST_BYTES
 from diffaccel.report.page.gather import gather
 from diffaccel.report.page.parts import write as write_parts
 from diffaccel.report.page.views import Page
@@ -140,6 +141,7 @@ def _data(page: Page) -> dict[str, Any]:
         "table": _table(page.table),
         "serving": _table(page.serving),
         "pictures": page.album.encoded(),
+        "worst": page.worst.encoded(WORST_BYTES),
         "lines": lines,
         "scripts": scripts,
     }

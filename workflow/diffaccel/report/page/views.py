@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from diffaccel.experiment.grid import Configuration
+from diffaccel.report.blind import Preference
 from diffaccel.report.page.album import Album
 from diffaccel.report.page.history import Gain, Influence
 from diffaccel.report.page.steps import StepsView
@@ -14,6 +15,36 @@ from diffaccel.report.page.trust import Trust
 
 FASTEST = "the fastest within the limit"
 """What the bound of a cell was chosen for, in words."""
+
+
+@dataclass(frozen=True)
+class WorstPair:
+    """An image that a metric calls bad, beside the baseline's.
+
+    Args:
+        prompt: its number.
+        value: of the metric; ``reference``: for the baseline's image, unless it compares the two.
+        baseline, own: the images, in the album of such pairs.
+    """
+
+    prompt: int
+    value: float
+    reference: float | None
+    baseline: int
+    own: int
+
+
+@dataclass(frozen=True)
+class WorstImages:
+    """The images of an answer that a metric calls the worst, the worst first.
+
+    Args:
+        among: of how many images that are kept, where worse ones are not.
+    """
+
+    metric: str
+    pairs: list[WorstPair]
+    among: int | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +63,9 @@ class Point:
         means: mean per metric.
         marks: what it was chosen for: `FASTEST`, or a required speedup, ``1.5x``.
         images: in the album, by prompt.
+        worst: of an answer, by each metric; what limits name first.
+        eyes: what people said who compared its images, if anybody did.
+        meaning: the same in a few words.
     """
 
     parameters: str
@@ -50,6 +84,9 @@ class Point:
     marks: list[str]
     warnings: list[str]
     images: list[int]
+    worst: list[WorstImages]
+    eyes: Preference | None
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -133,6 +170,7 @@ class ConfigurationView:
         width, height: of an image, in pixels.
         targets: the speedups that were asked for of every cell.
         prompts: those that images were kept of.
+        texts: the prompts of the worst images, by number.
         baseline: the baseline pipeline's images in the album.
         unmet: of the targets and of the user's tasks.
     """
@@ -145,6 +183,7 @@ class ConfigurationView:
     limit: float
     targets: list[float]
     prompts: list[str]
+    texts: dict[int, str]
     baseline: list[int]
     series: list[Series]
     unmet: list[Unmet]
@@ -162,6 +201,7 @@ class Page:
         failed: what could not be made or read: name, why, and where to look.
         misunderstood: sentences that are no task, each with what is wrong.
         date: of the newest record.
+        worst: the images that metrics call the worst, with the baseline's.
     """
 
     platform: str
@@ -175,6 +215,7 @@ class Page:
     misunderstood: list[tuple[str, str]]
     trust: Trust
     album: Album = field(repr=False)
+    worst: Album = field(repr=False)
 
     @property
     def names(self) -> list[str]:
