@@ -123,7 +123,7 @@ def test_it_fits_and_can_be_used_by_keyboard(chromium: Any, served: Server, widt
     for part in ("#image-a", "#image-b", "#choices"):
         assert tab.js(shown, part) <= WIDTHS[width][1], f"{part} is seen without scrolling"
     names = [each.accessible_name for each in tab.all("button")]
-    for part in ("A is better", "The same", "B is better", "Undo", "Finish"):
+    for part in ("A is better", "No preference", "B is better", "Undo", "Finish"):
         assert any(part in name for name in names)
     after(tab, lambda: tab.press(tab.one("#same")))
     assert tab.js("return document.activeElement.id") == "same", "the focus stays"

@@ -94,7 +94,20 @@ def test_where_no_images_are_kept_it_says_what_to_do(
         main(["compare", str(folder)])
     assert done.value.code == 2
     assert "keeps no images of these 2 answers" in caplog.text
-    assert "`--generate` makes them" in caplog.text and "diffaccel store merge" in caplog.text
+    assert (
+        "Add `--generate` on the machine" in caplog.text and "diffaccel store merge" in caplog.text
+    )
+
+
+def test_where_the_baselines_images_are_missing_generating_is_no_help(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (folder / "baseline").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(SystemExit):
+        main(["compare", str(folder)])
+    assert "the baseline's images are missing. Run `diffaccel run`" in caplog.text
+    assert "--generate" not in caplog.text
 
 
 def found(pattern: str, text: str) -> str:

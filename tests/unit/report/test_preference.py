@@ -71,7 +71,7 @@ def test_it_covers_the_truth_as_often_as_it_says() -> None:
 def test_ties_tell_that_no_difference_is_seen() -> None:
     """A pair that looks the same is more than a toss of a coin."""
     same = Preference.counted(0, 32, 0)
-    assert same.share == 0.5 and same.meaning == "no visible difference"
+    assert same.share == 0.5 and same.meaning == "no preference found"
     tossed = binomtest(16, 32).proportion_ci(0.95, method="wilson")
     assert same.high - same.low < (tossed.high - tossed.low) / 2
     assert (same.low, same.high) == pytest.approx((0.446, 0.554), abs=1e-3)
@@ -84,7 +84,7 @@ def test_ties_tell_that_no_difference_is_seen() -> None:
         ((22, 10, 0), "looks better"),
         ((10, 2, 10), "too few pairs to tell"),
         ((0, 3, 0), "too few pairs to tell"),
-        ((0, 16, 0), "no visible difference"),
+        ((0, 16, 0), "no preference found"),
         ((0, 0, 5), "looks worse"),
         ((2, 900, 40), "looks worse"),
     ],

@@ -28,15 +28,25 @@ def _compare(args: argparse.Namespace) -> None:
         if args.generate:
             answers = _generated(answers, folder, _choice(args, folder))
         if not any(each.asked for each in answers):
-            raise InputError(
-                f"{journals / 'images'} keeps no images of these {len(answers)} answers, or the "
-                "baseline's are not there. Where this was measured, `--generate` makes them; "
-                "elsewhere, bring the whole folder from there with `diffaccel store merge`"
-            )
+            raise InputError(_nothing_kept(answers, folder))
         _ask(blind.Session(answers, journals, args.judge, args.seed), args.port, args.browser)
     print("\n".join(blind.lines(answers, journals)))
     if not args.results:
         print(f"To have this in the report: diffaccel report {folder}")
+
+
+def _nothing_kept(answers: list[Compared], folder: Path) -> str:
+    """Why there is nothing to compare."""
+    merge = "merge the results of that machine: `diffaccel store merge /path/to/its/results`"
+    if not any(each.originals for each in answers):
+        return (
+            f"{folder / 'baseline'}: the baseline's images are missing. Run `diffaccel run` where "
+            f"this was measured, or {merge}"
+        )
+    return (
+        f"{folder / 'journal/images'} keeps no images of these {len(answers)} answers. Add "
+        f"`--generate` on the machine that measured them, or {merge}"
+    )
 
 
 def _generated(answers: list[Compared], folder: Path, choice: Choice) -> list[Compared]:
@@ -82,8 +92,8 @@ def _ask(session: Session, port: int, browser: bool) -> None:
 
     with blind.serve(session, port) as server:
         log.info(
-            "%d pairs to judge, %d judged before. Open %s and press Finish there, or Ctrl-C here, "
-            "to end. Each verdict is kept at once.",
+            "%d pairs to judge, %d judged before. Open %s to judge. To end, press Finish on the "
+            "page, or Ctrl-C here. Each verdict is saved at once.",
             len(session.left),
             session.before,
             server.address,
@@ -101,7 +111,7 @@ def _ask(session: Session, port: int, browser: bool) -> None:
 def add_compare(commands: Any) -> None:
     text = (
         "compare the images of answers with the baseline's by eye, blind, on a page of this "
-        "machine; what was said is kept, and shown with its interval"
+        "machine; verdicts are saved, and the result has a 95% interval"
     )
     command = commands.add_parser("compare", help=text.split(",")[0], description=text)
     command.add_argument(
@@ -116,10 +126,12 @@ def add_compare(commands: Any) -> None:
     command.add_argument(
         "--generate",
         action="store_true",
-        help="first generate the images that are not kept, as of fewer steps; needs the hardware",
+        help="first generate missing images, e.g. of fewer steps; on the machine that measured",
     )
     command.add_argument("--judge", metavar="NAME", help="who judges; each judges every pair once")
-    command.add_argument("--seed", type=int, help="of order and sides; default: a secret one")
+    command.add_argument(
+        "--seed", type=int, help="of the order and of the sides; default: a random one"
+    )
     command.add_argument("--port", type=int, default=0, help="default: any that is free")
     command.add_argument(
         "--no-browser", dest="browser", action="store_false", help="open none: print the address"

@@ -1,7 +1,8 @@
 """What a candidate must keep beside the loss limit of the CLIP score: limits of other metrics.
 
 ``limits: {lpips: at most 0.05, psnr: at least 35, pick_score: 2% loss}`` in a configuration, or of
-one of its models. All of them must hold. ``clip_score: 2% loss`` is the loss limit itself.
+one of its models. All of them must hold. ``clip_score: 2% loss`` takes the place of
+``loss_limit``.
 """
 
 from __future__ import annotations
@@ -123,16 +124,9 @@ def wrong_limits(config: Config) -> list[str]:
     """What is wrong with limits, of all models and of single ones: a line each."""
     entries = [each for each in config.models if not isinstance(each, str) and each.limits]
     own = [(f"models: {each.name}: limits", each.limits or {}) for each in entries]
-    problems = [
+    return [
         line for where, given in [("limits", config.limits), *own] for line in _wrong(where, given)
     ]
-    said = loss_limit_of(config.limits) if not problems else None
-    if said is not None and "loss_limit" in config.model_fields_set and said != config.loss_limit:
-        problems.append(
-            f"limits: {SCORE} has a loss limit of {said:g}, and `loss_limit` is "
-            f"{config.loss_limit:g}: leave one of them out"
-        )
-    return problems
 
 
 def _wrong(where: str, given: str | Mapping[str, str]) -> list[str]:

@@ -76,7 +76,7 @@ class Preference:
         if self.low > 0.5:
             return "looks better"
         if self.low >= 0.5 - NEAR and self.high <= 0.5 + NEAR:
-            return "no visible difference"
+            return "no preference found"
         return "too few pairs to tell"
 
     def __str__(self) -> str:
