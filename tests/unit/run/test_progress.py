@@ -184,6 +184,35 @@ def test_the_upper_end_counts_where_it_must_keep_the_limit(store: Path) -> None:
         assert best is not None and best.speedup == 2.0
 
 
+@pytest.mark.parametrize(
+    ("words", "fastest"),
+    [
+        (["psnr at least 30"], 2.0),
+        (["psnr at least 20"], 3.0),
+        (["clip_score 1% loss"], 2.0),
+        (["scene_right 10% loss"], 2.0),
+        (["scene_right 0.5 less"], 3.0),
+    ],
+)
+def test_the_best_keeps_the_limits_of_its_configuration(
+    store: Path, words: list[str], fastest: float
+) -> None:
+    made = baseline(ONE)
+    right = made.scores | {"scene_right": [1.0] * len(made.prompts)}
+    with stores.hold(store):
+        begin(store, limits={ONE.slug: words})
+        write_record(store / "baseline" / f"{ONE.slug}.json", replace(made, scores=right))
+        path = store / "journal/evaluations" / f"{ONE.slug}_deepcache.jsonl"
+        for number, loss, psnr, share in ((2, 0.015, 25.0, 0.8), (3, 0.005, 35.0, 1.0)):
+            scores = {"psnr": [psnr] * 4, "scene_right": [share] * 4}
+            Journal(path, ONE.slug, Evaluation).append(evaluation(number, loss, scores=scores))
+        timed = Journal(store / "journal/timed/mini-SD1.5.jsonl", "of the model", TimingRow)
+        timed.append(timing_row(2, 3.0))
+        timed.append(timing_row(3, 2.0))
+        best = Reader(store).read().best
+        assert best is not None and best.speedup == fastest
+
+
 def test_cells_are_done_when_their_configuration_is(store: Path) -> None:
     """What a record of an earlier run says does not count as long as it is to be made anew."""
     rows = {("deepcache",): [measurement(deepcache(3), 2.0, 0.01)], ("tgate",): []}

@@ -177,6 +177,25 @@ def checked(limit: Limit, text: str) -> Limit:
     return limit
 
 
+def keeps(limit: Limit, mean: float, baseline: float | None) -> bool:
+    """Whether a mean keeps a limit.
+
+    Args:
+        baseline: mean of the baseline's images, where the limit is relative to it.
+    """
+    from diffaccel.plugins.metrics import METRICS
+
+    if limit.kind == "most":
+        return mean < limit.value
+    if limit.kind == "least":
+        return mean > limit.value
+    if baseline is None or limit.metric == SCORE:
+        return True
+    allowed = limit.value * abs(baseline) if limit.kind == "loss" else limit.value
+    lost = baseline - mean if METRICS[limit.metric].better == "higher" else mean - baseline
+    return lost < allowed
+
+
 def _problem(limit: Limit) -> str | None:
     """Why a limit does not go with its metric, or None."""
     from diffaccel.plugins.metrics import METRICS

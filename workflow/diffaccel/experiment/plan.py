@@ -17,7 +17,7 @@ from typing import Any
 from diffaccel.experiment import inputs
 from diffaccel.experiment.asked import Given, given
 from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.limits import Limit, loss_limit_for
+from diffaccel.experiment.limits import Limit, limits_of, loss_limit_for
 from diffaccel.experiment.metrics import metrics_for, scored_by
 from diffaccel.experiment.options import RULES, MeasureOptions
 from diffaccel.experiment.own_tasks import read_own_tasks
@@ -33,6 +33,7 @@ from diffaccel.experiment.schema import Config
 from diffaccel.experiment.tasks import Task
 from diffaccel.machine import devices
 from diffaccel.plugins.accelerators import sources
+from diffaccel.plugins.metric_choice import SCORE
 from diffaccel.plugins.models import ModelSpec, known_models, local_files
 from diffaccel.plugins.schedulers import SchedulerSpec, is_stochastic
 from diffaccel.store.jsonio import to_json
@@ -274,7 +275,17 @@ class Experiment:
             "fewer_steps": list(FEWER_STEPS) if self.config.fewer_steps_baseline else None,
             "loss_limit": self.config.loss_limit,
             "loss_confidence": self.config.search.loss_confidence,
+            "limits": {slug: words for slug in cells if (words := self._limits(slug))},
         }
+
+    def _limits(self, slug: str) -> list[str]:
+        """Of a configuration, in words, beside the loss limit of all."""
+        model = self.configurations[slug].model
+        own = Limit(SCORE, "loss", loss_limit_for(self.config, model))
+        every = limits_of(self.config, model)
+        return [
+            each.words for each in ((own, *every) if own.value != self.config.loss_limit else every)
+        ]
 
     def spec(self, configuration: Configuration) -> ModelSpec:
         """How the model of a configuration is measured."""

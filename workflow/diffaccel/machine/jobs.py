@@ -66,6 +66,8 @@ class Run:
             configuration; of those, too, that were done before.
         jobs: what it is to make, by stage.
         loss_limit, loss_confidence: as configured.
+        limits: by configuration what a candidate must keep besides, in words; the limit of the CLIP
+            score is among them where it is its own.
         fewer_steps: short names of what is measured beside the cells.
         budgets: seconds that a job of a stage may measure, where that is limited; by stage.
         at_once: how many jobs that measure may run side by side; None: not known.
@@ -82,6 +84,7 @@ class Run:
     loss_confidence: str
     fewer_steps: list[str] | None = None
     budgets: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, list[str]] = field(default_factory=dict)
     at_once: int | None = None
     ended: float | None = None
     well: bool | None = None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diffaccel.experiment.grid import Configuration
+from diffaccel.experiment.limits import keeps, limit_named
 from diffaccel.machine.jobs import Job, Run
 from diffaccel.plugins.accelerators import combination
+from diffaccel.plugins.metric_choice import SCORE
 from diffaccel.run.files import Files, Journal
 from diffaccel.run.progress import Best, CellProgress
 from diffaccel.store.jsonio import read_fields
@@ -31,6 +34,7 @@ class _Evaluated:
     def of(self, digest: str | None) -> Mapping[str, Mapping[str, Any]]:
         for own, row in self.journal.rows():
             kept = {name: row.get(name) for name in ("loss", "loss_interval", "failure", "spent")}
+            kept["means"] = _means(row.get("scores") or {})
             self.candidates.setdefault(own, {})[_key(row.get("parameters"))] = kept
         return self.candidates.get(digest or "", {})
 
@@ -41,6 +45,18 @@ class _Searched:
 
     cells: tuple[CellProgress, ...]
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """What is read of the record of a baseline.
+
+    Args:
+        means: by metric.
+    """
+
+    digest: str
+    means: Mapping[str, float]
 
 
 class Cells:
@@ -64,7 +80,8 @@ class Cells:
             found = self._files.get(path, lambda path: _searched(slug, path))
             if found is not None:
                 return found.cells
-        digest = self._files.get(self._store / "baseline" / f"{slug}.json", _digest)
+        baseline = self._baseline(slug)
+        digest = baseline.digest if baseline else None
         cells = []
         for each in dict.fromkeys(_names(run, slug)):
             most = None if search is None else search.most.get(f"{slug}_{'+'.join(each)}")
@@ -80,12 +97,27 @@ class Cells:
         kept = [
             Best(slug, title, timed[key], row["loss"])
             for key, row in evaluated.items()
-            if key in timed and row["failure"] is None and _loss(run, row) < run.loss_limit
+            if key in timed and row["failure"] is None and self._keeps(run, slug, row)
         ]
         best = max(kept, key=lambda each: each.speedup, default=None)
         fewer_steps = run.fewer_steps is not None and list(names) == run.fewer_steps
         fewer_steps = fewer_steps and list(names) not in run.configurations[slug]
         return CellProgress(title, len(evaluated), most, best, False, fewer_steps)
+
+    def _baseline(self, slug: str) -> _Baseline | None:
+        return self._files.get(self._store / "baseline" / f"{slug}.json", _measured)
+
+    def _keeps(self, run: Run, slug: str, row: Mapping[str, Any]) -> bool:
+        """Whether a candidate keeps its limits as far as they are told by means alone."""
+        limits = [limit_named(words) for words in run.limits.get(slug, [])]
+        own = next((each.value for each in limits if each.metric == SCORE), run.loss_limit)
+        baseline = self._baseline(slug)
+        means = baseline.means if baseline else {}
+        return _loss(run, row) < own and all(
+            keeps(each, row["means"][each.metric], means.get(each.metric))
+            for each in limits
+            if each.metric in row["means"]
+        )
 
     def _evaluations(
         self, slug: str, names: tuple[str, ...], digest: str | None
@@ -118,7 +150,8 @@ class Cells:
         """Seconds of evaluations that the journals of a configuration's cells have already."""
         if slug not in run.configurations:
             return 0.0
-        digest = self._files.get(self._store / "baseline" / f"{slug}.json", _digest)
+        baseline = self._baseline(slug)
+        digest = baseline.digest if baseline else None
         rows = (
             row
             for names in _names(run, slug)
@@ -138,9 +171,14 @@ def configuration_of(name: str) -> Configuration:
     return Configuration.named(name) or Configuration(name, "", 0)
 
 
-def _digest(path: Path) -> str:
-    found: str = read_fields(path)["digest"]
-    return found
+def _measured(path: Path) -> _Baseline:
+    found = read_fields(path)
+    return _Baseline(found["digest"], _means(found["scores"]))
+
+
+def _means(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """By metric."""
+    return {name: statistics.fmean(values) for name, values in scores.items() if values}
 
 
 def _loss(run: Run, row: Mapping[str, Any]) -> float:
