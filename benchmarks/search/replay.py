@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search import peers
-from benchmarks.search.tables import Row, Table
+from benchmarks.search.tables import Table
+from benchmarks.search.truth import LIMIT, Truth, bound_regret, evaluation_of, normal
 from diffaccel.evaluation.pairs import spread_of, timing_of
 from diffaccel.evaluation.records import Evaluation, Measurement, SpeedRow
-from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.experiment.grid import Cell
+from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.options import SearchOptions
-from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, Point, Space
 from diffaccel.search import pareto
 from diffaccel.search.cell import CellSearch
@@ -42,7 +41,6 @@ from diffaccel.search.timings import LARGEST_ROUND, MeasuredSpeeds
 from diffaccel.store.jsonio import digest
 
 TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
-LIMIT = 0.02
 MEETING = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
 """What answers each of them."""
 EXACT = "exhaustive"
@@ -63,63 +61,19 @@ class InMemory:
         return []
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What is true of a configuration under one seed.
-
-    Args:
-        rows, speedups: by digest of the candidate.
-        good: of each cell, the candidates that work.
-        best: of each cell, the largest speedup within the limit.
-    """
-
-    table: Table
-    rows: dict[str, Row]
-    speedups: dict[str, float]
-    good: dict[Cell, list[Estimate]]
-    best: dict[Cell, float | None]
-
-    @classmethod
-    def of(cls, table: Table, seed: int) -> Truth:
-        rows = {row.key: row for each in table.rows.values() for row in each}
-        nugget = table.provenance.nugget
-        speedups = {
-            key: row.speedup * math.exp(nugget * _normal(key, seed)) for key, row in rows.items()
-        }
-        good = {
-            cell: [
-                Estimate(row.parameters, speedups[row.key], table.losses[row.key])
-                for row in each
-                if row.failure is None
-            ]
-            for cell, each in table.rows.items()
-        }
-        bounds = {cell: pareto.bound(each, LIMIT) for cell, each in good.items()}
-        best = {cell: bound.speedup if bound else None for cell, bound in bounds.items()}
-        return cls(table, rows, speedups, good, best)
-
-    def of_parameters(self, parameters: ParametersDict) -> Estimate:
-        """The truth about a candidate that works."""
-        key = digest(parameters)
-        return Estimate(parameters, self.speedups[key], self.table.losses[key])
-
-
-def _normal(key: str, seed: int, number: int = 0) -> float:
-    """A standard normal number that depends on nothing but its arguments."""
-    return float(np.random.default_rng([seed, number, zlib.crc32(key.encode())]).normal())
-
-
 @dataclass
 class Ledger:
     """What was spent on a cell, and what it had for it.
 
     Args:
+        images: that were generated to be scored.
         seconds: of a GPU.
         curve: after each step of the search seconds spent, and the regret of what it would answer.
     """
 
     evaluated: int = 0
     timed: int = 0
+    images: int = 0
     seconds: float = 0.0
     curve: list[tuple[float, float]] = field(default_factory=list)
 
@@ -161,8 +115,9 @@ class Replay:
         calls = math.ceil(now / self.batch) - math.ceil(before / self.batch)
         took = calls * self._plain / self.truth.speedups[row.key]
         ledger.evaluated += not before
+        ledger.images += now - before
         ledger.seconds += took
-        made = _evaluation(self.truth.table, row, now, took)
+        made = evaluation_of(self.truth.table, row, now, took)
         if len(self._prompts) > 1 and made.failure is None and now < len(row.scores):
             return replace(made, failure=f"evaluated for {now} of {len(row.scores)} prompts")
         return made
@@ -182,7 +137,7 @@ class Replay:
         options = self.truth.table.baseline.options
         own = self._plain / self.truth.speedups[key]
         while len(pairs) < PAIRS or (len(pairs) < most and spread_of(pairs) > options.spread):
-            error = self.truth.table.provenance.noise * _normal(
+            error = self.truth.table.provenance.noise * normal(
                 key, self.seed, 10 * self._timed[key] + len(pairs)
             )
             pairs.append((self._plain, own * math.exp(error)))
@@ -190,29 +145,6 @@ class Replay:
         self.ledgers[cell].timed += 1
         self.ledgers[cell].seconds += took
         return SpeedRow(parameters, timing_of(pairs), None, took, "")
-
-
-@functools.lru_cache(maxsize=20_000)
-def _interval(before: tuple[float, ...], after: tuple[float, ...], confidence: float) -> Any:
-    return loss_interval(before, after, confidence)
-
-
-def _evaluation(table: Table, row: Row, prompts: int, took: float) -> Evaluation:
-    """What a candidate generates of the first prompts."""
-    if not row.scores:
-        return Evaluation(row.parameters, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
-    before, after = tuple(table.baseline.scores[SCORE][:prompts]), row.scores[:prompts]
-    return Evaluation(
-        parameters=row.parameters,
-        loss=loss_of(before, after),
-        loss_interval=_interval(before, after, table.baseline.options.confidence),
-        scores={SCORE: list(after)},
-        means={SCORE: float(np.mean(after)), "ssim": row.ssim, "psnr": row.psnr},
-        first_call=None,
-        spent=took,
-        date="",
-        failure=row.failure,
-    )
 
 
 class _Unknown(SpeedModel):
@@ -248,7 +180,8 @@ class NotedPredictions(CellPredictions):
 
     def _estimated(self) -> dict[str, Estimate]:
         known = super()._estimated()
-        self.note(known.values())
+        evaluations, decisive = self.history.evaluations, self.options.decisive
+        self.note(replace(e, loss=decisive(evaluations[k], LIMIT)) for k, e in known.items())
         return known
 
 
@@ -290,25 +223,16 @@ class TableCell(CellSearch):
             self.ledger.curve.append((self.ledger.seconds, regret))
 
 
-def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
-    """Share of the largest true speedup within the limit that the chosen candidate lacks; 1 where
-    one beyond the limit is chosen. The baseline pipeline is always at hand: nothing below 1x is
-    lost."""
-    best = max(1.0, truth.best[cell] or 0.0)
-    if chosen is None:
-        return 1 - 1 / best
-    real = truth.of_parameters(chosen.parameters)
-    return 1.0 if real.loss >= LIMIT else 1 - max(1.0, real.speedup) / best
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How one strategy did in one cell under one seed.
 
     Args:
+        images: that were generated to be scored.
         seconds: of a GPU, until the bound and all targets were decided.
         whole: that evaluating and timing everything takes.
         regret: of the bound.
+        bound: what is true of the candidate that was chosen for it, if one was.
         verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
             beyond the least there is.
         curve: seconds spent, and the regret of the bound after them.
@@ -320,9 +244,11 @@ class Outcome:
     candidates: int
     evaluated: int
     timed: int
+    images: int
     seconds: float
     whole: float
     regret: float
+    bound: Estimate | None
     verdicts: list[tuple[bool, float | None]]
     curve: list[tuple[float, float]]
 
@@ -337,10 +263,17 @@ class Outcome:
         return [excess for _, excess in self.verdicts if excess is not None]
 
 
-def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
-    """Searches the cells of a configuration by one strategy, under one seed."""
-    truth = Truth.of(table, seed)
-    cells, measurer = searches(truth, name, seed, batch)
+def replay(
+    table: Table, name: str, seed: int, batch: int, limits: Sequence[Limit] = ()
+) -> list[Outcome]:
+    """Searches the cells of a configuration by one strategy, under one seed.
+
+    Args:
+        limits: what a candidate must keep beside the loss limit; the table has values of each image
+            of their metrics.
+    """
+    truth = Truth.of(table, seed, limits)
+    cells, measurer = searches(truth, name, seed, batch, limits)
     decide_cells(cells, measurer, TARGETS, LIMIT)
     return [
         _judge(cell, truth, name, seed, _whole(table, cell.cell, seed, batch)) for cell in cells
@@ -353,7 +286,9 @@ def _whole(table: Table, cell: Cell, seed: int, batch: int) -> float:
     return whole_seconds(Truth.of(table, seed), cell, batch)
 
 
-def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:
+def searches(
+    truth: Truth, name: str, seed: int, batch: int, limits: Sequence[Limit] = ()
+) -> tuple[list[TableCell], Replay]:
     """The cells of a configuration, not searched yet, and what measures them by looking up."""
     table = truth.table
     # A loss is looked at after each call, as where a call really generates so few.
@@ -362,8 +297,8 @@ def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[Table
     speeds = measured_by(baseline, InMemory())  # type: ignore[arg-type]
     cells = [
         TableCell(
-            CellHistory(cell, baseline, InMemory(), speeds),  # type: ignore[arg-type]
-            SearchOptions(name, seed=seed),
+            CellHistory(cell, baseline, InMemory(), speeds, limits),  # type: ignore[arg-type]
+            SearchOptions(name, seed=seed, limits=tuple(limits)),
             table_space=table.spaces[cell],
             by=peers.strategy(name, seed),
             truth=truth,
@@ -411,7 +346,8 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
     found = [cell.predictions.best(meet, LIMIT) for meet in MEETING]
     answers = zip(found, TARGETS, strict=True)
     verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
-    regret = bound_regret(truth, cell.cell, cell.predictions.fastest(LIMIT))
+    fastest = cell.predictions.fastest(LIMIT)
+    regret = bound_regret(truth, cell.cell, fastest)
     return Outcome(
         cell=cell.cell.slug,
         strategy=name,
@@ -419,9 +355,11 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
         candidates=len(truth.table.rows[cell.cell]),
         evaluated=cell.ledger.evaluated,
         timed=cell.ledger.timed,
+        images=cell.ledger.images,
         seconds=cell.ledger.seconds,
         whole=whole,
         regret=regret,
+        bound=fastest and truth.of_parameters(fastest.parameters),
         verdicts=verdicts,
         curve=[*cell.ledger.curve, (cell.ledger.seconds, regret)],
     )

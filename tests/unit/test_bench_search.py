@@ -18,19 +18,17 @@ from benchmarks.search import live, page, peers, results, spaces
 from benchmarks.search.__main__ import DATA, DOCS, REPLAY, SESSIONS, main
 from benchmarks.search.record import Counter, Opened, Plan, evaluate_all, record
 from benchmarks.search.replay import (
-    LIMIT,
     TARGETS,
     Ledger,
     Replay,
-    Truth,
     _verdict,
-    bound_regret,
     least_seconds,
     replay,
     searches,
     whole_seconds,
 )
 from benchmarks.search.tables import Table, collect, read, write
+from benchmarks.search.truth import LIMIT, Truth, bound_regret
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine import devices
