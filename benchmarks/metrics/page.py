@@ -19,7 +19,8 @@ from diffaccel.store.jsonio import read_record
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DATA = HERE / "cpu"
-TABLES_OF_MEANS = ROOT / "benchmarks" / "search" / "nvidia-h100-80gb-hbm3"
+TABLES_OF_MEANS = ROOT / "tests" / "unit" / "data"
+"""The whole grid of a configuration, with means of PSNR and SSIM."""
 COSTS, REPLAYS, MEANS = "costs.json", "replays.json", "replays-of-means.json"
 NOTES = HERE / "notes.md"
 """What the tables show, in words."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.search.replay import TARGETS, Outcome, replay
+from benchmarks.search.replay import Outcome, replay
 from benchmarks.search.tables import Table
-from benchmarks.search.truth import LIMIT, Truth
+from benchmarks.search.truth import LIMIT, TARGETS, USUAL, Asked, Truth
 from diffaccel.evaluation.limits import used
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.limits import PRESETS, Limit, read_limits
@@ -23,12 +23,24 @@ STRATEGY = "frontier"
 BATCH = 8
 """Prompts a call, as in the benchmark of the search."""
 SAME = PRESETS["same"]
-LIMITS: Mapping[str, tuple[Limit, ...]] = {
-    "loss": (),
-    "loss, PSNR": read_limits({"psnr": SAME["psnr"]}),
-    "loss, PSNR, SSIM": read_limits(SAME),
+ASKED: Mapping[str, Asked] = {
+    "loss": USUAL,
+    "loss, PSNR": Asked(limits=read_limits({"psnr": SAME["psnr"]})),
+    "loss, PSNR, SSIM": Asked(limits=read_limits(SAME)),
 }
 """Searched with one limit, which is the preset `good`; with two; and with three: `same`."""
+STRICTER: Mapping[str, Asked] = {
+    "loss 1%": Asked(loss_limit=0.01),
+    "loss 0.5%": Asked(loss_limit=0.005),
+}
+"""One limit that fewer candidates keep."""
+BOUND = "bound alone: "
+EVERY: Mapping[str, Asked] = {
+    **ASKED,
+    **STRICTER,
+    **{BOUND + name: replace(asked, targets=()) for name, asked in {**ASKED, **STRICTER}.items()},
+}
+"""All that is searched; without targets the bound alone is asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,12 @@ class Replays:
 def searched(
     table: Table, seeds: int, progress: Callable[[str], None] = lambda said: None
 ) -> list[Found]:
-    """Searches a table's cells with each of `LIMITS`, under so many seeds."""
+    """Searches a table's cells with each of `EVERY`, under so many seeds."""
     found = []
-    for name, limits in LIMITS.items():
+    for name, asked in EVERY.items():
         outcomes: dict[str, list[Outcome]] = {}
         for seed in range(seeds):
-            for each in replay(table, STRATEGY, seed, BATCH, limits):
+            for each in replay(table, STRATEGY, seed, BATCH, asked):
                 outcomes.setdefault(each.cell, []).append(each)
         progress(f"{table.baseline.configuration.slug}: {name}")
         configuration = table.baseline.configuration.slug
@@ -100,7 +112,7 @@ def _found(configuration: str, limits: str, group: Sequence[Outcome]) -> Found:
         timed=[each.timed for each in group],
         regret=[round(each.regret, 5) for each in group],
         wrong=[each.wrong for each in group],
-        bounds=[each.bound and each.bound.parameters for each in group],
+        bounds=[None if each.bound is None else each.bound.parameters for each in group],
     )
 
 
@@ -125,7 +137,7 @@ class Cost:
     """Of some searches with the same limits: means over cells and seeds.
 
     Args:
-        times: the cost over that of the same searches with the loss limit alone.
+        times: the cost over that of the same searches with the loss limit of 2% alone.
         worst_regret: of one search.
         wrong: of a hundred targets.
     """
@@ -145,8 +157,15 @@ def costs(found: Iterable[Found]) -> dict[str, Cost]:
     groups: dict[str, list[Found]] = {}
     for each in found:
         groups.setdefault(each.limits, []).append(each)
-    one = _mean(groups["loss"], lambda each: each.full)
-    return {name: _cost(group, one) for name, group in groups.items()}
+    one = {
+        bound: _mean(groups[bound + "loss"], lambda each: each.full)
+        for bound in ("", BOUND)
+        if bound + "loss" in groups
+    }
+    return {
+        name: _cost(group, one[BOUND if name.startswith(BOUND) else ""])
+        for name, group in groups.items()
+    }
 
 
 def _cost(group: Sequence[Found], one: float) -> Cost:
@@ -178,7 +197,7 @@ def best(
     Args:
         loss: whether the loss limit of the CLIP score is one of them.
     """
-    truth = Truth.of(table.but(nugget=0.0), 0, limits)
+    truth = Truth.of(table.but(nugget=0.0), 0, Asked(limits=tuple(limits)))
     if loss:
         return {cell: pareto.bound(good, LIMIT) for cell, good in truth.good.items()}
     share = others(table, limits)

@@ -20,11 +20,19 @@ import numpy as np
 
 from benchmarks.search import peers
 from benchmarks.search.tables import Table
-from benchmarks.search.truth import LIMIT, Truth, bound_regret, evaluation_of, normal
+from benchmarks.search.truth import (
+    LIMIT,
+    TARGETS,
+    USUAL,
+    Asked,
+    Truth,
+    bound_regret,
+    evaluation_of,
+    normal,
+)
 from diffaccel.evaluation.pairs import spread_of, timing_of
 from diffaccel.evaluation.records import Evaluation, Measurement, SpeedRow
 from diffaccel.experiment.grid import Cell
-from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.plugins.space import ParametersDict, Point, Space
 from diffaccel.search import pareto
@@ -40,9 +48,13 @@ from diffaccel.search.strategies import Observation, Problem, Strategy
 from diffaccel.search.timings import LARGEST_ROUND, MeasuredSpeeds
 from diffaccel.store.jsonio import digest
 
-TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
-MEETING = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
-"""What answers each of them."""
+
+def meeting(targets: Sequence[float], limit: float) -> list[Callable[[Any], Any]]:
+    """What answers each of the targets."""
+    return [functools.partial(pareto.meet, required=each, loss_limit=limit) for each in targets]
+
+
+MEETING = meeting(TARGETS, LIMIT)
 EXACT = "exhaustive"
 TOLERANCE = 0.01
 """A verdict on a speedup that is nearer to the target than this share is not wrong either way: no
@@ -177,11 +189,13 @@ class NotedPredictions(CellPredictions):
     """Those of a cell, which are told of whenever they change."""
 
     note: Callable[[Iterable[Estimate]], None]
+    loss_limit: float
 
     def _estimated(self) -> dict[str, Estimate]:
         known = super()._estimated()
         evaluations, decisive = self.history.evaluations, self.options.decisive
-        self.note(replace(e, loss=decisive(evaluations[k], LIMIT)) for k, e in known.items())
+        limit = self.loss_limit
+        self.note(replace(e, loss=decisive(evaluations[k], limit)) for k, e in known.items())
         return known
 
 
@@ -195,7 +209,9 @@ class TableCell(CellSearch):
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        self.predictions = NotedPredictions(self.history, self.options, self._note)
+        assert self.truth is not None
+        limit = self.truth.asked.loss_limit
+        self.predictions = NotedPredictions(self.history, self.options, self._note, limit)
 
     @functools.cached_property
     def space(self) -> Space:
@@ -210,7 +226,7 @@ class TableCell(CellSearch):
     def _ask(self, problem: Problem, observations: Sequence[Observation]) -> list[Point]:
         """Nothing as long as a strategy that is alone lacks a timing."""
         alone = isinstance(self.by, peers.Peer) and self.by.alone
-        if alone and not all(each.timed for each in self.predictions.estimates(LIMIT)):
+        if alone and not all(each.timed for each in self.predictions.estimates(problem.loss_limit)):
             return []
         return super()._ask(problem, observations)
 
@@ -218,7 +234,8 @@ class TableCell(CellSearch):
         """Notes on the way how good an answer the search has by now."""
         found = [each for each in known if each.timed or not self.strategy.times_all]
         assert self.truth is not None
-        regret = bound_regret(self.truth, self.cell, pareto.bound(found, LIMIT))
+        chosen = pareto.bound(found, self.truth.asked.loss_limit)
+        regret = bound_regret(self.truth, self.cell, chosen)
         if not self.ledger.curve or self.ledger.curve[-1] != (self.ledger.seconds, regret):
             self.ledger.curve.append((self.ledger.seconds, regret))
 
@@ -233,7 +250,7 @@ class Outcome:
         whole: that evaluating and timing everything takes.
         regret: of the bound.
         bound: what is true of the candidate that was chosen for it, if one was.
-        verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
+        verdicts: on each of the targets, whether it is wrong; and where it is rightly met, the loss
             beyond the least there is.
         curve: seconds spent, and the regret of the bound after them.
     """
@@ -263,18 +280,11 @@ class Outcome:
         return [excess for _, excess in self.verdicts if excess is not None]
 
 
-def replay(
-    table: Table, name: str, seed: int, batch: int, limits: Sequence[Limit] = ()
-) -> list[Outcome]:
-    """Searches the cells of a configuration by one strategy, under one seed.
-
-    Args:
-        limits: what a candidate must keep beside the loss limit; the table has values of each image
-            of their metrics.
-    """
-    truth = Truth.of(table, seed, limits)
-    cells, measurer = searches(truth, name, seed, batch, limits)
-    decide_cells(cells, measurer, TARGETS, LIMIT)
+def replay(table: Table, name: str, seed: int, batch: int, asked: Asked = USUAL) -> list[Outcome]:
+    """Searches the cells of a configuration by one strategy, under one seed."""
+    truth = Truth.of(table, seed, asked)
+    cells, measurer = searches(truth, name, seed, batch)
+    decide_cells(cells, measurer, asked.targets, asked.loss_limit)
     return [
         _judge(cell, truth, name, seed, _whole(table, cell.cell, seed, batch)) for cell in cells
     ]
@@ -286,9 +296,7 @@ def _whole(table: Table, cell: Cell, seed: int, batch: int) -> float:
     return whole_seconds(Truth.of(table, seed), cell, batch)
 
 
-def searches(
-    truth: Truth, name: str, seed: int, batch: int, limits: Sequence[Limit] = ()
-) -> tuple[list[TableCell], Replay]:
+def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[TableCell], Replay]:
     """The cells of a configuration, not searched yet, and what measures them by looking up."""
     table = truth.table
     # A loss is looked at after each call, as where a call really generates so few.
@@ -297,8 +305,8 @@ def searches(
     speeds = measured_by(baseline, InMemory())  # type: ignore[arg-type]
     cells = [
         TableCell(
-            CellHistory(cell, baseline, InMemory(), speeds, limits),  # type: ignore[arg-type]
-            SearchOptions(name, seed=seed, limits=tuple(limits)),
+            CellHistory(cell, baseline, InMemory(), speeds, truth.asked.limits),  # type: ignore[arg-type]
+            SearchOptions(name, seed=seed, limits=truth.asked.limits),
             table_space=table.spaces[cell],
             by=peers.strategy(name, seed),
             truth=truth,
@@ -343,10 +351,11 @@ def _seconds(truth: Truth, cell: Cell, batch: int, candidates: Sequence[Paramete
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    found = [cell.predictions.best(meet, LIMIT) for meet in MEETING]
-    answers = zip(found, TARGETS, strict=True)
+    limit, targets = truth.asked.loss_limit, truth.asked.targets
+    found = [cell.predictions.best(meet, limit) for meet in meeting(targets, limit)]
+    answers = zip(found, targets, strict=True)
     verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
-    fastest = cell.predictions.fastest(LIMIT)
+    fastest = cell.predictions.fastest(limit)
     regret = bound_regret(truth, cell.cell, fastest)
     return Outcome(
         cell=cell.cell.slug,
@@ -370,12 +379,12 @@ def _verdict(
 ) -> tuple[bool, float | None]:
     """Whether the answer to a target is wrong; and its loss beyond the least there is, if both it
     and the truth meet the target."""
-    good = truth.good[cell]
-    right = pareto.meet(good, target, LIMIT)
+    good, limit = truth.good[cell], truth.asked.loss_limit
+    right = pareto.meet(good, target, limit)
     if chosen is None:
-        with_confidence = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
+        with_confidence = pareto.meet(good, target * (1 + TOLERANCE), limit)
         return with_confidence is not None, None
     real = truth.of_parameters(chosen.parameters)
-    if real.loss >= LIMIT or real.speedup < target * (1 - TOLERANCE):
+    if real.loss >= limit or real.speedup < target * (1 - TOLERANCE):
         return True, None
     return False, None if right is None else real.loss - right.loss

@@ -19,7 +19,7 @@ Point = dict[str, Value]
 SMALL: dict[str, tuple[Value, ...]] = {
     "deepcache.cache_interval": (2, 3, 4, 5, 6, 10),
     "deepcache.cache_branch_id": (6, 3, 0),
-    "tgate.gate_step": (15, 10, 8, 6, 4, 2),
+    "tgate.gate_step": (15, 10, 8, 6, 4),
     "tgate.sp_interval": (1, 5),
     "tgate.fi_interval": (1,),
     "tgate.warm_up": (0,),

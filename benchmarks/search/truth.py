@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,24 @@ from diffaccel.search.estimates import Estimate
 from diffaccel.store.jsonio import digest
 
 LIMIT = 0.02
+TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of each cell: the fastest candidate that keeps the limits, and the one of least
+    loss at each target.
+
+    Args:
+        limits: beside the loss limit; the table has values of each image of their metrics.
+    """
+
+    loss_limit: float = LIMIT
+    limits: tuple[Limit, ...] = ()
+    targets: tuple[float, ...] = TARGETS
+
+
+USUAL = Asked()
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,7 @@ class Truth:
     """
 
     table: Table
+    asked: Asked
     rows: dict[str, Row]
     speedups: dict[str, float]
     losses: dict[str, float]
@@ -46,13 +64,13 @@ class Truth:
     best: dict[Cell, float | None]
 
     @classmethod
-    def of(cls, table: Table, seed: int, limits: Sequence[Limit] = ()) -> Truth:
+    def of(cls, table: Table, seed: int, asked: Asked = USUAL) -> Truth:
         rows = {row.key: row for each in table.rows.values() for row in each}
         nugget = table.provenance.nugget
         speedups = {
             key: row.speedup * math.exp(nugget * normal(key, seed)) for key, row in rows.items()
         }
-        losses = table.losses if not limits else decisive_losses(table, limits)
+        losses = decisive_losses(table, asked) if asked.limits else table.losses
         good = {
             cell: [
                 Estimate(row.parameters, speedups[row.key], losses[row.key])
@@ -61,9 +79,9 @@ class Truth:
             ]
             for cell, each in table.rows.items()
         }
-        bounds = {cell: pareto.bound(each, LIMIT) for cell, each in good.items()}
+        bounds = {cell: pareto.bound(each, asked.loss_limit) for cell, each in good.items()}
         best = {cell: bound.speedup if bound else None for cell, bound in bounds.items()}
-        return cls(table, rows, speedups, losses, good, best)
+        return cls(table, asked, rows, speedups, losses, good, best)
 
     def of_parameters(self, parameters: ParametersDict) -> Estimate:
         """The truth about a candidate that works."""
@@ -107,20 +125,20 @@ def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
     if chosen is None:
         return 1 - 1 / best
     real = truth.of_parameters(chosen.parameters)
-    return 1.0 if real.loss >= LIMIT else 1 - max(1.0, real.speedup) / best
+    return 1.0 if real.loss >= truth.asked.loss_limit else 1 - max(1.0, real.speedup) / best
 
 
-def decisive_losses(table: Table, limits: Sequence[Limit]) -> dict[str, float]:
+def decisive_losses(table: Table, asked: Asked) -> dict[str, float]:
     """What is compared with the loss limit where there are other limits, too, over all prompts, by
     digest of the candidate; infinite where it failed."""
     options, prompts = (
-        SearchOptions("exhaustive", limits=tuple(limits)),
+        SearchOptions("exhaustive", limits=asked.limits),
         len(table.baseline.prompts),
     )
     found = {}
     for row in (row for each in table.rows.values() for row in each):
         found[row.key] = math.inf
         if row.failure is None:
-            made = with_used(evaluation_of(table, row, prompts, 0.0), table.baseline, limits)
-            found[row.key] = options.decisive(made, LIMIT)
+            made = with_used(evaluation_of(table, row, prompts, 0.0), table.baseline, asked.limits)
+            found[row.key] = options.decisive(made, asked.loss_limit)
     return found

@@ -16,12 +16,13 @@ from benchmarks.metrics.scored import TRUTH, Candidate, of_table
 from benchmarks.metrics.thresholds_part import presets, together
 from benchmarks.search.replay import replay
 from benchmarks.search.tables import Table, read, write
-from benchmarks.search.truth import LIMIT, Truth
+from benchmarks.search.truth import LIMIT, Asked, Truth
 from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.experiment.limits import PRESETS, read_limit, read_limits
 
 TABLE = Path(__file__).parent / "data" / "mini-SD1.5_DDIM_20.parquet"
 SAME = read_limits(PRESETS["same"])
+ASKED = Asked(limits=SAME)
 COUNT = 20
 
 
@@ -158,7 +159,7 @@ def test_values_of_each_image_are_read_as_they_were_written(table: Table, tmp_pa
 
 
 def test_limits_make_the_truth_stricter(table: Table) -> None:
-    plain, limited = Truth.of(table, 0), Truth.of(table, 0, SAME)
+    plain, limited = Truth.of(table, 0), Truth.of(table, 0, ASKED)
     for cell, good in limited.good.items():
         for each, before in zip(good, plain.good[cell], strict=True):
             assert each.loss >= before.loss
@@ -174,10 +175,10 @@ def test_limits_make_the_truth_stricter(table: Table) -> None:
 
 def test_a_table_is_searched_with_limits(table: Table) -> None:
     noiseless = table.but(noise=0.0, nugget=0.0)
-    truth = Truth.of(noiseless, 0, SAME)
+    truth = Truth.of(noiseless, 0, ASKED)
     cell = next(iter(noiseless.rows))
     one = dataclasses.replace(noiseless, rows={cell: noiseless.rows[cell]})
-    (found,) = replay(one, "frontier", 0, 8, SAME)
+    (found,) = replay(one, "frontier", 0, 8, ASKED)
     assert 0 < found.evaluated < found.candidates
     assert found.evaluated * 8 <= found.images <= found.evaluated * len(table.baseline.prompts)
     assert found.bound is None or found.bound.loss < LIMIT

@@ -18,7 +18,6 @@ from benchmarks.search import live, page, peers, results, spaces
 from benchmarks.search.__main__ import DATA, DOCS, REPLAY, SESSIONS, main
 from benchmarks.search.record import Counter, Opened, Plan, evaluate_all, record
 from benchmarks.search.replay import (
-    TARGETS,
     Ledger,
     Replay,
     _verdict,
@@ -28,7 +27,7 @@ from benchmarks.search.replay import (
     whole_seconds,
 )
 from benchmarks.search.tables import Table, collect, read, write
-from benchmarks.search.truth import LIMIT, Truth, bound_regret
+from benchmarks.search.truth import LIMIT, TARGETS, Truth, bound_regret
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine import devices
