@@ -82,6 +82,19 @@ def test_of_one_accelerator_the_declared_grid_is_recorded() -> None:
     assert spaces.recorded(members, FACTS, 10_000) == wanted
 
 
+@pytest.mark.parametrize("names", [("deepcache",), ("tgate",), ("tome",), ("deepcache", "tgate")])
+def test_a_small_table_has_few_values_of_the_grid(names: Sequence[str]) -> None:
+    members = combination(names)
+    points = spaces.recorded(members, FACTS, 12, small=True)
+    assert 5 <= len(points) < 25
+    grid = {axis.name: axis.grid for axis in members.space(FACTS).axes}
+    for axis in spaces.spanned(points, members.space(FACTS).axes).axes:
+        assert set(axis.values) <= set(grid[axis.name])
+        mildest_first = [value for value in grid[axis.name] if value in axis.values]
+        known = [value for value in spaces.SMALL.get(axis.name, ()) if value in axis.values]
+        assert known in ([], mildest_first)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 9])
 def test_values_are_spread_with_both_ends(count: int) -> None:
     axis = Axis("x.a", (2, 3, 4, 5, 6, 7, 8, 9, 10), (2, 3, 4, 6, 10))
