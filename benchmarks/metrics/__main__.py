@@ -90,8 +90,8 @@ def main() -> None:
         if name == "areas":
             command.add_argument("folder", type=Path, help="results/<platform>")
         if name == "search":
-            command.add_argument("--seeds", type=int, default=10)
-            command.add_argument("--seeds-of-means", type=int, default=3)
+            command.add_argument("--seeds", type=int, default=5)
+            command.add_argument("--seeds-of-means", type=int, default=2)
     args = parser.parse_args()
     try:
         args.function(args)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.gpu.page import short
 from benchmarks.markdown import table
-from benchmarks.metrics.searching import ASKED, BOUND, Found, Replays, best, costs
+from benchmarks.metrics.searching import ASKED, BOUND, QUIET, Found, Replays, best, costs
 from benchmarks.metrics.thresholds_part import TRUE_LIMIT
 from benchmarks.metrics.verdicts import ANALYSES, SAMPLES
 from benchmarks.search.tables import Table
@@ -160,7 +160,8 @@ def footnotes(replays: Replays, means: Replays | None) -> Iterator[str]:
     yield (
         f"[^search]: `python -m benchmarks.metrics search`, {seeds} seeds, {replays.batch} prompts "
         f"a call, strategy `frontier`, loss limit {LIMIT:.0%}; {replays.date[:10]}. A seed decides "
-        "the noise of the timings."
+        f"the noise of the timings, which is {QUIET:.1%} a pair, as on a machine that does nothing "
+        "else."
     )
     if means is not None:
         count = max(len(each.full) for each in means.found)
