@@ -79,6 +79,7 @@ faults: install ## Inject hundreds of faults, each with a run before and after i
 pages: install ## Write the pages that are made from measurements
 	python -m benchmarks.gpu report
 	python -m benchmarks.few_steps
+	python -m benchmarks.metrics report
 	python -m tests.docs.rooms
 	python -m tests.docs.metrics
 	python -m tests.docs.samplers

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from benchmarks.search.results import Summary
     from benchmarks.search.tables import Table
 
-DATA = Path(__file__).parent
-DOCS = Path(__file__).parents[2] / "docs" / "experiments"
-EXPERIMENT = Path(__file__).parent / "tables.yaml"
+DATA = Path(__file__).resolve().parent
+ROOT = DATA.parents[1]
+DOCS = ROOT / "docs" / "experiments"
+EXPERIMENT = DATA / "tables.yaml"
 CONFIGURATIONS = (
     "mini-SD1.5_DPM-Solver++_20",
     "mini-SD2.1_UniPCMultistepScheduler_20",
@@ -75,6 +76,7 @@ def plans_of(args: argparse.Namespace) -> list[Plan]:
             args.work,
             args.fewest or None,
             args.timed or None,
+            small=args.small,
         )
         for slug in args.configurations or experiment.configurations
     ]
@@ -94,8 +96,7 @@ def do_collect(args: argparse.Namespace) -> bool:
     good = True
     for plan in plans_of(args):
         try:
-            what = f"record --fewest {args.fewest} --timed {args.timed} {plan.configuration.slug}"
-            made = tables.collect(plan, f"python -m benchmarks.search {what}")
+            made = tables.collect(plan, f"python -m benchmarks.search {_recorded(args, plan)}")
         except ValueError as error:
             print(error)
             good = False
@@ -108,6 +109,16 @@ def do_collect(args: argparse.Namespace) -> bool:
     return good
 
 
+def _recorded(args: argparse.Namespace, plan: Plan) -> str:
+    """The arguments that recorded a plan."""
+    experiment = args.experiment.resolve()
+    shown = experiment.relative_to(ROOT) if experiment.is_relative_to(ROOT) else experiment.name
+    told = [] if experiment == EXPERIMENT else [f"--experiment {shown}"]
+    told += [f"--fewest {args.fewest} --timed {args.timed}"]
+    told += ["--small"] if args.small else []
+    return " ".join(["record", *told, plan.configuration.slug])
+
+
 def do_decide(args: argparse.Namespace) -> bool:
     """Lets the search decide the cells of tables on this machine, and compares with the tables."""
     from benchmarks.search import live, page
@@ -116,7 +127,7 @@ def do_decide(args: argparse.Namespace) -> bool:
     (folder,) = platforms(args)
     if folder.name != (here := devices.platform()):
         raise InputError(f"the tables are of {folder.name}, and this machine is {here}")
-    args.fewest, args.timed = 0, 0
+    args.fewest, args.timed, args.small = 0, 0, False
     for plan in plans_of(args):
         for made in live.decide(plan, read(folder / f"{plan.configuration.slug}.parquet")):
             live.keep(made, folder / SESSIONS)
@@ -222,7 +233,7 @@ def do_live(args: argparse.Namespace) -> bool:
     experiment = Experiment(config.read(args.experiment))
     args.work = Path(experiment.config.results) / experiment.platform / "bench"
     args.tables, args.platform = args.work / "tables", experiment.platform
-    args.fewest, args.timed = LIVE, 0
+    args.fewest, args.timed, args.small = LIVE, 0, False
     args.configurations, args.strategies = list(experiment.configurations), list(peers.STRATEGIES)
     if not (record.record(plans_of(args), args.workers, 1e6) and do_collect(args)):
         return False
@@ -324,6 +335,9 @@ def _what(command: argparse.ArgumentParser) -> None:
         type=int,
         default=20,
         help="candidates of a cell that are timed; 0: all (%(default)s)",
+    )
+    command.add_argument(
+        "--small", action="store_true", help="fewer values, for a machine without a GPU"
     )
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search.record import Opened, Plan
-from benchmarks.search.replay import LIMIT, MEETING, TARGETS, Truth, whole_seconds
+from benchmarks.search.replay import MEETING, whole_seconds
 from benchmarks.search.tables import Table
+from benchmarks.search.truth import LIMIT, TARGETS, Truth
 from diffaccel.evaluation.records import Baseline, Environment, Measurement
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.machine import devices

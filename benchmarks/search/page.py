@@ -11,9 +11,10 @@ from benchmarks.gpu.page import short
 from benchmarks.markdown import table
 from benchmarks.search import peers
 from benchmarks.search.live import CLOCKINGS, Session, Side
-from benchmarks.search.replay import EXACT, LIMIT, PAIRS, TARGETS, TOLERANCE, least_seconds
+from benchmarks.search.replay import EXACT, PAIRS, TOLERANCE, least_seconds
 from benchmarks.search.results import REFERENCE, SMALLEST, Figures, Summary, both, mean_at
 from benchmarks.search.tables import Table
+from benchmarks.search.truth import LIMIT, TARGETS
 from diffaccel.evaluation.records import Baseline
 
 KINDS = ((False, "Single accelerators"), (True, "Combinations"))

@@ -33,7 +33,7 @@ from diffaccel.experiment.options import MeasureOptions, SearchOptions
 from diffaccel.machine import devices, gpus
 from diffaccel.plugins.accelerators import PipelineSpec, combination
 from diffaccel.plugins.metrics import SCORE
-from diffaccel.plugins.models import ModelSpec
+from diffaccel.plugins.models import FAMILIES, ModelSpec
 from diffaccel.plugins.space import ParametersDict, nest
 from diffaccel.search.cell import CellSearch
 from diffaccel.search.measuring import opened
@@ -77,6 +77,7 @@ class Plan:
         folder: Path,
         fewest: int | None,
         timed: int | None,
+        small: bool = False,
     ) -> Plan:
         """Plans a configuration.
 
@@ -84,15 +85,16 @@ class Plan:
             cells: of one configuration, whose model lies in a local folder.
             fewest: candidates of a combination, at least; None: its coarse grid.
             timed: candidates of a cell that are timed, spread over its space; None: all.
+            small: of fewer values, see `spaces.SMALL`.
         """
-        configuration = cells[0].configuration
+        configuration, spec = cells[0].configuration, FAMILIES[spec.family].fetch(spec).spec
         pipeline = facts_of(spec, configuration.steps)
         cells = [cell for cell in cells if combination(cell.accelerators).supports(pipeline)[0]]
         points, some = {}, {}
         for cell in cells:
             members = combination(cell.accelerators)
             space = members.space(pipeline)
-            every = recorded(members, pipeline, fewest)
+            every = recorded(members, pipeline, fewest, small=small)
             points[cell] = some[cell] = every
             if timed is not None:
                 some[cell] = far_apart(spanned(every, space.axes), every, timed)
@@ -194,10 +196,13 @@ class Opened:
         return Candidate(parameters, functools.partial(self.bench.accelerated, parameters), warm)
 
     def evaluate(self, parameters: ParametersDict) -> Evaluation:
-        """What a candidate generates; a table needs no more than the means of other metrics."""
+        """What a candidate generates. Where the experiment names metrics, all values of each image
+        are kept; else a table needs no more than the means of other metrics than the score."""
         from diffaccel.evaluation.candidates import evaluate
 
         made = evaluate(self.bench, self.baseline, self.references, self.candidate(parameters))
+        if self.plan.spec.metrics:
+            return made
         kept = {name: values for name, values in made.scores.items() if name == SCORE}
         return dataclasses.replace(made, scores=kept)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,13 +19,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search import peers
-from benchmarks.search.tables import Row, Table
+from benchmarks.search.tables import Table
+from benchmarks.search.truth import (
+    LIMIT,
+    TARGETS,
+    USUAL,
+    Asked,
+    Truth,
+    bound_regret,
+    evaluation_of,
+    normal,
+)
 from diffaccel.evaluation.pairs import spread_of, timing_of
 from diffaccel.evaluation.records import Evaluation, Measurement, SpeedRow
-from diffaccel.evaluation.scores import loss_interval, loss_of
 from diffaccel.experiment.grid import Cell
 from diffaccel.experiment.options import SearchOptions
-from diffaccel.plugins.metrics import SCORE
 from diffaccel.plugins.space import ParametersDict, Point, Space
 from diffaccel.search import pareto
 from diffaccel.search.cell import CellSearch
@@ -41,10 +48,13 @@ from diffaccel.search.strategies import Observation, Problem, Strategy
 from diffaccel.search.timings import LARGEST_ROUND, MeasuredSpeeds
 from diffaccel.store.jsonio import digest
 
-TARGETS = (1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 4.0)
-LIMIT = 0.02
-MEETING = [functools.partial(pareto.meet, required=t, loss_limit=LIMIT) for t in TARGETS]
-"""What answers each of them."""
+
+def meeting(targets: Sequence[float], limit: float) -> list[Callable[[Any], Any]]:
+    """What answers each of the targets."""
+    return [functools.partial(pareto.meet, required=each, loss_limit=limit) for each in targets]
+
+
+MEETING = meeting(TARGETS, LIMIT)
 EXACT = "exhaustive"
 TOLERANCE = 0.01
 """A verdict on a speedup that is nearer to the target than this share is not wrong either way: no
@@ -63,63 +73,19 @@ class InMemory:
         return []
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What is true of a configuration under one seed.
-
-    Args:
-        rows, speedups: by digest of the candidate.
-        good: of each cell, the candidates that work.
-        best: of each cell, the largest speedup within the limit.
-    """
-
-    table: Table
-    rows: dict[str, Row]
-    speedups: dict[str, float]
-    good: dict[Cell, list[Estimate]]
-    best: dict[Cell, float | None]
-
-    @classmethod
-    def of(cls, table: Table, seed: int) -> Truth:
-        rows = {row.key: row for each in table.rows.values() for row in each}
-        nugget = table.provenance.nugget
-        speedups = {
-            key: row.speedup * math.exp(nugget * _normal(key, seed)) for key, row in rows.items()
-        }
-        good = {
-            cell: [
-                Estimate(row.parameters, speedups[row.key], table.losses[row.key])
-                for row in each
-                if row.failure is None
-            ]
-            for cell, each in table.rows.items()
-        }
-        bounds = {cell: pareto.bound(each, LIMIT) for cell, each in good.items()}
-        best = {cell: bound.speedup if bound else None for cell, bound in bounds.items()}
-        return cls(table, rows, speedups, good, best)
-
-    def of_parameters(self, parameters: ParametersDict) -> Estimate:
-        """The truth about a candidate that works."""
-        key = digest(parameters)
-        return Estimate(parameters, self.speedups[key], self.table.losses[key])
-
-
-def _normal(key: str, seed: int, number: int = 0) -> float:
-    """A standard normal number that depends on nothing but its arguments."""
-    return float(np.random.default_rng([seed, number, zlib.crc32(key.encode())]).normal())
-
-
 @dataclass
 class Ledger:
     """What was spent on a cell, and what it had for it.
 
     Args:
+        images: that were generated to be scored.
         seconds: of a GPU.
         curve: after each step of the search seconds spent, and the regret of what it would answer.
     """
 
     evaluated: int = 0
     timed: int = 0
+    images: int = 0
     seconds: float = 0.0
     curve: list[tuple[float, float]] = field(default_factory=list)
 
@@ -161,8 +127,9 @@ class Replay:
         calls = math.ceil(now / self.batch) - math.ceil(before / self.batch)
         took = calls * self._plain / self.truth.speedups[row.key]
         ledger.evaluated += not before
+        ledger.images += now - before
         ledger.seconds += took
-        made = _evaluation(self.truth.table, row, now, took)
+        made = evaluation_of(self.truth.table, row, now, took)
         if len(self._prompts) > 1 and made.failure is None and now < len(row.scores):
             return replace(made, failure=f"evaluated for {now} of {len(row.scores)} prompts")
         return made
@@ -182,7 +149,7 @@ class Replay:
         options = self.truth.table.baseline.options
         own = self._plain / self.truth.speedups[key]
         while len(pairs) < PAIRS or (len(pairs) < most and spread_of(pairs) > options.spread):
-            error = self.truth.table.provenance.noise * _normal(
+            error = self.truth.table.provenance.noise * normal(
                 key, self.seed, 10 * self._timed[key] + len(pairs)
             )
             pairs.append((self._plain, own * math.exp(error)))
@@ -190,29 +157,6 @@ class Replay:
         self.ledgers[cell].timed += 1
         self.ledgers[cell].seconds += took
         return SpeedRow(parameters, timing_of(pairs), None, took, "")
-
-
-@functools.lru_cache(maxsize=20_000)
-def _interval(before: tuple[float, ...], after: tuple[float, ...], confidence: float) -> Any:
-    return loss_interval(before, after, confidence)
-
-
-def _evaluation(table: Table, row: Row, prompts: int, took: float) -> Evaluation:
-    """What a candidate generates of the first prompts."""
-    if not row.scores:
-        return Evaluation(row.parameters, 1.0, (1.0, 1.0), {}, {}, None, took, "", row.failure)
-    before, after = tuple(table.baseline.scores[SCORE][:prompts]), row.scores[:prompts]
-    return Evaluation(
-        parameters=row.parameters,
-        loss=loss_of(before, after),
-        loss_interval=_interval(before, after, table.baseline.options.confidence),
-        scores={SCORE: list(after)},
-        means={SCORE: float(np.mean(after)), "ssim": row.ssim, "psnr": row.psnr},
-        first_call=None,
-        spent=took,
-        date="",
-        failure=row.failure,
-    )
 
 
 class _Unknown(SpeedModel):
@@ -245,10 +189,13 @@ class NotedPredictions(CellPredictions):
     """Those of a cell, which are told of whenever they change."""
 
     note: Callable[[Iterable[Estimate]], None]
+    loss_limit: float
 
     def _estimated(self) -> dict[str, Estimate]:
         known = super()._estimated()
-        self.note(known.values())
+        evaluations, decisive = self.history.evaluations, self.options.decisive
+        limit = self.loss_limit
+        self.note(replace(e, loss=decisive(evaluations[k], limit)) for k, e in known.items())
         return known
 
 
@@ -262,7 +209,9 @@ class TableCell(CellSearch):
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        self.predictions = NotedPredictions(self.history, self.options, self._note)
+        assert self.truth is not None
+        limit = self.truth.asked.loss_limit
+        self.predictions = NotedPredictions(self.history, self.options, self._note, limit)
 
     @functools.cached_property
     def space(self) -> Space:
@@ -277,7 +226,7 @@ class TableCell(CellSearch):
     def _ask(self, problem: Problem, observations: Sequence[Observation]) -> list[Point]:
         """Nothing as long as a strategy that is alone lacks a timing."""
         alone = isinstance(self.by, peers.Peer) and self.by.alone
-        if alone and not all(each.timed for each in self.predictions.estimates(LIMIT)):
+        if alone and not all(each.timed for each in self.predictions.estimates(problem.loss_limit)):
             return []
         return super()._ask(problem, observations)
 
@@ -285,20 +234,10 @@ class TableCell(CellSearch):
         """Notes on the way how good an answer the search has by now."""
         found = [each for each in known if each.timed or not self.strategy.times_all]
         assert self.truth is not None
-        regret = bound_regret(self.truth, self.cell, pareto.bound(found, LIMIT))
+        chosen = pareto.bound(found, self.truth.asked.loss_limit)
+        regret = bound_regret(self.truth, self.cell, chosen)
         if not self.ledger.curve or self.ledger.curve[-1] != (self.ledger.seconds, regret):
             self.ledger.curve.append((self.ledger.seconds, regret))
-
-
-def bound_regret(truth: Truth, cell: Cell, chosen: Estimate | None) -> float:
-    """Share of the largest true speedup within the limit that the chosen candidate lacks; 1 where
-    one beyond the limit is chosen. The baseline pipeline is always at hand: nothing below 1x is
-    lost."""
-    best = max(1.0, truth.best[cell] or 0.0)
-    if chosen is None:
-        return 1 - 1 / best
-    real = truth.of_parameters(chosen.parameters)
-    return 1.0 if real.loss >= LIMIT else 1 - max(1.0, real.speedup) / best
 
 
 @dataclass(frozen=True)
@@ -306,10 +245,12 @@ class Outcome:
     """How one strategy did in one cell under one seed.
 
     Args:
+        images: that were generated to be scored.
         seconds: of a GPU, until the bound and all targets were decided.
         whole: that evaluating and timing everything takes.
         regret: of the bound.
-        verdicts: on each of `TARGETS`, whether it is wrong; and where it is rightly met, the loss
+        bound: what is true of the candidate that was chosen for it, if one was.
+        verdicts: on each of the targets, whether it is wrong; and where it is rightly met, the loss
             beyond the least there is.
         curve: seconds spent, and the regret of the bound after them.
     """
@@ -320,9 +261,11 @@ class Outcome:
     candidates: int
     evaluated: int
     timed: int
+    images: int
     seconds: float
     whole: float
     regret: float
+    bound: Estimate | None
     verdicts: list[tuple[bool, float | None]]
     curve: list[tuple[float, float]]
 
@@ -337,11 +280,11 @@ class Outcome:
         return [excess for _, excess in self.verdicts if excess is not None]
 
 
-def replay(table: Table, name: str, seed: int, batch: int) -> list[Outcome]:
+def replay(table: Table, name: str, seed: int, batch: int, asked: Asked = USUAL) -> list[Outcome]:
     """Searches the cells of a configuration by one strategy, under one seed."""
-    truth = Truth.of(table, seed)
+    truth = Truth.of(table, seed, asked)
     cells, measurer = searches(truth, name, seed, batch)
-    decide_cells(cells, measurer, TARGETS, LIMIT)
+    decide_cells(cells, measurer, asked.targets, asked.loss_limit)
     return [
         _judge(cell, truth, name, seed, _whole(table, cell.cell, seed, batch)) for cell in cells
     ]
@@ -362,8 +305,8 @@ def searches(truth: Truth, name: str, seed: int, batch: int) -> tuple[list[Table
     speeds = measured_by(baseline, InMemory())  # type: ignore[arg-type]
     cells = [
         TableCell(
-            CellHistory(cell, baseline, InMemory(), speeds),  # type: ignore[arg-type]
-            SearchOptions(name, seed=seed),
+            CellHistory(cell, baseline, InMemory(), speeds, truth.asked.limits),  # type: ignore[arg-type]
+            SearchOptions(name, seed=seed, limits=truth.asked.limits),
             table_space=table.spaces[cell],
             by=peers.strategy(name, seed),
             truth=truth,
@@ -408,10 +351,12 @@ def _seconds(truth: Truth, cell: Cell, batch: int, candidates: Sequence[Paramete
 
 
 def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) -> Outcome:
-    found = [cell.predictions.best(meet, LIMIT) for meet in MEETING]
-    answers = zip(found, TARGETS, strict=True)
+    limit, targets = truth.asked.loss_limit, truth.asked.targets
+    found = [cell.predictions.best(meet, limit) for meet in meeting(targets, limit)]
+    answers = zip(found, targets, strict=True)
     verdicts = [_verdict(truth, cell.cell, chosen, target) for chosen, target in answers]
-    regret = bound_regret(truth, cell.cell, cell.predictions.fastest(LIMIT))
+    fastest = cell.predictions.fastest(limit)
+    regret = bound_regret(truth, cell.cell, fastest)
     return Outcome(
         cell=cell.cell.slug,
         strategy=name,
@@ -419,9 +364,11 @@ def _judge(cell: TableCell, truth: Truth, name: str, seed: int, whole: float) ->
         candidates=len(truth.table.rows[cell.cell]),
         evaluated=cell.ledger.evaluated,
         timed=cell.ledger.timed,
+        images=cell.ledger.images,
         seconds=cell.ledger.seconds,
         whole=whole,
         regret=regret,
+        bound=fastest and truth.of_parameters(fastest.parameters),
         verdicts=verdicts,
         curve=[*cell.ledger.curve, (cell.ledger.seconds, regret)],
     )
@@ -432,12 +379,12 @@ def _verdict(
 ) -> tuple[bool, float | None]:
     """Whether the answer to a target is wrong; and its loss beyond the least there is, if both it
     and the truth meet the target."""
-    good = truth.good[cell]
-    right = pareto.meet(good, target, LIMIT)
+    good, limit = truth.good[cell], truth.asked.loss_limit
+    right = pareto.meet(good, target, limit)
     if chosen is None:
-        with_confidence = pareto.meet(good, target * (1 + TOLERANCE), LIMIT)
+        with_confidence = pareto.meet(good, target * (1 + TOLERANCE), limit)
         return with_confidence is not None, None
     real = truth.of_parameters(chosen.parameters)
-    if real.loss >= LIMIT or real.speedup < target * (1 - TOLERANCE):
+    if real.loss >= limit or real.speedup < target * (1 - TOLERANCE):
         return True, None
     return False, None if right is None else real.loss - right.loss

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.search.replay import TARGETS, Outcome, replay
+from benchmarks.search.replay import Outcome, replay
 from benchmarks.search.tables import Table, read
+from benchmarks.search.truth import TARGETS
 from diffaccel.store.jsonio import today
 
 REFERENCE = "frontier"

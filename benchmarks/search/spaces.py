@@ -16,14 +16,44 @@ from diffaccel.search.strategies import _candidates as candidates
 Point = dict[str, Value]
 
 
-def recorded(accelerators: Combination, pipeline: PipelineSpec, fewest: int | None) -> list[Point]:
+SMALL: dict[str, tuple[Value, ...]] = {
+    "deepcache.cache_interval": (2, 3, 4, 5, 6, 10),
+    "deepcache.cache_branch_id": (6, 3, 0),
+    "tgate.gate_step": (15, 10, 8, 6, 4),
+    "tgate.sp_interval": (1, 5),
+    "tgate.fi_interval": (1,),
+    "tgate.warm_up": (0,),
+    "tome.ratio": (0.1, 0.3, 0.5, 0.6, 0.75),
+}
+"""Values of a small table, for a machine without a GPU, mildest first; other axes keep the mildest
+of the grid."""
+
+
+def recorded(
+    accelerators: Combination, pipeline: PipelineSpec, fewest: int | None, *, small: bool = False
+) -> list[Point]:
     """The declared grid of one accelerator; of several, their full space thinned to at least
-    ``fewest`` candidates that are allowed, or their coarse grid."""
+    ``fewest`` candidates that are allowed, or their coarse grid.
+
+    Args:
+        small: there are no values but `SMALL`.
+    """
     alone = [Combination((member,)).space(pipeline) for member in accelerators.members]
-    if len(alone) == 1:
-        return list(alone[0].points(grid=True))
     joint = accelerators.space(pipeline)
+    if small:
+        alone, joint = [_small(each) for each in alone], _small(joint)
+    if len(alone) == 1:
+        return list(joint.points(grid=True))
     return list(joint.coarse().points()) if fewest is None else thinned(alone, joint, fewest)
+
+
+def _small(space: Space) -> Space:
+    axes = (
+        Axis(axis.name, values, values)
+        for axis in space.axes
+        for values in [SMALL.get(axis.name, axis.grid[:1])]
+    )
+    return dataclasses.replace(space, axes=tuple(axes))
 
 
 def thinned(alone: Sequence[Space], joint: Space, fewest: int) -> list[Point]:

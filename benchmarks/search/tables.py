@@ -2,9 +2,10 @@
 
 Columns: ``cell`` (``deepcache+tgate``); one a parameter (``tgate.gate_step``), null where the cell
 has no such; ``scores``, the CLIP score of each prompt; ``ssim`` and ``psnr``, means over the
-prompts against the baseline's images; ``speedup``; ``timed``, whether that was measured or is
-predicted from what was; ``failure``, null where the candidate works. The file's metadata, under
-``diffaccel``, is a JSON object of `About` and of the baseline.
+prompts against the baseline's images; ``speedup``; ``measured``, the one that was timed, if it was;
+``failure``, null where the candidate works. Where the experiment named metrics, ``images`` has the
+values of each image by all metrics but the score. The file's metadata, under ``diffaccel``, is a
+JSON object of `Provenance` and of the baseline.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class Row:
         scores: per prompt; empty where it failed.
         speedup: what all timings together say of it.
         measured: the one that was timed, if it was.
+        images: of each metric but the score its values per prompt; of none where the table has no
+            more than means, or it failed.
     """
 
     parameters: ParametersDict
@@ -84,6 +87,15 @@ class Row:
     speedup: float
     measured: float | None
     failure: str | None
+    images: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> dict[str, list[float]]:
+        """Per prompt, by metric, the score among them."""
+        return {
+            SCORE: list(self.scores),
+            **{name: list(each) for name, each in self.images.items()},
+        }
 
     @cached_property
     def key(self) -> str:
@@ -192,6 +204,7 @@ def _row(
         speedup=speedup,
         measured=measured.get(digest(parameters)),
         failure=evaluation.failure,
+        images={name: tuple(each) for name, each in evaluation.scores.items() if name != SCORE},
     )
 
 
@@ -246,6 +259,9 @@ def write(table: Table, path: Path) -> None:
         "measured": pa.array([row.measured for _, row in rows], pa.float32()),
         "failure": pa.array([row.failure for _, row in rows], pa.string()),
     }
+    if metrics := sorted({name for _, row in rows for name in row.images}):
+        each = pa.struct([(name, pa.list_(pa.float32(), prompts)) for name in metrics])
+        columns["images"] = pa.array([row.images or None for _, row in rows], each)
     provenance = {"provenance": to_json(table.provenance), "baseline": to_json(table.baseline)}
     whole = pa.table(columns).replace_schema_metadata({KEY: json.dumps(provenance, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -276,6 +292,7 @@ def read(path: Path) -> Table:
                 each["speedup"],
                 each["measured"],
                 each["failure"],
+                {name: tuple(own) for name, own in (each.get("images") or {}).items()},
             )
         )
     return Table(baseline, parse(Provenance, stored["provenance"], str(path)), rows)

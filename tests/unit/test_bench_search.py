@@ -18,19 +18,16 @@ from benchmarks.search import live, page, peers, results, spaces
 from benchmarks.search.__main__ import DATA, DOCS, REPLAY, SESSIONS, main
 from benchmarks.search.record import Counter, Opened, Plan, evaluate_all, record
 from benchmarks.search.replay import (
-    LIMIT,
-    TARGETS,
     Ledger,
     Replay,
-    Truth,
     _verdict,
-    bound_regret,
     least_seconds,
     replay,
     searches,
     whole_seconds,
 )
 from benchmarks.search.tables import Table, collect, read, write
+from benchmarks.search.truth import LIMIT, TARGETS, Truth, bound_regret
 from diffaccel.experiment.grid import Cell, Configuration
 from diffaccel.experiment.options import MeasureOptions
 from diffaccel.machine import devices
@@ -83,6 +80,19 @@ def test_of_one_accelerator_the_declared_grid_is_recorded() -> None:
     members = combination(["tgate"])
     wanted = list(members.space(FACTS).points(grid=True))
     assert spaces.recorded(members, FACTS, 10_000) == wanted
+
+
+@pytest.mark.parametrize("names", [("deepcache",), ("tgate",), ("tome",), ("deepcache", "tgate")])
+def test_a_small_table_has_few_values_of_the_grid(names: Sequence[str]) -> None:
+    members = combination(names)
+    points = spaces.recorded(members, FACTS, 12, small=True)
+    assert 5 <= len(points) < 25
+    grid = {axis.name: axis.grid for axis in members.space(FACTS).axes}
+    for axis in spaces.spanned(points, members.space(FACTS).axes).axes:
+        assert set(axis.values) <= set(grid[axis.name])
+        mildest_first = [value for value in grid[axis.name] if value in axis.values]
+        known = [value for value in spaces.SMALL.get(axis.name, ()) if value in axis.values]
+        assert known in ([], mildest_first)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 9])

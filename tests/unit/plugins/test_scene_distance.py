@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.metrics import area
+from benchmarks.metrics.areas import area
 from diffaccel.plugins.models.mini.distance import attributes_changed, load, save
 from diffaccel.plugins.models.mini.scenes import Placement, place_scenes, sample_scenes
 from diffaccel.plugins.models.mini.train_distance import TOY, auc, changed, measured, train

@@ -1,0 +1,1 @@
+"""Which metric notices that a scene broke, how soon, and at what cost."""
