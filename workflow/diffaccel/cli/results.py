@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 def _picture(args: argparse.Namespace) -> None:
     from diffaccel.report import picture
 
-    picture.draw(results_folder(args.results), args.ids, args.columns, args.out)
+    folders = [results_folder(each) for each in args.results or [None]]
+    picture.draw(folders, args.ids, args.columns, args.out)
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -152,7 +153,8 @@ def add_recommend(commands: Any) -> None:
 def add_picture(commands: Any) -> None:
     command = commands.add_parser("picture", help="baseline images above those of scripts, as PNG")
     command.add_argument("ids", nargs="+", help="tasks that were met, of one configuration")
-    command.add_argument("--results", type=Path, help="default: this platform's")
+    text = "default: this platform's; of several, the tasks of one below those of the other"
+    command.add_argument("--results", type=Path, nargs="+", help=text)
     command.add_argument("--columns", type=int, default=6, help="how many prompts")
     command.add_argument("--out", type=Path, required=True, help="the PNG to write")
     command.set_defaults(function=_picture, log=None)

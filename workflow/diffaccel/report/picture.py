@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from diffaccel.errors import InputError
+from diffaccel.evaluation.bench import be_quiet
 from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.accelerators import combination
 from diffaccel.search.records import Answer
@@ -20,42 +21,56 @@ GAP, LABEL, CAPTION, FONT = 8, 170, 44, 13
 """Pixels: between images, of the row labels' column, of the captions' row, of the font."""
 
 
-def draw(results: Path, ids: Sequence[str], columns: int, out: Path) -> None:
+def draw(results: Sequence[Path], ids: Sequence[str], columns: int, out: Path) -> None:
     """Writes the picture: the first prompts as columns; the baseline and each task's script as
     rows, all of one configuration.
 
     Args:
-        results: folder of a platform, e.g. ``results/cpu``.
+        results: folders of a platform, e.g. ``results/cpu``, with the same baseline; the tasks of
+            one stand below those of the one before it.
         ids: of tasks that were met.
 
     Raises:
-        InputError: a task has no script, or the tasks are not of one configuration.
+        InputError: a task has no script, or the tasks are not of one configuration, or not beside
+            the same baseline.
     """
+    answers = [(folder, answer) for folder in results for answer in _answers(folder, ids)]
+    configurations = {
+        answer.task.cell.configuration for _, answer in answers if answer.task.cell is not None
+    }
+    if len(configurations) != 1:
+        raise InputError(f"tasks of one (model, scheduler, steps) are needed; got {list(ids)}")
+    slug, first = configurations.pop().slug, results[0]
+    known = [read_record(Baseline, folder / "baseline" / f"{slug}.json") for folder in results]
+    baseline = known[0]
+    if len({each.digest for each in known}) > 1:
+        raise InputError(
+            f"the results of {', '.join(map(str, results))} were measured beside different "
+            "baselines; of each draw a picture of its own"
+        )
+    prompts = baseline.texts[:columns]
+    plain = [Image.open(first / "baseline" / slug / f"{i:03}.png") for i in range(len(prompts))]
+    rows: list[tuple[str, list[Image.Image]]] = [("baseline", [*plain])]
+    for folder, answer in answers:
+        rows.append((_label(answer), _images(folder, answer, baseline, prompts)))
+    compose(rows, prompts).save(out, optimize=True)
+
+
+def _answers(results: Path, ids: Sequence[str]) -> list[Answer]:
+    """Those of these tasks, in their order."""
     searches = collect.load(results.glob("search/*.json"))
     found = {answer.task.id: answer for answer in collect.answers(searches)}
     if missing := [name for name in ids if name not in found]:
         raise InputError(f"no such tasks in {results}: {missing}")
-    answers = [found[name] for name in ids]
-    configurations = {
-        answer.task.cell.configuration for answer in answers if answer.task.cell is not None
-    }
-    if len(configurations) != 1:
-        raise InputError(f"tasks of one (model, scheduler, steps) are needed; got {list(ids)}")
-    slug = configurations.pop().slug
-    baseline = read_record(Baseline, results / "baseline" / f"{slug}.json")
-    prompts = baseline.texts[:columns]
-    plain = [Image.open(results / "baseline" / slug / f"{i:03}.png") for i in range(len(prompts))]
-    rows: list[tuple[str, list[Image.Image]]] = [("baseline", [*plain])]
-    for answer in answers:
-        rows.append((_label(answer), _images(results, answer, baseline, prompts)))
-    compose(rows, prompts).save(out, optimize=True)
+    return [found[name] for name in ids]
 
 
 def _label(answer: Answer) -> str:
     if answer.chosen is None or answer.task.cell is None:
         raise InputError(f"task {answer.task.id} has no script: {answer.reason}")
-    title = combination(answer.task.cell.accelerators).title
-    return f"{title}\n{answer.chosen.speedup:.2f}x, loss {answer.chosen.loss:+.1%}"
+    title, chosen = combination(answer.task.cell.accelerators).title, answer.chosen
+    limits = "".join(f"\n{words}" for words in chosen.used)
+    return f"{title}\n{chosen.speedup:.2f}x, loss {chosen.loss:+.1%}{limits}"
 
 
 def _images(
@@ -64,6 +79,7 @@ def _images(
     script = results / "code" / f"{answer.task.id}.py"
     if not script.is_file():
         raise InputError(f"there is no {script}; make it with: snakemake --cores all {script}")
+    be_quiet()
     module = load_script(script)
     pipe = module.load_pipeline()
     pipe.set_progress_bar_config(disable=True)

@@ -62,9 +62,8 @@ def show_summary(results: str | Path) -> None:
     _show_beaten(console, cells, [each.fewer_steps for each in found if each.fewer_steps])
     _show_unmet(console, table)
     if not table[["clear", "bound_clear"]].fillna(True).all(axis=None):
-        console.print(
-            "A ? means that the prompts were too few to tell whether the loss is below the limit."
-        )
+        told = "all limits are kept" if _limited(table) else "the loss is below the limit"
+        console.print(f"A ? means that the prompts were too few to tell whether {told}.")
     _show_time_up(console, table)
     asked = verified(table["verified"].dropna().tolist(), "as fast as was asked")
     kept = verified(table["kept"].dropna().tolist(), "as fast as when they were found")
@@ -73,7 +72,8 @@ def show_summary(results: str | Path) -> None:
         console.print(
             "To decide the rest, set verify.budget to null in config.yaml, and run again."
         )
-    _show_held_out(console, table["heldout"].dropna().astype(bool))
+    held = table["heldout"].dropna().astype(bool)
+    _show_held_out(console, held, limited=_limited(table))
     console.print(
         f"{folder}/summary.csv has every number; code/ the scripts; verify/ what was measured of "
         "them; speedup_bounds.json and search_params.json the tables of all that was found; "
@@ -233,11 +233,17 @@ def _show_beaten(console: Console, cells: pd.DataFrame, fewer_steps: Sequence[Ce
     bounds = cells.drop_duplicates([*KEYS, "accelerators"])["bound_beaten"]
     known = pd.concat([bounds, cells["beaten"]]).dropna().astype(bool)
     title = _title(fewer_steps[0])
+    worse = "use more of a limit" if _limited(cells) else "lose more"
     console.print(
-        f"The column `fewer steps` has the loss of {title} alone at the same speed. They were "
+        f"The column `fewer steps` has the loss of {title} alone, at least as fast. They were "
         f"compared with {len(known)} of the chosen candidates. A * marks the {int(known.sum())} "
-        "that lose more than fewer steps do."
+        f"that {worse} than fewer steps do."
     )
+
+
+def _limited(table: pd.DataFrame) -> bool:
+    """Whether there are limits beside that of the loss."""
+    return bool(table["limits"].fillna("").astype(bool).any())
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -272,14 +278,15 @@ def _scripts(rows: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
-def _show_held_out(console: Console, held: pd.Series[bool]) -> None:
-    """How often a loss stays within its limit where nothing was chosen by it."""
+def _show_held_out(console: Console, held: pd.Series[bool], *, limited: bool) -> None:
+    """How often the limits are kept where nothing was chosen by them."""
     if held.empty:
         return
     low, high = share_interval(int(held.sum()), len(held))
+    within = "all limits" if limited else "the limit of the loss"
     console.print(
-        f"Held out: {int(held.sum())} of {len(held)} within the limit of the loss on prompts and "
-        f"seeds that the search never used (95% interval {low:.0%} to {high:.0%})."
+        f"Held out: {int(held.sum())} of {len(held)} within {within} on prompts and seeds that the "
+        f"search never used (95% interval {low:.0%} to {high:.0%})."
     )
 
 
