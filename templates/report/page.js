@@ -138,11 +138,12 @@
     const [view, series] = pick((each) => advised(each)).reduce(faster(([, s]) => use(s).speedup), null) || [];
     const [other, open] = pick((each) => doubtful(each, series))
       .reduce((a, b) => (a && easier(a[1], b[1]) === a[1] ? a : b), null) || [];
-    const limit = (each) => percent(each.limit, 2).replace(/\.?0+%/, "%");
+    const limit = (each, point) => percent(each.limit, 2).replace(/\.?0+%/, "%")
+      + Object.keys(point.used).map((words) => `, ${words}`).join("");
     let title = "Nothing faster is clearly below the limit";
     const parts = [];
     if (series) {
-      title = `${use(series).speedup.toFixed(2)} times as fast, with a loss clearly below ${limit(view)}`;
+      title = `${use(series).speedup.toFixed(2)} times as fast, with a loss clearly below ${limit(view, use(series))}`;
       parts.push(`${about(view)}, by ${series.name}, on ${data.device}.`);
       if (series.is_fewer_steps && !isFewerSteps()) parts.push("No accelerator is clearly faster.");
     } else if (open) title = "Nothing faster is clear yet";

@@ -142,5 +142,5 @@ def test_a_server_that_is_gone_is_told(chromium: Any, served: Server) -> None:
     served.shutdown()
     served.server_close()
     ActionChains(tab.driver).send_keys(Keys.ARROW_DOWN).perform()
-    tab.wait(lambda: "may not be kept" in tab.one("#count").text)
+    tab.wait(lambda: "may not have been saved" in tab.one("#count").text)
     tab.driver.get_log("browser")

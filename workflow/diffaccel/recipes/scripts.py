@@ -23,10 +23,13 @@ class NoScriptError(InputError):
 
 def keep_only(folder: Path, tasks: Collection[str]) -> None:
     """Removes the scripts of tasks that are not among these: they are not there any more, or are
-    not met."""
+    not met. Their logs go with them: a log of what is not there tells of a job that failed."""
     for path in folder.glob("*.py"):
         if path.stem not in tasks:
             path.unlink()
+            for suffix in ("log", "json"):
+                log = folder.parent / "logs" / folder.name / f"{path.stem}.{suffix}"
+                log.unlink(missing_ok=True)
 
 
 def script(answer: Answer, baseline: Baseline) -> str:
