@@ -10,7 +10,7 @@ import pytest
 from diffaccel.evaluation import limits
 from diffaccel.evaluation.sequential import InterimAnalyses
 from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.limits import Limit, read_limit
+from diffaccel.experiment.limits import Limit, read_limit, read_limits
 from diffaccel.experiment.options import SearchOptions
 from diffaccel.experiment.prompts import PromptLine
 from diffaccel.plugins.metrics import METRICS
@@ -113,10 +113,15 @@ def test_the_loss_that_counts_is_the_largest_share() -> None:
         loss, loss_interval = 0.01, (0.0, 0.015)
         used = {"psnr at least 30": (0.8, 0.9), "ssim at least 0.9": (0.3, 1.2)}  # noqa: RUF012
 
-    point, upper = (SearchOptions("frontier", loss_confidence=each) for each in ("point", "upper"))
+    same = read_limits("same")
+    point, upper = (
+        SearchOptions("frontier", loss_confidence=each, limits=same) for each in ("point", "upper")
+    )
     assert point.decisive(Measured(), 0.02) == pytest.approx(0.016)
     assert point.deciding(Measured(), 0.02) == "psnr at least 30"
     assert upper.decisive(Measured(), 0.02) == pytest.approx(0.024)
     assert upper.deciding(Measured(), 0.02) == "ssim at least 0.9"
     assert point.decisive(Measured(), 0.001) == 0.01, "the loss, in units of a smaller limit"
     assert point.deciding(Measured(), 0.001) == "loss below 0.1%"
+    assert point.under(()).decisive(Measured(), 0.02) == 0.01, "others' limits do not count"
+    assert point.under(same[:1]).shares(Measured()) == {"psnr at least 30": 0.8}

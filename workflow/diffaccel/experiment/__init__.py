@@ -5,5 +5,6 @@
 of what models are used for), and `resolve` what its entries stand for. `plan` unfolds it into
 configurations, cells, tasks and the jobs of the rules; `options` are its parts as records. `grid`
 names configurations and cells, `prompts` reads prompts and `inputs` the images that they come with,
-`tasks` reads and writes requests in words, and `asked` finds the scripts to judge.
+`tasks` reads and writes requests in words, `own_tasks` reads a user's list of them, and `asked`
+finds the scripts to judge.
 """
