@@ -29,6 +29,7 @@ OWN = {"name": "mini-SDXL", "limits": {"ssim": "at least 0.8", "clip_score": "5%
         ("ssim", ">=0.9", "least", 0.9, "ssim at least 0.9"),
         ("pick_score", "2% loss", "loss", 0.02, "pick_score 2% loss"),
         ("pick_score", "0.5 less", "drop", 0.5, "pick_score 0.5 less"),
+        ("pick_score", "0.5 drop", "drop", 0.5, "pick_score 0.5 less"),
     ],
 )
 def test_limits_in_words(metric: str, text: str, kind: str, value: float, words: str) -> None:

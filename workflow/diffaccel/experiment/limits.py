@@ -29,7 +29,7 @@ _FORMS: Mapping[Kind, str] = {
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _PATTERNS: Mapping[Kind, re.Pattern[str]] = {
     "loss": re.compile(rf"{_NUMBER}\s*%\s*loss", re.I),
-    "drop": re.compile(rf"{_NUMBER}\s+less", re.I),
+    "drop": re.compile(rf"{_NUMBER}\s+(?:less|drop)", re.I),
     "most": re.compile(rf"(?:at most|<=)\s*{_NUMBER}", re.I),
     "least": re.compile(rf"(?:at least|>=)\s*{_NUMBER}", re.I),
 }
