@@ -204,6 +204,25 @@ def check_same(bench: Bench, baseline: Baseline) -> None:
         )
 
 
+def open_again(
+    stack: contextlib.ExitStack, baseline: Baseline, folder: Path, watch: Watch | None = None
+) -> tuple[Bench, Images]:
+    """What a baseline was measured with, opened to measure beside it, and its images. The device is
+    held until the stack is closed.
+
+    Args:
+        folder: of the images.
+        watch: who is told of calls, if anybody.
+
+    Raises:
+        InputError: this is another platform, or something is not what it was measured with.
+    """
+    device = take_device(stack, baseline.spec, baseline.environment.platform)
+    made = open_bench(baseline.configuration, baseline.spec, baseline.options, device, watch=watch)
+    check_same(made, baseline)
+    return made, load_images(folder, baseline)
+
+
 def load_images(folder: Path, baseline: Baseline) -> Images:
     """The baseline's images, checked against its record.
 

@@ -59,15 +59,9 @@ class DeviceMeasurer:
     def _opened(self) -> tuple[Bench, Images]:
         from diffaccel.evaluation import bench
 
-        baseline = self._baseline
-        platform = baseline.environment.platform
-        device = bench.take_device(self._stack, baseline.spec, platform)
-        made = bench.open_bench(
-            baseline.configuration, baseline.spec, baseline.options, device, watch=self._watch
-        )
-        bench.check_same(made, baseline)
+        made, images = bench.open_again(self._stack, self._baseline, self._folder, self._watch)
         made.call(made.baseline, made.batches()[0])  # warm-up
-        return made, bench.load_images(self._folder, baseline)
+        return made, images
 
     def _candidate(
         self, parameters: ParametersDict, prompts: int | None = None, short: bool = False

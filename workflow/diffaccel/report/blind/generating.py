@@ -6,14 +6,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffaccel.evaluation import bench as benches
 from diffaccel.evaluation.calls import Bench, Candidate
 from diffaccel.evaluation.candidates import evaluate
 from diffaccel.evaluation.gallery import ANSWERS, Gallery
-from diffaccel.evaluation.records import Baseline
 from diffaccel.plugins.metrics.base import Images
 from diffaccel.report.blind.answers import Compared
 
@@ -43,21 +42,12 @@ def generate(answers: Sequence[Compared], folder: Path) -> None:
     for baseline in {each.baseline.whole: each.baseline for each in answers}.values():
         own = [each for each in answers if each.baseline.whole == baseline.whole]
         gallery = Gallery.beside(folder / "journal", baseline)
-        with _opened(baseline, folder) as (bench, references):
+        images = folder / "baseline" / baseline.configuration.slug
+        with contextlib.ExitStack() as stack:
+            bench, references = benches.open_again(stack, baseline, images)
             for number, each in enumerate(own, 1):
                 log.info("generating %d of %d: %s", number, len(own), each.title)
                 _keep(each, bench, references, gallery)
-
-
-@contextlib.contextmanager
-def _opened(baseline: Baseline, folder: Path) -> Iterator[tuple[Bench, Images]]:
-    """The pipeline of a baseline, and its images."""
-    references = benches.load_images(folder / "baseline" / baseline.configuration.slug, baseline)
-    with contextlib.ExitStack() as stack:
-        device = benches.take_device(stack, baseline.spec, baseline.environment.platform)
-        made = benches.open_bench(baseline.configuration, baseline.spec, baseline.options, device)
-        benches.check_same(made, baseline)
-        yield made, references
 
 
 def _keep(answer: Compared, bench: Bench, references: Images, gallery: Gallery) -> None:
