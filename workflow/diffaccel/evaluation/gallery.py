@@ -40,6 +40,17 @@ def encoded(image: Image, side: int) -> bytes:
     return file.getvalue()
 
 
+def originals_of(baseline: Baseline, folder: Path) -> dict[int, Path]:
+    """The baseline's images that are there, by the number of their prompt.
+
+    Args:
+        folder: of the platform.
+    """
+    images = folder / "baseline" / baseline.configuration.slug
+    paths = {number: images / f"{number:03}.png" for number in range(len(baseline.prompts))}
+    return {number: path for number, path in paths.items() if path.is_file()}
+
+
 @dataclass(frozen=True)
 class Gallery:
     """The kept images of the candidates of one configuration.

@@ -12,7 +12,7 @@ from pathlib import Path
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.experiment.grid import Configuration
 from diffaccel.search import found
-from diffaccel.search.records import CellResult, Found, Search
+from diffaccel.search.records import Answer, CellResult, Found, Search
 from diffaccel.store.jsonio import digest, read_record
 
 Names = tuple[str, ...]
@@ -100,14 +100,18 @@ class Known:
         if names not in self.cells:
             return []
         cell = self.cells[names]
-        before = self.before.get(names)
-        every = before.answers if before else self.search.answers
         # What was chosen by limits of its own says nothing of those of the cell.
-        answers = [a.chosen for a in every if a.task.cell == cell.cell and a.task.limits is None]
+        answers = [each.chosen for each in self.answers(names) if each.task.limits is None]
         rows = [row for row in (*answers, cell.bound, *cell.front) if row is not None]
         # What was timed again since it was an answer is in the front as it is known now.
         last = {digest(row.parameters): row for row in rows}
         return self._options(last.values(), cell, limit)
+
+    def answers(self, names: Names) -> list[Answer]:
+        """Those to the tasks of one of `every`."""
+        before, cell = self.before.get(names), self.every[names].cell
+        every = before.answers if before else self.search.answers
+        return [each for each in every if each.task.cell == cell]
 
     @property
     def fewer_steps_names(self) -> Names:

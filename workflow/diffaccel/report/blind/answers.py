@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffaccel.errors import InputError
-from diffaccel.evaluation.gallery import ANSWERS, Gallery
+from diffaccel.evaluation.gallery import ANSWERS, Gallery, originals_of
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.experiment.grid import Configuration
 from diffaccel.plugins.accelerators import combination
@@ -85,9 +85,7 @@ def answers_of(known: Known, folder: Path) -> list[Compared]:
         folder: of the platform.
     """
     baseline = known.baseline
-    images = folder / "baseline" / baseline.configuration.slug
-    originals = {n: images / f"{n:03}.png" for n in range(len(baseline.prompts))}
-    originals = {n: path for n, path in originals.items() if path.is_file()}
+    originals = originals_of(baseline, folder)
     gallery = Gallery.beside(folder / "journal", baseline)
     found = []
     for names, row in _rows(known):
@@ -102,9 +100,7 @@ def _rows(known: Known) -> Iterator[tuple[Names, Measurement]]:
         options = known.timed(names)
         if not options:
             continue  # refused, or beside another baseline
-        before = known.before.get(names)
-        given = before.answers if before else known.search.answers
-        chosen = [each.chosen for each in given if each.task.cell == cell.cell]
+        chosen = [each.chosen for each in known.answers(names)]
         clear = advice.fastest_clear(known.baseline, options, cell.loss_limit)
         rows = [row for row in (*chosen, cell.bound, clear) if row is not None]
         for row in {digest(row.parameters): row for row in rows}.values():

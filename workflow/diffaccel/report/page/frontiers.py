@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffaccel.errors import InputError
-from diffaccel.evaluation.gallery import KEPT, Gallery
+from diffaccel.evaluation.gallery import KEPT, Gallery, originals_of
 from diffaccel.evaluation.records import Baseline, Measurement
 from diffaccel.plugins.accelerators import combination
 from diffaccel.recipes import advice
@@ -52,7 +52,6 @@ def configuration_view(known: Known, folder: Path, album: Album, worst: Album) -
         ]
     asked = [answer for answer in search.answers if answer.task.origin != "bound"]
     wanted = {a.task.required for a in asked if a.task.origin == "target"}
-    shown = [path for n in range(KEPT) if (path := images / f"{n:03}.png").is_file()]
     return ConfigurationView(
         configuration=configuration,
         slug=configuration.slug,
@@ -63,7 +62,11 @@ def configuration_view(known: Known, folder: Path, album: Album, worst: Album) -
         targets=sorted(each for each in wanted if each is not None),
         prompts=baseline.texts[:KEPT],
         texts=pictures.eyes.texts,
-        baseline=[album.add(path, number) for number, path in enumerate(shown)],
+        baseline=[
+            album.add(path, number)
+            for number, path in originals_of(baseline, folder).items()
+            if number < KEPT
+        ],
         series=series,
         unmet=[_unmet(answer) for answer in asked if answer.status != "met"],
     )
