@@ -19,6 +19,7 @@ from diffaccel.registry import UnknownNameError, suggest
 
 if TYPE_CHECKING:
     from diffaccel.experiment.schema import Config
+
 Kind = Literal["loss", "drop", "most", "least"]
 _FORMS: Mapping[Kind, str] = {
     "loss": "{}% loss",
@@ -85,16 +86,6 @@ def read_limits(given: str | Mapping[str, str]) -> tuple[Limit, ...]:
     return tuple(each for each in read if each.metric != SCORE)
 
 
-def loss_limit_of(given: str | Mapping[str, str]) -> float | None:
-    """The loss limit of the CLIP score that limits say, if they do: as a share.
-
-    Raises:
-        ValueError: it is not understood.
-    """
-    words = None if isinstance(given, str) else given.get(SCORE)
-    return None if words is None else read_limit(SCORE, words).value
-
-
 def limits_of(config: Config, model: str) -> tuple[Limit, ...]:
     """What is asked for of a model beside the loss limit: of its own limits where it has some, else
     of those of all."""
@@ -102,9 +93,11 @@ def limits_of(config: Config, model: str) -> tuple[Limit, ...]:
 
 
 def loss_limit_for(config: Config, model: str) -> float:
-    """The loss limit of the CLIP score of a model, as a share."""
-    own = loss_limit_of(_given(config, model))
-    return config.loss_limit if own is None else own
+    """The loss limit of the CLIP score of a model, as a share: of the limits that hold for it where
+    they name one."""
+    given = _given(config, model)
+    words = None if isinstance(given, str) else given.get(SCORE)
+    return config.loss_limit if words is None else read_limit(SCORE, words).value
 
 
 def _given(config: Config, model: str) -> str | dict[str, str]:
@@ -175,25 +168,6 @@ def checked(limit: Limit, text: str) -> Limit:
     if problem := _problem(limit):
         raise ValueError(f"{limit.metric}: {text!r}: {problem}")
     return limit
-
-
-def keeps(limit: Limit, mean: float, baseline: float | None) -> bool:
-    """Whether a mean keeps a limit.
-
-    Args:
-        baseline: mean of the baseline's images, where the limit is relative to it.
-    """
-    from diffaccel.plugins.metrics import METRICS
-
-    if limit.kind == "most":
-        return mean < limit.value
-    if limit.kind == "least":
-        return mean > limit.value
-    if baseline is None or limit.metric == SCORE:
-        return True
-    allowed = limit.value * abs(baseline) if limit.kind == "loss" else limit.value
-    lost = baseline - mean if METRICS[limit.metric].better == "higher" else mean - baseline
-    return lost < allowed
 
 
 def _problem(limit: Limit) -> str | None:

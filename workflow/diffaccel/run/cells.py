@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffaccel.experiment.grid import Configuration
-from diffaccel.experiment.limits import keeps, limit_named
+from diffaccel.experiment.limits import Limit, limit_named
 from diffaccel.machine.jobs import Job, Run
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.metric_choice import SCORE
@@ -52,11 +52,11 @@ class _Baseline:
     """What is read of the record of a baseline.
 
     Args:
-        means: by metric.
+        means: by metric, as scores of one image.
     """
 
     digest: str
-    means: Mapping[str, float]
+    means: Mapping[str, Sequence[float]]
 
 
 class Cells:
@@ -80,8 +80,7 @@ class Cells:
             found = self._files.get(path, lambda path: _searched(slug, path))
             if found is not None:
                 return found.cells
-        baseline = self._baseline(slug)
-        digest = baseline.digest if baseline else None
+        digest = self._digest(slug)
         cells = []
         for each in dict.fromkeys(_names(run, slug)):
             most = None if search is None else search.most.get(f"{slug}_{'+'.join(each)}")
@@ -107,17 +106,24 @@ class Cells:
     def _baseline(self, slug: str) -> _Baseline | None:
         return self._files.get(self._store / "baseline" / f"{slug}.json", _measured)
 
+    def _digest(self, slug: str) -> str | None:
+        baseline = self._baseline(slug)
+        return baseline.digest if baseline else None
+
     def _keeps(self, run: Run, slug: str, row: Mapping[str, Any]) -> bool:
         """Whether a candidate keeps its limits as far as they are told by means alone."""
         limits = [limit_named(words) for words in run.limits.get(slug, [])]
         own = next((each.value for each in limits if each.metric == SCORE), run.loss_limit)
+        others = [each for each in limits if each.metric != SCORE and each.metric in row["means"]]
+        return _loss(run, row) < own and (not others or self._keeps_means(slug, others, row))
+
+    def _keeps_means(self, slug: str, limits: Sequence[Limit], row: Mapping[str, Any]) -> bool:
+        from diffaccel.evaluation.limits import margins  # numpy comes with the metrics
+
         baseline = self._baseline(slug)
         means = baseline.means if baseline else {}
-        return _loss(run, row) < own and all(
-            keeps(each, row["means"][each.metric], means.get(each.metric))
-            for each in limits
-            if each.metric in row["means"]
-        )
+        told = (each for each in limits if each.kind in ("most", "least") or each.metric in means)
+        return all(margins(each, means, row["means"])[0] > 0 for each in told)
 
     def _evaluations(
         self, slug: str, names: tuple[str, ...], digest: str | None
@@ -150,8 +156,7 @@ class Cells:
         """Seconds of evaluations that the journals of a configuration's cells have already."""
         if slug not in run.configurations:
             return 0.0
-        baseline = self._baseline(slug)
-        digest = baseline.digest if baseline else None
+        digest = self._digest(slug)
         rows = (
             row
             for names in _names(run, slug)
@@ -176,9 +181,9 @@ def _measured(path: Path) -> _Baseline:
     return _Baseline(found["digest"], _means(found["scores"]))
 
 
-def _means(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """By metric."""
-    return {name: statistics.fmean(values) for name, values in scores.items() if values}
+def _means(scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """By metric, as scores of one image."""
+    return {name: [statistics.fmean(values)] for name, values in scores.items() if values}
 
 
 def _loss(run: Run, row: Mapping[str, Any]) -> float:
