@@ -14,7 +14,7 @@ from scipy.stats import binomtest, norm
 
 from diffaccel.experiment.grid import Configuration
 from diffaccel.report.blind.preference import Preference, interval, preferences, standing
-from diffaccel.report.blind.records import Comparison, compared, journal_of
+from diffaccel.report.blind.records import Comparison, journal_of
 from tests import store
 
 BASELINE = store.baseline(Configuration("mini-SD1.5", "DDIM", 20))
@@ -104,10 +104,9 @@ def test_what_cannot_be_counted(wrong: tuple[int, int, int]) -> None:
 
 def said(verdict: str, prompt: int = 0, judge: str | None = None, time: int = 0) -> Comparison:
     parameters = store.deepcache(3)
-    what = compared(parameters, prompt, ("x", "y"))
     date = f"2026-11-30T10:00:{time:02}Z"
     return Comparison(
-        parameters, prompt, "x", "y", what, "baseline", verdict, seed=1, date=date, judge=judge
+        parameters, prompt, "x", "y", "baseline", verdict, seed=1, date=date, judge=judge
     )
 
 

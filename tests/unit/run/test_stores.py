@@ -332,7 +332,7 @@ def test_export(tmp_path: Path) -> None:
 
 def compare(folder: Path, made: Baseline, verdict: str, judge: str, prompt: int = 0) -> None:
     row = Comparison(
-        *(deepcache(3), prompt, "x", "y", "z", "baseline", verdict),
+        *(deepcache(3), prompt, "x", "y", "baseline", verdict),
         *(1, "2026-11-30T10:00:00Z", judge),
     )
     journal_of(folder / "journal", made).append(row)

@@ -29,7 +29,6 @@ class Comparison:
         parameters: of the accelerated image.
         prompt: its number among the baseline's prompts.
         baseline_image, accelerated_image: hashes of their pixels, as they were shown.
-        compared: hash of all four.
         first: which of the two was A, the one on the left.
         judge: who said it; None where nobody said who.
         seed: of the order and of the sides.
@@ -39,7 +38,6 @@ class Comparison:
     prompt: int
     baseline_image: str
     accelerated_image: str
-    compared: str
     first: Which
     verdict: Verdict
     seed: int
@@ -50,11 +48,6 @@ class Comparison:
     def answer(self) -> str:
         """Hash of the parameters, by which answers are told apart."""
         return digest(self.parameters)
-
-
-def compared(parameters: ParametersDict, prompt: int, images: tuple[str, str]) -> str:
-    """Hash of what is compared: parameters, number of the prompt, hashes of both images."""
-    return digest([parameters, prompt, list(images)])
 
 
 def journal_of(journals: Path, baseline: Baseline) -> Journal[Comparison]:

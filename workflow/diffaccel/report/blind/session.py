@@ -23,7 +23,7 @@ from diffaccel.errors import InputError
 from diffaccel.evaluation.gallery import encoded
 from diffaccel.report.blind.answers import Compared
 from diffaccel.report.blind.preference import standing
-from diffaccel.report.blind.records import Comparison, Verdict, Which, compared, journal_of
+from diffaccel.report.blind.records import Comparison, Verdict, Which, journal_of
 from diffaccel.store.jsonio import today
 
 Said = Literal["a", "same", "b"]
@@ -202,15 +202,13 @@ class Session:
         return Shown(pair, secrets.token_hex(16), coded, first, (sums[0], sums[1]))
 
     def _note(self, shown: Shown, verdict: Verdict) -> None:
-        answer, prompt, seed = shown.pair.answer, shown.pair.prompt, self.seed
-        parameters = answer.row.parameters
+        answer, seed = shown.pair.answer, self.seed
         assert seed is not None, "one was made"
         row = Comparison(
-            parameters=parameters,
-            prompt=prompt,
+            parameters=answer.row.parameters,
+            prompt=shown.pair.prompt,
             baseline_image=shown.hashes[0],
             accelerated_image=shown.hashes[1],
-            compared=compared(parameters, prompt, shown.hashes),
             first=shown.first,
             verdict=verdict,
             seed=seed,
