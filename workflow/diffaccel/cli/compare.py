@@ -22,11 +22,12 @@ def _compare(args: argparse.Namespace) -> None:
     from diffaccel.report import blind
 
     folder = results_folder(args.folder)
-    answers = blind.answers_in(folder, _choice(args, folder))
+    choice = _choice(args, folder)
+    answers = blind.answers_in(folder, choice)
     journals = folder / "journal"
     if not args.results:
         if args.generate:
-            answers = _generated(answers, folder, _choice(args, folder))
+            answers = _generated(answers, folder, choice)
         if not any(each.asked for each in answers):
             raise InputError(_nothing_kept(answers, folder))
         _ask(blind.Session(answers, journals, args.judge, args.seed), args.port, args.browser)

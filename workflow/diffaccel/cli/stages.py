@@ -73,10 +73,12 @@ def _search(args: argparse.Namespace) -> None:
     every = cells if fewer_steps is None else [*cells, fewer_steps]
     aside = None if fewer_steps in cells else fewer_steps
     more = [limit for task in asked for limit in task.limits or ()]
-    given = every, baseline, args.images, args.journals, options, args.watch, aside, more
     with (
         writing(args.journals / baseline.configuration.slug),
-        opened(*given) as (searches, measurer),
+        opened(every, baseline, args.images, args.journals, options, args.watch, aside, more) as (
+            searches,
+            measurer,
+        ),
     ):
         jobs.note(most={each.cell.slug: each.most for each in searches})
         found = decide_with_fewer_steps(

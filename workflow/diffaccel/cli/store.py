@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from diffaccel.run.stores import ROW_KINDS
 from diffaccel.store.jsonio import dumps, write_text
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,5 @@ def add_store(commands: Any) -> None:
     merge, export = made["merge"].add_argument, made["export"].add_argument
     merge("sources", nargs="+", type=Path, help="folders of results of other machines")
     merge("--into", help="folder that they are added to; default: results", **results)
-    kinds = ("evaluations", "timed", "verify", "served", "speed", "judge", "comparisons")
-    export("--kind", nargs="+", choices=kinds, default=[], help="of these alone")
+    export("--kind", nargs="+", choices=ROW_KINDS, default=[], help="of these alone")
     export("--out", type=Path, required=True, help="the file to write, .csv or .jsonl")

@@ -18,15 +18,17 @@ from diffaccel.plugins.schedulers import SchedulerSpec
 
 
 def read_own_tasks(
+    path: Path,
     config: Config,
     models: Mapping[str, ModelSpec],
     schedulers: Mapping[str, SchedulerSpec],
     platform: str,
 ) -> list[Task]:
-    """The lines of the list that a configuration names; it names one. A sentence that cannot be
-    searched for gives a task without a cell, which says why.
+    """The lines of a user's list. A sentence that cannot be searched for gives a task without a
+    cell, which says why.
 
     Args:
+        path: of the list.
         models: those that can be named.
         schedulers: a user's own.
         platform: the hardware that results are for here.
@@ -45,7 +47,7 @@ def read_own_tasks(
             return Task(name, "user", None, None, None, limit, sentence, str(error))
         return _task(name, sentence, request, config)
 
-    lines = tasks.read_tasks(Path(config.tasks_file or ""))
+    lines = tasks.read_tasks(path)
     return [
         read(f"user-{number:03}", sentence) for number, (_, sentence) in enumerate(lines, start=1)
     ]
@@ -53,8 +55,7 @@ def read_own_tasks(
 
 def _task(name: str, sentence: str, request: Request, config: Config) -> Task:
     """What is asked of a cell: what the sentence leaves open is as configured."""
-    usual, named = limits_of(config, request.model), merged((), request.limits)
-    limit = loss_limit_for(config, request.model)
+    named, limit = request.limits, loss_limit_for(config, request.model)
     return Task(
         name,
         "user",
@@ -64,7 +65,7 @@ def _task(name: str, sentence: str, request: Request, config: Config) -> Task:
         limit if request.max_loss is None else request.max_loss,
         sentence,
         latency_s=request.latency_s,
-        limits=merged(usual, named) if named else None,
+        limits=merged(limits_of(config, request.model), named) if named else None,
     )
 
 

@@ -155,9 +155,9 @@ class Experiment:
         """The lines of the user's task list."""
         if self.config.tasks_file is None:
             return []
-        return read_own_tasks(
-            self.config, self._unscored, self.own_schedulers, devices.slug(self.platform)
-        )
+        here = devices.slug(self.platform)
+        path = Path(self.config.tasks_file)
+        return read_own_tasks(path, self.config, self._unscored, self.own_schedulers, here)
 
     @cached_property
     def targets(self) -> list[Task]:
@@ -281,11 +281,9 @@ class Experiment:
     def _limits(self, slug: str) -> list[str]:
         """Of a configuration, in words, beside the loss limit of all."""
         model = self.configurations[slug].model
-        own = Limit(SCORE, "loss", loss_limit_for(self.config, model))
-        every = limits_of(self.config, model)
-        return [
-            each.words for each in ((own, *every) if own.value != self.config.loss_limit else every)
-        ]
+        own = loss_limit_for(self.config, model)
+        first = [] if own == self.config.loss_limit else [Limit(SCORE, "loss", own)]
+        return [each.words for each in (*first, *limits_of(self.config, model))]
 
     def spec(self, configuration: Configuration) -> ModelSpec:
         """How the model of a configuration is measured."""

@@ -14,7 +14,7 @@ from typing import Any
 from diffaccel.errors import InputError
 from diffaccel.evaluation import keys
 from diffaccel.evaluation.records import Baseline, Evaluation, TimingRow
-from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, damaged
+from diffaccel.run.stores import JOURNALS_BEFORE, KINDS, ROW_KINDS, damaged
 from diffaccel.search.records import Search
 from diffaccel.store.journal import Line, holds, lines
 from diffaccel.store.jsonio import (
@@ -26,9 +26,6 @@ from diffaccel.store.jsonio import (
 )
 
 log = logging.getLogger(__name__)
-
-ROW_KINDS = ("evaluations", "timed", "verify", "served", "speed", "judge", "comparisons")
-"""Folders of the journals whose rows are listed."""
 
 
 def platforms(results: Path) -> list[Path]:

@@ -49,6 +49,8 @@ MENDING = "DIFFACCEL_MENDING"
 """Environment variable that has the Snakefile call `mend_if_told` before it makes a plan."""
 JOURNALS_BEFORE = {"drawn": "evaluations"}
 """Folders of journals in schemas 1 and 2, and now."""
+ROW_KINDS = ("evaluations", "timed", "verify", "served", "speed", "judge", "comparisons")
+"""Folders of the journals whose rows are listed and exported."""
 SET_ASIDE = "set aside"
 ASIDE = ".aside"
 OLD = 1.0

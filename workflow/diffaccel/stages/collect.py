@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from diffaccel.experiment.grid import Cell, Configuration
-from diffaccel.experiment.limits import Limit
 from diffaccel.experiment.tasks import Task
 from diffaccel.plugins.accelerators import combination
 from diffaccel.plugins.space import in_words
@@ -131,6 +130,8 @@ def _row(
     served: Served | None,
 ) -> dict[str, Any]:
     task, cell = found.task, found.task.cell
+    record = known.get(cell) if cell else None
+    options = record.search.under(task.limits) if record else None
     row: dict[str, Any] = {
         "id": task.id,
         "origin": task.origin,
@@ -141,19 +142,17 @@ def _row(
         "required": task.required,
         "max_seconds_per_image": task.latency_s,
         "max_loss": task.max_loss,
-        "limits": "; ".join(each.words for each in _limits(task, known)),
+        "limits": "; ".join(each.words for each in options.limits) if options else "",
         "status": found.status,
         "reason": found.reason,
         "sentence": task.sentence,
     }
-    record = known.get(cell) if cell else None
     best = record.bound if record else None
     row["bound"] = best.speedup if best else None
     row["clear"] = found.clear if record else None
     row["bound_clear"] = record.clear if record and best else None
     row["time_up"] = record.time_up if record else None
     own = found.chosen
-    options = record.search.under(task.limits) if record else None
     row["decided_by"] = options.deciding(own, task.max_loss) if options and own else None
     chosen = (("bound_", best), ("", found.chosen), ("nearest_", found.nearest))
     for prefix, measured in chosen:
@@ -184,12 +183,6 @@ def _row(
     row["heldout_loss_low"] = other.loss_interval[0] if other else None
     row["heldout_loss_high"] = other.loss_interval[1] if other else None
     return row | serving.columns(served)
-
-
-def _limits(task: Task, known: dict[Cell, CellResult]) -> tuple[Limit, ...]:
-    """What is asked of a task's cell beside the loss limit."""
-    record = known.get(task.cell) if task.cell else None
-    return record.search.under(task.limits).limits if record else ()
 
 
 def write_summary(

@@ -61,7 +61,8 @@ def params(folder: Path, out: Path) -> None:
 
 def _write(folder: Path, out: Path, entries: Any) -> None:
     keep_all(folder)
-    # A key names the loss limit alone: what was found with other limits has none, `_params` too.
+    # A key names the loss limit alone: what was found with other limits has none. Those of a cell
+    # are looked at here, those of a task in `_params`.
     kept = [each for each in read(folder / "journal") if not each.found.cell.search.limits]
     write_output(out, dumps(_table(entry for each in kept for entry in entries(each))))
 

@@ -19,10 +19,16 @@ _LEAST = r">=?|\u2265|at least|(?:not|no|never) (?:less than|below|under)|more t
 
 
 @functools.cache
+def _by_letters() -> dict[str, str]:
+    """Metrics that have a limit of their own, by what is left of their names without ``_``."""
+    return {name.replace("_", ""): name for name in metric_names() if name != SCORE}
+
+
+@functools.cache
 def _pattern() -> re.Pattern[str]:
     """Of a clause. A name may be written with a space, a hyphen or nothing for its ``_``."""
-    names = (name for name in metric_names() if name != SCORE)  # whose limit is the loss
-    spelled = "|".join(name.replace("_", r"[\s_-]?") for name in sorted(names, reverse=True))
+    names = sorted(_by_letters().values(), reverse=True)
+    spelled = "|".join(name.replace("_", r"[\s_-]?") for name in names)
     return re.compile(
         rf"\b(?P<metric>{spelled})(?:\s+(?P<change>loss|drop))?\s*(?:(?:of|is)\b|[:=])?\s*"
         rf"(?:(?P<most>{_MOST})|(?P<least>{_LEAST}))\s*{_NUMBER}\s*(?P<percent>%|percent\b)?",
@@ -35,18 +41,20 @@ def take_limits(sentence: str) -> tuple[str, tuple[Limit, ...], list[str]]:
     and what is wrong with clauses."""
     limits: list[Limit] = []
     problems: list[str] = []
-    for match in _pattern().finditer(sentence):
+
+    def take(match: re.Match[str]) -> str:
         try:
             limits.append(checked(_limit(match), match[0].strip()))
         except ValueError as error:
             problems.append(str(error))
-    rest = _pattern().sub(" | ", sentence)
+        return " | "
+
+    rest = _pattern().sub(take, sentence)
     return rest, tuple(sorted(limits, key=lambda limit: limit.metric)), problems
 
 
 def _limit(match: re.Match[str]) -> Limit:
-    folded = re.sub(r"[\s_-]", "", match["metric"].lower())
-    metric = next(name for name in metric_names() if name.replace("_", "") == folded)
+    metric = _by_letters()[re.sub(r"[\s_-]", "", match["metric"].lower())]
     change, value = (match["change"] or "").lower(), float(match["value"])
     if match["percent"] and change != "loss":
         raise ValueError(f"{metric}: {match[0].strip()!r}: only a loss is given in percent")

@@ -29,7 +29,6 @@ class ClipScore(Metric):
     """
 
     name = "clip_score"
-    title = "CLIP-Score"
     better = "higher"
     scale = "0 to 100"
     needs_reference = False
