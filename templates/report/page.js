@@ -176,7 +176,7 @@
       for (const [words, used] of Object.entries(point.used)) entry(numbers, words, `${percent(used)} of it used`);
       entry(numbers, "An image takes", `${seconds(point.seconds)} instead of ${seconds(view.seconds)}`);
       if (!missing(point.memory)) entry(numbers, "Memory", gib(point.memory));
-      if (point.eyes) entry(numbers, "By eye", byEye(point));
+      if (point.eyes) entry(numbers, "By eye", point.eyes);
       entry(numbers, "Parameters", point.parameters);
       if (data.scripts[series.script]) does.append(button("Script", () => showScript({ id: series.script })));
       does.append(button("Recipe", () => showRecipe(view, series)));
@@ -227,12 +227,6 @@
     return found.sort((a, b) => (a.clear === false) - (b.clear === false) || a.loss - b.loss)[0];
   }
 
-  /** What people said who compared its images with the baseline's. */
-  const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
-  const byEye = ({ eyes, meaning }) => `${meaning}: preferred in ${percent(eyes.share, 0)} of ` +
-    `${counted(eyes.better + eyes.same + eyes.worse, "pair")} (95% interval ${percent(eyes.low, 0)} to ${percent(eyes.high, 0)}); ` +
-    `${eyes.better} better, ${eyes.same} the same, ${eyes.worse} worse`;
-
   const entry = (list, name, value) => list.append(make("dt", {}, name), make("dd", {}, value));
 
   // ---- the frontier ----------------------------------------------------------------------------
@@ -282,7 +276,7 @@
       make("strong", {}, sign(series.name), ` ${series.name}: ${speed(point)}`),
       make("span", {}, `loss ${percent(point.loss)} (${range(point)}), ${point.prompts} prompts`),
       make("span", {}, [`${seconds(point.seconds)} an image`, gib(point.memory), ...metrics].filter(Boolean).join(", ")),
-      point.eyes ? make("span", {}, `by eye: ${byEye(point)}`) : null,
+      point.eyes ? make("span", {}, `by eye: ${point.eyes}`) : null,
       make("code", {}, point.parameters),
       point.marks.length ? make("span", {}, `chosen for ${point.marks.join(", ")}`) : null,
       ...point.warnings.map((warning) => make("span", { class: "warn" }, warning)),
@@ -467,7 +461,7 @@
         make("span", { class: "quiet" }, `loss ${percent(point.loss)} (${range(point)})${mean}`,
           point.marks.length ? `; chosen for ${point.marks.join(", ")}` : null)),
       make("p", {}, make("code", {}, point.parameters)),
-      make("p", { class: "quiet" }, point.eyes ? `By eye: ${byEye(point)}.` : "Not compared by eye yet."),
+      make("p", { class: "quiet" }, point.eyes ? `By eye: ${point.eyes}.` : "Not compared by eye yet."),
       notes.length ? make("p", { class: "help" }, notes.join(" ")) : null,
       make("ol", { class: "worst" }, ...pairs.map((pair) => worstPair(view, series, name, pair))));
   }

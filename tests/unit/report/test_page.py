@@ -219,7 +219,7 @@ def test_the_worst_images_of_answers_come_with_the_baselines(tmp_path: Path) -> 
     assert [pair.prompt for pair in by["psnr"].pairs] == [1, 3, 0]
     assert [pair.prompt for pair in by["clip_score"].pairs] == [2, 1, 0]
     assert by["clip_score"].pairs[0].reference == 80.0 and by["psnr"].pairs[0].reference is None
-    assert by["psnr"].among is None and answer.eyes is None
+    assert by["psnr"].among is None and answer.eyes == ""
     assert view.texts[1] == "prompt 1"
     encoded = page.worst.encoded()
     assert all(encoded) and len(encoded) == 2 * 4, "each once, whatever calls it bad"
@@ -260,8 +260,10 @@ def test_what_people_said_stands_beside_the_metrics(tmp_path: Path) -> None:
         session.say(shown.name, "same")
     (view,) = gather(tmp_path / "cpu").configurations
     (point,) = view.series[0].points
-    assert (point.eyes.same, point.eyes.share) == (4, 0.5)
-    assert point.meaning == "too few pairs to tell"
+    assert point.eyes == (
+        "too few pairs to tell: preferred in 50% of 4 pairs (95% interval 26% to 74%); "
+        "0 better, 4 without a preference, 0 worse"
+    )
 
 
 def test_of_the_worst_images_those_of_what_is_to_be_used_stay(tmp_path: Path) -> None:

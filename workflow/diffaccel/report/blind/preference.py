@@ -1,15 +1,15 @@
 """How often the accelerated image is preferred, and how sure that is.
 
-Each pair is one of three: the accelerated image is better, the same, or worse. The share is
-``1/2 + (better - worse) / (2 pairs)``: a pair that looks the same counts half. 50% means that
-neither is preferred.
+Each pair is one of three: the accelerated image is better or worse, or neither is preferred
+(``same`` in records). The share is ``1/2 + (better - worse) / (2 pairs)``: a pair without a
+preference counts half. 50% means that neither is preferred.
 
 The interval is Tango's score interval of the difference between two paired proportions. Why not
 
 - Wilson's interval of the share, ties counted half: it takes each half for a toss of a coin. If 32
-  of 32 pairs look the same, it still goes from 34% to 66%; Tango's goes from 45% to 55%.
-- The sign test: it leaves the pairs out that look the same, and these are what tells that no
-  difference can be seen. Where it is significant (by McNemar's statistic) is just where Tango's
+  of 32 pairs have no preference, it still goes from 34% to 66%; Tango's goes from 45% to 55%.
+- The sign test: it leaves the pairs without a preference out, and these are what tells that nobody
+  prefers either. Where it is significant (by McNemar's statistic) is just where Tango's
   interval does not hold 50%.
 
 Source: Tango, "Equivalence test and confidence interval for the difference in proportions for the
@@ -29,8 +29,8 @@ from diffaccel.report.blind.records import Comparison, Verdict, journal_of
 
 CONFIDENCE = 0.95
 NEAR = 0.1
-"""How far from 50% the share may be where no difference counts as seen: one image is preferred in a
-fifth more of the pairs than the other. Our choice: 16 pairs that all look the same are enough."""
+"""How far from 50% the share may be where no preference counts as found: the pairs for and against
+differ by at most a fifth of all pairs. Our choice: 16 pairs without a preference are enough."""
 SIGNS: Mapping[str, int] = {"better": 1, "same": 0, "worse": -1}
 
 
@@ -83,8 +83,8 @@ class Preference:
         pairs = f"{self.pairs} pair{'s' * (self.pairs != 1)}"
         return (
             f"{self.meaning}: preferred in {self.share:.0%} of {pairs} (95% interval "
-            f"{self.low:.0%} to {self.high:.0%}); {self.better} better, {self.same} the same, "
-            f"{self.worse} worse"
+            f"{self.low:.0%} to {self.high:.0%}); {self.better} better, {self.same} without "
+            f"a preference, {self.worse} worse"
         )
 
 

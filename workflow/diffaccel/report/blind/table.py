@@ -9,8 +9,8 @@ from diffaccel.report.blind.answers import Compared
 from diffaccel.report.blind.preference import NEAR, preferences
 
 MEANING = (
-    "Preferred: share of pairs in which the accelerated image is better; the same counts half. 50% "
-    f"is no preference. No preference found: the interval is within {0.5 - NEAR:.0%} to "
+    "Preferred: share of pairs in which the accelerated image is better; a pair without a "
+    f"preference counts half. No preference found: the interval is within {0.5 - NEAR:.0%} to "
     f"{0.5 + NEAR:.0%}."
 )
 

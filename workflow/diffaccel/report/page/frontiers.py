@@ -197,8 +197,7 @@ def _point(
         warnings=row.warnings,
         images=[album.add(path, n) for n, path in kept.items() if n < KEPT],
         worst=eyes.worst(row.parameters, frontier, used=used),
-        eyes=said,
-        meaning=said.meaning if said else "",
+        eyes=str(said or ""),
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from diffaccel.experiment.grid import Configuration
-from diffaccel.report.blind import Preference
 from diffaccel.report.page.album import Album
 from diffaccel.report.page.history import Gain, Influence
 from diffaccel.report.page.steps import StepsView
@@ -64,8 +63,7 @@ class Point:
         marks: what it was chosen for: `FASTEST`, or a required speedup, ``1.5x``.
         images: in the album, by prompt.
         worst: of an answer, by each metric; what limits name first.
-        eyes: what people said who compared its images, if anybody did.
-        meaning: the same in a few words.
+        eyes: what people said who compared its images, in words; empty where nobody did.
     """
 
     parameters: str
@@ -85,8 +83,7 @@ class Point:
     warnings: list[str]
     images: list[int]
     worst: list[WorstImages]
-    eyes: Preference | None
-    meaning: str
+    eyes: str
 
 
 @dataclass(frozen=True)
